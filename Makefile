@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh machine with Python 3.11, make and a C compiler:
+#   make demo   aligned generation on the embedded models, next to plain sampling
+#   make test   ruff, mypy, import contracts and all tests
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint laws venv models clean
+
+demo: venv
+	$(BIN)/rsalign demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+laws: venv
+	$(BIN)/python -m pytest tests/laws
+
+# trains the embedded models from nothing, about half an hour on one core
+models: venv
+	$(BIN)/python -m rsalign.embedded.training
+
+venv: $(READY)
+
+$(READY): requirements/cpu.txt setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv || python3 -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/cpu.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,123 @@
+"""align(): one prompt, one strategy, one result."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rsalign.budget import Budget, Meter, MeteredPolicy, MeteredReward, Usage
+from rsalign.errors import ConfigError
+from rsalign.key import Key
+from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.run import Run
+from rsalign.trace import Trace
+from rsalign.types import Candidate, Prompt, Response, Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one prompt.
+
+    Attributes:
+        candidate: the answer.
+        judged: whether a reward was asked about it. If not (none was given, or the budget ended
+            the run first), ``candidate.reward`` is 0 and means nothing; `reward` is None.
+        trace: everything considered on the way.
+        usage: what it cost.
+        seed: root of all randomness.
+        expired: whether the budget ended the run; the strategy's law does not hold then.
+    """
+
+    candidate: Candidate
+    judged: bool
+    trace: Trace
+    usage: Usage
+    seed: int
+    expired: bool
+
+    @property
+    def reward(self) -> float | None:
+        """The answer's reward, if it was judged."""
+        return self.candidate.reward if self.judged else None
+
+
+async def align(
+    prompt: Prompt,
+    strategy: Strategy,
+    *,
+    policy: Policy,
+    reward: Reward | None = None,
+    seed: int | Key = 0,
+    on_commit: Callable[[Tokens], None] | None = None,
+    budget: Budget | None = None,
+) -> Result:
+    """Answers one prompt; many are answered by awaiting many of these at once.
+
+    Args:
+        prompt: what is answered.
+        strategy: whose law the answer is drawn from.
+        policy: draws continuations.
+        reward: scores responses; None for a strategy that needs none.
+        seed: root of all randomness, or an address below which this run draws.
+        on_commit: called with each piece of the final answer as soon as it is certain.
+        budget: hard limits.
+
+    Raises:
+        ConfigError: if the strategy needs a reward and none is given.
+        PolicyError: if the engine failed.
+        RewardError: if the reward failed or is not finite.
+    """
+    if reward is None and needs_reward(strategy):
+        raise ConfigError(
+            f"{type(strategy).__name__} needs a reward: give reward=..., a model, a Reward or a "
+            "callable (prompt_text, response_text) -> float"
+        )
+    key = seed if isinstance(seed, Key) else Key(seed)
+    trace = Trace(on_commit=on_commit)
+    budget = budget or Budget()
+    try:
+        async with asyncio.timeout(budget.seconds) as deadline:
+            meter = Meter(prompt, budget, deadline)
+            run = Run(
+                MeteredPolicy(policy, meter),
+                MeteredReward(reward, meter) if reward else _Unjudged(),
+                key,
+                trace,
+            )
+            candidate = await strategy.sample(prompt, run)
+    except TimeoutError:
+        if not deadline.expired():
+            raise
+        candidate, judged = _best_so_far(policy, meter, trace)
+        expired = True
+    else:
+        judged, expired = reward is not None, False
+    return Result(
+        candidate=candidate,
+        judged=judged,
+        trace=trace,
+        usage=meter.usage(len(candidate.tokens)),
+        seed=key.root,
+        expired=expired,
+    )
+
+
+def needs_reward(strategy: Strategy) -> bool:
+    """Whether a strategy asks for rewards; one that does not says so (see `Strategy`)."""
+    return bool(getattr(strategy, "needs_reward", True))
+
+
+def _best_so_far(policy: Policy, meter: Meter, trace: Trace) -> tuple[Candidate, bool]:
+    """The best complete answer; else what is certain of one; else the longest piece of one."""
+    if meter.best is not None:
+        return meter.best, True
+    tokens = trace.committed or meter.partial
+    text = policy.text(tokens) if tokens else ""
+    return Candidate(Response(tokens, text, None), 0.0), False
+
+
+@dataclass(frozen=True, slots=True)
+class _Unjudged:
+    """Stands where no reward was given; `Result.reward` never shows its value."""
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        return 0.0

@@ -1,0 +1,6 @@
+"""The public face: prompts in, aligned answers out."""
+
+from rsalign.aligner.aligner import Aligner
+from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput, Alignment
+
+__all__ = ["AlignedCompletion", "AlignedOutput", "Aligner", "Alignment"]

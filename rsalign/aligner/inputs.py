@@ -1,0 +1,259 @@
+"""What users pass in, as prompts, laws and limits; everything is checked before any work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeAlias, TypeVar
+
+from rsalign.errors import ConfigError
+from rsalign.protocols import Encoder, Policy, Strategy
+from rsalign.types import Message, Prompt, Sampling, Tokens
+
+TextOrTokens: TypeAlias = str | Mapping[str, Any]
+"""A text, ``{"prompt": text}`` or ``{"prompt_token_ids": ids}``, as vLLM takes them."""
+Conversation: TypeAlias = Sequence[Mapping[str, Any] | Message]
+
+S = TypeVar("S")
+
+_NO_LIMIT = 1 << 30  # the engine ends a response where its context does
+
+_PRESENTATION = frozenset({"output_kind", "detokenize", "skip_special_tokens", "stream_interval"})
+_TRANSLATED = frozenset(
+    {
+        *("n", "seed", "max_tokens", "temperature", "top_p", "top_k", "min_p"),
+        *("repetition_penalty", "logit_bias", "allowed_token_ids", "stop", "stop_token_ids"),
+    }
+)
+_REASONS = {
+    "presence_penalty": "it depends on where the prompt ended, so segments would change the law",
+    "frequency_penalty": "it depends on where the prompt ended, so segments would change the law",
+    "min_tokens": "it depends on where the prompt ended, so segments would change the law",
+    "ignore_eos": "the end-of-sequence token is part of a response",
+    "logprobs": "log-probabilities come as cumulative_logprob, without being asked for",
+    "extra_args": "no such parameter is known here",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One prompt with all that decides its answer.
+
+    Attributes:
+        prompt: what is answered.
+        text: the prompt as text, if it was given so.
+        strategy: with the limit of its length.
+        sampling: None: the policy's own law.
+        n: number of independent answers.
+        seed: of the request itself; None: the aligner's, by position.
+    """
+
+    prompt: Prompt
+    text: str | None
+    strategy: Strategy
+    sampling: Sampling | None
+    n: int
+    seed: int | None
+
+
+def prompts(given: TextOrTokens | Sequence[TextOrTokens], policy: Policy) -> list[Prompt]:
+    """Prompts of `generate`.
+
+    Raises:
+        ConfigError: if there is none, one is empty or of an unknown kind, or the policy has no
+            tokenizer for text.
+    """
+    if isinstance(given, str | Mapping):
+        given = [given]
+    if not given:
+        raise ConfigError("the list of prompts is empty: give at least one")
+    return [_numbered(i, lambda item=item: _prompt(item, policy)) for i, item in enumerate(given)]
+
+
+def conversations(
+    given: Conversation | Sequence[Conversation],
+    policy: Policy,
+    *,
+    chat_template: str | None,
+    add_generation_prompt: bool,
+) -> list[Prompt]:
+    """Prompts of `chat`; errors as in `prompts`."""
+    if not given:
+        raise ConfigError("the list of messages is empty: give at least one message")
+    many = [given] if isinstance(given[0], Mapping | Message) else given
+
+    def one(conversation: Conversation) -> Prompt:
+        messages = tuple(_message(item) for item in conversation)
+        tokens = _encoder(policy).encode_chat(
+            messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
+        )
+        return Prompt(messages, tokens)
+
+    return [
+        _numbered(i, lambda item=item: one(item))  # type: ignore[misc]
+        for i, item in enumerate(many)
+    ]
+
+
+def per_prompt(given: S | Sequence[S] | None, count: int, what: str) -> list[S | None]:
+    """One value for all prompts, or one per prompt.
+
+    Raises:
+        ConfigError: if a list has another length than the prompts.
+    """
+    if not isinstance(given, list | tuple):
+        return [given] * count  # type: ignore[list-item]
+    if len(given) != count:
+        raise ConfigError(
+            f"{len(given)} {what} for {count} prompts: give one for all, or one per prompt"
+        )
+    return list(given)
+
+
+def request(prompt: Prompt, params: Any, strategy: Strategy) -> Request:
+    """Applies vLLM `SamplingParams` (or anything with its attributes) to a strategy.
+
+    Raises:
+        ConfigError: if a parameter is set that cannot be honoured; none is ever ignored.
+    """
+    if params is None or isinstance(params, Sampling):
+        return Request(
+            prompt=prompt, text=None, strategy=strategy, sampling=params, n=1, seed=None
+        )
+    refuse_unsupported(params)
+    max_tokens = params.max_tokens if params.max_tokens is not None else _NO_LIMIT
+    stop = params.stop or ()
+    return Request(
+        prompt=prompt,
+        text=None,
+        strategy=with_max_tokens(strategy, max_tokens),
+        sampling=Sampling(
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=max(params.top_k, 0),
+            min_p=params.min_p,
+            repetition_penalty=params.repetition_penalty,
+            logit_bias=tuple((params.logit_bias or {}).items()),
+            allowed_token_ids=tuple(params.allowed_token_ids or ()),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            stop_token_ids=tuple(params.stop_token_ids or ()),
+        ),
+        n=params.n,
+        seed=params.seed,
+    )
+
+
+def refuse_unsupported(params: Any) -> None:
+    """Refuses every parameter that has another value than its default and is not honoured.
+
+    Raises:
+        ConfigError: naming the parameter and the reason.
+    """
+    defaults = type(params)()
+    names = getattr(params, "__struct_fields__", None) or vars(params)
+    for name in names:
+        if name.startswith("_") or name in _PRESENTATION or name in _TRANSLATED:
+            continue
+        value, default = getattr(params, name), getattr(defaults, name, None)
+        if value != default:
+            reason = _REASONS.get(name, "strategies do not support it")
+            raise ConfigError(f"sampling_params.{name}={value!r} cannot be honoured: {reason}")
+
+
+def with_max_tokens(strategy: Strategy, max_tokens: int) -> Strategy:
+    """The same strategy, and all inside it, with another bound of the whole response.
+
+    Raises:
+        ConfigError: if it has no such parameter.
+    """
+    limited = _limited(strategy, max_tokens)
+    if limited is strategy and not _has_limit(strategy):
+        raise ConfigError(
+            f"{type(strategy).__name__} has no max_tokens to set from sampling_params: set its "
+            "length in the strategy, and leave sampling_params=None"
+        )
+    return limited
+
+
+def _limited(strategy: Any, max_tokens: int) -> Any:
+    changes = {
+        field.name: max_tokens
+        if field.name == "max_tokens"
+        else _limited(getattr(strategy, field.name), max_tokens)
+        for field in fields(strategy)
+        if field.name == "max_tokens" or _is_strategy(getattr(strategy, field.name))
+    }
+    return replace(strategy, **changes) if changes else strategy
+
+
+def _has_limit(strategy: Any) -> bool:
+    return any(
+        field.name == "max_tokens"
+        or (_is_strategy(getattr(strategy, field.name)) and _has_limit(getattr(strategy, field.name)))
+        for field in fields(strategy)
+    )
+
+
+def _is_strategy(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type) and hasattr(value, "sample")
+
+
+def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
+    if isinstance(item, str):
+        if not item:
+            raise ConfigError("the prompt is empty: give some text")
+        return Prompt((Message("user", item),), _encoder(policy).encode(item))
+    if isinstance(item, Mapping):
+        if "prompt_token_ids" in item:
+            tokens = _token_ids(item["prompt_token_ids"])
+            return Prompt((Message("user", item.get("prompt") or policy.text(tokens)),), tokens)
+        if isinstance(item.get("prompt"), str):
+            return _prompt(item["prompt"], policy)
+        raise ConfigError(
+            f"a prompt has the keys {sorted(item)}: give 'prompt' (text) or 'prompt_token_ids'"
+        )
+    raise ConfigError(
+        f"a prompt is a {type(item).__name__}: give a str, or a dict with 'prompt' or "
+        "'prompt_token_ids'; for messages use chat()"
+    )
+
+
+def _token_ids(ids: Any) -> Tokens:
+    try:
+        tokens = tuple(int(token) for token in ids)
+    except (TypeError, ValueError):
+        raise ConfigError(f"prompt_token_ids={ids!r}: must be a list of token ids") from None
+    if not tokens:
+        raise ConfigError("prompt_token_ids is empty: a policy needs at least one token")
+    return tokens
+
+
+def _message(item: Mapping[str, Any] | Message) -> Message:
+    if isinstance(item, Message):
+        return item
+    if not isinstance(item, Mapping) or not {"role", "content"} <= set(item):
+        raise ConfigError(f"a message is {item!r}: give a dict with 'role' and 'content'")
+    content = item["content"]
+    if isinstance(content, list):  # OpenAI's content parts
+        other = [part for part in content if part.get("type") != "text"]
+        if other:
+            raise ConfigError(f"a message has a part of type {other[0].get('type')!r}: only text")
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str):
+        raise ConfigError(f"a message has content {content!r}: must be text")
+    return Message(str(item["role"]), content)
+
+
+def _encoder(policy: Policy) -> Encoder:
+    if not isinstance(policy, Encoder):
+        raise ConfigError(
+            f"{type(policy).__name__} has no tokenizer: give prompts as "
+            "{'prompt_token_ids': [...]}, or a policy with encode() and encode_chat()"
+        )
+    return policy
+
+
+def _numbered(index: int, make: Any) -> Prompt:
+    try:
+        prompt: Prompt = make()
+    except ConfigError as error:
+        raise ConfigError(f"prompt {index}: {error}") from error
+    return prompt

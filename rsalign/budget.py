@@ -1,0 +1,243 @@
+"""What a run may cost and what it did cost. Strategies know of neither."""
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+
+from rsalign.errors import ConfigError
+from rsalign.key import Key
+from rsalign.protocols import Boundary, Likelihood, Policy, Reward, Scored
+from rsalign.types import Candidate, Prompt, Response, Segment, Stop, Tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Hard limits for one prompt; None is no limit.
+
+    When one is reached, open requests are cancelled in the engine and the best complete answer so
+    far comes back (or the longest partial one), flagged as expired; nothing raises.
+
+    Bounds: `policy_tokens` and `reward_calls` are never exceeded. A draw reserves its greatest
+    length before it starts, and waits while others hold the rest; the last one is drawn with what
+    is left. `seconds` is exceeded by the time that cancelling takes (one engine step).
+
+    Attributes:
+        policy_tokens: tokens drawn from the policy, discarded ones included.
+        reward_calls: calls of the reward.
+        seconds: wall-clock time.
+
+    Raises:
+        ConfigError: if a limit is not a positive number.
+    """
+
+    policy_tokens: int | None = None
+    reward_calls: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("policy_tokens", "reward_calls"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
+                raise ConfigError(
+                    f"Budget({name}={value!r}): give a whole number of at least 1, or None for "
+                    "no limit"
+                )
+        if self.seconds is not None and not (
+            isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf
+        ):
+            raise ConfigError(
+                f"Budget(seconds={self.seconds!r}): give a positive number of seconds, or None "
+                "for no limit"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was spent on one prompt.
+
+    Attributes:
+        policy_requests: requests to the engine.
+        policy_tokens_drawn: tokens drawn, those of discarded and cancelled draws included.
+        policy_tokens_kept: tokens of the answer.
+        prompt_tokens: prefix tokens over all requests; a request for a later segment counts its
+            whole prefix.
+        cached_tokens: how many of these the engine had in its prefix cache.
+        reward_calls: calls of the reward.
+        reward_tokens: tokens that reward models were given.
+        seconds: wall-clock time.
+    """
+
+    policy_requests: int = 0
+    policy_tokens_drawn: int = 0
+    policy_tokens_kept: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    reward_calls: int = 0
+    reward_tokens: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Both together; seconds add up too."""
+        return Usage(
+            **{name: getattr(self, name) + getattr(other, name) for name in Usage.__slots__}
+        )
+
+
+@dataclass(slots=True)
+class Meter:
+    """Counts what one run spends, ends it when its budget is spent, and keeps the best so far.
+
+    Attributes:
+        budget: the limits.
+        deadline: the scope that is cancelled when a limit is reached.
+        best: the complete candidate with the highest reward.
+        partial: the longest piece of an answer that was drawn but never judged complete.
+    """
+
+    prompt: Prompt
+    budget: Budget
+    deadline: asyncio.Timeout
+    best: Candidate | None = None
+    partial: Tokens = ()
+    _usage: Usage = field(default_factory=Usage)
+    _reserved: int = 0
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
+    _started: float = field(default_factory=time.perf_counter)
+
+    def usage(self, kept: int) -> Usage:
+        """What was spent so far, by an answer of `kept` tokens."""
+        seconds = time.perf_counter() - self._started
+        return replace(self._usage, policy_tokens_kept=kept, seconds=seconds)
+
+    def count(self, **amounts: int) -> None:
+        """Adds to the named fields of `Usage`."""
+        spent = self._usage
+        self._usage = replace(
+            spent, **{name: getattr(spent, name) + amount for name, amount in amounts.items()}
+        )
+
+    async def reserve(self, max_new_tokens: int) -> int:
+        """Waits until so many tokens may be drawn; fewer if that is all that is left."""
+        limit = self.budget.policy_tokens
+        if limit is None:
+            return max_new_tokens
+        while True:
+            left = limit - self._usage.policy_tokens_drawn - self._reserved
+            if left < max_new_tokens and self._reserved:
+                self._released.clear()
+                await self._released.wait()
+                continue
+            granted = min(left, max_new_tokens)
+            if granted < 1:
+                await self.expire()
+            self._reserved += granted
+            return granted
+
+    def release(self, granted: int, drawn: int) -> None:
+        """Ends a reservation: `drawn` of the `granted` tokens were used."""
+        self.count(policy_tokens_drawn=drawn)
+        if self.budget.policy_tokens is not None:
+            self._reserved -= granted
+            self._released.set()
+
+    async def admit_reward_call(self) -> None:
+        """Counts one more call of the reward, or ends the run."""
+        limit = self.budget.reward_calls
+        if limit is not None and self._usage.reward_calls >= limit:
+            await self.expire()
+        self.count(reward_calls=1)
+
+    async def expire(self) -> NoReturn:
+        """Ends the run: cancels everything that is open."""
+        loop = asyncio.get_running_loop()
+        self.deadline.reschedule(loop.time())
+        await loop.create_future()  # never done: the deadline cancels this very wait
+        raise AssertionError("unreachable")
+
+    def seen(self, candidate: Candidate) -> None:
+        """Remembers a judged candidate, should the run end before the strategy does."""
+        if candidate.response.complete and (
+            self.best is None or candidate.reward > self.best.reward
+        ):
+            self.best = candidate
+
+    def seen_partial(self, tokens: Tokens) -> None:
+        """Remembers tokens that were drawn but could not be judged."""
+        if len(tokens) > len(self.partial):
+            self.partial = tokens
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredPolicy:
+    """A policy whose every token is counted; what its inner policy can do, it can do."""
+
+    inner: Policy
+    meter: Meter
+
+    async def extend(
+        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
+    ) -> Segment:
+        """As the inner policy, within the budget."""
+        granted = await self.meter.reserve(max_new_tokens)
+        self.meter.count(policy_requests=1, prompt_tokens=len(prefix))
+        response = prefix[len(self.meter.prompt.tokens) :]
+        drawn = 0
+        try:
+            segment = await self.inner.extend(
+                prefix, max_new_tokens=granted, key=key, boundary=boundary
+            )
+            drawn = len(segment.tokens)
+        except asyncio.CancelledError as cancelled:
+            # an engine attaches what it had drawn when it was told to stop
+            tokens: Tokens = getattr(cancelled, "drawn", ())
+            drawn = len(tokens)
+            self.meter.seen_partial(response + tokens)
+            raise
+        finally:
+            self.meter.release(granted, drawn)
+        self.meter.count(cached_tokens=segment.cached_tokens)
+        if segment.stop is Stop.LENGTH and drawn == granted < max_new_tokens:
+            self.meter.seen_partial(response + segment.tokens)
+            await self.meter.expire()  # the budget cut this draw short, not the strategy
+        return segment
+
+    def text(self, tokens: Tokens) -> str:
+        """As the inner policy."""
+        return self.inner.text(tokens)
+
+    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+        """As the inner policy.
+
+        Raises:
+            ConfigError: if it cannot tell.
+        """
+        if not isinstance(self.inner, Likelihood):
+            raise ConfigError(
+                f"{type(self.inner).__name__} cannot tell the probability of given tokens, which "
+                "this strategy needs: use a policy with log_probs (VllmPolicy has it)"
+            )
+        self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
+        return await self.inner.log_probs(prefix, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredReward:
+    """A reward whose every call is counted."""
+
+    inner: Reward
+    meter: Meter
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """As the inner reward, within the budget."""
+        self.meter.seen_partial(response.tokens)
+        await self.meter.admit_reward_call()
+        value = await self.inner.score(prompt, response)
+        if isinstance(value, Scored):
+            self.meter.count(reward_tokens=value.tokens)
+        if isinstance(value, float | int) and math.isfinite(value):
+            self.meter.seen(Candidate(response, value))
+        return value

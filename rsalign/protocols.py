@@ -1,0 +1,154 @@
+"""What a policy, a reward and a strategy must be. Each speaks of one request and never of a list.
+
+Breadth is expressed by `rsalign.tasks.concurrently`; batching is the engine's business. The laws
+stated here are asserted by `rsalign.testing.check_policy`, `check_reward` and `check_strategy`,
+for our classes and for anyone's.
+"""
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from rsalign.key import Key
+from rsalign.types import Candidate, Message, Prompt, Response, Segment, Tokens
+
+if TYPE_CHECKING:
+    from rsalign.run import Run
+
+
+class Boundary(Protocol):
+    """Where a segment may end before its response does. A value; see `rsalign.segmenters`."""
+
+    @property
+    def max_tokens(self) -> int:
+        """A segment ends at this many tokens at the latest."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A fixed distribution pi over continuations.
+
+    Temperature, truncation and stop strings are part of pi, not of a call.
+
+    Laws: a segment has at least one token and at most `max_new_tokens`; `stop` agrees with the
+    tokens; log-probabilities, where known, are those of pi, one per token, finite and at most 0;
+    cancelling a call frees its request.
+    """
+
+    async def extend(
+        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
+    ) -> Segment:
+        """Draws a continuation of `prefix`.
+
+        Args:
+            prefix: prompt and what was kept of a response, at least one token.
+            max_new_tokens: greatest number of new tokens, at least 1.
+            key: the address of this draw. Equal keys draw equal segments where the engine can
+                promise it (see README, "Seeds").
+            boundary: where the segment may end before the response does.
+
+        Raises:
+            PolicyError: if the engine failed.
+            ConfigError: if the prefix does not fit the context, or the boundary is of a kind that
+                this policy cannot honour exactly.
+        """
+        ...
+
+    def text(self, tokens: Tokens) -> str:
+        """Decodes a whole response; special tokens are left out."""
+        ...
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """A policy that can also tell how probable given tokens are."""
+
+    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+        """ln pi(token | prefix and the tokens before it), nats, ``(tokens,)``."""
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A policy that knows its tokenizer, so that prompts may be text or messages."""
+
+    def encode(self, text: str) -> Tokens:
+        """Token ids of a plain text prompt, as the engine itself would encode it."""
+        ...
+
+    def encode_chat(
+        self,
+        messages: tuple[Message, ...],
+        *,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+    ) -> Tokens:
+        """Token ids of a conversation rendered by the chat template.
+
+        Raises:
+            ConfigError: if there is no chat template.
+        """
+        ...
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """A fixed function of prompt and response, whole or partial.
+
+    Laws: finite; the same input has the same value, alone or among others (within a tolerance
+    that the class states); `response.stop` tells whether the text is finished.
+    """
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """The reward of `response`; higher is better. May be a `Scored`, which knows its cost.
+
+        Raises:
+            RewardError: if it cannot be had.
+        """
+        ...
+
+
+@runtime_checkable
+class StepReward(Protocol):
+    """A process reward: one value per step."""
+
+    async def score_steps(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[float, ...]:
+        """One value per step, ``(steps,)``; `ends` are offsets into ``response.tokens``."""
+        ...
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """Hyperparameters with a law: a frozen dataclass that draws one candidate for one prompt.
+
+    Laws: what it commits to the trace concatenates to the result; every key is drawn once; the
+    result does not depend on what else runs; no task outlives the call; equal by value, picklable.
+
+    A strategy that never asks for a reward says so by ``needs_reward = False``.
+    """
+
+    async def sample(self, prompt: Prompt, run: "Run") -> Candidate:
+        """Draws an answer from the law that the class states."""
+        ...
+
+
+class Scored(float):
+    """A reward that knows what it cost.
+
+    Attributes:
+        tokens: tokens that the reward model was given.
+        cached_tokens: how many of them its prefix cache had.
+    """
+
+    __slots__ = ("cached_tokens", "tokens")
+
+    tokens: int
+    cached_tokens: int
+
+    def __new__(cls, value: float, *, tokens: int = 0, cached_tokens: int = 0) -> "Scored":
+        """A float with its cost."""
+        scored = super().__new__(cls, value)
+        scored.tokens = tokens
+        scored.cached_tokens = cached_tokens
+        return scored

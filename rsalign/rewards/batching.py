@@ -1,0 +1,108 @@
+"""Collects concurrent single requests into batches: what arrived while the last batch ran."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from rsalign.errors import RewardError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(slots=True)
+class _Item(Generic[A, B]):
+    value: A
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[B]"
+
+
+class Batcher(Generic[A, B]):
+    """Runs a blocking batch function on a thread of its own; awaitable from any event loop.
+
+    A waiter that was cancelled is skipped and never disturbs the others of its batch. A failing
+    batch fails its own waiters only.
+
+    Args:
+        function: maps a batch to its results, in order.
+        max_batch_size: greatest number of items in one call.
+        name: of the thread.
+    """
+
+    def __init__(
+        self, function: Callable[[Sequence[A]], Sequence[B]], *, max_batch_size: int, name: str
+    ) -> None:
+        self._function = function
+        self._max_batch_size = max_batch_size
+        self._items: queue.SimpleQueue[_Item[A, B] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    async def __call__(self, value: A) -> B:
+        """The result for one value.
+
+        Raises:
+            RewardError: if the batcher was closed; otherwise whatever the function raised.
+        """
+        if self._closed:
+            raise RewardError("this reward was closed: make another")
+        loop = asyncio.get_running_loop()
+        item = _Item[A, B](value, loop, loop.create_future())
+        self._items.put(item)
+        return await item.future
+
+    def close(self) -> None:
+        """Ends the thread after the batch it is working on."""
+        if not self._closed:
+            self._closed = True
+            self._items.put(None)
+            self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            batch = self._next_batch()
+            if batch is None:
+                return
+            if not batch:
+                continue
+            try:
+                results = self._function([item.value for item in batch])
+            except Exception as failure:  # noqa: BLE001 - it belongs to the waiters
+                for item in batch:
+                    _settle(item, None, failure)
+            else:
+                for item, result in zip(batch, results, strict=True):
+                    _settle(item, result, None)
+
+    def _next_batch(self) -> list[_Item[A, B]] | None:
+        """What waits, without the cancelled; None at the end, when all others were told so."""
+        items, last = [self._items.get()], False
+        while len(items) < self._max_batch_size:
+            try:
+                items.append(self._items.get_nowait())
+            except queue.Empty:
+                break
+        last = None in items
+        open_items = [item for item in items if item is not None and not item.future.cancelled()]
+        if last:
+            for item in open_items:
+                _settle(item, None, RewardError("this reward was closed while it was asked"))
+            return None
+        return open_items
+
+
+def _settle(item: _Item[A, B], result: B | None, failure: Exception | None) -> None:
+    def on_loop() -> None:
+        if item.future.done():  # cancelled in the meantime
+            return
+        if failure is not None:
+            item.future.set_exception(failure)
+        else:
+            item.future.set_result(result)  # type: ignore[arg-type]
+
+    if not item.loop.is_closed():
+        item.loop.call_soon_threadsafe(on_loop)

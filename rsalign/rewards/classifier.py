@@ -1,0 +1,83 @@
+"""A sequence-classification reward model in transformers, batched as requests arrive."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rsalign.errors import ConfigError, InstallError
+from rsalign.protocols import Scored
+from rsalign.rewards.batching import Batcher
+from rsalign.rewards.rendering import Rendering
+from rsalign.types import Prompt, Response, Tokens
+
+
+class TransformersReward:
+    """The raw score (no sigmoid) of a model with one label; for where vLLM cannot run it.
+
+    In float32 the value is the same alone and in a batch to 1e-4.
+
+    Args:
+        model: Hugging Face id or path.
+        dtype: of the weights.
+        device: where it runs.
+        max_batch_size: greatest number of responses in one forward pass.
+
+    Raises:
+        InstallError: if transformers is missing.
+        ConfigError: if the model has another number of labels than one, or no chat template.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        max_batch_size: int = 32,
+    ) -> None:
+        try:
+            import torch
+            from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        except ImportError as missing:
+            raise InstallError(f"TransformersReward needs torch and transformers: {missing}") from (
+                missing
+            )
+        self._torch: Any = torch
+        self._model: Any = (
+            AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype)
+            .to(device)
+            .eval()
+        )
+        if self._model.config.num_labels != 1:
+            raise ConfigError(
+                f"{model} has num_labels={self._model.config.num_labels}, but a reward model has 1"
+            )
+        length = int(self._model.config.max_position_embeddings)
+        self._rendering = Rendering(AutoTokenizer.from_pretrained(model), length)
+        self._batcher: Batcher[Tokens, float] = Batcher(
+            self._forward, max_batch_size=max_batch_size, name="rsalign-transformers-reward"
+        )
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """The model's score of the response, open or finished; see `Reward`."""
+        tokens = self._rendering.tokens(prompt, response)
+        return Scored(await self._batcher(tokens), tokens=len(tokens))
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._batcher.close()
+
+    def _forward(self, batch: Sequence[Tokens]) -> list[float]:
+        """Scores, ``(batch,)``."""
+        torch = self._torch
+        # transformers finds the end of a row by looking for the last id that is not the padding,
+        # so padding by an id that ends a row would score the wrong position: pad by an absent id
+        used = set().union(*batch)
+        pad = next(i for i in range(self._model.config.vocab_size) if i not in used)
+        self._model.config.pad_token_id = pad
+        width = max(map(len, batch))
+        inputs = torch.tensor([[*row, *[pad] * (width - len(row))] for row in batch])
+        inputs = inputs.to(self._model.device)
+        with torch.inference_mode():
+            logits = self._model(input_ids=inputs, attention_mask=(inputs != pad).long()).logits
+        scores: list[float] = logits[:, 0].float().tolist()
+        return scores

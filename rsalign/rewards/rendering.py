@@ -1,0 +1,76 @@
+"""Prompt and response as the reward model's own tokens: its tokenizer, its chat template."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from rsalign.errors import ConfigError, RewardError
+from rsalign.types import Message, Prompt, Response, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """Renders conversations for a reward model.
+
+    A finished response closes its turn as the chat template does. An open one (partial, or cut at
+    its greatest length) does not: a reward model that is told a turn has ended judges another text.
+
+    Attributes:
+        tokenizer: the reward model's Hugging Face tokenizer.
+        max_model_len: greatest number of tokens that the reward model takes.
+    """
+
+    tokenizer: Any
+    max_model_len: int
+
+    def __post_init__(self) -> None:
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise ConfigError(
+                f"the reward model's tokenizer {self.tokenizer.name_or_path} has no chat template: "
+                "set tokenizer.chat_template (a reward is only meaningful in the format that the "
+                "model was trained with)"
+            )
+
+    def tokens(self, prompt: Prompt, response: Response) -> Tokens:
+        """What the reward model reads.
+
+        Raises:
+            RewardError: if it is longer than the reward model's context.
+        """
+        if response.finished:
+            text = self._render(
+                (*prompt.messages, Message("assistant", response.text)), opens_answer=False
+            )
+        else:
+            text = self._opened(prompt.messages) + response.text
+        tokens = tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        if len(tokens) > self.max_model_len:
+            raise RewardError(
+                f"prompt and response are {len(tokens)} tokens for the reward model, whose context "
+                f"has {self.max_model_len}: lower max_tokens, or raise max_model_len in "
+                "reward_args",
+                prompt=prompt,
+                response=response,
+            )
+        return tokens
+
+    def _render(self, messages: tuple[Message, ...], *, opens_answer: bool) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                [{"role": message.role, "content": message.content} for message in messages],
+                tokenize=False,
+                add_generation_prompt=opens_answer,
+            )
+        )
+
+    def _opened(self, messages: tuple[Message, ...]) -> str:
+        return _opened(self, messages)
+
+    def __hash__(self) -> int:
+        return id(self.tokenizer)
+
+
+@lru_cache(maxsize=4096)
+def _opened(rendering: Rendering, messages: tuple[Message, ...]) -> str:
+    """The conversation up to where the answer begins; many responses share it."""
+    return rendering._render(messages, opens_answer=True)

@@ -1,0 +1,126 @@
+"""Run: what a strategy holds, and the three verbs it speaks in: draft, judge, decide."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+from rsalign.errors import RewardError
+from rsalign.key import Key, Label
+from rsalign.protocols import Boundary, Policy, Reward
+from rsalign.trace import Proposal, Trace, Verdict
+from rsalign.types import Candidate, Prompt, Response, Stop, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One strategy at work on one prompt.
+
+    Attributes:
+        policy: draws continuations.
+        reward: scores responses.
+        key: the address of this run; narrower addresses by `at` and `branch`.
+        trace: what happened.
+    """
+
+    policy: Policy
+    reward: Reward
+    key: Key
+    trace: Trace = field(default_factory=Trace)
+
+    def at(self, *labels: Label) -> "Run":
+        """The same run at a narrower address."""
+        return replace(self, key=self.key.child(*labels))
+
+    def branch(self, *labels: Label) -> "Run":
+        """An inner run with a trace of its own, for strategies that run concurrently."""
+        return replace(self, key=self.key.child(*labels), trace=self.trace.child(*labels))
+
+    async def judge(
+        self,
+        prompt: Prompt,
+        tokens: Tokens,
+        stop: Stop | None,
+        *,
+        log_probs: tuple[float, ...] | None = None,
+        stop_reason: int | str | None = None,
+    ) -> Candidate:
+        """Decodes a response, whole or partial, and asks the reward about it.
+
+        Args:
+            prompt: what is answered.
+            tokens: the response's tokens, ``(tokens,)``; none of them yet is allowed.
+            stop: why they end; None if nothing was drawn yet.
+            log_probs: of all tokens, where known (`Response.log_probs`).
+            stop_reason: the stop string or token that ended it (`Response.stop_reason`).
+
+        Raises:
+            RewardError: if the reward failed or is not a finite number; prompt and response are
+                attached.
+        """
+        text = self.policy.text(tokens)
+        if stop is Stop.STOP and isinstance(stop_reason, str):
+            text = _before_last(text, stop_reason)
+        response = Response(tokens, text, stop, log_probs, stop_reason)
+        value = await self.reward.score(prompt, response)
+        if not isinstance(value, float | int) or not math.isfinite(value):
+            raise RewardError(
+                f"the reward of {response.text!r} is {value!r}, but must be a finite number: "
+                f"mend {type(self.reward).__name__}, or map such values before they are returned",
+                prompt=prompt,
+                response=response,
+            )
+        return Candidate(response, value)
+
+    async def draft(
+        self,
+        prompt: Prompt,
+        kept: Tokens,
+        *,
+        max_tokens: int,
+        boundary: Boundary | None = None,
+        kept_log_probs: tuple[float, ...] | None = None,
+    ) -> Candidate:
+        """Extends the kept tokens of a response, and judges the whole.
+
+        Args:
+            prompt: what is answered.
+            kept: tokens of the response that stay; none starts one.
+            max_tokens: bounds the *whole* response, `kept` included.
+            boundary: where the new segment may end.
+            kept_log_probs: log-probabilities of `kept`, where known, so that the whole has its own.
+        """
+        drawn = await self.policy.extend(
+            prompt.tokens + kept,
+            max_new_tokens=max_tokens - len(kept),
+            boundary=boundary,
+            key=self.key.child("draw"),
+        )
+        before = kept_log_probs if kept else ()
+        known = before is not None and drawn.log_probs is not None
+        return await self.judge(
+            prompt,
+            kept + drawn.tokens,
+            drawn.stop,
+            log_probs=before + drawn.log_probs if known else None,
+            stop_reason=drawn.stop_reason,
+        )
+
+    def decide(self, draft: Candidate, *, kept: int, log_accept: float) -> bool:
+        """Draws whether `draft` is accepted, and records it.
+
+        Args:
+            draft: the proposal.
+            kept: number of tokens it shares with the state it was proposed from.
+            log_accept: ln of the acceptance probability, nats; above 0 counts as 0.
+        """
+        log_accept = min(0.0, log_accept)
+        accepted = self.key.child("accept").bernoulli(math.exp(log_accept))
+        verdict = Verdict.ACCEPTED if accepted else Verdict.REJECTED
+        self.trace.propose(
+            Proposal(candidate=draft, kept=kept, log_accept=log_accept, verdict=verdict)
+        )
+        return accepted
+
+
+def _before_last(text: str, stop: str) -> str:
+    found = text.rfind(stop)
+    return text if found < 0 else text[:found]

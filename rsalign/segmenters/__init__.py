@@ -1,0 +1,1 @@
+"""Where a segment may end: values that a policy honours while it draws."""

@@ -1,0 +1,21 @@
+"""Segments of a fixed number of tokens."""
+
+from dataclasses import dataclass
+
+from rsalign.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSize:
+    """A segment ends after `n` tokens, or where the response ends."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ConfigError(f"FixedSize(n={self.n}): a segment has at least 1 token")
+
+    @property
+    def max_tokens(self) -> int:
+        """`n`: this is all the rule there is."""
+        return self.n

@@ -1,0 +1,43 @@
+"""Plain: one draw from the policy.
+
+Law      pi(y|x) on responses of at most max_tokens.
+Cost     one extension; one reward call if there is a reward.
+Streams  at the end (one request).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rsalign.errors import ConfigError
+from rsalign.run import Run
+from rsalign.trace import Proposal, Verdict
+from rsalign.types import Candidate, Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plain:
+    """One draw from the policy: the baseline that every table needs.
+
+    Attributes:
+        max_tokens: bounds the response, EOS included.
+
+    Raises:
+        ConfigError: if `max_tokens` is not at least 1.
+    """
+
+    max_tokens: int = 256
+
+    needs_reward: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ConfigError(f"Plain(max_tokens={self.max_tokens}): must be at least 1")
+
+    async def sample(self, prompt: Prompt, run: Run) -> Candidate:
+        """Draws from pi."""
+        drawn = await run.draft(prompt, (), max_tokens=self.max_tokens)
+        run.trace.propose(
+            Proposal(candidate=drawn, kept=0, log_accept=0.0, verdict=Verdict.ACCEPTED)
+        )
+        run.trace.commit(drawn.tokens)
+        return drawn

@@ -1,0 +1,39 @@
+"""Structured concurrency: the only place where tasks are born."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def concurrently(awaitables: Iterable[Awaitable[T]], *, limit: int | None = None) -> list[T]:
+    """Awaits all at once and returns their results in order.
+
+    The first failure cancels the others, waits until they are gone and is raised by itself.
+
+    Args:
+        awaitables: an iterator is asked for the next one only when there is room for it.
+        limit: greatest number that are open at once; None is no limit.
+    """
+    results: dict[int, T] = {}
+    numbered = enumerate(awaitables)
+
+    async def one(index: int, awaitable: Awaitable[T]) -> None:
+        results[index] = await awaitable
+
+    async def work() -> None:
+        for index, awaitable in numbered:
+            await one(index, awaitable)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            if limit is None:
+                for index, awaitable in numbered:
+                    group.create_task(one(index, awaitable))
+            else:
+                for _ in range(limit):
+                    group.create_task(work())
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [results[index] for index in range(len(results))]

@@ -1,0 +1,151 @@
+"""A policy and a reward small enough for exact mathematics.
+
+They are verified fakes: the toy policy passes the same `check_policy` as the vLLM policy. Their
+tables are irregular on purpose; a symmetric one cannot see a reversed sign.
+"""
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+from rsalign.errors import ConfigError
+from rsalign.key import Key
+from rsalign.protocols import Boundary
+from rsalign.types import Message, Prompt, Response, Segment, Stop, Tokens
+
+EOS = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToyPolicy:
+    """Autoregressive over ids ``0 .. vocab - 1``; 0 is EOS.
+
+    Each next-token distribution is irregular and fixed by a hash of the prefix; no probability
+    is below ``0.2 / (vocab + 0.2)``.
+
+    Attributes:
+        vocab: number of token ids, at least 2.
+        salt: another number is another policy.
+        max_context: greatest length of prompt and response together.
+    """
+
+    vocab: int = 3
+    salt: int = 0
+    max_context: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.vocab < 2:
+            raise ConfigError(f"ToyPolicy(vocab={self.vocab}): EOS and one more token are needed")
+
+    def probs(self, prefix: Tokens) -> tuple[float, ...]:
+        """pi(. | prefix), ``(vocab,)``."""
+        weights = [
+            0.2 + 0.8 * _unit(("policy", self.salt, token, *prefix)) for token in range(self.vocab)
+        ]
+        total = math.fsum(weights)
+        return tuple(weight / total for weight in weights)
+
+    async def extend(
+        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
+    ) -> Segment:
+        """Draws token by token, each at its own address below `key`."""
+        _check_request(self, prefix, max_new_tokens)
+        await asyncio.sleep(0)  # as an engine would: others get their turn
+        length = min(max_new_tokens, self.max_context - len(prefix))
+        tokens: Tokens = ()
+        log_probs: tuple[float, ...] = ()
+        while True:
+            probs = self.probs(prefix + tokens)
+            token = key.child(len(tokens)).categorical(probs)
+            tokens += (token,)
+            log_probs += (math.log(probs[token]),)
+            if token == EOS:
+                return Segment(tokens, log_probs, Stop.EOS)
+            if len(tokens) == length:
+                return Segment(tokens, log_probs, Stop.LENGTH)
+            if boundary is not None and len(tokens) == boundary.max_tokens:
+                return Segment(tokens, log_probs, Stop.BOUNDARY)
+
+    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+        """ln pi(token | before), nats, ``(tokens,)``."""
+        await asyncio.sleep(0)
+        return tuple(
+            math.log(self.probs(prefix + tokens[:i])[token]) for i, token in enumerate(tokens)
+        )
+
+    def text(self, tokens: Tokens) -> str:
+        """Token ids as words, EOS left out."""
+        return " ".join(str(token) for token in tokens if token != EOS)
+
+    def encode(self, text: str) -> Tokens:
+        """The reverse of `text`.
+
+        Raises:
+            ConfigError: if a word is not a token id.
+        """
+        words = text.split()
+        known = {str(token): token for token in range(self.vocab)}
+        unknown = [word for word in words if word not in known]
+        if unknown:
+            raise ConfigError(
+                f"ToyPolicy cannot encode {unknown[0]!r}: words are 0 .. {self.vocab - 1}"
+            )
+        return tuple(known[word] for word in words)
+
+    def encode_chat(
+        self,
+        messages: tuple[Message, ...],
+        *,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+    ) -> Tokens:
+        """The messages' ids one after another."""
+        return tuple(
+            token for message in messages for token in self.encode(message.content)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ToyReward:
+    """An irregular reward in (-2, 2), fixed by a hash of the response's tokens."""
+
+    salt: int = 0
+
+    def value(self, tokens: Tokens) -> float:
+        """The reward of a response with these tokens."""
+        return 4 * _unit(("reward", self.salt, *tokens)) - 2
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """The table's value; the prompt does not matter."""
+        await asyncio.sleep(0)
+        return self.value(response.tokens)
+
+
+def responses(policy: ToyPolicy, prompt: Tokens, max_tokens: int) -> dict[Tokens, float]:
+    """Every response of at most `max_tokens` tokens with its probability under `policy`."""
+    complete: dict[Tokens, float] = {}
+
+    def grow(tokens: Tokens, mass: float) -> None:
+        for token, p in enumerate(policy.probs(prompt + tokens)):
+            longer = (*tokens, token)
+            if token == EOS or len(longer) == max_tokens:
+                complete[longer] = mass * p
+            else:
+                grow(longer, mass * p)
+
+    grow((), 1.0)
+    return complete
+
+
+def _unit(parts: tuple[str | int, ...]) -> float:
+    return Key(0, parts).seed() / 2**63
+
+
+def _check_request(policy: ToyPolicy, prefix: Tokens, max_new_tokens: int) -> None:
+    if max_new_tokens < 1:
+        raise ConfigError(f"max_new_tokens is {max_new_tokens}, but must be at least 1")
+    if not prefix or len(prefix) >= policy.max_context:
+        raise ConfigError(
+            f"the prefix has {len(prefix)} tokens, but the context of {policy.max_context} needs "
+            "at least 1 of them and room for 1 more"
+        )

@@ -1,0 +1,193 @@
+"""The values that travel between strategies, policies and rewards. All are immutable."""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from rsalign.errors import ConfigError
+
+Tokens: TypeAlias = tuple[int, ...]
+"""Token ids in the policy's vocabulary."""
+
+
+class Stop(StrEnum):
+    """Why drawing stopped.
+
+    Only `BOUNDARY` leaves the response open: a segmenter ended the segment and more may follow.
+    """
+
+    EOS = "eos"
+    """The policy drew its end-of-sequence token, which is the last token of the segment."""
+    STOP = "stop"
+    """A stop string or stop token of the caller's was reached."""
+    LENGTH = "length"
+    """The response has as many tokens as it may have. It is an ordinary state, not a failure."""
+    BOUNDARY = "boundary"
+    """A segment ended where the segmenter said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: ``"system"``, ``"user"`` or ``"assistant"``, or what the chat template knows.
+        content: its text.
+    """
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is to be answered, once for the reward and once for the policy.
+
+    Attributes:
+        messages: rendered by a reward model with its *own* chat template.
+        tokens: continued by the policy, whose chat template is already applied.
+    """
+
+    messages: tuple[Message, ...]
+    tokens: Tokens
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            raise ConfigError("the prompt is empty: a policy needs at least one token to continue")
+
+    @property
+    def text(self) -> str:
+        """The one message's text, or the conversation with its roles named."""
+        if len(self.messages) == 1:
+            return self.messages[0].content
+        return "\n\n".join(f"{message.role}: {message.content}" for message in self.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one extension drew.
+
+    Attributes:
+        tokens: the new tokens only, at least one; EOS is included where it was drawn.
+        log_probs: ln pi(token | what came before), nats, ``(tokens,)``, where pi is the law the
+            tokens were drawn from (tempered, truncated). None where the engine cannot tell.
+        stop: why it ended.
+        stop_reason: the stop string, or the id of the stop token, if `stop` is ``STOP``.
+        cached_tokens: how many tokens of the prefix the engine did not have to compute again.
+    """
+
+    tokens: Tokens
+    log_probs: tuple[float, ...] | None
+    stop: Stop
+    stop_reason: int | str | None = None
+    cached_tokens: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer, whole or partial.
+
+    Attributes:
+        tokens: token ids, prompt excluded; EOS is part of them and counts in the length.
+        text: decoded from all tokens at once, never joined from segments; without EOS, and without
+            the stop string that ended it.
+        stop: why it ended; None: nothing was drawn yet; ``BOUNDARY``: still open.
+        log_probs: as in `Segment`, for all tokens; None where they are not all known.
+        stop_reason: as in `Segment`.
+    """
+
+    tokens: Tokens
+    text: str
+    stop: Stop | None
+    log_probs: tuple[float, ...] | None = field(default=None, compare=False)
+    stop_reason: int | str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing may be added: it ended by EOS, by a stop or at its greatest length."""
+        return self.stop is not None and self.stop is not Stop.BOUNDARY
+
+    @property
+    def finished(self) -> bool:
+        """Whether it ended of its own (EOS or a stop), so that a reward model closes its turn."""
+        return self.stop in (Stop.EOS, Stop.STOP)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A response with its reward.
+
+    Attributes:
+        response: the answer, whole or partial.
+        reward: higher is better; in the reward's own units; always finite.
+    """
+
+    response: Response
+    reward: float
+
+    @property
+    def tokens(self) -> Tokens:
+        """The response's tokens."""
+        return self.response.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """What makes pi of a model's raw next-token law; the names are vLLM's.
+
+    Every setting here depends on the whole prefix only, not on where the prompt ended, so that a
+    response drawn in segments has the law of one drawn at once.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus; 1 keeps everything.
+        top_k: number of most probable tokens kept; 0 keeps everything.
+        min_p: least probability relative to the most probable token.
+        repetition_penalty: divides the logits of tokens that occur in prompt or response.
+        logit_bias: added to logits, as pairs of token id and bias.
+        allowed_token_ids: if not empty, all others have probability 0.
+        stop: strings that end a response; they are not part of its text.
+        stop_token_ids: tokens that end a response.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: Tokens = ()
+    stop: tuple[str, ...] = ()
+    stop_token_ids: Tokens = ()
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "temperature": (0 <= self.temperature < math.inf, "at least 0"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "top_k": (self.top_k >= -1, "at least 0 (0 keeps everything)"),
+            "min_p": (0 <= self.min_p <= 1, "between 0 and 1"),
+            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0"),
+            "stop": ("" not in self.stop, "non-empty strings"),
+        }
+        for name, (valid, range_) in allowed.items():
+            if not valid:
+                raise ConfigError(f"{name}={getattr(self, name)!r}: must be {range_}")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the law is a point mass (vLLM's own limit of temperature)."""
+        return self.temperature < 1e-5
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether pi differs from the model's raw law."""
+        return (
+            self.temperature != 1
+            or self.top_p < 1
+            or self.top_k > 0
+            or self.min_p > 0
+            or self.repetition_penalty != 1
+            or bool(self.logit_bias)
+            or bool(self.allowed_token_ids)
+        )
