@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from rsalign.align import Result, align, needs_reward
 from rsalign.aligner.inputs import (
@@ -25,6 +25,8 @@ from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.strategies.plain import Plain
 from rsalign.tasks import concurrently
 from rsalign.types import Prompt
+
+OnResult: TypeAlias = Callable[[AlignedOutput], object]
 
 _MAX_OPEN_PROMPTS = 512
 """More would only wait in the engine's queue, and hold memory there."""
@@ -105,6 +107,7 @@ class Aligner:
         budget: Budget | None = None,
         seed: int | None = None,
         use_tqdm: bool = True,
+        on_result: OnResult | None = None,
     ) -> list[AlignedOutput]:
         """Answers prompts; blocks until all are done.
 
@@ -117,6 +120,7 @@ class Aligner:
             budget: instead of the aligner's.
             seed: instead of the aligner's.
             use_tqdm: show a progress bar, if the output is a terminal.
+            on_result: called with each result as soon as it is there, in order of completion.
 
         Returns:
             One result per prompt, in order; each with its answers, best first.
@@ -129,7 +133,7 @@ class Aligner:
         requests = self._requests(
             self._prompts(prompts), sampling_params, strategy, budget, seed
         )
-        return self._block(requests, budget, seed, use_tqdm)
+        return self._block(requests, budget, seed, use_tqdm, on_result)
 
     def chat(
         self,
@@ -142,6 +146,7 @@ class Aligner:
         use_tqdm: bool = True,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
+        on_result: OnResult | None = None,
     ) -> list[AlignedOutput]:
         """Answers conversations; as `generate`, with the policy's chat template applied.
 
@@ -154,6 +159,7 @@ class Aligner:
             use_tqdm: as in `generate`.
             chat_template: instead of the tokenizer's.
             add_generation_prompt: open the assistant's turn.
+            on_result: as in `generate`.
         """
         found = conversations(
             messages,
@@ -162,7 +168,7 @@ class Aligner:
             add_generation_prompt=add_generation_prompt,
         )
         requests = self._requests(found, sampling_params, strategy, budget, seed)
-        return self._block(requests, budget, seed, use_tqdm)
+        return self._block(requests, budget, seed, use_tqdm, on_result)
 
     async def agenerate(
         self,
@@ -172,12 +178,13 @@ class Aligner:
         strategy: Strategy | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
+        on_result: OnResult | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
         requests = self._requests(
             self._prompts(prompts), sampling_params, strategy, budget, seed
         )
-        return await self._answer_all(requests, budget, seed, lambda: None)
+        return await self._answer_all(requests, budget, seed, on_result or _ignore)
 
     async def achat(
         self,
@@ -189,6 +196,7 @@ class Aligner:
         seed: int | None = None,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
+        on_result: OnResult | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
         found = conversations(
@@ -198,7 +206,7 @@ class Aligner:
             add_generation_prompt=add_generation_prompt,
         )
         requests = self._requests(found, sampling_params, strategy, budget, seed)
-        return await self._answer_all(requests, budget, seed, lambda: None)
+        return await self._answer_all(requests, budget, seed, on_result or _ignore)
 
     def close(self) -> None:
         """Stops what this aligner started; what it was given runs on. Idempotent."""
@@ -297,6 +305,7 @@ class Aligner:
         budget: Budget | None,
         seed: int | None,
         use_tqdm: bool,
+        on_result: OnResult | None,
     ) -> list[AlignedOutput]:
         from tqdm import tqdm
 
@@ -308,21 +317,27 @@ class Aligner:
             unit="prompt",
             disable=not (use_tqdm and sys.stderr.isatty()),
         ) as bar:
-            return self._loop.call(self._answer_all(requests, budget, seed, bar.update))
+
+            def done(result: AlignedOutput) -> None:
+                bar.update()
+                if on_result:
+                    on_result(result)
+
+            return self._loop.call(self._answer_all(requests, budget, seed, done))
 
     async def _answer_all(
         self,
         requests: list[Request],
         budget: Budget | None,
         seed: int | None,
-        on_done: Callable[[], Any],
+        on_result: OnResult,
     ) -> list[AlignedOutput]:
         root = self._seed if seed is None else seed
 
         async def one(position: int, each: Request) -> AlignedOutput:
             key = Key(root).child("prompt", position) if each.seed is None else Key(each.seed)
             done = await self._answer(str(position), each, key, budget or self._budget)
-            on_done()
+            on_result(done)
             return done
 
         def waiting() -> Iterator[Any]:
@@ -347,3 +362,7 @@ class Aligner:
             for i in range(each.n)
         )
         return output(request_id, each.prompt, each.strategy, results)
+
+
+def _ignore(result: AlignedOutput) -> None:
+    pass

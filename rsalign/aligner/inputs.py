@@ -9,7 +9,8 @@ from rsalign.protocols import Encoder, Policy, Strategy
 from rsalign.types import Message, Prompt, Sampling, Tokens
 
 TextOrTokens: TypeAlias = str | Mapping[str, Any]
-"""A text, ``{"prompt": text}`` or ``{"prompt_token_ids": ids}``, as vLLM takes them."""
+"""A text, ``{"prompt": text}`` or ``{"prompt_token_ids": ids}`` as vLLM takes them, or
+``{"messages": [...]}``, which is rendered by the chat template."""
 Conversation: TypeAlias = Sequence[Mapping[str, Any] | Message]
 
 S = TypeVar("S")
@@ -81,11 +82,12 @@ def conversations(
     many = [given] if isinstance(given[0], Mapping | Message) else given
 
     def one(conversation: Conversation) -> Prompt:
-        messages = tuple(_message(item) for item in conversation)
-        tokens = _encoder(policy).encode_chat(
-            messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
+        return _conversation(
+            conversation,
+            policy,
+            chat_template=chat_template,
+            add_generation_prompt=add_generation_prompt,
         )
-        return Prompt(messages, tokens)
 
     return [
         _numbered(i, lambda item=item: one(item))  # type: ignore[misc]
@@ -202,18 +204,35 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
             raise ConfigError("the prompt is empty: give some text")
         return Prompt((Message("user", item),), _encoder(policy).encode(item))
     if isinstance(item, Mapping):
+        if "messages" in item:
+            return _conversation(item["messages"], policy)
         if "prompt_token_ids" in item:
             tokens = _token_ids(item["prompt_token_ids"])
             return Prompt((Message("user", item.get("prompt") or policy.text(tokens)),), tokens)
         if isinstance(item.get("prompt"), str):
             return _prompt(item["prompt"], policy)
         raise ConfigError(
-            f"a prompt has the keys {sorted(item)}: give 'prompt' (text) or 'prompt_token_ids'"
+            f"a prompt has the keys {sorted(item)}: give 'prompt' (text), 'messages' or "
+            "'prompt_token_ids'"
         )
     raise ConfigError(
         f"a prompt is a {type(item).__name__}: give a str, or a dict with 'prompt' or "
         "'prompt_token_ids'; for messages use chat()"
     )
+
+
+def _conversation(
+    conversation: Conversation,
+    policy: Policy,
+    *,
+    chat_template: str | None = None,
+    add_generation_prompt: bool = True,
+) -> Prompt:
+    messages = tuple(_message(item) for item in conversation)
+    tokens = _encoder(policy).encode_chat(
+        messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
+    )
+    return Prompt(messages, tokens)
 
 
 def _token_ids(ids: Any) -> Tokens:

@@ -1,0 +1,7 @@
+"""Strategies by name: the stem of the file that each has to itself."""
+
+from rsalign.strategies.best_of import BestOf
+from rsalign.strategies.plain import Plain
+
+STRATEGIES = {"plain": Plain, "best_of": BestOf}
+"""What the command line calls them; a class of one's own is named ``module:Class``."""

@@ -8,11 +8,14 @@ probabilities as its mass. The same code that samples on vLLM is thereby enumera
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rsalign.key import Key, Label
+from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.run import Run
+from rsalign.types import Prompt, Tokens
 
 R = TypeVar("R", bound=Hashable)
 
@@ -94,3 +97,19 @@ def law(run: Callable[[Key], Awaitable[R]]) -> dict[R, float]:
 
     asyncio.run(visit_all())
     return {result: math.fsum(parts) for result, parts in masses.items()}
+
+
+def distance(one: Mapping[R, float], other: Mapping[R, float]) -> float:
+    """The greatest difference of probability between two laws."""
+    return max(abs(one.get(y, 0.0) - other.get(y, 0.0)) for y in {*one, *other})
+
+
+def law_of(
+    strategy: Strategy, policy: Policy, reward: Reward, prompt: Prompt
+) -> dict[Tokens, float]:
+    """The exact distribution of a strategy's answer, by its tokens."""
+
+    async def answer(key: Key) -> Tokens:
+        return (await strategy.sample(prompt, Run(policy, reward, key))).tokens
+
+    return law(answer)

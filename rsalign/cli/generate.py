@@ -1,0 +1,170 @@
+"""`rsalign generate`: prompts from a file or standard input, answers as JSON lines."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from rsalign.aligner import AlignedOutput, Aligner
+from rsalign.aligner.inputs import with_max_tokens
+from rsalign.budget import Budget
+from rsalign.cli.settings import build_strategy, parse
+from rsalign.embedded import POLICY, REWARD
+from rsalign.errors import ConfigError
+from rsalign.protocols import Strategy
+from rsalign.types import Sampling
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declares the command."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="answer prompts from a file or standard input",
+        description="Answers prompts; one JSON object a line comes out, as soon as it is known.",
+    )
+    parser.add_argument(
+        "input",
+        nargs="?",
+        default="-",
+        help="text (one prompt a line) or JSON lines with 'prompt', 'messages' or "
+        "'prompt_token_ids'; - is standard input",
+    )
+    parser.add_argument("--output", "-o", default="-", help="JSON lines; - is standard output")
+    parser.add_argument("--policy", default=POLICY, help="model id or path (default: embedded)")
+    parser.add_argument("--reward", default=REWARD, help="model id or path (default: embedded)")
+    parser.add_argument("--strategy", default="best_of", help="name, or module:Class of your own")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="strategy parameter"
+    )
+    parser.add_argument("--chat", action="store_true", help="plain text prompts are user messages")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--max-tokens", type=int, help="greatest length of an answer")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--top-k", type=int, default=0)
+    parser.add_argument("--budget-policy-tokens", type=int, help="hard limit for each prompt")
+    parser.add_argument("--budget-reward-calls", type=int, help="hard limit for each prompt")
+    parser.add_argument("--budget-seconds", type=float, help="hard limit for each prompt")
+    for what in ("engine", "reward"):
+        parser.add_argument(
+            f"--{what}-arg",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help=f"argument of the {what}'s vLLM engine, such as max_model_len=2048",
+        )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reads, answers, writes."""
+    strategy = build_strategy(arguments.strategy, parse(arguments.set))
+    if arguments.max_tokens is not None:
+        strategy = with_max_tokens(strategy, arguments.max_tokens)
+    sampling = Sampling(
+        temperature=arguments.temperature, top_p=arguments.top_p, top_k=arguments.top_k
+    )
+    budget = Budget(
+        policy_tokens=arguments.budget_policy_tokens,
+        reward_calls=arguments.budget_reward_calls,
+        seconds=arguments.budget_seconds,
+    )
+    items = read_items(arguments.input, chat=arguments.chat)
+    with (
+        _opened(arguments.output) as out,
+        Aligner(
+            arguments.policy,
+            arguments.reward,
+            strategy,
+            seed=arguments.seed,
+            budget=budget,
+            engine_args=parse(arguments.engine_arg),
+            reward_args=parse(arguments.reward_arg),
+        ) as aligner,
+    ):
+
+        def write(answer: AlignedOutput) -> None:
+            out.write(json.dumps(record(answer, arguments.strategy), ensure_ascii=False) + "\n")
+            out.flush()
+
+        aligner.generate([item.value for item in items], sampling, on_result=write)
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line of input: its number (from 0) and what the aligner takes."""
+
+    line: int
+    value: dict[str, Any]
+
+
+def read_items(path: str, *, chat: bool) -> list[Item]:
+    """Prompts of a text or JSON-lines file; which of both is seen from its first line.
+
+    Raises:
+        ConfigError: if the file cannot be read, or a line cannot be understood.
+    """
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read prompts from {path}: {error}") from error
+    lines = [(i, line) for i, line in enumerate(text.splitlines()) if line.strip()]
+    if not lines:
+        raise ConfigError(f"there is no prompt in {path}: give one a line")
+    is_json = lines[0][1].lstrip().startswith("{")
+    return [Item(i, _item(i, line, is_json=is_json, chat=chat)) for i, line in lines]
+
+
+def record(answer: AlignedOutput, strategy: str) -> dict[str, Any]:
+    """What is written about one prompt."""
+    best, how = answer.outputs[0], answer.alignment
+    return {
+        "index": int(answer.request_id),
+        "prompt": answer.prompt,
+        "answer": best.text,
+        "reward": best.reward,
+        "finish_reason": best.finish_reason,
+        "strategy": strategy,
+        "settings": _plain(how.strategy),
+        "seed": how.seed,
+        "forced": how.forced,
+        "expired": how.expired,
+        "usage": asdict(how.usage),
+        "diagnostics": how.diagnostics,
+    }
+
+
+def _item(number: int, line: str, *, is_json: bool, chat: bool) -> dict[str, Any]:
+    if not is_json:
+        if chat:
+            return {"messages": [{"role": "user", "content": line}]}
+        return {"prompt": line}
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"line {number + 1} is not JSON: {error}") from error
+    if not isinstance(value, dict) or not {"prompt", "messages", "prompt_token_ids"} & set(value):
+        raise ConfigError(
+            f"line {number + 1} has neither 'prompt' nor 'messages' nor 'prompt_token_ids'"
+        )
+    if chat and isinstance(value.get("prompt"), str):
+        return {"messages": [{"role": "user", "content": value["prompt"]}]}
+    return value
+
+
+def _plain(strategy: Strategy) -> Any:
+    return json.loads(json.dumps(asdict(strategy), default=str))  # type: ignore[call-overload]
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[TextIO]:
+    if path == "-":
+        yield sys.stdout
+        return
+    with Path(path).open("w", encoding="utf-8") as file:
+        yield file

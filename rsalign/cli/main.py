@@ -1,0 +1,39 @@
+"""The command line: `rsalign generate`, `rsalign demo`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rsalign import __version__
+from rsalign.cli import demo, generate
+from rsalign.errors import ConfigError, RsalignError
+
+_COMMANDS = (generate, demo)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="rsalign", description="Decoding-time alignment for vLLM")
+    parser.add_argument("--version", action="version", version=f"rsalign {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_parser(subparsers)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ConfigError as error:
+        print(f"rsalign: {error}", file=sys.stderr)
+        return 2
+    except RsalignError as error:
+        print(f"rsalign: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rsalign: interrupted", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""One pair of in-process engines serves the whole session; starting them costs seconds."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: float32 results are then exact
+
+from rsalign import Aligner, Message, Prompt
+from rsalign.embedded import POLICY, REWARD
+from rsalign.embedded.problems import problem
+from rsalign.policies.vllm import VllmPolicy
+from rsalign.rewards.vllm import VllmReward
+
+SMALL = {"kv_cache_memory_bytes": 64 << 20}
+
+
+@pytest.fixture(scope="session")
+def policy() -> Iterator[VllmPolicy]:
+    """The embedded policy on the real engine."""
+    policy = VllmPolicy.start(POLICY, **SMALL)
+    yield policy
+    policy.close()
+
+
+@pytest.fixture(scope="session")
+def reward() -> Iterator[VllmReward]:
+    """The embedded reward model on the real engine."""
+    reward = VllmReward.start(REWARD, **SMALL)
+    yield reward
+    reward.close()
+
+
+@pytest.fixture(scope="session")
+def aligner(policy: VllmPolicy, reward: VllmReward) -> Iterator[Aligner]:
+    """An aligner over both."""
+    with Aligner(policy, reward) as aligner:
+        yield aligner
+
+
+@pytest.fixture
+def ask(policy: VllmPolicy):
+    """Held-out problems as prompts."""
+
+    def prompt(index: int) -> Prompt:
+        messages = (Message("user", problem("heldout", index).question),)
+        return Prompt(messages, policy.encode_chat(messages))
+
+    return prompt

@@ -1,0 +1,198 @@
+"""The vLLM policy passes the same checks as the toy; so do both rewards, which agree."""
+
+import asyncio
+
+import pytest
+
+from rsalign import BestOf, Key, Plain, Response, Run, Stop
+from rsalign.embedded import POLICY, REWARD
+from rsalign.policies.vllm import VllmPolicy
+from rsalign.rewards.classifier import TransformersReward
+from rsalign.tasks import concurrently
+from rsalign.testing import check_policy, check_reward, check_strategy
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def transformers_reward():
+    reward = TransformersReward(REWARD)
+    yield reward
+    reward.close()
+
+
+@pytest.fixture
+def examples(policy, ask):
+    """Answers of many lengths, whole and cut, and none at all."""
+
+    async def main():
+        drawn = await concurrently(
+            policy.extend(ask(i).tokens, max_new_tokens=4 + 6 * i, key=Key(5, (i,)))
+            for i in range(12)
+        )
+        return [
+            (ask(i), Response(s.tokens, policy.text(s.tokens), s.stop))
+            for i, s in enumerate(drawn)
+        ] + [(ask(0), Response((), "", None))]
+
+    return asyncio.run(main())
+
+
+def test_policy(policy, ask):
+    prefixes = [ask(i).tokens for i in range(6)]
+    eos = policy.engine.tokenizer.eos_token_id
+    asyncio.run(check_policy(policy, prefixes, eos=eos, max_new_tokens=48))
+
+
+def test_vllm_reward(reward, examples):
+    asyncio.run(check_reward(reward, examples))
+
+
+def test_transformers_reward(transformers_reward, examples):
+    asyncio.run(check_reward(transformers_reward, examples))
+
+
+def test_rewards_agree(reward, transformers_reward, examples):
+    """Both read the same tokens of the same text; float32, stated tolerance 1e-4."""
+
+    async def main():
+        for prompt, response in examples:
+            ours = await reward.score(prompt, response)
+            theirs = await transformers_reward.score(prompt, response)
+            assert ours == pytest.approx(theirs, abs=1e-4)
+            assert ours.tokens == theirs.tokens
+
+    asyncio.run(main())
+
+
+def test_an_open_answer_is_not_a_finished_one(reward, ask):
+    """The same text, once as it stands and once with its turn closed."""
+
+    async def main():
+        text = "First 1 + 1 = 2"
+        open_ = await reward.score(ask(0), Response((1,), text, Stop.BOUNDARY))
+        finished = await reward.score(ask(0), Response((1,), text, Stop.EOS))
+        assert finished.tokens == open_.tokens + 1
+        assert abs(finished - open_) > 1e-3
+
+    asyncio.run(main())
+
+
+def test_strategies(policy, reward, ask):
+    async def main():
+        eos = policy.engine.tokenizer.eos_token_id
+        for strategy in (Plain(max_tokens=64), BestOf(n=4, inner=Plain(max_tokens=64))):
+            await check_strategy(strategy, ask(3), policy, reward, eos=eos)
+
+    asyncio.run(main())
+
+
+def test_concurrent_equals_sequential(policy, reward, ask):
+    strategy = BestOf(n=3, inner=Plain(max_tokens=96))
+
+    async def one(i):
+        return await strategy.sample(ask(i), Run(policy, reward, Key(8, (i,))))
+
+    async def main():
+        together = await concurrently(one(i) for i in range(8))
+        alone = [await one(i) for i in range(8)]
+        assert together == alone
+
+    asyncio.run(main())
+
+
+def test_the_prefix_is_cached(policy, ask):
+    async def main():
+        prefix = (ask(4).tokens * 3)[:128]
+        await policy.extend(prefix, max_new_tokens=1, key=Key(0, ("first",)))
+        again = await policy.extend(prefix + (5,), max_new_tokens=1, key=Key(0, ("second",)))
+        assert again.cached_tokens == 128
+
+    asyncio.run(main())
+
+
+def test_stops_are_told_apart(policy, ask):
+    from rsalign import Sampling
+
+    async def main():
+        prompt = ask(0)
+        whole = await policy.extend(prompt.tokens, max_new_tokens=128, key=Key(1, (1,)))
+        assert whole.stop is Stop.EOS
+        cut = await policy.extend(prompt.tokens, max_new_tokens=5, key=Key(1, (1,)))
+        assert (cut.stop, cut.tokens) == (Stop.LENGTH, whole.tokens[:5])
+        stopping = policy.with_sampling(Sampling(stop=("Answer",)))
+        stopped = await stopping.extend(prompt.tokens, max_new_tokens=128, key=Key(1, (1,)))
+        assert (stopped.stop, stopped.stop_reason) == (Stop.STOP, "Answer")
+        assert stopped.tokens == whole.tokens[: len(stopped.tokens)]
+        newline = policy.engine.tokenizer.encode("\n")[0]
+        by_token = policy.with_sampling(Sampling(stop_token_ids=(newline,)))
+        line = await by_token.extend(prompt.tokens, max_new_tokens=128, key=Key(1, (1,)))
+        assert (line.stop, line.stop_reason, line.tokens[-1]) == (Stop.STOP, newline, newline)
+
+    asyncio.run(main())
+
+
+def test_greedy_is_a_point_mass(policy, ask):
+    from rsalign import Sampling
+
+    greedy = policy.with_sampling(Sampling(temperature=0))
+
+    async def main():
+        one, other = await concurrently(
+            greedy.extend(ask(0).tokens, max_new_tokens=32, key=Key(i)) for i in range(2)
+        )
+        assert one == other
+        assert set(one.log_probs) == {0.0}
+
+    asyncio.run(main())
+
+
+def test_cancelling_aborts_in_the_engine(policy, ask):
+    """And tells what had been drawn by then."""
+
+    async def main():
+        open_call = asyncio.ensure_future(
+            policy.extend(ask(0).tokens * 3, max_new_tokens=300, key=Key(7))
+        )
+        llm = policy.engine._engine
+        while llm.get_num_unfinished_requests() == 0:
+            await asyncio.sleep(0.001)
+        open_call.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await open_call
+        assert isinstance(cancelled.value.drawn, tuple)
+        async with asyncio.timeout(10):
+            while llm.get_num_unfinished_requests():
+                await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+
+
+def test_a_refused_request_leaves_the_engine_working(policy, ask):
+    from rsalign import ConfigError
+
+    async def main():
+        with pytest.raises(ConfigError, match="not in the vocabulary"):
+            await policy.extend((10**6,), max_new_tokens=1, key=Key(0))
+        segment = await policy.extend(ask(0).tokens, max_new_tokens=1, key=Key(0))
+        assert len(segment.tokens) == 1
+
+    asyncio.run(main())
+
+
+def test_backends_agree(policy, ask):
+    """`AsyncLLM` in a process of its own draws the same segments as the engine in this one."""
+    other = VllmPolicy.start(POLICY, backend="async", kv_cache_memory_bytes=64 << 20)
+    try:
+
+        async def draw(of):
+            return await concurrently(
+                of.extend(ask(i).tokens, max_new_tokens=96, key=Key(3, (i,))) for i in range(8)
+            )
+
+        assert asyncio.run(draw(other)) == asyncio.run(draw(policy))
+        eos = policy.engine.tokenizer.eos_token_id
+        prefixes = [ask(i).tokens for i in range(3)]
+        asyncio.run(check_policy(other, prefixes, eos=eos, max_new_tokens=24))
+    finally:
+        other.close()

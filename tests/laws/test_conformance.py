@@ -1,0 +1,86 @@
+"""Every strategy, every toy: the same public checks that third parties run."""
+
+import asyncio
+import inspect
+
+import pytest
+
+from rsalign import BestOf, Message, Plain, Prompt
+from rsalign.strategies import STRATEGIES
+from rsalign.testing import (
+    EOS,
+    ToyPolicy,
+    ToyReward,
+    check_policy,
+    check_reward,
+    check_strategy,
+)
+from rsalign.types import Response, Stop
+
+PROMPT = Prompt((Message("user", "1"),), (1,))
+EXAMPLES = [
+    Plain(max_tokens=6),
+    BestOf(n=4, inner=Plain(max_tokens=6)),
+    BestOf(n=2, inner=BestOf(n=3, inner=Plain(max_tokens=5))),
+]
+
+
+@pytest.mark.parametrize("strategy", EXAMPLES, ids=repr)
+@pytest.mark.parametrize("salt", range(3))
+def test_strategies(strategy, salt):
+    asyncio.run(check_strategy(strategy, PROMPT, ToyPolicy(4, salt), ToyReward(salt), eos=EOS))
+
+
+def test_every_strategy_is_checked():
+    assert {type(example) for example in EXAMPLES} == set(STRATEGIES.values())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
+def test_every_strategy_states_its_law(strategy):
+    header = inspect.getmodule(strategy).__doc__
+    assert "Law " in header
+    assert "Cost " in header
+
+
+@pytest.mark.parametrize("salt", range(3))
+def test_toy_policy(salt):
+    asyncio.run(check_policy(ToyPolicy(4, salt), [(1,), (2, 3), (1, 1, 2)], eos=EOS))
+
+
+def test_toy_reward():
+    responses = [
+        Response((1, 2), "1 2", Stop.BOUNDARY),
+        Response((1, 0), "1", Stop.EOS),
+        Response((), "", None),
+    ]
+    asyncio.run(check_reward(ToyReward(), [(PROMPT, response) for response in responses]))
+
+
+class Doubling(ToyPolicy):
+    """Wrong on purpose: draws one token more than it may."""
+
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        return await super().extend(
+            prefix, max_new_tokens=max_new_tokens + 1, key=key, boundary=boundary
+        )
+
+
+class Unseeded(ToyPolicy):
+    """Wrong on purpose: what is drawn depends on how often it was asked."""
+
+    calls = 0
+
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        Unseeded.calls += 1
+        return await super().extend(
+            prefix,
+            max_new_tokens=max_new_tokens,
+            key=key.child(Unseeded.calls),
+            boundary=boundary,
+        )
+
+
+@pytest.mark.parametrize("kind", [Doubling, Unseeded])
+def test_wrong_policies_are_caught(kind):
+    with pytest.raises(AssertionError):
+        asyncio.run(check_policy(kind(4), [(1,), (2, 3), (1, 1, 2)], eos=EOS))
