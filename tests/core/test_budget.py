@@ -1,0 +1,145 @@
+"""Budgets are hard for a strategy that knows nothing of them."""
+
+import asyncio
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rsalign import BestOf, Budget, ConfigError, Message, Plain, Prompt, Stop, align
+from rsalign.testing import ToyPolicy, ToyReward
+
+PROMPT = Prompt((Message("user", "1"),), (1,))
+
+
+def run(strategy, budget, policy=None, reward=None, seed=0):
+    return asyncio.run(
+        align(
+            PROMPT,
+            strategy,
+            policy=policy or ToyPolicy(6),
+            reward=reward or ToyReward(),
+            budget=budget,
+            seed=seed,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"policy_tokens": value} for value in (0, -1, 1.5, True, "9")),
+        *({"reward_calls": value} for value in (0, -3, 2.0, False)),
+        *({"seconds": value} for value in (0, -1, math.nan, math.inf, "1")),
+    ],
+)
+def test_invalid_budgets_are_refused(wrong):
+    with pytest.raises(ConfigError, match=f"Budget\\({next(iter(wrong))}="):
+        Budget(**wrong)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    tokens=st.integers(1, 60), n=st.integers(1, 8), length=st.integers(1, 12), seed=st.integers()
+)
+def test_tokens_are_never_exceeded(tokens, n, length, seed):
+    strategy = BestOf(n=n, inner=Plain(max_tokens=length))
+    free = run(strategy, None, seed=seed)
+    result = run(strategy, Budget(policy_tokens=tokens), seed=seed)
+    assert result.usage.policy_tokens_drawn <= tokens
+    if free.usage.policy_tokens_drawn > tokens:
+        assert result.expired
+    if not result.expired:
+        assert result.candidate == free.candidate
+    elif result.judged:
+        assert result.candidate.response.complete
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5])
+def test_reward_calls_are_never_exceeded(calls):
+    asked = []
+
+    class Counting(ToyReward):
+        async def score(self, prompt, response):
+            asked.append(response)
+            return await super().score(prompt, response)
+
+    result = run(
+        BestOf(n=8, inner=Plain(max_tokens=4)), Budget(reward_calls=calls), reward=Counting()
+    )
+    assert len(asked) == calls == result.usage.reward_calls
+    assert result.expired
+    best = max(asyncio.run(ToyReward().score(PROMPT, response)) for response in asked)
+    assert result.reward == best
+
+
+class Slow(ToyPolicy):
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        if key.path[1:2] != (0,):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError as cancelled:
+                cancelled.drawn = (1, 2, 3)
+                raise
+        return await super().extend(
+            prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
+        )
+
+
+def test_seconds_return_the_best_so_far():
+    result = run(BestOf(n=3, inner=Plain(max_tokens=4)), Budget(seconds=0.1), Slow(4))
+    assert result.expired
+    assert result.judged
+    assert result.candidate.response.complete
+    assert result.usage.seconds < 10
+    # what the two cancelled draws had drawn is spent
+    assert result.usage.policy_tokens_drawn == len(result.candidate.tokens) + 6
+
+
+def test_without_a_complete_answer_the_longest_partial_one_comes_back():
+    class Never(Slow):
+        async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+            return await super().extend(
+                prefix, max_new_tokens=max_new_tokens, key=key.child(9), boundary=boundary
+            )
+
+    result = run(Plain(max_tokens=4), Budget(seconds=0.05), Never(4, salt=1))
+    assert result.expired
+    assert result.reward is None
+    assert result.candidate.tokens == (1, 2, 3)
+    assert result.candidate.response.stop is None
+
+
+def test_a_draw_cut_by_the_budget_is_not_taken_for_a_complete_one():
+    policy = ToyPolicy(50)  # EOS is rare
+    result = run(Plain(max_tokens=40), Budget(policy_tokens=5), policy)
+    assert result.expired
+    assert result.reward is None
+    assert len(result.candidate.tokens) == 5
+
+
+def test_a_timeout_of_the_rewards_own_is_no_expiry():
+    class Impatient(ToyReward):
+        async def score(self, prompt, response):
+            raise TimeoutError("the judge did not answer")
+
+    with pytest.raises(TimeoutError, match="judge"):
+        run(Plain(max_tokens=2), Budget(seconds=50), reward=Impatient())
+
+
+def test_usage_counts_everything():
+    result = run(BestOf(n=3, inner=Plain(max_tokens=4)), None)
+    drawn = [p.candidate.tokens for p in result.trace.proposals]
+    assert result.usage.policy_requests == result.usage.reward_calls == 3
+    assert result.usage.policy_tokens_drawn == sum(map(len, drawn))
+    assert result.usage.policy_tokens_kept == len(result.candidate.tokens)
+    assert result.usage.prompt_tokens == 3 * len(PROMPT.tokens)
+
+
+def test_a_strategy_that_needs_no_reward_runs_without():
+    result = asyncio.run(align(PROMPT, Plain(max_tokens=3), policy=ToyPolicy()))
+    assert result.reward is None
+    assert result.candidate.response.stop in (Stop.EOS, Stop.LENGTH)
+    with pytest.raises(ConfigError, match="BestOf needs a reward"):
+        asyncio.run(align(PROMPT, BestOf(n=2), policy=ToyPolicy()))
