@@ -48,6 +48,7 @@ class InProcessEngine:
         self._waiting: dict[str, _Waiter] = {}
         self._failure: BaseException | None = None
         self._closed = False
+        _keep_shared_state()
         _STEPPER.add(self)
 
     @classmethod
@@ -235,6 +236,11 @@ class _Stepper:
 
         self.call(leave)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no engine is left."""
+        return not self._engines
+
     def _work(self) -> None:
         while True:
             busy = [engine for engine in self._engines if engine.busy]
@@ -266,6 +272,26 @@ def _build(model: str, pooling: bool, given: dict[str, Any]) -> "LLMEngine":
         enable_amx()
     with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), host_randomness_kept():
         return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+def _keep_shared_state() -> None:
+    """Lets vLLM tear down what engines of one process share only when no engine of ours is left.
+
+    Shutting down any in-process engine, a garbage-collected `vllm.LLM` of the caller's included,
+    otherwise destroys the process groups that all the others step with.
+    """
+    from vllm.v1.engine import core
+
+    tear_down = core.cleanup_dist_env_and_memory
+    if getattr(tear_down, "waits_for_rsalign", False):
+        return
+
+    def tear_down_after_the_last() -> None:
+        if _STEPPER.is_idle:
+            tear_down()
+
+    tear_down_after_the_last.waits_for_rsalign = True  # type: ignore[attr-defined]
+    core.cleanup_dist_env_and_memory = tear_down_after_the_last
 
 
 def _deliver(results: list[tuple[_Waiter, Any]]) -> None:
