@@ -63,7 +63,7 @@ class Likelihood(Protocol):
     """A policy that can also tell how probable given tokens are."""
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """ln pi(token | prefix and the tokens before it), nats, ``(tokens,)``."""
+        """Ln pi(token | prefix and the tokens before it), nats, ``(tokens,)``."""
         ...
 
 

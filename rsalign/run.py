@@ -95,12 +95,14 @@ class Run:
             key=self.key.child("draw"),
         )
         before = kept_log_probs if kept else ()
-        known = before is not None and drawn.log_probs is not None
+        log_probs = None
+        if before is not None and drawn.log_probs is not None:
+            log_probs = before + drawn.log_probs
         return await self.judge(
             prompt,
             kept + drawn.tokens,
             drawn.stop,
-            log_probs=before + drawn.log_probs if known else None,
+            log_probs=log_probs,
             stop_reason=drawn.stop_reason,
         )
 

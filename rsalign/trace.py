@@ -8,7 +8,7 @@ from typing import TypeAlias
 from rsalign.key import Label
 from rsalign.types import Candidate, Tokens
 
-Note: TypeAlias = float | int | str | bool | None | tuple[float, ...]
+Note: TypeAlias = float | int | str | bool | tuple[float, ...] | None
 """A value of a diagnostic: plain data, so that any record format can hold it."""
 
 

@@ -39,8 +39,8 @@ class Aligner:
     same call gives the same answers (see README, "Seeds", for what each engine can promise).
 
     Args:
-        policy: a model id or path (vLLM starts it), a running `vllm.LLM` or `AsyncLLM` (left running
-            on close), or any `Policy`.
+        policy: a model id or path (vLLM starts it), a running `vllm.LLM` or `AsyncLLM` (left
+            running on close), or any `Policy`.
         reward: a model id or path (vLLM's pooling runner starts it), any `Reward`, a callable
             (prompt_text, response_text) -> float, or None for a strategy that needs none.
         strategy: how answers are drawn; may be replaced in each call.
@@ -130,9 +130,7 @@ class Aligner:
             PolicyError: if the engine failed.
             RewardError: if the reward failed.
         """
-        requests = self._requests(
-            self._prompts(prompts), sampling_params, strategy, budget, seed
-        )
+        requests = self._requests(self._prompts(prompts), sampling_params, strategy, budget, seed)
         return self._block(requests, budget, seed, use_tqdm, on_result)
 
     def chat(
@@ -181,9 +179,7 @@ class Aligner:
         on_result: OnResult | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
-        requests = self._requests(
-            self._prompts(prompts), sampling_params, strategy, budget, seed
-        )
+        requests = self._requests(self._prompts(prompts), sampling_params, strategy, budget, seed)
         return await self._answer_all(requests, budget, seed, on_result or _ignore)
 
     async def achat(

@@ -89,10 +89,7 @@ def conversations(
             add_generation_prompt=add_generation_prompt,
         )
 
-    return [
-        _numbered(i, lambda item=item: one(item))  # type: ignore[misc]
-        for i, item in enumerate(many)
-    ]
+    return [_numbered(i, lambda item=item: one(item)) for i, item in enumerate(many)]
 
 
 def per_prompt(given: S | Sequence[S] | None, count: int, what: str) -> list[S | None]:
@@ -117,9 +114,7 @@ def request(prompt: Prompt, params: Any, strategy: Strategy) -> Request:
         ConfigError: if a parameter is set that cannot be honoured; none is ever ignored.
     """
     if params is None or isinstance(params, Sampling):
-        return Request(
-            prompt=prompt, text=None, strategy=strategy, sampling=params, n=1, seed=None
-        )
+        return Request(prompt=prompt, text=None, strategy=strategy, sampling=params, n=1, seed=None)
     refuse_unsupported(params)
     max_tokens = params.max_tokens if params.max_tokens is not None else _NO_LIMIT
     stop = params.stop or ()
@@ -175,7 +170,7 @@ def with_max_tokens(strategy: Strategy, max_tokens: int) -> Strategy:
     return limited
 
 
-def _limited(strategy: Any, max_tokens: int) -> Any:
+def _limited(strategy: Any, max_tokens: int) -> Strategy:
     changes = {
         field.name: max_tokens
         if field.name == "max_tokens"
@@ -183,13 +178,17 @@ def _limited(strategy: Any, max_tokens: int) -> Any:
         for field in fields(strategy)
         if field.name == "max_tokens" or _is_strategy(getattr(strategy, field.name))
     }
-    return replace(strategy, **changes) if changes else strategy
+    limited: Strategy = replace(strategy, **changes) if changes else strategy
+    return limited
 
 
 def _has_limit(strategy: Any) -> bool:
     return any(
         field.name == "max_tokens"
-        or (_is_strategy(getattr(strategy, field.name)) and _has_limit(getattr(strategy, field.name)))
+        or (
+            _is_strategy(getattr(strategy, field.name))
+            and _has_limit(getattr(strategy, field.name))
+        )
         for field in fields(strategy)
     )
 

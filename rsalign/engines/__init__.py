@@ -1,0 +1,1 @@
+"""vLLM in process or beside it, behind one protocol; everything version-specific is here."""

@@ -79,9 +79,7 @@ class AsyncEngine:
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """The pooled output for one prompt (see `Engine`)."""
-        output: PoolingRequestOutput[Any] = await self._request(
-            self._engine.encode, tokens, params
-        )
+        output: PoolingRequestOutput[Any] = await self._request(self._engine.encode, tokens, params)
         return output
 
     def close(self) -> None:

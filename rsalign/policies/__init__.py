@@ -1,0 +1,1 @@
+"""What draws: language models behind `rsalign.protocols.Policy`."""

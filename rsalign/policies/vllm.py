@@ -36,11 +36,16 @@ class VllmPolicy:
 
     engine: Engine
     sampling: Sampling = field(default_factory=Sampling)
-    _model: "_Model" = field(default=None, repr=False, compare=False)  # type: ignore[assignment]
+    _shared: "_Model | None" = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self._model is None:
-            object.__setattr__(self, "_model", _read_model(self.engine))
+        if self._shared is None:
+            object.__setattr__(self, "_shared", _read_model(self.engine))
+
+    @property
+    def _model(self) -> "_Model":
+        assert self._shared is not None  # set on construction
+        return self._shared
 
     @classmethod
     def start(
@@ -101,7 +106,7 @@ class VllmPolicy:
         return self._segment(output, max_new_tokens, limit)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """ln pi(token | before), nats, ``(tokens,)``; one request without drawing.
+        """Ln pi(token | before), nats, ``(tokens,)``; one request without drawing.
 
         Raises:
             ConfigError: if pi is tempered or truncated: vLLM scores given tokens under the
@@ -205,9 +210,7 @@ class VllmPolicy:
             stop = Stop.EOS
         else:
             stop, reason = Stop.STOP, drawn.stop_reason
-        return Segment(
-            tokens, self._log_probs(drawn), stop, reason, output.num_cached_tokens or 0
-        )
+        return Segment(tokens, self._log_probs(drawn), stop, reason, output.num_cached_tokens or 0)
 
     def _log_probs(self, drawn: Any) -> tuple[float, ...] | None:
         if self.sampling.greedy:

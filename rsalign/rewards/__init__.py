@@ -1,0 +1,1 @@
+"""What judges: models and functions behind `rsalign.protocols.Reward`."""

@@ -43,9 +43,7 @@ class TransformersReward:
             )
         self._torch: Any = torch
         self._model: Any = (
-            AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype)
-            .to(device)
-            .eval()
+            AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype).to(device).eval()
         )
         if self._model.config.num_labels != 1:
             raise ConfigError(

@@ -39,7 +39,7 @@ class FunctionReward:
         """
         try:
             value = await self._call(prompt.text, response.text)
-        except Exception as failure:  # noqa: BLE001 - anyone's code may raise anything
+        except Exception as failure:
             raise RewardError(
                 f"the reward function {self._name} raised {failure!r} on {response.text!r}: mend "
                 "it, or catch what it may raise and return a number",

@@ -1,0 +1,1 @@
+"""Pure decision rules and estimators: no await, no I/O, no randomness."""

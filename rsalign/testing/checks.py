@@ -180,11 +180,9 @@ def _repeated(drawn: list[tuple[Label, ...]]) -> tuple[Label, ...]:
 class _SpyKey(Key):
     """A key that records every address drawn from."""
 
-    __slots__ = ("_drawn",)
+    _drawn: list[tuple[Label, ...]]
 
-    def __init__(
-        self, root: int, path: tuple[Label, ...], drawn: list[tuple[Label, ...]]
-    ) -> None:
+    def __init__(self, root: int, path: tuple[Label, ...], drawn: list[tuple[Label, ...]]) -> None:
         super().__init__(root, path)
         object.__setattr__(self, "_drawn", drawn)
 

@@ -67,7 +67,7 @@ class ToyPolicy:
                 return Segment(tokens, log_probs, Stop.BOUNDARY)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """ln pi(token | before), nats, ``(tokens,)``."""
+        """Ln pi(token | before), nats, ``(tokens,)``."""
         await asyncio.sleep(0)
         return tuple(
             math.log(self.probs(prefix + tokens[:i])[token]) for i, token in enumerate(tokens)
@@ -100,9 +100,7 @@ class ToyPolicy:
         add_generation_prompt: bool = True,
     ) -> Tokens:
         """The messages' ids one after another."""
-        return tuple(
-            token for message in messages for token in self.encode(message.content)
-        )
+        return tuple(token for message in messages for token in self.encode(message.content))
 
 
 @dataclass(frozen=True, slots=True)

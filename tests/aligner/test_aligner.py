@@ -97,7 +97,7 @@ def test_a_failing_function_names_itself():
 
     with (
         Aligner(ToyPolicy(4), broken, BEST) as aligner,
-        pytest.raises(RewardError, match="broken.*ZeroDivisionError"),
+        pytest.raises(RewardError, match=r"broken.*ZeroDivisionError"),
     ):
         aligner.generate("1")
 

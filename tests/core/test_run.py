@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from rsalign import Key, Message, Prompt, RewardError, Run, Sampling, Segment, Stop, ConfigError
+from rsalign import ConfigError, Key, Message, Prompt, RewardError, Run, Sampling, Segment, Stop
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
@@ -68,7 +68,14 @@ def test_branches_have_traces_of_their_own():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"top_k": -2}, {"min_p": 2}, {"stop": ("",)}],
+    [
+        {"temperature": -1},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"top_k": -2},
+        {"min_p": 2},
+        {"stop": ("",)},
+    ],
 )
 def test_impossible_laws_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):

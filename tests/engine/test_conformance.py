@@ -31,8 +31,7 @@ def examples(policy, ask):
             for i in range(12)
         )
         return [
-            (ask(i), Response(s.tokens, policy.text(s.tokens), s.stop))
-            for i, s in enumerate(drawn)
+            (ask(i), Response(s.tokens, policy.text(s.tokens), s.stop)) for i, s in enumerate(drawn)
         ] + [(ask(0), Response((), "", None))]
 
     return asyncio.run(main())

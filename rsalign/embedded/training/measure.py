@@ -118,9 +118,7 @@ def _partial_auc(
     rewards = []
     for problem, row in zip(asked, answers, strict=True):
         lines = len(problem.equations) * quarter // 4
-        rewards.append(
-            score(reward, tokenizer, problem, [_lines(a, newline, lines) for a in row])
-        )
+        rewards.append(score(reward, tokenizer, problem, [_lines(a, newline, lines) for a in row]))
     return within_prompt_auc(np.array(rewards), right)
 
 

@@ -44,6 +44,4 @@ class Optimizer:
 
 
 def _is_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
-    return parameter.ndim == 2 and not any(
-        part in name for part in ("embed", "lm_head", "score")
-    )
+    return parameter.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "score"))

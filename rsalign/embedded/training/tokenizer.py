@@ -55,7 +55,9 @@ def train_tokenizer(problems: list[Problem], key: Key) -> PreTrainedTokenizerFas
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
-    split = [n for n in range(2, 61) if len(tokenizer.encode(f" {n}", add_special_tokens=False)) != 1]
+    split = [
+        n for n in range(2, 61) if len(tokenizer.encode(f" {n}", add_special_tokens=False)) != 1
+    ]
     if split:
         raise RuntimeError(f"the numbers {split} take several tokens: raise VOCAB_SIZE")
     return tokenizer
@@ -71,4 +73,4 @@ def encode_prompt(tokenizer: PreTrainedTokenizerFast, problem: Problem) -> list[
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": problem.question}], tokenize=False, add_generation_prompt=True
     )
-    return tokenizer.encode(text, add_special_tokens=False)
+    return list(tokenizer.encode(text, add_special_tokens=False))

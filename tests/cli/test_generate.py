@@ -1,0 +1,101 @@
+"""`rsalign generate` and `rsalign demo` as a user runs them: real processes, real engines."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rsalign.cli.main import main
+from rsalign.cli.settings import build_strategy, parse
+from rsalign.embedded.problems import problems
+from rsalign.errors import ConfigError
+from rsalign.strategies.best_of import BestOf
+from rsalign.strategies.plain import Plain
+
+ASKED = problems("heldout", 4)
+
+
+def rsalign(*arguments, stdin=""):
+    return subprocess.run(
+        [sys.executable, "-m", "rsalign.cli.main", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.engine
+def test_text_and_json_lines_mean_the_same(tmp_path):
+    settings = ("--strategy", "best_of", "--set", "n=3", "--max-tokens", "64", "--seed", "5")
+    text = rsalign(
+        "generate", "-", "--chat", *settings, stdin="".join(f"{p.question}\n" for p in ASKED)
+    )
+    assert text.returncode == 0, text.stderr
+    assert "%|" not in text.stderr, "a progress bar in a pipe"
+    records = [json.loads(line) for line in text.stdout.splitlines()]
+    assert sorted(r["index"] for r in records) == [0, 1, 2, 3]
+    for record in records:
+        assert record["prompt"] == ASKED[record["index"]].question
+        assert record["answer"]
+        assert record["usage"]["reward_calls"] == 3
+        assert record["settings"] == {"n": 3, "inner": {"max_tokens": 64}}
+
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [{"messages": [{"role": "user", "content": p.question}]} for p in ASKED]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = rsalign("generate", str(source), "-o", str(target), *settings)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    again = [json.loads(line) for line in target.read_text().splitlines()]
+    answers = {r["index"]: (r["answer"], r["reward"]) for r in records}
+    assert {r["index"]: (r["answer"], r["reward"]) for r in again} == answers
+
+
+@pytest.mark.engine
+def test_demo():
+    done = rsalign("demo", "--problems", "5")
+    assert done.returncode == 0, done.stderr
+    assert "5 held-out problems" in done.stdout
+    for row in ("plain", "best of 4", "best of 16"):
+        assert any(line.startswith(row) for line in done.stdout.splitlines())
+    assert done.stdout.count("Candidates, best first") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["generate", "no-such-file"], "cannot read prompts from no-such-file"),
+        (["generate", "--strategy", "best-of"], "did you mean 'best_of'?"),
+        (["generate", "--set", "N=3"], "has no parameter 'N'"),
+        (["generate", "--set", "n"], "give name=value"),
+        (["generate", "--set", "n=0"], "at least 1 candidate"),
+        (["generate", "--budget-seconds", "-1"], "positive number of seconds"),
+        (["generate", "--temperature", "-1"], "temperature=-1.0"),
+        (["generate", "--strategy", "json:JSONDecoder"], "is not a strategy"),
+    ],
+)
+def test_wrong_usage(arguments, says, capsys):
+    assert main(arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_input_is_checked_line_by_line(tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"prompt": "1"}\n{"text": "2"}\n')
+    done = rsalign("generate", str(source))
+    assert done.returncode == 2
+    assert "line 2 has neither" in done.stderr
+    assert rsalign("generate", "-").returncode == 2
+    assert rsalign("unknown").returncode == 2
+
+
+def test_strategies_by_name():
+    assert build_strategy("plain", {"max_tokens": 9}) == Plain(max_tokens=9)
+    nested = build_strategy("best_of", parse(["n=2", "inner=best_of", "inner.inner.max_tokens=5"]))
+    assert nested == BestOf(n=2, inner=BestOf(inner=Plain(max_tokens=5)))
+    own = build_strategy("rsalign.strategies.best_of:BestOf", {"n": 3})
+    assert own == BestOf(n=3)
+    with pytest.raises(ConfigError, match="cannot load"):
+        build_strategy("no.such.module:X", {})
