@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rsalign.budget import Budget, Meter, MeteredPolicy, MeteredReward, Usage
 from rsalign.errors import ConfigError
+from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.key import Key
 from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.run import Run
@@ -49,6 +50,7 @@ async def align(
     seed: int | Key = 0,
     on_commit: Callable[[Tokens], None] | None = None,
     budget: Budget | None = None,
+    journal: Journal | None = None,
 ) -> Result:
     """Answers one prompt; many are answered by awaiting many of these at once.
 
@@ -59,7 +61,9 @@ async def align(
         reward: scores responses; None for a strategy that needs none.
         seed: root of all randomness, or an address below which this run draws.
         on_commit: called with each piece of the final answer as soon as it is certain.
-        budget: hard limits.
+        budget: hard limits. What a journal replays counts as spent, so that an interrupted run
+            ends as one that was not.
+        journal: where draws and rewards are on record.
 
     Raises:
         ConfigError: if the strategy needs a reward and none is given.
@@ -71,6 +75,9 @@ async def align(
             f"{type(strategy).__name__} needs a reward: give reward=..., a model, a Reward or a "
             "callable (prompt_text, response_text) -> float"
         )
+    if journal is not None:
+        policy = JournaledPolicy(policy, journal)
+        reward = JournaledReward(reward, journal) if reward else None
     key = seed if isinstance(seed, Key) else Key(seed)
     trace = Trace(on_commit=on_commit)
     budget = budget or Budget()

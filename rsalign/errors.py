@@ -12,11 +12,20 @@ A message says what was wrong, the value, what is allowed and what to do next.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rsalign.aligner.outputs import AlignedOutput
     from rsalign.types import Prompt, Response
 
 
 class RsalignError(Exception):
-    """Every error this package raises on purpose."""
+    """Every error this package raises on purpose.
+
+    Attributes:
+        finished: results that were complete when this error ended a batch, in order of completion.
+    """
+
+    finished: "Sequence[AlignedOutput]" = ()
 
 
 class ConfigError(RsalignError, ValueError):

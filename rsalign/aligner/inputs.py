@@ -1,16 +1,19 @@
 """What users pass in, as prompts, laws and limits; everything is checked before any work."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from rsalign.errors import ConfigError
+from rsalign.key import Label
 from rsalign.protocols import Encoder, Policy, Strategy
 from rsalign.types import Message, Prompt, Sampling, Tokens
 
 TextOrTokens: TypeAlias = str | Mapping[str, Any]
 """A text, ``{"prompt": text}`` or ``{"prompt_token_ids": ids}`` as vLLM takes them, or
-``{"messages": [...]}``, which is rendered by the chat template."""
+``{"messages": [...]}``, which is rendered by the chat template. A dictionary may have an ``"id"``,
+which then takes the place of its position."""
 Conversation: TypeAlias = Sequence[Mapping[str, Any] | Message]
 
 S = TypeVar("S")
@@ -40,7 +43,6 @@ class Request:
 
     Attributes:
         prompt: what is answered.
-        text: the prompt as text, if it was given so.
         strategy: with the limit of its length.
         sampling: None: the policy's own law.
         n: number of independent answers.
@@ -48,25 +50,56 @@ class Request:
     """
 
     prompt: Prompt
-    text: str | None
     strategy: Strategy
-    sampling: Sampling | None
-    n: int
-    seed: int | None
+    sampling: Sampling | None = None
+    n: int = 1
+    seed: int | None = None
 
 
-def prompts(given: TextOrTokens | Sequence[TextOrTokens], policy: Policy) -> list[Prompt]:
-    """Prompts of `generate`.
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A prompt that cannot be answered.
+
+    Attributes:
+        text: the prompt as it was given.
+        error: why.
+    """
+
+    text: str
+    error: ConfigError
+
+
+def prompts(given: TextOrTokens | Sequence[TextOrTokens], policy: Policy) -> list[Prompt | Refused]:
+    """Prompts of `generate`; each that is empty or of an unknown kind is refused by itself.
 
     Raises:
-        ConfigError: if there is none, one is empty or of an unknown kind, or the policy has no
-            tokenizer for text.
+        ConfigError: if there is none at all.
     """
     if isinstance(given, str | Mapping):
         given = [given]
     if not given:
         raise ConfigError("the list of prompts is empty: give at least one")
-    return [_numbered(i, lambda item=item: _prompt(item, policy)) for i, item in enumerate(given)]
+    return [_tried(i, item, _prompt, policy) for i, item in enumerate(given)]
+
+
+def ids(given: TextOrTokens | Sequence[TextOrTokens]) -> list[Label]:
+    """What the prompts of `generate` are called: their ``"id"``, else their position.
+
+    Raises:
+        ConfigError: if two have the same.
+    """
+    many = [given] if isinstance(given, str | Mapping) else given
+    found = [
+        item.get("id", position) if isinstance(item, Mapping) else position
+        for position, item in enumerate(many)
+    ]
+    for position, name in enumerate(found):
+        if not isinstance(name, str | int) or found.index(name) != position:
+            raise ConfigError(
+                f"prompt {position} has id {name!r}: an id is text or a whole number, and no two "
+                "prompts of a call have the same (it is the address of their draws)"
+            )
+    return found
 
 
 def conversations(
@@ -75,21 +108,15 @@ def conversations(
     *,
     chat_template: str | None,
     add_generation_prompt: bool,
-) -> list[Prompt]:
-    """Prompts of `chat`; errors as in `prompts`."""
+) -> list[Prompt | Refused]:
+    """Prompts of `chat`; as in `prompts`."""
     if not given:
         raise ConfigError("the list of messages is empty: give at least one message")
     many = [given] if isinstance(given[0], Mapping | Message) else given
-
-    def one(conversation: Conversation) -> Prompt:
-        return _conversation(
-            conversation,
-            policy,
-            chat_template=chat_template,
-            add_generation_prompt=add_generation_prompt,
-        )
-
-    return [_numbered(i, lambda item=item: one(item)) for i, item in enumerate(many)]
+    render = partial(
+        _conversation, chat_template=chat_template, add_generation_prompt=add_generation_prompt
+    )
+    return [_tried(i, item, render, policy) for i, item in enumerate(many)]
 
 
 def per_prompt(given: S | Sequence[S] | None, count: int, what: str) -> list[S | None]:
@@ -114,13 +141,12 @@ def request(prompt: Prompt, params: Any, strategy: Strategy) -> Request:
         ConfigError: if a parameter is set that cannot be honoured; none is ever ignored.
     """
     if params is None or isinstance(params, Sampling):
-        return Request(prompt=prompt, text=None, strategy=strategy, sampling=params, n=1, seed=None)
+        return Request(prompt=prompt, strategy=strategy, sampling=params)
     refuse_unsupported(params)
     max_tokens = params.max_tokens if params.max_tokens is not None else _NO_LIMIT
     stop = params.stop or ()
     return Request(
         prompt=prompt,
-        text=None,
         strategy=with_max_tokens(strategy, max_tokens),
         sampling=Sampling(
             temperature=params.temperature,
@@ -269,9 +295,12 @@ def _encoder(policy: Policy) -> Encoder:
     return policy
 
 
-def _numbered(index: int, make: Any) -> Prompt:
+def _tried(
+    index: int, item: Any, make: Callable[[Any, Policy], Prompt], policy: Policy
+) -> Prompt | Refused:
     try:
-        prompt: Prompt = make()
+        return make(item, policy)
     except ConfigError as error:
-        raise ConfigError(f"prompt {index}: {error}") from error
-    return prompt
+        numbered = ConfigError(f"prompt {index}: {error}")
+        numbered.__cause__ = error
+        return Refused(str(item), numbered)

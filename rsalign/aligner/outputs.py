@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from rsalign.align import Result
 from rsalign.budget import Usage
+from rsalign.errors import RsalignError
 from rsalign.protocols import Strategy
 from rsalign.trace import Note, Trace
 from rsalign.types import Prompt, Response, Stop
@@ -69,8 +70,9 @@ class AlignedOutput:
         prompt: its text.
         prompt_token_ids: its tokens.
         outputs: answers, best first.
-        finished: always true.
-        alignment: how they came about.
+        finished: true unless this prompt failed.
+        alignment: how they came about; empty if this prompt failed.
+        error: why this prompt failed (``on_error="return"``); None if it did not.
     """
 
     request_id: str
@@ -79,6 +81,31 @@ class AlignedOutput:
     outputs: list[AlignedCompletion]
     finished: bool
     alignment: Alignment
+    error: RsalignError | None = None
+
+
+def failure(
+    request_id: str, prompt: str, strategy: Strategy, seed: int, error: RsalignError
+) -> AlignedOutput:
+    """What stands for a prompt that failed."""
+    return AlignedOutput(
+        request_id=request_id,
+        prompt=prompt,
+        prompt_token_ids=[],
+        outputs=[],
+        finished=False,
+        alignment=Alignment(
+            strategy=strategy,
+            reward=None,
+            usage=Usage(),
+            trace=Trace(),
+            diagnostics={},
+            seed=seed,
+            forced=False,
+            expired=False,
+        ),
+        error=error,
+    )
 
 
 def output(

@@ -3,20 +3,27 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.aligner.inputs import with_max_tokens
 from rsalign.budget import Budget
+from rsalign.cli.records import Records, run_id
 from rsalign.cli.settings import build_strategy, parse
 from rsalign.embedded import POLICY, REWARD
 from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
 from rsalign.types import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line of input: its number (from 0) and what the aligner takes."""
+
+    line: int
+    value: dict[str, Any]
 
 
 def add_parser(subparsers: Any) -> None:
@@ -33,7 +40,18 @@ def add_parser(subparsers: Any) -> None:
         help="text (one prompt a line) or JSON lines with 'prompt', 'messages' or "
         "'prompt_token_ids'; - is standard input",
     )
-    parser.add_argument("--output", "-o", default="-", help="JSON lines; - is standard output")
+    parser.add_argument(
+        "--output",
+        "-o",
+        default="-",
+        help="JSON lines; - is standard output. A file is continued where an earlier run of the "
+        "same command stopped; no record is written twice",
+    )
+    parser.add_argument(
+        "--journal",
+        help="where draws and rewards are on record, so that a killed run pays only for what is "
+        "missing (default: OUTPUT.journal while it runs)",
+    )
     parser.add_argument("--policy", default=POLICY, help="model id or path (default: embedded)")
     parser.add_argument("--reward", default=REWARD, help="model id or path (default: embedded)")
     parser.add_argument("--strategy", default="best_of", help="name, or module:Class of your own")
@@ -74,9 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
         seconds=arguments.budget_seconds,
     )
     items = read_items(arguments.input, chat=arguments.chat)
-    with (
-        _opened(arguments.output) as out,
-        Aligner(
+    shared = {
+        "policy": arguments.policy,
+        "reward": arguments.reward,
+        "strategy": arguments.strategy,
+        "settings": plain_data(strategy),
+        "sampling": asdict(sampling),
+        "budget": asdict(budget),
+        "seed": arguments.seed,
+    }
+    with Records(arguments.output, [run_id(shared, item.value) for item in items]) as records:
+        if not records.missing:
+            return 0
+        with Aligner(
             arguments.policy,
             arguments.reward,
             strategy,
@@ -84,23 +112,35 @@ def run(arguments: argparse.Namespace) -> int:
             budget=budget,
             engine_args=parse(arguments.engine_arg),
             reward_args=parse(arguments.reward_arg),
-        ) as aligner,
-    ):
-
-        def write(answer: AlignedOutput) -> None:
-            out.write(json.dumps(record(answer, arguments.strategy), ensure_ascii=False) + "\n")
-            out.flush()
-
-        aligner.generate([item.value for item in items], sampling, on_result=write)
+            journal=arguments.journal or records.journal_path,
+        ) as aligner:
+            failures = _answer(aligner, items, sampling, arguments.strategy, records)
+    if failures:
+        print(f"rsalign: {failures} of {len(items)} prompts failed", file=sys.stderr)
+        return 1
+    records.finish(keep_journal=arguments.journal is not None)
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One line of input: its number (from 0) and what the aligner takes."""
+def _answer(
+    aligner: Aligner, items: list[Item], sampling: Sampling, strategy: str, records: Records
+) -> int:
+    """Answers what has no record yet; returns how many prompts failed."""
+    failures = 0
 
-    line: int
-    value: dict[str, Any]
+    def write(answer: AlignedOutput) -> None:
+        nonlocal failures
+        index = int(answer.request_id)
+        if answer.error is not None:
+            failures += 1
+            print(f"rsalign: line {items[index].line + 1}: {answer.error}", file=sys.stderr)
+        else:
+            records.write(index, record(answer, strategy))
+
+    # a prompt keeps its number, which is the address of its draws, whatever has been done before
+    missing = [items[index].value | {"id": index} for index in records.missing]
+    aligner.generate(missing, sampling, on_result=write, on_error="return")
+    return failures
 
 
 def read_items(path: str, *, chat: bool) -> list[Item]:
@@ -130,7 +170,7 @@ def record(answer: AlignedOutput, strategy: str) -> dict[str, Any]:
         "reward": best.reward,
         "finish_reason": best.finish_reason,
         "strategy": strategy,
-        "settings": _plain(how.strategy),
+        "settings": plain_data(how.strategy),
         "seed": how.seed,
         "forced": how.forced,
         "expired": how.expired,
@@ -157,14 +197,16 @@ def _item(number: int, line: str, *, is_json: bool, chat: bool) -> dict[str, Any
     return value
 
 
-def _plain(strategy: Strategy) -> Any:
-    return json.loads(json.dumps(asdict(strategy), default=str))  # type: ignore[call-overload]
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[TextIO]:
-    if path == "-":
-        yield sys.stdout
-        return
-    with Path(path).open("w", encoding="utf-8") as file:
-        yield file
+def plain_data(part: Any) -> Any:
+    """A strategy, or any part of one, as JSON data that tells its kind from others."""
+    if is_dataclass(part) and not isinstance(part, type):
+        settings = {field.name: plain_data(getattr(part, field.name)) for field in fields(part)}
+        return {"class": type(part).__name__} | settings
+    if isinstance(part, Mapping):
+        return {str(name): plain_data(value) for name, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [plain_data(value) for value in part]
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    named = part if hasattr(part, "__qualname__") else type(part)
+    return f"{named.__module__}:{named.__qualname__}"

@@ -1,15 +1,49 @@
-"""Strategies from names and ``key=value`` settings, with errors that name what is possible."""
+"""Strategies from names and ``key=value`` settings, with errors that name what is possible.
+
+A setting with dots reaches into a part: ``inner.n=4``, ``select.extract=last_number``,
+``select.extract.marker=Answer:``.
+"""
 
 import ast
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
+from rsalign.rules.extraction import EXTRACTORS
+from rsalign.rules.utilities import UTILITIES
+from rsalign.selectors import SELECTORS
 from rsalign.strategies import STRATEGIES
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a setting can name.
+
+    Attributes:
+        word: what messages call it.
+        known: those with a name of their own.
+        method: what a class of the caller's own must have.
+        default: the one that settings refer to if none is named; empty: there is none.
+    """
+
+    word: str
+    known: Mapping[str, Any]
+    method: str
+    default: str = ""
+
+
+_STRATEGY = _Kind("strategy", STRATEGIES, "sample", "plain")
+_PARTS = {
+    "select": _Kind("selector", SELECTORS, "select", "hard"),
+    "extract": _Kind("extractor", EXTRACTORS, "__call__"),
+    "utility": _Kind("utility", UTILITIES, "__call__"),
+    "judge": _Kind("judge", {}, "prefer"),
+}
+"""By the name of the parameter; any other parameter that names a strategy is one."""
 
 
 def parse(settings: Iterable[str]) -> dict[str, Any]:
@@ -34,49 +68,82 @@ def build_strategy(name: str, settings: Mapping[str, Any]) -> Strategy:
     """A strategy by name; ``inner=cards`` and ``inner.n=4`` reach into one that it wraps.
 
     Raises:
-        ConfigError: if there is no such strategy or parameter; the nearest name is suggested.
+        ConfigError: if there is no such strategy, part or parameter; the nearest name is
+            suggested.
     """
-    kind = _strategy_class(name)
-    known = [field.name for field in fields(kind) if field.init]
-    arguments: dict[str, Any] = {}
-    nested: dict[str, dict[str, Any]] = {}
-    for key, value in settings.items():
-        head, dot, rest = key.partition(".")
-        if head not in known:
-            raise ConfigError(f"strategy {name} has no parameter {head!r}{suggest(head, known)}")
-        if dot:
-            nested.setdefault(head, {})[rest] = value
-        else:
-            arguments[head] = value
-    for head in set(nested) | {key for key, value in arguments.items() if value in STRATEGIES}:
-        arguments[head] = build_strategy(arguments.get(head, "plain"), nested.get(head, {}))
-    try:
-        strategy: Strategy = kind(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"strategy {name}: {error}") from error
+    strategy: Strategy = _build(_STRATEGY, name, settings)
     return strategy
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest name, and all there are."""
     names = sorted(known)
+    if not names:
+        return " (there are none)"
     near = difflib.get_close_matches(wrong, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{hint} (known: {', '.join(names)})"
 
 
-def _strategy_class(name: str) -> Any:
-    if name in STRATEGIES:
-        return STRATEGIES[name]
+def _build(kind: _Kind, name: str, settings: Mapping[str, Any]) -> Any:
+    made = _find(kind, name)
+    if not isinstance(made, type):  # a function of the caller's own
+        if settings:
+            raise ConfigError(
+                f"{kind.word} {name} is a function, which has no parameter {next(iter(settings))!r}"
+            )
+        return made
+    known = [field.name for field in fields(made) if field.init]
+    arguments: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        head, dot, rest = key.partition(".")
+        if head not in known:
+            raise ConfigError(f"{kind.word} {name} has no parameter {head!r}{suggest(head, known)}")
+        if dot:
+            nested.setdefault(head, {})[rest] = value
+        else:
+            arguments[head] = value
+    for head in dict.fromkeys([*arguments, *nested]):
+        part, value = _PARTS.get(head, _STRATEGY), arguments.get(head)
+        strategy = kind is _STRATEGY and isinstance(value, str) and value in STRATEGIES
+        if head in nested or head in _PARTS or strategy:
+            named = _named(part, head, arguments.get(head, part.default))
+            arguments[head] = _build(part, named, nested.get(head, {}))
+    try:
+        return made(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"{kind.word} {name}: {error}") from error
+
+
+def _named(part: _Kind, parameter: str, name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        given = f"{parameter}={name!r}" if name else f"no {parameter}= is given"
+        raise ConfigError(
+            f"{given}: name the {part.word}{suggest('', part.known)}; your own: module:Class"
+        )
+    return name
+
+
+def _find(kind: _Kind, name: str) -> Any:
+    """The class (or for parts that are called, the function) of a name."""
+    if name in kind.known:
+        return kind.known[name]
     module, colon, attribute = name.partition(":")
     if not colon:
         raise ConfigError(
-            f"no strategy is called {name!r}{suggest(name, STRATEGIES)}; your own: module:Class"
+            f"no {kind.word} is called {name!r}{suggest(name, kind.known)}; your own: module:Class"
         )
     try:
-        kind = getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot load strategy {name!r}: {error}") from error
-    if not (isinstance(kind, type) and is_dataclass(kind) and hasattr(kind, "sample")):
-        raise ConfigError(f"{name} is not a strategy: give a dataclass with `sample`")
-    return kind
+        raise ConfigError(f"cannot load {kind.word} {name!r}: {error}") from error
+    if not isinstance(found, type):
+        if kind.method == "__call__" and callable(found):
+            return found
+    elif is_dataclass(found) and any(kind.method in vars(base) for base in found.__mro__):
+        return found
+    or_function = " or a function" if kind.method == "__call__" else ""
+    raise ConfigError(
+        f"{name} is not a {kind.word}: give a dataclass with `{kind.method}`{or_function}"
+    )

@@ -92,6 +92,12 @@ class VllmPolicy:
         """
         return cls(adopted(engine), sampling or Sampling())
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells this law from others in a journal: the model, its precision and the sampling."""
+        model = self.engine.vllm_config.model_config
+        return f"vllm {model.model} {model.dtype} {self.sampling}"
+
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
         """The same engine under another law."""
         return VllmPolicy(self.engine, sampling, self._model)

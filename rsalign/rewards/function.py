@@ -1,12 +1,16 @@
-"""Any Python function as a reward."""
+"""Any Python function as a reward: a heuristic, a verifier, a call to somewhere else."""
 
 import asyncio
 import inspect
+import multiprocessing
+import multiprocessing.context
+import pickle
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TypeAlias
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Literal, SupportsFloat, TypeAlias
 
-from rsalign.errors import RewardError
+from rsalign.errors import ConfigError, RewardError
+from rsalign.rewards.workers import DaemonThreads
 from rsalign.types import Prompt, Response
 
 RewardFunction: TypeAlias = Callable[[str, str], float | Awaitable[float]]
@@ -16,49 +20,86 @@ RewardFunction: TypeAlias = Callable[[str, str], float | Awaitable[float]]
 class FunctionReward:
     """A function (prompt_text, response_text) -> float, sync or async, as a reward.
 
-    A sync function runs on a thread and never stalls the engine. It must be a fixed function of its
-    arguments: samplers ask about a response once and rely on the answer.
+    A sync function runs on a thread, or in a process on request, and never stalls the engine. It
+    must be a fixed function of its arguments: samplers ask about a response once and rely on the
+    answer.
 
     Args:
         function: the function.
-        num_threads: how many calls of a sync function may run at once.
+        pool: where a sync function runs: ``"thread"``, or ``"process"`` for one that computes in
+            pure Python or must not share memory (it must then be importable, not a lambda).
+        num_workers: how many calls of a sync function may run at once.
+        timeout_seconds: after which a call counts as failed; None waits for ever. A thread cannot
+            be stopped: one that hangs is left behind and replaced.
+
+    Raises:
+        ConfigError: if the pool is unknown or the function cannot go to another process.
     """
 
-    def __init__(self, function: RewardFunction, *, num_threads: int = 4) -> None:
+    def __init__(
+        self,
+        function: RewardFunction,
+        *,
+        pool: Literal["thread", "process"] = "thread",
+        num_workers: int = 4,
+        timeout_seconds: float | None = 300.0,
+    ) -> None:
+        if pool not in ("thread", "process") or num_workers < 1:
+            raise ConfigError(
+                f"pool={pool!r}, num_workers={num_workers}: choose 'thread' or 'process', and at "
+                "least 1 worker"
+            )
         self._function = function
+        self._timeout_seconds = timeout_seconds
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
-        self._executor: Executor = ThreadPoolExecutor(num_threads, "rsalign-reward")
+        self._threads = DaemonThreads(num_workers, name="rsalign-reward")
+        self._processes: Executor | None = None
+        if pool == "process":
+            self._check_picklable()
+            self._processes = ProcessPoolExecutor(num_workers, mp_context=_spawn())
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this reward from others in a journal."""
+        return f"function {getattr(self._function, '__module__', '')}.{self._name}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """What the function returns.
 
         Raises:
-            RewardError: if the function raised or returned no number.
+            RewardError: if the function raised, took too long or returned no number.
         """
         try:
-            value = await self._call(prompt.text, response.text)
+            async with asyncio.timeout(self._timeout_seconds) as deadline:
+                value: object = await self._call(prompt.text, response.text)
         except Exception as failure:
+            if deadline.expired():
+                what = f"took longer than {self._timeout_seconds} seconds"
+                mend = "mend it, or raise timeout_seconds of FunctionReward"
+            else:
+                what = f"raised {failure!r}"
+                mend = "mend it, or catch what it may raise and return a number"
             raise RewardError(
-                f"the reward function {self._name} raised {failure!r} on {response.text!r}: mend "
-                "it, or catch what it may raise and return a number",
+                f"the reward function {self._name} {what} on {response.text!r}: {mend}",
                 prompt=prompt,
                 response=response,
             ) from failure
-        try:
-            return float(value)
-        except (TypeError, ValueError):
+        if not isinstance(value, SupportsFloat):
             raise RewardError(
                 f"the reward function {self._name} returned {value!r} for {response.text!r}, but "
                 "must return a number",
                 prompt=prompt,
                 response=response,
-            ) from None
+            )
+        return float(value)
 
     def close(self) -> None:
-        """Ends the threads; calls that have not begun are dropped."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        """Ends the workers; calls that have not begun are dropped."""
+        self._threads.close()
+        if self._processes is not None:
+            self._processes.shutdown(wait=False, cancel_futures=True)
 
     @property
     def _name(self) -> str:
@@ -68,6 +109,24 @@ class FunctionReward:
         if self._is_async:
             value = self._function(prompt, response)
         else:
-            loop = asyncio.get_running_loop()
-            value = await loop.run_in_executor(self._executor, self._function, prompt, response)
+            future: Future[float | Awaitable[float]]
+            if self._processes is not None:
+                future = self._processes.submit(self._function, prompt, response)
+            else:
+                future = self._threads.submit(self._function, prompt, response)
+            value = await asyncio.wrap_future(future)
         return await value if inspect.isawaitable(value) else value
+
+    def _check_picklable(self) -> None:
+        try:
+            pickle.dumps(self._function)
+        except Exception as failure:
+            raise ConfigError(
+                f"{self._name} cannot go to another process ({failure}): define it at the top of a "
+                "module, or use pool='thread'"
+            ) from failure
+
+
+def _spawn() -> multiprocessing.context.SpawnContext:
+    """Processes that start afresh: a fork would copy the engine's threads and locks."""
+    return multiprocessing.get_context("spawn")

@@ -55,6 +55,12 @@ class VllmReward:
         kind = InProcessEngine if backend == "in_process" else AsyncEngine
         return cls(kind.start(model, pooling=True, **engine_args))
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells this reward from others in a journal."""
+        model = self.engine.vllm_config.model_config
+        return f"vllm {model.model} {model.dtype}"
+
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of the response, open or finished; see `Reward`."""
         from vllm import PoolingParams

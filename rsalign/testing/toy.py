@@ -37,6 +37,11 @@ class ToyPolicy:
         if self.vocab < 2:
             raise ConfigError(f"ToyPolicy(vocab={self.vocab}): EOS and one more token are needed")
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells this policy from others in a journal."""
+        return repr(self)
+
     def probs(self, prefix: Tokens) -> tuple[float, ...]:
         """pi(. | prefix), ``(vocab,)``."""
         weights = [
@@ -108,6 +113,11 @@ class ToyReward:
     """An irregular reward in (-2, 2), fixed by a hash of the response's tokens."""
 
     salt: int = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this reward from others in a journal."""
+        return repr(self)
 
     def value(self, tokens: Tokens) -> float:
         """The reward of a response with these tokens."""

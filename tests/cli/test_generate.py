@@ -40,7 +40,12 @@ def test_text_and_json_lines_mean_the_same(tmp_path):
         assert record["prompt"] == ASKED[record["index"]].question
         assert record["answer"]
         assert record["usage"]["reward_calls"] == 3
-        assert record["settings"] == {"n": 3, "inner": {"max_tokens": 64}}
+        assert record["settings"] == {
+            "class": "BestOf",
+            "n": 3,
+            "inner": {"class": "Plain", "max_tokens": 64},
+            "select": {"class": "Hard"},
+        }
 
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     lines = [{"messages": [{"role": "user", "content": p.question}]} for p in ASKED]

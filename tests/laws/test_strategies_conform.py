@@ -2,10 +2,26 @@
 
 import asyncio
 import inspect
+from dataclasses import dataclass
 
 import pytest
 
 from rsalign import BestOf, Message, Plain, Prompt
+from rsalign.rules.extraction import LastNumber
+from rsalign.rules.utilities import Rouge1
+from rsalign.selectors import (
+    SELECTORS,
+    BestOfMajority,
+    ChiSquaredPessimism,
+    ConfidenceWeightedVote,
+    Hard,
+    Knockout,
+    MajorityVote,
+    MinimumBayesRisk,
+    RewardWeightedVote,
+    Soft,
+    TopFraction,
+)
 from rsalign.strategies import STRATEGIES
 from rsalign.testing import (
     EOS,
@@ -18,10 +34,33 @@ from rsalign.testing import (
 from rsalign.types import Response, Stop
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """A judge for `Knockout`."""
+
+    async def prefer(self, prompt, one, other):
+        return 0.5 + 0.1 * (len(other.tokens) - len(one.tokens)) / 6
+
+
+SELECTIONS = [
+    Hard(),
+    Soft(temperature=0.5),
+    MajorityVote(extract=LastNumber()),
+    RewardWeightedVote(extract=LastNumber(), temperature=0.5),
+    ConfidenceWeightedVote(extract=LastNumber()),
+    BestOfMajority(extract=LastNumber(), share=0.5),
+    MinimumBayesRisk(utility=Rouge1(), temperature=0.5),
+    Knockout(judge=Shorter()),
+    TopFraction(m=2),
+    ChiSquaredPessimism(beta=0.5),
+]
 EXAMPLES = [
     Plain(max_tokens=6),
     BestOf(n=4, inner=Plain(max_tokens=6)),
     BestOf(n=2, inner=BestOf(n=3, inner=Plain(max_tokens=5))),
+    *(BestOf(n=5, inner=Plain(max_tokens=6), select=select) for select in SELECTIONS),
 ]
 
 
@@ -33,11 +72,12 @@ def test_strategies(strategy, salt):
 
 def test_every_strategy_is_checked():
     assert {type(example) for example in EXAMPLES} == set(STRATEGIES.values())
+    assert {type(select) for select in SELECTIONS} == set(SELECTORS.values())
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
-def test_every_strategy_states_its_law(strategy):
-    header = inspect.getmodule(strategy).__doc__
+@pytest.mark.parametrize("kind", [*STRATEGIES.values(), *SELECTORS.values()])
+def test_everything_states_its_law(kind):
+    header = inspect.getmodule(kind).__doc__
     assert "Law " in header
     assert "Cost " in header
 

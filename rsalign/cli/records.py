@@ -1,0 +1,103 @@
+"""The output of `rsalign generate`: continued where it stopped, never a record twice."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from rsalign.errors import ConfigError
+
+
+class Records:
+    """An append-only file of JSON lines, one for each prompt.
+
+    A line that a kill cut short is dropped on opening, and its prompt is answered again.
+
+    Args:
+        path: the file; ``-`` is standard output, which cannot be continued.
+        run_ids: what makes each record, by index (`run_id`); a file that holds records of another
+            run is refused.
+
+    Attributes:
+        missing: indices without a record, in order.
+
+    Raises:
+        ConfigError: if the file holds records of another run, or something else.
+    """
+
+    def __init__(self, path: str, run_ids: Sequence[str]) -> None:
+        self.path = path
+        self._run_ids = run_ids
+        self._file: BinaryIO | None = None
+        done: set[int] = set()
+        if path != "-":
+            try:
+                self._file = Path(path).open("a+b", buffering=0)  # noqa: SIM115 - closed on exit
+            except OSError as error:
+                raise ConfigError(f"cannot write to {path}: {error}") from error
+            done = self._written()
+        self.missing = [index for index in range(len(run_ids)) if index not in done]
+
+    @property
+    def journal_path(self) -> Path | None:
+        """Where draws are on record while this file is not complete."""
+        return None if self._file is None else Path(f"{self.path}.journal")
+
+    def write(self, index: int, record: Mapping[str, Any]) -> None:
+        """Appends a record; it is safe from a kill when this returns."""
+        line = json.dumps({**record, "run": self._run_ids[index]}, ensure_ascii=False) + "\n"
+        if self._file is None:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        else:
+            self._file.write(line.encode())
+
+    def finish(self, *, keep_journal: bool) -> None:
+        """Removes the journal of a complete file, unless its owner wants it for longer runs."""
+        if self.journal_path is not None and not keep_journal:
+            self.journal_path.unlink(missing_ok=True)
+
+    def __enter__(self) -> "Records":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _written(self) -> set[int]:
+        assert self._file is not None
+        self._file.seek(0)
+        *whole, torn = self._file.read().split(b"\n")
+        if torn:
+            self._file.truncate(sum(len(line) + 1 for line in whole))
+        done = set()
+        for line in whole:
+            try:
+                record = json.loads(line)
+                index, run = record["index"], record["run"]
+            except (ValueError, KeyError, TypeError):
+                raise ConfigError(
+                    f"{self.path} holds something else than records of rsalign generate: choose "
+                    "another output"
+                ) from None
+            if index >= len(self._run_ids) or run != self._run_ids[index]:
+                raise ConfigError(
+                    f"{self.path} holds records of another run (record {index}): use the same "
+                    "prompts and settings to continue it, or choose another output"
+                )
+            done.add(index)
+        return done
+
+
+def run_id(shared: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
+    """A short hash of all that makes an answer: settings, seed, models and the prompt."""
+    content = json.dumps([shared, prompt], sort_keys=True, default=str)
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

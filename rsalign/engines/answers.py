@@ -1,0 +1,182 @@
+"""What the answers of an OpenAI-compatible server mean: its models, its completions, its errors."""
+
+import asyncio
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rsalign.errors import ConfigError, InstallError, PolicyError
+
+if TYPE_CHECKING:
+    from openai import APIError, AsyncOpenAI
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model behind a server.
+
+    Attributes:
+        name: what requests call it.
+        root: Hugging Face id or path that its tokenizer can be loaded from.
+        max_model_len: greatest length of prompt and response; None where the server is silent.
+    """
+
+    name: str
+    root: str
+    max_model_len: int | None
+
+    @classmethod
+    def choose(cls, listed: Any, model: str | None, address: str) -> "Served":
+        """One of the models that ``GET /v1/models`` lists.
+
+        Args:
+            listed: the server's answer.
+            model: its name; None takes the only one.
+            address: of the server, for messages.
+
+        Raises:
+            ConfigError: if there is no such model, or there are several to choose from.
+        """
+        if not isinstance(listed, dict) or not listed.get("data"):
+            raise ConfigError(
+                f"{address} lists no models at /v1/models, but answers {str(listed)[:200]!r}: give "
+                "the address of an OpenAI-compatible server"
+            )
+        cards = {card["id"]: card for card in listed["data"]}
+        # adapters are listed beside their base model, and aliases beside what they stand for
+        bases = {
+            card.get("root") or name: name
+            for name, card in reversed(cards.items())
+            if not card.get("parent")
+        }
+        if model is None and len(bases) == 1:
+            (model,) = bases.values()
+        if model is None or model not in cards:
+            raise ConfigError(
+                f"model={model!r}, but {address} serves {', '.join(map(repr, cards))}: choose one "
+                "of these"
+            )
+        card = cards[model]
+        base = cards.get(card.get("parent"), card)
+        return cls(model, base.get("root") or base["id"], card.get("max_model_len"))
+
+    def tokenizer(self, given: Any = None) -> Any:
+        """The tokenizer that is given, or that of the id or path that is given, or the root's.
+
+        Raises:
+            InstallError: if transformers is missing.
+            ConfigError: if it cannot be loaded here.
+        """
+        if given is not None and not isinstance(given, str | os.PathLike):
+            return given
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as missing:
+            raise InstallError(f"a tokenizer needs transformers: {missing}") from missing
+        source = os.fspath(given or self.root)
+        try:
+            return AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as missing:
+            raise ConfigError(
+                f"the tokenizer of {self.name!r} cannot be loaded from {source!r} on this machine: "
+                "give tokenizer=..., a Hugging Face id, a path or a tokenizer"
+            ) from missing
+
+
+@dataclass(slots=True)
+class Completion:
+    """What has arrived of a streamed completion.
+
+    Attributes:
+        tokens: the drawn ids.
+        log_probs: one per token where the server was asked for them, else empty.
+        finish_reason: ``"stop"`` or ``"length"``, or what else the server says; None: still open.
+        stop_reason: the stop string or the id of the stop token; None for the end of sequence.
+        cached_tokens: of the prompt, where the server tells.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    cached_tokens: int = 0
+
+    @classmethod
+    async def draw(cls, client: "AsyncOpenAI", request: dict[str, Any]) -> "Completion":
+        """Asks for one completion; a `CancelledError` has the tokens so far as `drawn`.
+
+        Raises:
+            ConfigError: if the server sends text without its token ids.
+            ConnectionError: if the server shut down while it answered.
+        """
+        from openai import AsyncStream
+
+        arrived = cls()
+        try:
+            async with await client.post(
+                "/v1/completions",
+                cast_to=object,
+                body=request | {"stream": True, "stream_options": {"include_usage": True}},
+                stream=True,
+                stream_cls=AsyncStream[object],
+            ) as events:
+                async for event in events:
+                    arrived._add(event)
+        except asyncio.CancelledError as cancelled:
+            cancelled.drawn = tuple(arrived.tokens)  # type: ignore[attr-defined]
+            raise
+        if arrived.finish_reason in (None, "abort"):
+            raise ConnectionError("the server shut down while it answered")
+        return arrived
+
+    def _add(self, event: Any) -> None:
+        details = (event.get("usage") or {}).get("prompt_tokens_details") or {}
+        self.cached_tokens = details.get("cached_tokens") or self.cached_tokens
+        for choice in event["choices"]:
+            tokens = choice.get("token_ids")
+            if tokens is None and choice.get("text"):
+                raise ConfigError(
+                    "the server sends no token ids (return_token_ids): use vLLM's, or another that "
+                    "sends them"
+                )
+            self.tokens += tokens or ()
+            self.log_probs += (choice.get("logprobs") or {}).get("token_logprobs") or ()
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            self.stop_reason = choice.get("stop_reason", self.stop_reason)
+
+
+class Unavailable(Exception):  # noqa: N818 - another replica may answer; no user sees it
+    """A server could not be reached, hung up or is overloaded.
+
+    Attributes:
+        silent: whether it took the request and said nothing for too long.
+    """
+
+    def __init__(self, said: str, *, silent: bool = False) -> None:
+        super().__init__(said)
+        self.silent = silent
+
+
+def meaning(error: "APIError | ConnectionError") -> Exception:
+    """The error to raise instead: `Unavailable`, `ConfigError` or `PolicyError`."""
+    from openai import APIConnectionError, APITimeoutError
+
+    if isinstance(error, APIConnectionError | ConnectionError):
+        cause = error.__cause__ or error
+        silent = isinstance(error, APITimeoutError) and "Connect" not in type(cause).__name__
+        said = "it took the request and fell silent: raise timeout_seconds if it is only slow"
+        return Unavailable(said if silent else str(cause) or repr(cause), silent=silent)
+    body = error.body if isinstance(error.body, dict) else {}
+    # an error within a stream has its status in the body only
+    status = getattr(error, "status_code", None) or body.get("code")
+    said = f"{body.get('message') or error.message} (status {status})"
+    where = error.request.url
+    if status in (502, 503, 504):
+        return Unavailable(said)
+    if status in (401, 403):
+        return ConfigError(
+            f"{where} does not accept the API key: {said}: give api_key=... or set OPENAI_API_KEY"
+        )
+    if status in (400, 404, 405, 413, 422):
+        return ConfigError(f"{where} refuses this request: {said}")
+    return PolicyError(f"{where} failed: {said}: the server's log may say why")

@@ -1,0 +1,217 @@
+"""Journal: every draw and every reward on disk, so that a killed run goes on where it stopped.
+
+A draw has an address, so its record can be found again: a run that is started anew with the same
+journal replays what is there at no cost and pays for the rest only. A longer run (n = 8 after
+n = 4) pays for the difference. The result is that of a run that was never interrupted.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rsalign.errors import ConfigError
+from rsalign.key import Key
+from rsalign.protocols import Boundary, Likelihood, Policy, Reward, Scored
+from rsalign.types import Prompt, Response, Segment, Stop, Tokens
+
+_FORMAT = "rsalign journal 1"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStatistics:
+    """What a journal was good for.
+
+    Attributes:
+        replayed: requests that were answered from it.
+        recorded: requests that were paid for and are on record now.
+    """
+
+    replayed: int
+    recorded: int
+
+
+class Journal:
+    """An append-only file of requests and their answers.
+
+    A record is one line, written at once; a line that a kill cut short is dropped on opening, and
+    its request is made again. One process at a time writes a journal.
+
+    Args:
+        path: the file; made if it is not there.
+
+    Raises:
+        ConfigError: if the file is something else, or in use by another process.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._records: dict[str, Any] = {}
+        self._replayed = self._recorded = 0
+        try:
+            self._file = self.path.open("a+b", buffering=0)
+        except OSError as error:
+            raise ConfigError(f"cannot open the journal {path}: {error}") from error
+        _lock(self._file, self.path)
+        self._load()
+
+    def find(self, request: str) -> Any | None:
+        """The answer on record, or None."""
+        found = self._records.get(request)
+        self._replayed += found is not None
+        return found
+
+    def record(self, request: str, answer: Any) -> None:
+        """Writes an answer; it is safe from a kill when this returns."""
+        self._records[request] = answer
+        self._recorded += 1
+        self._file.write((json.dumps([request, answer]) + "\n").encode())
+
+    def statistics(self) -> JournalStatistics:
+        """What it was good for since it was opened."""
+        return JournalStatistics(self._replayed, self._recorded)
+
+    def close(self) -> None:
+        """Closes the file. Idempotent."""
+        self._file.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        lines = self._file.read().split(b"\n")
+        whole, torn = lines[:-1], lines[-1]
+        if torn:
+            self._file.truncate(sum(len(line) + 1 for line in whole))
+        if not whole:
+            self._file.write(json.dumps(_FORMAT).encode() + b"\n")
+            return
+        if whole[0] != json.dumps(_FORMAT).encode():
+            self._file.close()
+            raise ConfigError(f"{self.path} is not a journal of this version: choose another path")
+        self._records = dict(json.loads(line) for line in whole[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledPolicy:
+    """A policy whose draws are on record; what its inner policy can do, it can do."""
+
+    inner: Policy
+    journal: Journal
+
+    async def extend(
+        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
+    ) -> Segment:
+        """From the record, or as the inner policy draws."""
+        request = _address(
+            "extend", fingerprint(self.inner), prefix, max_new_tokens, key.root, key.path, boundary
+        )
+        if (found := self.journal.find(request)) is not None:
+            return _segment(found)
+        segment = await self.inner.extend(
+            prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
+        )
+        self.journal.record(
+            request,
+            [
+                segment.tokens,
+                segment.log_probs,
+                segment.stop,
+                segment.stop_reason,
+                segment.cached_tokens,
+            ],
+        )
+        return segment
+
+    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+        """From the record, or as the inner policy tells.
+
+        Raises:
+            ConfigError: if it cannot tell.
+        """
+        if not isinstance(self.inner, Likelihood):
+            raise ConfigError(f"{type(self.inner).__name__} cannot tell log-probabilities")
+        request = _address("log_probs", fingerprint(self.inner), prefix, tokens)
+        if (found := self.journal.find(request)) is not None:
+            return tuple(found)
+        log_probs = await self.inner.log_probs(prefix, tokens)
+        self.journal.record(request, log_probs)
+        return log_probs
+
+    def text(self, tokens: Tokens) -> str:
+        """As the inner policy."""
+        return self.inner.text(tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledReward:
+    """A reward whose values are on record."""
+
+    inner: Reward
+    journal: Journal
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """From the record, or as the inner reward scores."""
+        request = _address(
+            "score",
+            fingerprint(self.inner),
+            [(message.role, message.content) for message in prompt.messages],
+            response.text,
+            response.tokens,
+            response.stop,
+        )
+        if (found := self.journal.find(request)) is not None:
+            value, tokens, cached = found
+            return Scored(value, tokens=tokens, cached_tokens=cached)
+        value = await self.inner.score(prompt, response)
+        tokens, cached = getattr(value, "tokens", 0), getattr(value, "cached_tokens", 0)
+        if isinstance(value, float | int):  # anything else is refused by whoever asked
+            self.journal.record(request, [float(value), tokens, cached])
+        return value
+
+
+def fingerprint(part: Any) -> str:
+    """What tells one policy or reward from another in a journal: its own word, or its kind."""
+    return str(getattr(part, "fingerprint", type(part).__qualname__))
+
+
+def _address(*parts: Any) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def _segment(found: Any) -> Segment:
+    tokens, log_probs, stop, stop_reason, cached_tokens = found
+    return Segment(
+        tuple(tokens),
+        None if log_probs is None else tuple(log_probs),
+        Stop(stop),
+        stop_reason,
+        cached_tokens,
+    )
+
+
+def _lock(file: Any, path: Path) -> None:
+    """One writer at a time; the lock goes with the process, however it ends."""
+    if os.name != "posix":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(
+            f"the journal {path} is in use by another process: wait for it, or choose another path"
+        ) from None

@@ -1,0 +1,300 @@
+"""A language model behind an OpenAI-compatible server: vLLM's own, or one that knows its fields."""
+
+import hashlib
+import sys
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rsalign.engines.answers import Completion
+from rsalign.engines.remote import Replicas
+from rsalign.errors import ConfigError, PolicyError
+from rsalign.key import Key
+from rsalign.policies.tokenization import Tokenization
+from rsalign.protocols import Boundary
+from rsalign.types import Message, Sampling, Segment, Stop, Tokens
+
+_STREAM_INTERVAL = 16  # tokens in one event: few events are cheap, and none would be silence
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIPolicy:
+    """pi is the served model's next-token law, tempered and truncated as `sampling` says.
+
+    Prompts go to ``/v1/completions`` as token ids and the drawn ids come back (vLLM's
+    ``return_token_ids``); text is never tokenized again. All settings are sent with each request,
+    so that defaults on the server do not change the law.
+
+    Log-probabilities: a server does not tell whether it reports raw or processed ones. They are
+    trusted where both agree (temperature 1, no truncation), and elsewhere only if
+    `processed_log_probs` says so; without, a segment's `log_probs` is None.
+
+    Seeds: every request is seeded from its key; what this promises depends on the server's engine.
+
+    Attributes:
+        replicas: where requests go. One prompt's go to one replica, whose prefix cache knows it.
+        model: what the server calls the model.
+        tokenization: the model's tokenizer and the length of its context.
+        sampling: temperature, truncation and stops: part of pi.
+        processed_log_probs: whether the server runs with ``--logprobs-mode processed_logprobs``.
+
+    Raises:
+        ConfigError: if `sampling` cannot be had from such a server.
+    """
+
+    replicas: Replicas
+    model: str
+    tokenization: Tokenization
+    sampling: Sampling = field(default_factory=Sampling)
+    processed_log_probs: bool = False
+    _prompts: "_Prompts" = field(
+        default_factory=lambda: _Prompts(), repr=False, compare=False, kw_only=True
+    )
+
+    def __post_init__(self) -> None:
+        for token, bias in self.sampling.logit_bias:
+            if abs(bias) > 100:
+                raise ConfigError(
+                    f"logit_bias of token {token} is {bias}: a server takes -100 .. 100 and would "
+                    "clip it; to forbid tokens use allowed_token_ids"
+                )
+
+    @classmethod
+    def connect(
+        cls,
+        addresses: str | Sequence[str],
+        *,
+        model: str | None = None,
+        tokenizer: Any = None,
+        api_key: str | None = None,
+        timeout_seconds: float = 300.0,
+        retries: int = 4,
+        max_open: int = 256,
+        sampling: Sampling | None = None,
+        processed_log_probs: bool = False,
+    ) -> "OpenAIPolicy":
+        """Connects to a running server, or to several of the same model.
+
+        Args:
+            addresses: ``"http://host:port"``, with or without ``/v1``, or a list of them.
+            model: one of those served; default: the only one.
+            tokenizer: id, path or a Hugging Face tokenizer; default: what the server says.
+            api_key: default: the environment's OPENAI_API_KEY, if any.
+            timeout_seconds: longest silence of a server that has taken a request.
+            retries: number of rounds through the replicas after the first.
+            max_open: greatest number of requests that are open at one replica; more wait here.
+            sampling: see the class.
+            processed_log_probs: see the class.
+
+        Raises:
+            InstallError: if the package `openai` is missing.
+            ConfigError: if an argument cannot work, or the model or its tokenizer is not found.
+            PolicyError: if no server answers.
+        """
+        replicas = Replicas(
+            addresses,
+            api_key=api_key,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+            max_open=max_open,
+        )
+        served = replicas.call(replicas.served(model))
+        tokenization = Tokenization(
+            served.tokenizer(tokenizer),
+            served.max_model_len or sys.maxsize,  # unknown: the server itself refuses
+        )
+        return cls(replicas, served.name, tokenization, sampling or Sampling(), processed_log_probs)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this law from others in a journal: the model and the sampling."""
+        return f"server {self.model} {self.sampling}"
+
+    def with_sampling(self, sampling: Sampling) -> "OpenAIPolicy":
+        """The same servers under another law."""
+        return replace(self, sampling=sampling)
+
+    async def extend(
+        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
+    ) -> Segment:
+        """One request to a server; see `Policy`.
+
+        When it is cancelled, the connection is closed, upon which the server aborts. The
+        `CancelledError` has the tokens that had arrived by then as its attribute `drawn`.
+        """
+        self._check(prefix, max_new_tokens)
+        limit = max_new_tokens if boundary is None else min(max_new_tokens, _size(boundary))
+        asked = min(limit, self.tokenization.max_model_len - len(prefix))
+        request = self._request(prefix, asked) | {
+            "seed": None if self.sampling.greedy else key.seed(),
+            "return_token_ids": True,
+            "stream_interval": _STREAM_INTERVAL,
+        }
+        if self.processed_log_probs or not self.sampling.reshapes:
+            request["logprobs"] = 0
+        drawn = await self.replicas.ask(
+            lambda client: Completion.draw(client, request), affinity=self._affinity(prefix)
+        )
+        return self._segment(drawn, max_new_tokens, limit, asked)
+
+    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+        """Ln pi(token | before), nats, ``(tokens,)``; one request without drawing.
+
+        Raises:
+            ConfigError: if pi is tempered or truncated, or the server does not score given tokens
+                (vLLM's ``prompt_logprobs``).
+        """
+        if self.sampling.reshapes:
+            raise ConfigError(
+                f"a server cannot score given tokens under {self.sampling}: only temperature 1 "
+                "without truncation is possible"
+            )
+        if not tokens:
+            return ()
+        self._check(prefix + tokens, 1)
+        request = self._request(prefix + tokens, 1) | {"prompt_logprobs": 0}
+        answer: Any = await self.replicas.ask(
+            lambda client: client.post("/v1/completions", cast_to=object, body=request),
+            affinity=self._affinity(prefix),
+        )
+        scored = answer["choices"][0].get("prompt_logprobs")
+        if scored is None:
+            raise ConfigError(
+                f"{self.replicas!r} returned no log-probabilities of the prompt: the server does "
+                "not know prompt_logprobs; use vLLM's"
+            )
+        return tuple(
+            min(0.0, float(step[str(token)]["logprob"]))
+            for step, token in zip(scored[len(prefix) :], tokens, strict=True)
+        )
+
+    def text(self, tokens: Tokens) -> str:
+        """Decodes a whole response; special tokens are left out."""
+        return self.tokenization.decode(tokens)
+
+    def encode(self, text: str) -> Tokens:
+        """Token ids of a plain text prompt, special tokens added as the tokenizer does."""
+        return self.tokenization.encode(text)
+
+    def encode_chat(
+        self,
+        messages: tuple[Message, ...],
+        *,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+    ) -> Tokens:
+        """Token ids of a conversation; see `Encoder`."""
+        return self.tokenization.encode_chat(
+            messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
+        )
+
+    def close(self) -> None:
+        """Ends the connections; the servers run on."""
+        self.replicas.close()
+
+    def _check(self, prefix: Tokens, max_new_tokens: int) -> None:
+        if max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {max_new_tokens}, but must be at least 1")
+        self.tokenization.check(prefix)
+
+    def _affinity(self, prefix: Tokens) -> bytes:
+        return self._prompts.find(prefix) if len(self.replicas.addresses) > 1 else b""
+
+    def _request(self, prefix: Tokens, max_tokens: int) -> dict[str, Any]:
+        law = self.sampling
+        return {
+            "model": self.model,
+            "prompt": list(prefix),
+            "max_tokens": max_tokens,
+            "temperature": law.temperature,
+            "top_p": law.top_p,
+            "top_k": law.top_k,
+            "min_p": law.min_p,
+            "repetition_penalty": law.repetition_penalty,
+            # not part of any law here, but the server's generation_config.json may set them
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "logit_bias": {str(token): bias for token, bias in law.logit_bias} or None,
+            "allowed_token_ids": list(law.allowed_token_ids) or None,
+            "stop": list(law.stop) or None,
+            "stop_token_ids": list(law.stop_token_ids) or None,
+        }
+
+    def _segment(self, drawn: Completion, max_new_tokens: int, limit: int, asked: int) -> Segment:
+        tokens = tuple(drawn.tokens)
+        reason: int | str | None = None
+        if drawn.finish_reason == "length":
+            if len(tokens) < asked and self.tokenization.max_model_len < sys.maxsize:
+                raise ConfigError(
+                    f"the server ended a response at {len(tokens)} of {asked} tokens: it has a "
+                    "limit of its own; remove max_new_tokens from its generation config"
+                )
+            # shorter than the limit: the context is full, and the response as long as it can be
+            at_boundary = len(tokens) == limit < max_new_tokens
+            stop = Stop.BOUNDARY if at_boundary else Stop.LENGTH
+        elif drawn.finish_reason != "stop":
+            raise PolicyError(f"the server ended a request with {drawn.finish_reason!r}")
+        elif drawn.stop_reason is None or (
+            # a token that we did not ask to stop at is one of the model's own ends
+            isinstance(drawn.stop_reason, int)
+            and drawn.stop_reason not in self.sampling.stop_token_ids
+        ):
+            stop = Stop.EOS
+        else:
+            stop, reason = Stop.STOP, drawn.stop_reason
+        return Segment(tokens, self._log_probs(drawn), stop, reason, drawn.cached_tokens)
+
+    def _log_probs(self, drawn: Completion) -> tuple[float, ...] | None:
+        if self.sampling.greedy:
+            return (0.0,) * len(drawn.tokens)  # the law is a point mass
+        if len(drawn.log_probs) != len(drawn.tokens):
+            return None
+        # rounding can leave a certain token a hair above probability 1
+        return tuple(min(0.0, value) for value in drawn.log_probs)
+
+
+def _size(boundary: Boundary) -> int:
+    """The greatest number of tokens of a segment, where this is all that the boundary asks for."""
+    if hasattr(boundary, "engine_arguments"):
+        raise ConfigError(
+            f"boundary={boundary!r}: a server cannot end segments by a rule within its engine; use "
+            "FixedSize, or a policy with an engine of its own (VllmPolicy)"
+        )
+    return boundary.max_tokens
+
+
+class _Prompts:
+    """The prompts that were seen; a prefix belongs to the shortest of them that begins it.
+
+    A policy is given a prompt and what is kept of a response as one sequence, and requests of one
+    prompt shall meet in one cache. Hashing so many leading tokens would not do: with few, all
+    prompts under one system prompt would go to one replica; with many, short prompts would move
+    as their responses grow.
+    """
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self._capacity = capacity
+        self._length: dict[bytes, int] = {}  # by digest; least recently used first
+        self._lengths: Counter[int] = Counter()
+        self._lock = threading.Lock()  # event loops have threads of their own
+
+    def find(self, prefix: Tokens) -> bytes:
+        """The digest of its prompt; where none is known, the prefix is a prompt itself."""
+        hashed, done = hashlib.blake2b(digest_size=8), 0
+        with self._lock:
+            for length in sorted({*self._lengths, len(prefix)}):
+                hashed.update(array("q", prefix[done:length]).tobytes())
+                done = length
+                if length >= len(prefix) or hashed.digest() in self._length:
+                    break
+            digest = hashed.digest()
+            if self._length.pop(digest, None) is None:
+                self._lengths[done] += 1
+            self._length[digest] = done
+            if len(self._length) > self._capacity:
+                forgotten = self._length.pop(next(iter(self._length)))
+                self._lengths -= Counter((forgotten,))  # drops what falls to zero
+        return digest

@@ -1,0 +1,102 @@
+"""Step rewards whose sum is bounded, so that repeating good steps earns nothing.
+
+A process reward model gives every correct step a high value. Summed over steps, a response gains by
+writing correct but needless ones. Both transformations are from Gao et al. 2024, arXiv:2410.15115,
+who shape rewards in training. Combined as there, clipping comes first:
+``DeltaSteps(ClippedSteps(model, eta))``.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rsalign.errors import ConfigError, RewardError
+from rsalign.protocols import Scored, StepReward
+from rsalign.rewards.parts import Composite, combined, require_finite
+from rsalign.types import Prompt, Response
+
+
+@dataclass(frozen=True, slots=True)
+class ClippedSteps(Composite):
+    """``min(r_k - eta, 0)`` for every step k: only poor steps count, against the response.
+
+    The sum is at most 0, and every step of at least `eta` leaves it as it was.
+
+    Attributes:
+        step_reward: gives r_k.
+        eta: what a good step has, in the step reward's own units. The paper sets it so that most
+            steps have 0.
+
+    Raises:
+        ConfigError: if `eta` is not finite.
+    """
+
+    step_reward: StepReward
+    eta: float
+
+    def __post_init__(self) -> None:
+        _require_step_reward(self, self.step_reward)
+        require_finite(self, eta=self.eta)
+
+    async def score_steps(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[float, ...]:
+        """How far each step falls short, ``(steps,)``, all at most 0."""
+        values = await _ask(self.step_reward, prompt, response, ends)
+        return tuple(combined(min(value - self.eta, 0.0), [value]) for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaSteps(Composite):
+    """``r_k - r_{k+1}``, which telescopes: from step k on the sum is r_k, however many follow.
+
+    Of a complete response with K steps, step ``K - 1`` has ``r_{K-1}`` and the last has 0, because
+    the answer is judged as a whole by an outcome reward; the sum is r_1 (0 for a single step).
+    Departs, for open responses only, which the paper has none of: more steps follow, so that none
+    of those there is the last; step K has r_K, and the sum is r_1 as well.
+
+    Attributes:
+        step_reward: gives r_k.
+    """
+
+    step_reward: StepReward
+
+    def __post_init__(self) -> None:
+        _require_step_reward(self, self.step_reward)
+
+    async def score_steps(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[float, ...]:
+        """What each step has over the next, ``(steps,)``."""
+        values = await _ask(self.step_reward, prompt, response, ends)
+        last = values[-1:] if response.complete else ()
+        counted = values[: len(values) - len(last)]
+        # what follows the last step that counts is 0; pairwise, so that no step is no pair
+        deltas = [value - after for value, after in pairwise((*counted, 0.0))]
+        deltas += [0.0] * len(last)
+        return tuple(combined(delta, [value]) for delta, value in zip(deltas, values, strict=True))
+
+
+async def _ask(
+    step_reward: StepReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[Scored, ...]:
+    """One finite value per step, with its cost; a clip would hide an infinity."""
+    values = tuple(await step_reward.score_steps(prompt, response, ends))
+    if len(values) != len(ends) or not all(
+        isinstance(value, float | int) and math.isfinite(value) for value in values
+    ):
+        raise RewardError(
+            f"{type(step_reward).__name__} gave {values!r} for {len(ends)} steps of "
+            f"{response.text!r}, but must give one finite number per step: mend it",
+            prompt=prompt,
+            response=response,
+        )
+    return tuple(value if isinstance(value, Scored) else Scored(value) for value in values)
+
+
+def _require_step_reward(owner: object, given: object) -> None:
+    if not isinstance(given, StepReward):
+        raise ConfigError(
+            f"{type(owner).__name__} was given {given!r}, which is no step reward: give an object "
+            "with score_steps"
+        )

@@ -1,0 +1,175 @@
+"""A reward in units of the policy's own draws, so that `beta`, weights and thresholds carry over.
+
+Raw rewards of different models differ in zero and unit, and mean nothing by themselves. What the
+policy writes of its own gives both: draw, judge, and scale.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from rsalign.errors import ConfigError
+from rsalign.key import Key
+from rsalign.protocols import Policy, Reward
+from rsalign.rewards.wrappers import Scaled
+from rsalign.run import Run
+from rsalign.tasks import concurrently
+from rsalign.types import Prompt
+
+Method: TypeAlias = Literal["z_score", "temperature"]
+"""What is made the same for every reward: the standard deviation, or the effective sample size."""
+
+
+async def own_rewards(
+    policy: Policy, reward: Reward, prompt: Prompt, *, num_draws: int, max_tokens: int, key: Key
+) -> tuple[float, ...]:
+    """Rewards of independent whole answers of the policy, drawn at once, ``(num_draws,)``.
+
+    Args:
+        policy: draws the answers.
+        reward: judges them.
+        prompt: what is answered.
+        num_draws: number of answers, at least 1. With the same key a larger one only adds draws.
+        max_tokens: bounds each answer.
+        key: the address below which they are drawn; give one that no strategy draws from.
+
+    Raises:
+        ConfigError: if `num_draws` is not at least 1.
+        RewardError: if a reward failed or is not finite.
+    """
+    if num_draws < 1:
+        raise ConfigError(f"num_draws={num_draws!r}: draw at least 1 answer")
+    run = Run(policy, reward, key)
+    drafts = await concurrently(
+        run.at("candidate", i).draft(prompt, (), max_tokens=max_tokens) for i in range(num_draws)
+    )
+    return tuple(float(draft.reward) for draft in drafts)
+
+
+async def calibrate(
+    reward: Reward,
+    prompts: Prompt | Sequence[Prompt],
+    *,
+    policy: Policy,
+    num_draws: int,
+    max_tokens: int,
+    key: Key,
+    method: Method = "z_score",
+    ess_fraction: float = 0.5,
+) -> Scaled:
+    """Draws answers to each prompt and scales the reward by them; see `calibrated_on`.
+
+    Args:
+        reward: what is scaled.
+        prompts: one, or several that stand for those the reward is to be used on.
+        policy: draws the answers.
+        num_draws: answers for each prompt.
+        max_tokens: bounds each answer.
+        key: the address below which they are drawn; give one that no strategy draws from.
+        method: what is made the same.
+        ess_fraction: only for ``"temperature"``.
+
+    Raises:
+        ConfigError: as `calibrated_on`.
+        RewardError: if a reward failed or is not finite.
+    """
+    several = (prompts,) if isinstance(prompts, Prompt) else tuple(prompts)
+    pools = await concurrently(
+        own_rewards(
+            policy,
+            reward,
+            prompt,
+            num_draws=num_draws,
+            max_tokens=max_tokens,
+            key=key.child("prompt", i),
+        )
+        for i, prompt in enumerate(several)
+    )
+    return calibrated_on(reward, *pools, method=method, ess_fraction=ess_fraction)
+
+
+def calibrated_on(
+    reward: Reward,
+    *pools: Sequence[float],
+    method: Method = "z_score",
+    ess_fraction: float = 0.5,
+) -> Scaled:
+    """The reward, scaled so that the draws' rewards have a stated spread.
+
+    ``"z_score"``: ``(reward - mean) / sd``. The draws then have mean 0 and standard deviation 1
+    (that of the draws themselves: the squares' mean, not the unbiased estimate). For several
+    prompts the mean is of all draws and the squares are about each prompt's own mean, because a
+    strategy compares answers of one prompt only.
+
+    ``"temperature"``: ``reward / beta``, where weights ``w = exp(reward / beta)`` over a prompt's
+    draws have an effective sample size ``(sum w)^2 / sum w^2`` of `ess_fraction` times their number
+    (for several prompts: on average). The same ``beta=1`` then means the same pressure, whatever
+    the reward's unit. The root is found to 1e-9 of ``beta``.
+
+    Args:
+        reward: what is scaled.
+        *pools: rewards of the policy's own draws, one sequence for each prompt, ``(draws,)``.
+        method: what is made the same.
+        ess_fraction: only for ``"temperature"``: below 1, and above the fraction of draws that have
+            their prompt's best reward.
+
+    Raises:
+        ConfigError: if no pool has two different rewards, a reward is not finite, or the fraction
+            cannot be had from these draws.
+    """
+    if method not in ("z_score", "temperature"):
+        raise ConfigError(f"method={method!r}: must be 'z_score' or 'temperature'")
+    by_prompt = [tuple(map(float, pool)) for pool in pools if len(pool)]
+    draws = [draw for pool in by_prompt for draw in pool]
+    if not all(map(math.isfinite, draws)):
+        raise ConfigError(f"cannot calibrate on {draws!r}: every reward must be finite")
+    if all(max(pool) == min(pool) for pool in by_prompt):
+        raise ConfigError(
+            f"cannot calibrate on the rewards {draws!r}: no two of a prompt's draws differ, so "
+            "there is no unit; draw more answers (num_draws, at least 2), at a higher temperature "
+            "or to harder prompts, or use a reward that tells them apart"
+        )
+    if method == "temperature":
+        return Scaled(reward, scale=_inverse_beta(by_prompt, ess_fraction))
+    mean = math.fsum(draws) / len(draws)
+    deviations = (draw - math.fsum(pool) / len(pool) for pool in by_prompt for draw in pool)
+    sd = math.hypot(*deviations) / math.sqrt(len(draws))
+    return Scaled(reward, scale=1 / sd, shift=-mean / sd)
+
+
+def effective_fraction(pool: Sequence[float], scale: float) -> float:
+    """``(sum w)^2 / (draws * sum w^2)`` of the weights ``w = exp(scale * reward)``.
+
+    Args:
+        pool: rewards of one prompt's draws, ``(draws,)``.
+        scale: 1 / beta, at least 0.
+    """
+    best = max(pool)
+    weights = [math.exp(scale * (reward - best)) for reward in pool]
+    return math.fsum(weights) ** 2 / (len(pool) * math.fsum(w * w for w in weights))
+
+
+def _inverse_beta(pools: Sequence[tuple[float, ...]], wanted: float) -> float:
+    """The scale at which the pools' effective fraction is `wanted`, on average."""
+    from scipy.optimize import brentq
+
+    least = math.fsum(pool.count(max(pool)) / len(pool) for pool in pools) / len(pools)
+    if not least < wanted < 1:
+        raise ConfigError(
+            f"ess_fraction={wanted!r} cannot be had from these draws: a fraction of {least:.3g} "
+            "have their prompt's best reward and always count in full; give a fraction above "
+            "that and below 1, or draw more answers (num_draws)"
+        )
+
+    def excess(log_scale: float) -> float:
+        scale = math.exp(log_scale)
+        return math.fsum(effective_fraction(pool, scale) for pool in pools) / len(pools) - wanted
+
+    # The fraction falls from 1 to `least` as the scale grows. With weights in [exp(-scale * range),
+    # 1] it is at least 1 / cosh(scale * range / 2)^2 (Kantorovich); with weights of at most e below
+    # the best it is at most `least` + e * draws. Both solved for the scale bracket the root.
+    widest = max(max(pool) - min(pool) for pool in pools)
+    gap = min(max(pool) - r for pool in pools for r in pool if r < max(pool))
+    low = 2 * math.acosh(1 / math.sqrt(wanted)) / widest
+    high = math.log(max(map(len, pools)) / (wanted - least)) / gap
+    return math.exp(brentq(excess, math.log(low) - 1, math.log(high) + 1))

@@ -1,0 +1,109 @@
+"""Several reward models of one quality: a cautious ensemble, and one expert for each prompt."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rsalign.errors import ConfigError, RewardError
+from rsalign.protocols import Reward
+from rsalign.rewards.parts import Composite, ask_all, combined, require_finite, require_rewards
+from rsalign.types import Prompt, Response
+
+Predicate: TypeAlias = Callable[[Prompt], bool]
+"""Whether a prompt is of some kind; a fixed, quick function."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowerConfidenceBound(Composite):
+    """``mean - coefficient * sd`` over the members' rewards: doubt costs.
+
+    Where members disagree they have left what they were trained on, and that is where a sampler
+    over-optimises a single one. `sd` divides by the number of members: they are the whole ensemble,
+    not a sample of one. Coste et al. 2023, arXiv:2310.02743 (who subtract the variance, which has
+    another unit than the reward); Eisenstein et al. 2023, arXiv:2312.09244.
+
+    Attributes:
+        rewards: the members, at least 2, on one scale, ``(members,)``.
+        coefficient: standard deviations below the mean; 0 is the mean.
+
+    Raises:
+        ConfigError: if there are fewer than 2 members, or the coefficient is negative.
+    """
+
+    rewards: Sequence[Reward]
+    coefficient: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rewards", tuple(self.rewards))
+        require_rewards(self, *self.rewards)
+        require_finite(self, coefficient=self.coefficient)
+        if len(self.rewards) < 2:
+            raise ConfigError(
+                "LowerConfidenceBound has 1 member, which cannot disagree with itself: give at "
+                "least 2 rewards"
+            )
+        if self.coefficient < 0:
+            raise ConfigError(
+                f"LowerConfidenceBound(coefficient={self.coefficient!r}): must be at least 0; a "
+                "negative one would reward doubt"
+            )
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """The members' mean, less their disagreement."""
+        values = await ask_all(self.rewards, prompt, response)
+        mean = sum(values) / len(values)
+        sd = math.dist(values, [mean] * len(values)) / math.sqrt(len(values))
+        return combined(mean - self.coefficient * sd, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed(Composite):
+    """The reward of the first route whose predicate holds for the prompt, else of the default.
+
+    One expert for each kind of prompt, and only that one is asked: the outer layer of Quan 2024,
+    arXiv:2403.01197. Departs: there a trained model routes; here a predicate does, because every
+    response of one prompt must be judged by the same member.
+
+    Attributes:
+        routes: pairs of predicate and reward, in order, ``(routes,)``. A journal knows a predicate
+            by its name, so give it one.
+        default: judges prompts that no predicate claims.
+
+    Raises:
+        ConfigError: if a route is no pair of a predicate and a reward.
+    """
+
+    routes: Sequence[tuple[Predicate, Reward]]
+    default: Reward
+
+    def __post_init__(self) -> None:
+        routes = tuple(tuple(route) for route in self.routes)
+        object.__setattr__(self, "routes", routes)
+        for route in routes:
+            if len(route) != 2 or not callable(route[0]):
+                raise ConfigError(
+                    f"Routed was given the route {route!r}: must be a pair (predicate, reward), "
+                    "where predicate(prompt) tells whether the reward judges it"
+                )
+        require_rewards(self, *(reward for _, reward in self.routes), self.default)
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """What the prompt's own member says.
+
+        Raises:
+            RewardError: if a predicate fails.
+        """
+        for predicate, reward in self.routes:
+            try:
+                chosen = predicate(prompt)
+            except Exception as failure:
+                raise RewardError(
+                    f"a predicate of Routed raised {failure!r} on the prompt {prompt.text!r}: mend "
+                    "it, or catch what it may raise and return True or False",
+                    prompt=prompt,
+                    response=response,
+                ) from failure
+            if chosen:
+                return await reward.score(prompt, response)
+        return await self.default.score(prompt, response)

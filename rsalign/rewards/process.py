@@ -1,0 +1,230 @@
+"""A process reward model in vLLM's pooling runner: one value per step of a response.
+
+It reads a response once and judges every prefix of it; where a step ends its value is read
+(Lightman et al. 2023, arXiv:2305.20050). `rsalign.rewards.steps.Steps` makes one number of them.
+"""
+
+import bisect
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rsalign.engines.asynchronous import AsyncEngine
+from rsalign.engines.guards import import_vllm, is_cpu_build
+from rsalign.engines.inprocess import InProcessEngine
+from rsalign.engines.protocol import Engine
+from rsalign.errors import ConfigError, PolicyError, RewardError
+from rsalign.protocols import Scored
+from rsalign.rewards.rendering import Rendering
+from rsalign.rewards.steps import check_ends
+from rsalign.rewards.vllm import check_single_label
+from rsalign.types import Prompt, Response, Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class VllmStepReward:
+    """The raw score (no sigmoid) at the end of each step, by token classification in vLLM.
+
+    Law: the value of a step is w . h(x, y[:e]), where e is the reward model's token that contains
+    the last character of the step, h its last hidden state there and w the one-label head. The turn
+    is left open: no value depends on what follows its step, nor on whether the response has ended.
+    (Where the reward model's tokenizer merges characters across the end, it may, a little.)
+
+    A longer response of the same prompt costs its new tokens: the engine computes, and returns, no
+    row of a token that its prefix cache has, so the values of an answer's tokens are remembered
+    here. What is in that cache but was forgotten here is computed again without the cache. In
+    float32 values agree with transformers to 1e-4, alone and in a batch.
+
+    Attributes:
+        engine: a pooling engine of a causal model with one label.
+        decode: the policy's `text`; `ends` count the policy's tokens, the reward model has its own.
+        num_remembered: greatest number of answer tokens whose value is kept, least recently used
+            first out; each takes about 200 bytes.
+
+    Raises:
+        ConfigError: if the model is not causal, pools only some tokens, or its tokenizer cannot
+            tell which characters a token stands for.
+    """
+
+    engine: Engine
+    decode: Callable[[Tokens], str]
+    num_remembered: int = 1 << 17
+    _rendering: Rendering = field(init=False, repr=False, compare=False)
+    _known: "_Known" = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        model = self.engine.vllm_config.model_config
+        if model.attn_type in ("encoder_only", "encoder_decoder"):
+            raise ConfigError(
+                f"{model.model} has attn_type={model.attn_type!r}, so that the value of a step "
+                "would depend on later ones: give a causal model"
+            )
+        if model.pooler_config is not None and model.pooler_config.tok_pooling_type == "STEP":
+            raise ConfigError(
+                f"{model.model} pools tagged tokens only (tok_pooling_type='STEP'): start it with "
+                "pooler_config=PoolerConfig(tok_pooling_type='ALL')"
+            )
+        if not getattr(self.engine.tokenizer, "is_fast", False):
+            raise ConfigError(
+                f"the tokenizer of {model.model} has no offset mapping: give a model with a fast "
+                "tokenizer (tokenizer.json)"
+            )
+        if self.num_remembered < 1:
+            raise ConfigError(f"num_remembered={self.num_remembered}: must be at least 1")
+        rendering = Rendering(self.engine.tokenizer, model.max_model_len)
+        object.__setattr__(self, "_rendering", rendering)
+        object.__setattr__(self, "_known", _Known(self.num_remembered))
+
+    @classmethod
+    def start(
+        cls,
+        model: str,
+        *,
+        decode: Callable[[Tokens], str],
+        backend: Literal["auto", "in_process", "async"] = "auto",
+        **engine_args: Any,
+    ) -> "VllmStepReward":
+        """Starts a pooling engine; arguments as in `VllmReward.start`, and `decode` as here.
+
+        Raises:
+            ConfigError: if the model has another number of labels than one.
+        """
+        import_vllm()
+        check_single_label(model)
+        if backend == "auto":
+            backend = "in_process" if is_cpu_build() else "async"
+        kind = InProcessEngine if backend == "in_process" else AsyncEngine
+        return cls(kind.start(model, pooling=True, **engine_args), decode)
+
+    async def score_steps(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[float, ...]:
+        """One raw score per step, ``(steps,)``; the last one is `Scored` and knows the cost of all.
+
+        Raises:
+            ConfigError: if `ends` do not increase within the response.
+            RewardError: if the engine failed or the text is longer than its context.
+        """
+        check_ends(response, ends)
+        if not ends:
+            return ()
+        tokens, start, places = self._places(prompt, response, ends)
+        addresses = _addresses(tokens, start)
+        values = self._known.recall(addresses)
+        given = cached = 0
+        for read_cache in (True, False):
+            if all(values[place - start] is not None for place in places):
+                break
+            rows = await self._rows(tokens, prompt, response, read_cache=read_cache)
+            given, cached = given + len(tokens), cached + len(tokens) - len(rows)
+            fresh = rows[-len(addresses) :]
+            self._known.remember(addresses[-len(fresh) :], fresh)
+            # others, whose rows the engine had cached for us, may have come back while we waited
+            values = [*self._known.recall(addresses[: -len(fresh)]), *fresh]
+        found = [values[place - start] for place in places]
+        scores = [value for value in found if value is not None]
+        return (*scores[:-1], Scored(scores[-1], tokens=given, cached_tokens=cached))
+
+    def close(self) -> None:
+        """Stops the engine if we started it."""
+        self.engine.close()
+
+    def _places(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[Tokens, int, list[int]]:
+        """The reward model's tokens, the place of the prompt's last one, and one per step end."""
+        opened = self._rendering._opened(prompt.messages)
+        encoded = self._rendering.tokenizer(
+            opened + response.text, add_special_tokens=False, return_offsets_mapping=True
+        )
+        tokens = tuple(encoded["input_ids"])
+        limit = self._rendering.max_model_len
+        if len(tokens) > limit:
+            raise RewardError(
+                f"prompt and response are {len(tokens)} tokens for the reward model, whose context "
+                f"has {limit}: lower max_tokens, or raise max_model_len where it is started",
+                prompt=prompt,
+                response=response,
+            )
+        begins = [begin for begin, _ in encoded["offset_mapping"]]
+
+        def place(num_chars: int) -> int:
+            """Of the last token that has a piece of the last of so many characters."""
+            return max(0, bisect.bisect_right(begins, num_chars - 1) - 1)
+
+        chars = (len(opened) + self._num_chars(response, end) for end in ends)
+        return tokens, place(len(opened)), [place(num_chars) for num_chars in chars]
+
+    def _num_chars(self, response: Response, end: int) -> int:
+        """How much of the response's text its first `end` tokens are."""
+        if end == len(response.tokens):
+            return len(response.text)
+        text = self.decode(response.tokens[:end])
+        if response.text.startswith(text):
+            return len(text)
+        # half a character, decoded as a replacement mark; or a part of the stop string, cut off
+        pairs = zip(text, response.text, strict=False)
+        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(response.text))
+
+    async def _rows(
+        self, tokens: Tokens, prompt: Prompt, response: Response, *, read_cache: bool
+    ) -> list[float]:
+        """Scores of the last tokens; of all of them unless the cache is read."""
+        from vllm import PoolingParams
+
+        params = PoolingParams(
+            task="token_classify",
+            use_activation=False,
+            skip_reading_prefix_cache=not read_cache,
+        )
+        try:
+            output = await self.engine.encode(tokens, params)
+        except PolicyError as died:
+            raise RewardError(str(died), prompt=prompt, response=response) from died
+        data = output.outputs.data
+        if data.shape[1] != 1:
+            raise RewardError(
+                f"the reward model has {data.shape[1]} labels, but a step has one value: give a "
+                "model with num_labels=1",
+                prompt=prompt,
+                response=response,
+            )
+        rows: list[float] = data[:, 0].tolist()
+        return rows
+
+
+class _Known:
+    """Values by address, the least recently used first out; safe to use from several threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[bytes, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def recall(self, addresses: Sequence[bytes]) -> list[float | None]:
+        with self._lock:
+            for address in addresses:
+                if address in self._values:
+                    self._values.move_to_end(address)
+            return [self._values.get(address) for address in addresses]
+
+    def remember(self, addresses: Sequence[bytes], values: Sequence[float]) -> None:
+        with self._lock:
+            for address, value in zip(addresses, values, strict=True):
+                self._values[address] = value
+                self._values.move_to_end(address)
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+
+
+def _addresses(tokens: Tokens, start: int) -> list[bytes]:
+    """What stands for ``tokens[: i + 1]``, for every i from `start` on."""
+    running = hashlib.blake2b(repr(tokens[:start]).encode(), digest_size=16)
+    addresses = []
+    for token in tokens[start:]:
+        running.update(token.to_bytes(4, "little"))
+        addresses.append(running.digest())
+    return addresses

@@ -1,0 +1,143 @@
+"""Steps of a response: where they end, and one number for the values of all."""
+
+import bisect
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from rsalign.errors import ConfigError, RewardError
+from rsalign.protocols import Scored, StepReward
+from rsalign.types import Prompt, Response, Tokens
+
+Splitter: TypeAlias = Callable[[str], Sequence[int]]
+"""Offsets into a text where its steps end: increasing, at least 1, at most its length."""
+
+Aggregate: TypeAlias = Literal["last", "min", "mean", "sum", "product"]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """One number for a response: its steps' values, aggregated.
+
+    Law, for values v_1 .. v_n of the steps' ends: "last": v_n (Snell et al. 2024,
+    arXiv:2408.03314); "min": the least (Wang et al. 2023, arXiv:2312.08935); "mean"; "sum";
+    "product": sum of ln sigmoid(v_i), the logarithm of the product of the probabilities that each
+    step is right (Lightman et al. 2023, arXiv:2305.20050).
+
+    A response whose text has no step (EOS alone) is one step.
+
+    Attributes:
+        reward: judges the steps.
+        decode: the policy's `text`.
+        aggregate: see above.
+        splitter: where steps end; `newline_ends` unless given.
+        empty: the value where no token has been drawn yet, so that there is nothing to judge.
+
+    Raises:
+        ConfigError: if `aggregate` is none of these.
+    """
+
+    reward: StepReward
+    decode: Callable[[Tokens], str]
+    aggregate: Aggregate = "last"
+    splitter: Splitter = field(default_factory=lambda: newline_ends)
+    empty: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.aggregate not in get_args(Aggregate):
+            raise ConfigError(
+                f"aggregate={self.aggregate!r}: choose one of {', '.join(get_args(Aggregate))}"
+            )
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """The aggregate of the steps' values; see `Reward`."""
+        if not response.tokens:
+            return self.empty
+        ends = self._ends(prompt, response)
+        values = await self.reward.score_steps(prompt, response, ends)
+        if len(values) != len(ends):
+            raise RewardError(
+                f"{type(self.reward).__name__} gave {len(values)} values for {len(ends)} steps: "
+                "mend it to give one per step",
+                prompt=prompt,
+                response=response,
+            )
+        costs = [value for value in values if isinstance(value, Scored)]
+        return Scored(
+            _AGGREGATES[self.aggregate](values),
+            tokens=sum(cost.tokens for cost in costs),
+            cached_tokens=sum(cost.cached_tokens for cost in costs),
+        )
+
+    def close(self) -> None:
+        """Closes the step reward if it can be closed."""
+        getattr(self.reward, "close", lambda: None)()
+
+    def _ends(self, prompt: Prompt, response: Response) -> tuple[int, ...]:
+        """Offsets into the tokens; what follows the text (EOS, a stop) belongs to its last step."""
+        text, tokens = response.text, response.tokens
+        ends = tuple(self.splitter(text)) or (len(text),)
+        if list(ends) != sorted(set(ends)) or ends[0] < min(1, len(text)) or ends[-1] > len(text):
+            raise RewardError(
+                f"the splitter gave {ends} as ends of steps in {text!r}: they must increase within "
+                f"1 .. {len(text)}",
+                prompt=prompt,
+                response=response,
+            )
+
+        def num_chars(num_tokens: int) -> int:
+            # half a character, decoded as a replacement mark, is none yet
+            return len(self.decode(tokens[:num_tokens]).rstrip("\ufffd"))
+
+        counts = range(len(tokens) + 1)
+        found = {
+            len(tokens) if end == len(text) else bisect.bisect_left(counts, end, key=num_chars)
+            for end in ends
+        }
+        return tuple(sorted(min(end, len(tokens)) for end in found))
+
+
+def newline_ends(text: str) -> tuple[int, ...]:
+    r"""A step is a line with the blank lines after it; the last one takes the rest of the text.
+
+    Example:
+        >>> newline_ends("one\n\ntwo\nthree")
+        (5, 9, 14)
+        >>> newline_ends("one\n")
+        (4,)
+        >>> newline_ends("\n")
+        ()
+    """
+    if not text.strip():
+        return ()
+    lines = _LINE_ENDS.finditer(text.rstrip())
+    return (*(line.end() for line in lines if text[: line.start()].strip()), len(text))
+
+
+def check_ends(response: Response, ends: tuple[int, ...]) -> None:
+    """Refuses ends of steps that do not increase within the response.
+
+    Raises:
+        ConfigError: if so.
+    """
+    length = len(response.tokens)
+    if list(ends) != sorted(set(ends)) or (ends and not 1 <= ends[0] <= ends[-1] <= length):
+        raise ConfigError(
+            f"ends={ends}: ends of steps must increase within 1 .. {length}, the response's length"
+        )
+
+
+def _log_sigmoid(value: float) -> float:
+    return min(value, 0.0) - math.log1p(math.exp(-abs(value)))
+
+
+_LINE_ENDS = re.compile(r"\n(?:[^\S\n]*\n)*")
+_AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "last": lambda values: values[-1],
+    "min": min,
+    "mean": lambda values: math.fsum(values) / len(values),
+    "sum": math.fsum,
+    "product": lambda values: math.fsum(map(_log_sigmoid, values)),
+}

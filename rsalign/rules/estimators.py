@@ -1,0 +1,105 @@
+"""What a pool of candidates tells about the law that it was selected by.
+
+A pool is n independent draws of one law, here called the policy; a selector gives each candidate
+a probability. Everything here is computed from the pool alone.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+
+
+def tilted_weights(rewards: Sequence[float], temperature: float) -> tuple[float, ...]:
+    """Self-normalised importance weights of the tilted law pi(y) exp(r(y) / temperature).
+
+    Shifting all rewards changes nothing, and no sign of a reward can make a weight negative. The
+    greatest exponent is 0, so nothing overflows.
+
+    Args:
+        rewards: ``(candidates,)``, at least one, finite.
+        temperature: in the reward's units, above 0.
+
+    Returns:
+        Weights that sum to 1, ``(candidates,)``.
+    """
+    highest = max(rewards)
+    weights = [math.exp((reward - highest) / temperature) for reward in rewards]
+    total = math.fsum(weights)
+    return tuple(weight / total for weight in weights)
+
+
+def effective_sample_size(weights: Sequence[float]) -> float:
+    """How many equal weights reach as far as these: (sum w)^2 / sum w^2 (Kish 1965).
+
+    Between 1 (one weight has everything) and their number (all equal).
+
+    Args:
+        weights: non-negative, not all zero, ``(candidates,)``; they need not sum to one.
+    """
+    highest = max(weights)  # scaled, so that tiny weights do not vanish when squared
+    scaled = [weight / highest for weight in weights]
+    return math.fsum(scaled) ** 2 / math.fsum(weight * weight for weight in scaled)
+
+
+def pool_kl(probs: Sequence[float], responses: Sequence[Hashable]) -> float:
+    """An estimate from above of KL(law of the selected response || policy), nats.
+
+    With Q(y) the probability of selecting response y from this pool and P(y) its share of the
+    pool, it is sum_y Q(y) ln(Q(y) / P(y)); where no response occurs twice: ln n + sum_i p_i ln p_i.
+
+    Its mean over pools is at least the divergence. Let J be selected by `probs` and U uniformly,
+    both from the same pool. The pool's candidates are exchangeable, so y_U has the policy's law.
+    By the chain rule KL((pool, y_J) || (pool, y_U)) is the mean of the sum above, and forgetting
+    the pool cannot increase a divergence. The bound is loose for a deterministic choice (ln n at
+    most; compare `best_of_kl`), and tight where the pool says little about the choice.
+
+    Args:
+        probs: of being selected, given the pool, ``(candidates,)``; they sum to 1.
+        responses: equal where the responses are, ``(candidates,)``.
+    """
+    selected: defaultdict[Hashable, list[float]] = defaultdict(list)
+    for prob, response in zip(probs, responses, strict=True):
+        selected[response].append(prob)
+    terms = []
+    for parts in selected.values():
+        mass = math.fsum(parts)
+        if mass > 0:
+            terms.append(mass * math.log(mass * len(probs) / len(parts)))
+    return max(0.0, math.fsum(terms))  # rounding alone can make it negative
+
+
+def best_of_kl(n: int) -> float:
+    """KL(best of n || policy) where no two rewards are equal and no response has mass, nats.
+
+    The rank u of the best among n has density n u^(n-1) on (0, 1), so the divergence is ln n +
+    (n - 1) E[ln u] = ln n - (n - 1) / n. It is an upper bound where rewards or responses repeat
+    (Beirami et al. 2024, arXiv:2401.01879).
+    """
+    return math.log(n) - (n - 1) / n
+
+
+def top_kl(n: int, kept: int) -> float:
+    """An upper bound of KL(uniform among the best `kept` of n || policy), nats: ln(n / kept).
+
+    No candidate is selected with more than n / kept times the probability that a uniform choice
+    gives it, so no response is with more than n / kept times the policy's.
+    """
+    return math.log(n / kept)
+
+
+def chi_squared_threshold(rewards: Sequence[float], beta: float) -> float:
+    """The reward lambda at which mean(relu(r - lambda) / beta) is 1, in the reward's units.
+
+    Those are the weights of the chi-squared-regularised law. The sum over the k highest rewards,
+    of r_i - lambda, is at most the sum of all positive parts, with equality for the right k;
+    so lambda is the greatest over k of (r_1 + ... + r_k - beta n) / k.
+
+    Args:
+        rewards: ``(candidates,)``, at least one, finite.
+        beta: in the reward's units, above 0.
+    """
+    thresholds, total = [], 0.0
+    for k, reward in enumerate(sorted(rewards, reverse=True), start=1):
+        total += reward
+        thresholds.append((total - beta * len(rewards)) / k)
+    return max(thresholds)

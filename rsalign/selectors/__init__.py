@@ -1,0 +1,44 @@
+"""Which of several candidates is the answer: the part of `BestOf` that decides."""
+
+from typing import Any
+
+from rsalign.selectors.best_of_majority import BestOfMajority
+from rsalign.selectors.chi_squared_pessimism import ChiSquaredPessimism
+from rsalign.selectors.hard import Hard
+from rsalign.selectors.knockout import Judge, Knockout
+from rsalign.selectors.minimum_bayes_risk import MinimumBayesRisk
+from rsalign.selectors.protocol import Selection, Selector
+from rsalign.selectors.soft import Soft
+from rsalign.selectors.top_fraction import TopFraction
+from rsalign.selectors.votes import ConfidenceWeightedVote, MajorityVote, RewardWeightedVote
+
+__all__ = [
+    "SELECTORS",
+    "BestOfMajority",
+    "ChiSquaredPessimism",
+    "ConfidenceWeightedVote",
+    "Hard",
+    "Judge",
+    "Knockout",
+    "MajorityVote",
+    "MinimumBayesRisk",
+    "RewardWeightedVote",
+    "Selection",
+    "Selector",
+    "Soft",
+    "TopFraction",
+]
+
+SELECTORS: dict[str, type[Any]] = {
+    "hard": Hard,
+    "soft": Soft,
+    "majority_vote": MajorityVote,
+    "reward_weighted_vote": RewardWeightedVote,
+    "confidence_weighted_vote": ConfidenceWeightedVote,
+    "best_of_majority": BestOfMajority,
+    "minimum_bayes_risk": MinimumBayesRisk,
+    "knockout": Knockout,
+    "top_fraction": TopFraction,
+    "chi_squared_pessimism": ChiSquaredPessimism,
+}
+"""What the command line calls them; a class of one's own is named ``module:Class``."""

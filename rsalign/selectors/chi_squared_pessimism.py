@@ -1,0 +1,99 @@
+"""ChiSquaredPessimism: rejection sampling from the chi-squared-regularised law.
+
+Law      of n candidates the first m = floor(n / 2) only set the threshold lambda, at which
+         mean(relu((r_i - lambda) / beta)) = 1. The others, fresh draws, are gone through in order:
+         candidate i is taken with probability min(1, w_i / M), where w = relu((r - lambda) / beta)
+         and M = (R_max - lambda) / beta. If none is, the last candidate is the answer, for which
+         there is no such question. As n grows the law tends to pi(y) w(y), which gives no
+         response below lambda any mass, provided that R_max bounds the reward.
+Paper    Huang et al. 2025, arXiv:2503.21878 (InferenceTimePessimism with N = m; n = 2 m + 1).
+Departs  a pool of even size has one fresh draw fewer; R_max may be estimated.
+Cost     none beyond the pool, half of which is spent on lambda.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsalign.errors import ConfigError
+from rsalign.key import Key
+from rsalign.rules.estimators import chi_squared_threshold
+from rsalign.selectors.protocol import Selection, require_positive
+from rsalign.types import Candidate, Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChiSquaredPessimism:
+    """The first fresh candidate that is accepted, against optimism about rare high rewards.
+
+    Notes: ``threshold`` (lambda), ``normaliser`` (M), ``accept_probs`` of the fresh candidates but
+    the last, ``fell_back`` (none was accepted), ``num_clipped`` (rewards above R_max).
+
+    Attributes:
+        beta: strength of the regularisation, in the reward's units; towards infinity the law is
+            the policy's.
+        reward_max: R_max, a bound of the reward; higher ones are accepted like it. None is the
+            highest of the first m rewards: an estimate, which later ones may exceed.
+
+    Raises:
+        ConfigError: if `beta` is not a finite number above 0, or `reward_max` not finite.
+    """
+
+    beta: float
+    reward_max: float | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "beta")
+        bound = self.reward_max
+        if bound is not None and not (isinstance(bound, int | float) and math.isfinite(bound)):
+            raise ConfigError(
+                f"ChiSquaredPessimism(reward_max={bound!r}): give a finite number that no "
+                "reward exceeds, or None for the highest of the first half"
+            )
+
+    async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
+        """One draw for each fresh candidate until one is accepted."""
+        n = len(candidates)
+        num_first = n // 2
+        rewards = [candidate.reward for candidate in candidates]
+        if num_first == 0:  # a single candidate: nothing to estimate from, and nothing to reject
+            return Selection(0, (1.0,), {"fell_back": True})
+        threshold = chi_squared_threshold(rewards[:num_first], self.beta)
+        highest = max(rewards[:num_first]) if self.reward_max is None else self.reward_max
+        normaliser = (highest - threshold) / self.beta
+        accept_probs = tuple(
+            _accept_prob((reward - threshold) / self.beta, normaliser)
+            for reward in rewards[num_first : n - 1]
+        )
+        chosen = n - 1
+        for i, prob in enumerate(accept_probs, start=num_first):
+            if key.child("accept", i).bernoulli(prob):
+                chosen = i
+                break
+        return Selection(
+            chosen,
+            (0.0,) * num_first + _first_accepted(accept_probs),
+            {
+                "threshold": threshold,
+                "normaliser": normaliser,
+                "accept_probs": accept_probs,
+                "fell_back": chosen == n - 1,
+                "num_clipped": sum(reward > highest for reward in rewards[num_first : n - 1]),
+            },
+        )
+
+
+def _accept_prob(weight: float, normaliser: float) -> float:
+    """min(1, relu(w) / M); all that has weight where the bound is below the threshold."""
+    if weight <= 0:
+        return 0.0
+    return 1.0 if weight >= normaliser else weight / normaliser
+
+
+def _first_accepted(accept_probs: Sequence[float]) -> tuple[float, ...]:
+    """Probability of each being the first that is accepted, and of none, ``(probs + 1,)``."""
+    open_, first = 1.0, []
+    for prob in accept_probs:
+        first.append(open_ * prob)
+        open_ *= 1 - prob
+    return (*first, open_)

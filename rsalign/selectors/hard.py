@@ -1,0 +1,27 @@
+"""Hard: the highest reward.
+
+Law      the candidate with the highest reward; among equals the first.
+         KL(law || policy) <= ln n - (n - 1) / n (note ``kl_formula``).
+Paper    Stiennon et al. 2020, arXiv:2009.01325; Beirami et al. 2024, arXiv:2401.01879.
+Cost     none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsalign.key import Key
+from rsalign.rules.estimators import best_of_kl
+from rsalign.rules.selection import best
+from rsalign.selectors.protocol import Selection, certain
+from rsalign.types import Candidate, Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hard:
+    """The candidate with the highest reward, the first among equals."""
+
+    async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
+        """Draws nothing."""
+        n = len(candidates)
+        chosen = best([candidate.reward for candidate in candidates])
+        return certain(chosen, n, {"kl_formula": best_of_kl(n)})

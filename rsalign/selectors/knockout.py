@@ -1,0 +1,105 @@
+"""Knockout: a tournament in which a judge compares two responses at a time.
+
+Law      the candidates are put into an order drawn uniformly; in each round neighbours meet, the
+         preferred one stays (of equally good ones the one with the smaller number), and whoever
+         is left over starts the next round. The last one is the answer. `Selection.probs` is
+         given the order drawn: its law over orders would take all n (n - 1) / 2 comparisons.
+Paper    Liu et al. 2025, arXiv:2501.13007 (a generative pairwise judge).
+Departs  the judge's probability is compared with 1/2; there is no draw from it.
+Cost     n - 1 comparisons in ceil(log2 n) rounds, those of a round at once; a `Budget` does not
+         count them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from rsalign.errors import ConfigError, RewardError
+from rsalign.key import Key
+from rsalign.selectors.protocol import Selection, certain
+from rsalign.tasks import concurrently
+from rsalign.types import Candidate, Prompt, Response
+
+
+class Judge(Protocol):
+    """Compares two responses to one prompt; a fixed function of the three."""
+
+    async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
+        """Probability that `one` is better than `other`, between 0 and 1; 0.5 is a tie.
+
+        Which of two is `one` is up to chance, so that a preference for a position evens out.
+
+        Raises:
+            RewardError: if it cannot be had.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knockout:
+    """The winner of a tournament.
+
+    Notes: ``preferences``, the judge's probability that the winner of each match is better, in the
+    order of the matches, and ``num_comparisons``.
+
+    Attributes:
+        judge: compares two responses.
+
+    Raises:
+        ConfigError: if `judge` has no `prefer`.
+        RewardError: in `select`, if the judge failed or its value is not between 0 and 1.
+    """
+
+    judge: Judge
+
+    needs_reward: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.judge, "prefer", None)) or isinstance(self.judge, type):
+            raise ConfigError(
+                f"Knockout(judge={self.judge!r}): give an object with "
+                "`async prefer(prompt, one, other)`, the probability that `one` is better"
+            )
+
+    async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
+        """Draws the order, then asks the judge round by round."""
+        standing = _shuffled(len(candidates), key)
+        preferences: list[float] = []
+        while len(standing) > 1:
+            pairs = list(zip(standing[::2], standing[1::2], strict=False))
+            left_over = standing[2 * len(pairs) :]
+            judged = await concurrently(
+                self._ask(prompt, candidates[one].response, candidates[other].response)
+                for one, other in pairs
+            )
+            winners = []
+            for (one, other), prefer in zip(pairs, judged, strict=True):
+                one_wins = prefer > 0.5 or (prefer == 0.5 and one < other)
+                winners.append(one if one_wins else other)
+                preferences.append(prefer if one_wins else 1 - prefer)
+            standing = left_over + winners
+        return certain(
+            standing[0],
+            len(candidates),
+            {"preferences": tuple(preferences), "num_comparisons": len(preferences)},
+        )
+
+    async def _ask(self, prompt: Prompt, one: Response, other: Response) -> float:
+        prefer = await self.judge.prefer(prompt, one, other)
+        if not isinstance(prefer, float | int) or not 0 <= prefer <= 1:
+            raise RewardError(
+                f"the preference for {one.text!r} over {other.text!r} is {prefer!r}, but must be "
+                f"a probability: mend {type(self.judge).__name__}",
+                prompt=prompt,
+                response=one,
+            )
+        return float(prefer)
+
+
+def _shuffled(n: int, key: Key) -> list[int]:
+    """0 .. n - 1 in an order drawn uniformly (Fisher and Yates), each swap at its own address."""
+    order = list(range(n))
+    for last in range(n - 1, 0, -1):
+        other = key.child("swap", last).below(last + 1)
+        order[last], order[other] = order[other], order[last]
+    return order

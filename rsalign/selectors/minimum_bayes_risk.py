@@ -1,0 +1,72 @@
+"""MinimumBayesRisk: the candidate that agrees most with the others.
+
+Law      the candidate with the greatest expected utility sum_j w_j U(y_i, y_j) over the pool,
+         itself included; of equal ones that with the highest reward, then the first. The weights
+         are equal (the references are draws of the policy), or in proportion to exp(r / T) (then
+         they stand for the tilted law pi(y) exp(r(y) / T)).
+Paper    Suzgun et al. 2022, arXiv:2211.07634; with `ExactMatch` it is a majority vote.
+Departs  weights exp(r / T), never raw rewards, which can be negative.
+Cost     n^2 utilities, no model; those of `rsalign.rules.utilities` are one product of matrices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rsalign.errors import ConfigError
+from rsalign.key import Key
+from rsalign.rules.estimators import effective_sample_size, tilted_weights
+from rsalign.rules.utilities import Utility, expected_utilities
+from rsalign.selectors.protocol import Selection, certain, require_positive
+from rsalign.types import Candidate, Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinimumBayesRisk:
+    """The candidate with the greatest expected utility if any candidate may be the right one.
+
+    Attributes:
+        utility: a function ``(candidate, reference) -> float`` of texts, such as those of
+            `rsalign.rules.utilities`.
+        temperature: weighs references by exp(reward / temperature), in the reward's units; None
+            weighs all alike, and then no reward is needed.
+
+    Raises:
+        ConfigError: if `utility` cannot be called, or `temperature` is neither None nor finite
+            and above 0.
+    """
+
+    utility: Utility
+    temperature: float | None = None
+
+    @property
+    def needs_reward(self) -> bool:
+        """Only for weights."""
+        return self.temperature is not None
+
+    def __post_init__(self) -> None:
+        if not callable(self.utility) or isinstance(self.utility, type):
+            raise ConfigError(
+                f"MinimumBayesRisk(utility={self.utility!r}): give a utility, such as Rouge1() of "
+                "rsalign.rules.utilities, or a function (candidate, reference) -> float"
+            )
+        if self.temperature is not None:
+            require_positive(self, "temperature")
+
+    async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
+        """Draws nothing."""
+        n = len(candidates)
+        rewards = [candidate.reward for candidate in candidates]
+        weights = (1 / n,) * n
+        if self.temperature is not None:
+            weights = tilted_weights(rewards, self.temperature)
+        texts = [candidate.response.text for candidate in candidates]
+        expected = expected_utilities(self.utility, texts, weights)
+        chosen = max(range(n), key=lambda i: (expected[i], rewards[i]))
+        return certain(
+            chosen,
+            n,
+            {
+                "expected_utilities": expected,
+                "effective_sample_size": effective_sample_size(weights),
+            },
+        )

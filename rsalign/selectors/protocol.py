@@ -1,0 +1,85 @@
+"""What a selector must be: a law on the candidates of one pool."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from rsalign.errors import ConfigError
+from rsalign.key import Key
+from rsalign.trace import Note
+from rsalign.types import Candidate, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which candidate is the answer, and what this rests on.
+
+    Attributes:
+        index: of the chosen candidate.
+        probs: of each candidate being chosen, given the pool (and whatever the selector says it
+            had drawn before it asked anyone), ``(candidates,)``.
+        notes: diagnostics. `BestOf` adds ``rewards``, ``kl_estimate`` and, unless it is here,
+            ``effective_sample_size`` of `probs`.
+
+    Raises:
+        ConfigError: if `probs` is not a distribution that can choose `index`.
+    """
+
+    index: int
+    probs: tuple[float, ...]
+    notes: Mapping[str, Note] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        possible = 0 <= self.index < len(self.probs) and self.probs[self.index] > 0
+        total = math.fsum(self.probs)
+        if not possible or min(self.probs) < 0 or not math.isclose(total, 1, abs_tol=1e-9):
+            raise ConfigError(
+                f"a selector chose candidate {self.index} with the probabilities {self.probs!r}: "
+                "they must be one for each candidate, not negative, sum to 1 and allow the chosen "
+                "one; mend its `select`"
+            )
+
+
+@runtime_checkable
+class Selector(Protocol):
+    """A frozen dataclass that says which of several candidates is the answer.
+
+    Laws: `Selection.probs` is the law of its index; every key is drawn once, and only finite
+    choices; the result depends on prompt, candidates and key alone; equal by value, picklable.
+
+    A selector that never looks at a reward says so by ``needs_reward = False``.
+    """
+
+    async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
+        """Chooses one.
+
+        Args:
+            prompt: what they answer.
+            candidates: ``(candidates,)``, at least one, in the order they were numbered when
+                drawing began (not the order they were finished in).
+            key: the address of this choice.
+
+        Raises:
+            ConfigError: if the candidates lack what the choice needs.
+        """
+        ...
+
+
+def certain(index: int, n: int, notes: Mapping[str, Note] | None = None) -> Selection:
+    """The selection of one of `n` candidates with probability 1."""
+    return Selection(index, tuple(float(i == index) for i in range(n)), notes or {})
+
+
+def require_positive(owner: object, name: str) -> None:
+    """Refuses a setting of `owner` that is not a finite number above 0.
+
+    Raises:
+        ConfigError: with the value.
+    """
+    value = getattr(owner, name)
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(
+            f"{type(owner).__name__}({name}={value!r}): give a finite number above 0, in the "
+            "reward's units"
+        )
