@@ -119,6 +119,22 @@ class StepReward(Protocol):
 
 
 @runtime_checkable
+class PairwiseReward(Protocol):
+    """A fixed function of a prompt and two responses, for judges that only compare.
+
+    Laws: between 0 and 1; ``prefer(x, a, b) + prefer(x, b, a) == 1`` up to rounding.
+    """
+
+    async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
+        """The probability that `one` is better than `other`; 0.5 is a tie.
+
+        Raises:
+            RewardError: if it cannot be had.
+        """
+        ...
+
+
+@runtime_checkable
 class Strategy(Protocol):
     """Hyperparameters with a law: a frozen dataclass that draws one candidate for one prompt.
 

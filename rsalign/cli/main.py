@@ -1,4 +1,4 @@
-"""The command line: `rsalign generate`, `rsalign demo`.
+"""The command line: `rsalign generate`, `demo`, `doctor`, `bench`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from rsalign import __version__
-from rsalign.cli import demo, generate
+from rsalign.cli import demo, doctor, generate
 from rsalign.errors import ConfigError, RsalignError
 
-_COMMANDS = (generate, demo)
+_COMMANDS = (generate, demo, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

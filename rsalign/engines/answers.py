@@ -1,7 +1,9 @@
 """What the answers of an OpenAI-compatible server mean: its models, its completions, its errors."""
 
 import asyncio
+import json
 import os
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +121,8 @@ class Completion:
                 body=request | {"stream": True, "stream_options": {"include_usage": True}},
                 stream=True,
                 stream_cls=AsyncStream[object],
-            ) as events:
-                async for event in events:
+            ) as stream:
+                async for event in _events(stream.response):
                     arrived._add(event)
         except asyncio.CancelledError as cancelled:
             cancelled.drawn = tuple(arrived.tokens)  # type: ignore[attr-defined]
@@ -145,6 +147,29 @@ class Completion:
             self.stop_reason = choice.get("stop_reason", self.stop_reason)
 
 
+async def _events(response: Any) -> AsyncGenerator[Any, None]:
+    """The objects of an event stream, to its very end.
+
+    The client's own iterator stops short of it, and what it leaves is closed by stray tasks later.
+    """
+    from openai import APIError
+
+    lines = response.aiter_lines()
+    while True:
+        try:
+            line = await anext(lines, None)
+        except Exception as broken:  # of httpx or httpx2, whichever the client is built on
+            raise ConnectionError("the connection broke") from broken
+        if line is None:
+            return
+        if line.startswith("data: {"):
+            event = json.loads(line.removeprefix("data: "))
+            if "error" in event:
+                error = event["error"]
+                raise APIError(str(error.get("message")), request=response.request, body=error)
+            yield event
+
+
 class Unavailable(Exception):  # noqa: N818 - another replica may answer; no user sees it
     """A server could not be reached, hung up or is overloaded.
 
@@ -159,11 +184,11 @@ class Unavailable(Exception):  # noqa: N818 - another replica may answer; no use
 
 def meaning(error: "APIError | ConnectionError") -> Exception:
     """The error to raise instead: `Unavailable`, `ConfigError` or `PolicyError`."""
-    from openai import APIConnectionError, APITimeoutError
+    from openai import APIConnectionError
 
     if isinstance(error, APIConnectionError | ConnectionError):
         cause = error.__cause__ or error
-        silent = isinstance(error, APITimeoutError) and "Connect" not in type(cause).__name__
+        silent = type(cause).__name__ in ("ReadTimeout", "WriteTimeout")
         said = "it took the request and fell silent: raise timeout_seconds if it is only slow"
         return Unavailable(said if silent else str(cause) or repr(cause), silent=silent)
     body = error.body if isinstance(error.body, dict) else {}

@@ -33,6 +33,8 @@ class LoopThread:
     def stop(self) -> None:
         """Ends the loop and its thread."""
         if not self._loop.is_closed():
+            # what a server still streams is hung up on here, not by the garbage collector
+            self.call(self._loop.shutdown_asyncgens())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=5)
             self._loop.close()

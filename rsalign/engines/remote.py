@@ -177,7 +177,8 @@ class Replicas:
             if loop.is_running():
                 done = asyncio.run_coroutine_threadsafe(_end(lines.owner), loop)
                 if loop is not here:
-                    done.result(timeout=5)
+                    with contextlib.suppress(TimeoutError):  # a loop that is busy does it later
+                        done.result(timeout=5)
 
     def _ranked(self, affinity: bytes) -> list["_Replica"]:
         """All replicas in the order of this affinity; those that failed lately come last."""
@@ -210,12 +211,13 @@ class Replicas:
         if self._closed:
             raise PolicyError(f"the connection to {address} was closed: connect again")
         loop = asyncio.get_running_loop()
-        if loop not in self._lines:
+        lines = self._lines.get(loop)
+        if lines is None:
             for gone in [each for each in list(self._lines) if each.is_closed()]:
                 self._lines.pop(gone, None)
             owner = self._open()
-            self._lines[loop] = _Lines(owner, await anext(owner))
-        return self._lines[loop].of[address]
+            lines = self._lines[loop] = _Lines(owner, await anext(owner))
+        return lines.of[address]
 
     async def _open(self) -> AsyncGenerator[dict[str, "_Line"], None]:
         """Clients for the running loop; asyncio ends them when it shuts down its generators."""

@@ -47,7 +47,7 @@ class OpenAIPolicy:
 
     replicas: Replicas
     model: str
-    tokenization: Tokenization
+    tokenization: Tokenization = field(repr=False)
     sampling: Sampling = field(default_factory=Sampling)
     processed_log_probs: bool = False
     _prompts: "_Prompts" = field(
@@ -102,10 +102,8 @@ class OpenAIPolicy:
             max_open=max_open,
         )
         served = replicas.call(replicas.served(model))
-        tokenization = Tokenization(
-            served.tokenizer(tokenizer),
-            served.max_model_len or sys.maxsize,  # unknown: the server itself refuses
-        )
+        length = served.max_model_len or sys.maxsize  # unknown: the server itself refuses
+        tokenization = Tokenization(served.tokenizer(tokenizer), length)
         return cls(replicas, served.name, tokenization, sampling or Sampling(), processed_log_probs)
 
     @property
@@ -269,10 +267,10 @@ def _size(boundary: Boundary) -> int:
 class _Prompts:
     """The prompts that were seen; a prefix belongs to the shortest of them that begins it.
 
-    A policy is given a prompt and what is kept of a response as one sequence, and requests of one
-    prompt shall meet in one cache. Hashing so many leading tokens would not do: with few, all
-    prompts under one system prompt would go to one replica; with many, short prompts would move
-    as their responses grow.
+    A policy is given a prompt and what is kept of a response as one sequence, and all requests of a
+    prompt shall meet in one cache. Hashing so many leading tokens would not do: with few, prompts
+    under one system prompt would crowd at one replica; with many, short ones would move as they
+    grow.
     """
 
     def __init__(self, capacity: int = 4096) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.protocols import Encoder, Likelihood, Policy, Scored
+from rsalign.rewards.parts import fingerprint
 from rsalign.rewards.steps import check_ends
 from rsalign.tasks import concurrently
 from rsalign.types import Message, Prompt, Response, Tokens
@@ -54,6 +55,13 @@ class DensityRatio:
                 f"beta={self.beta!r}: must be a positive number; to reverse the ratio, exchange "
                 "numerator and denominator"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this reward from others in a journal."""
+        models = f"{fingerprint(self.numerator)}, {fingerprint(self.denominator)}"
+        prompts = getattr(self.numerator_prompt, "__qualname__", fingerprint(self.numerator_prompt))
+        return f"DensityRatio({models}, {self.beta}, {prompts}, {self.per_token})"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The ratio of the whole response; 0 where nothing was drawn yet. See `Reward`.
@@ -134,6 +142,11 @@ class Instructed:
 
     encoder: Encoder
     instruction: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells these prompts from others in a journal."""
+        return f"Instructed({fingerprint(self.encoder)}, {self.instruction!r})"
 
     def __call__(self, prompt: Prompt) -> Tokens:
         """Token ids of the instructed conversation."""

@@ -7,7 +7,7 @@ it is asked is a `Template`.
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Literal, cast
 
 from rsalign.errors import ConfigError
 from rsalign.key import Key
@@ -17,6 +17,7 @@ from rsalign.rewards.judge_verdicts import (
     Weigher,
     Writer,
     blamed_on,
+    judge_fingerprint,
     require_weigher,
     require_writer,
     unreadable,
@@ -25,22 +26,6 @@ from rsalign.rewards.judge_verdicts import (
 )
 from rsalign.tasks import concurrently
 from rsalign.types import Prompt, Response
-
-
-@runtime_checkable
-class PairwiseReward(Protocol):
-    """A fixed function of a prompt and two responses, for judges that only compare.
-
-    Laws: between 0 and 1; ``prefer(x, a, b) + prefer(x, b, a) == 1`` up to rounding.
-    """
-
-    async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
-        """The probability that `one` is better than `other`.
-
-        Raises:
-            RewardError: if it cannot be had.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +67,11 @@ class PointwiseJudge:
                 "the template has no pattern that finds a score in what the judge writes: give "
                 "one, or use ProbabilityJudge"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this judge from others in a journal."""
+        return judge_fingerprint(self)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The mean score; see `Reward`.
@@ -150,6 +140,11 @@ class ProbabilityJudge:
         if self.returns not in ("log_odds", "probability"):
             raise ConfigError(f"returns={self.returns!r}: choose 'log_odds' or 'probability'")
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells this judge from others in a journal."""
+        return judge_fingerprint(self)
+
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The log-odds or the probability of the first choice; see `Reward`.
 
@@ -206,6 +201,11 @@ class PairwiseJudge:
                 f"choices={self.template.choices!r}: of two responses one is better, so there must "
                 "be two choices"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this judge from others in a journal."""
+        return judge_fingerprint(self)
 
     async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
         """The probability that `one` is better; see `PairwiseReward`.

@@ -1,6 +1,7 @@
 """Two ways of asking a language model for a verdict: let it write one, or weigh given ones."""
 
 import contextlib
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.key import Key
 from rsalign.protocols import Encoder, Likelihood, Policy
 from rsalign.rewards.judge_templates import Template
+from rsalign.rewards.parts import fingerprint
 from rsalign.tasks import concurrently
 from rsalign.types import Message, Prompt, Response, Tokens
 
@@ -169,6 +171,12 @@ def unreadable(
     )
 
 
+def judge_fingerprint(judge: Any) -> str:
+    """Tells a judge from others in a journal: who is asked what, and how."""
+    first, *settings = (getattr(judge, field.name) for field in dataclasses.fields(judge))
+    return f"{type(judge).__name__}({fingerprint(first)}, {', '.join(map(repr, settings))})"
+
+
 def _require(policy: object, protocol: Any, methods: str) -> None:
     for needed, what in ((Encoder, "encode() and encode_chat()"), (protocol, methods)):
         if not isinstance(policy, needed):
@@ -184,7 +192,8 @@ def _check_distinct(choices: tuple[str, ...], options: list[Tokens]) -> None:
             if i != j and other[: len(one)] == one:
                 raise ConfigError(
                     f"the choice {choices[i]!r} begins the choice {choices[j]!r} (tokens {one} and "
-                    f"{other}), and so has its probability too: give choices none of which begins another"
+                    f"{other}), and would be given its probability too: give choices none of which "
+                    "begins another"
                 )
 
 

@@ -99,6 +99,12 @@ class VllmStepReward:
         kind = InProcessEngine if backend == "in_process" else AsyncEngine
         return cls(kind.start(model, pooling=True, **engine_args), decode)
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells this reward from others in a journal."""
+        model = self.engine.vllm_config.model_config
+        return f"vllm steps {model.model} {model.dtype}"
+
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsalign.engines.remote import Replicas
@@ -31,7 +31,7 @@ class RemoteReward:
 
     replicas: Replicas
     model: str
-    rendering: Rendering
+    rendering: Rendering = field(repr=False)
 
     @classmethod
     def connect(

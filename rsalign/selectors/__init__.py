@@ -5,7 +5,7 @@ from typing import Any
 from rsalign.selectors.best_of_majority import BestOfMajority
 from rsalign.selectors.chi_squared_pessimism import ChiSquaredPessimism
 from rsalign.selectors.hard import Hard
-from rsalign.selectors.knockout import Judge, Knockout
+from rsalign.selectors.knockout import Knockout
 from rsalign.selectors.minimum_bayes_risk import MinimumBayesRisk
 from rsalign.selectors.protocol import Selection, Selector
 from rsalign.selectors.soft import Soft
@@ -18,7 +18,6 @@ __all__ = [
     "ChiSquaredPessimism",
     "ConfidenceWeightedVote",
     "Hard",
-    "Judge",
     "Knockout",
     "MajorityVote",
     "MinimumBayesRisk",

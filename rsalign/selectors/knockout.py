@@ -12,27 +12,14 @@ Cost     n - 1 comparisons in ceil(log2 n) rounds, those of a round at once; a `
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from rsalign.errors import ConfigError, RewardError
 from rsalign.key import Key
+from rsalign.protocols import PairwiseReward
 from rsalign.selectors.protocol import Selection, certain
 from rsalign.tasks import concurrently
 from rsalign.types import Candidate, Prompt, Response
-
-
-class Judge(Protocol):
-    """Compares two responses to one prompt; a fixed function of the three."""
-
-    async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
-        """Probability that `one` is better than `other`, between 0 and 1; 0.5 is a tie.
-
-        Which of two is `one` is up to chance, so that a preference for a position evens out.
-
-        Raises:
-            RewardError: if it cannot be had.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +37,7 @@ class Knockout:
         RewardError: in `select`, if the judge failed or its value is not between 0 and 1.
     """
 
-    judge: Judge
+    judge: PairwiseReward
 
     needs_reward: ClassVar[bool] = False
 

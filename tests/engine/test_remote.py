@@ -34,7 +34,7 @@ from rsalign.policies.openai import OpenAIPolicy
 from rsalign.rewards.remote import RemoteReward
 from rsalign.segmenters.fixed_size import FixedSize
 from rsalign.tasks import concurrently
-from rsalign.testing import check_policy, check_reward
+from rsalign.testing import check_policy, check_reward, check_strategy
 
 pytestmark = pytest.mark.engine
 
@@ -97,6 +97,12 @@ def dead():
 def test_policy(served, ask):
     prefixes = [ask(i).tokens for i in range(6)]
     asyncio.run(check_policy(served, prefixes, eos=EOS, max_new_tokens=48))
+
+
+def test_strategy(served, judge, ask):
+    """No task is left over by a request."""
+    strategy = BestOf(n=3, inner=Plain(max_tokens=48))
+    asyncio.run(check_strategy(strategy, ask(3), served, judge, eos=EOS))
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -319,6 +325,41 @@ def test_an_answer_that_breaks_off_is_asked_for_elsewhere(served, servers, ask):
             assert await draw(policy) == await draw(served)
             assert at_one
             assert len(at_two) == 16
+            policy.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "says"),
+    [
+        ('{"error": {"message": "the core died", "code": 500}}', PolicyError, "the core died"),
+        ('{"choices": [{"text": "x", "finish_reason": "stop"}]}', ConfigError, "no token ids"),
+        (
+            '{"choices": [{"text": "x", "token_ids": [5], "finish_reason": "length"}]}',
+            ConfigError,
+            "1 of 8 tokens",
+        ),
+        (
+            '{"choices": [{"text": "x", "token_ids": [5], "finish_reason": "filter"}]}',
+            PolicyError,
+            "'filter'",
+        ),
+    ],
+)
+def test_an_answer_that_cannot_be_used(served, servers, ask, event, error, says):
+    async def main():
+        async def answer(number, writer):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+            writer.write(f"data: {event}\n\ndata: [DONE]\n\n".encode())
+            writer.write_eof()
+            return True
+
+        async with front(servers[0], answer) as (one, seen):
+            policy = at(served, one)
+            with pytest.raises(error, match=says):
+                await policy.extend(ask(0).tokens, max_new_tokens=8, key=Key(0))
+            assert len(seen) == 1
             policy.close()
 
     asyncio.run(main())

@@ -134,6 +134,21 @@ def test_an_instruction_goes_before_a_system_message():
     ]
 
 
+def test_fingerprints_differ_where_values_may():
+    made = [
+        DensityRatio(ONE, OTHER),
+        DensityRatio(OTHER, ONE),
+        DensityRatio(ONE),
+        DensityRatio(ONE, OTHER, 0.5),
+        DensityRatio(ONE, OTHER, per_token=True),
+        DensityRatio(ONE, OTHER, numerator_prompt=Instructed(ONE, "1")),
+        DensityRatio(ONE, OTHER, numerator_prompt=Instructed(ONE, "2")),
+        DensityRatio(ONE, OTHER, numerator_prompt=len),
+    ]
+    assert len({ratio.fingerprint for ratio in made}) == len(made)
+    assert DensityRatio(ONE, OTHER).fingerprint == made[0].fingerprint
+
+
 class Fails(ToyPolicy):
     """An engine that died."""
 

@@ -9,10 +9,9 @@ import torch
 from exact import language_model
 
 from rsalign import ConfigError, Key, Message, PolicyError, Prompt, Response, RewardError, Stop
-from rsalign.protocols import Reward
+from rsalign.protocols import PairwiseReward, Reward
 from rsalign.rewards.judge import (
     PairwiseJudge,
-    PairwiseReward,
     PointwiseJudge,
     ProbabilityJudge,
 )
@@ -274,6 +273,21 @@ def test_a_dead_judge_is_a_failed_reward():
     for template in (FIRST, WRITTEN):
         with pytest.raises(RewardError, match="it died"):
             prefer(PairwiseJudge(Dead(), template), ONE, OTHER)
+
+
+def test_fingerprints_differ_where_values_may():
+    made = [
+        PointwiseJudge(JUDGE, DIGIT),
+        PointwiseJudge(ToyJudge(salt=1), DIGIT),
+        PointwiseJudge(JUDGE, Template(user="{response}", pattern="(.)")),
+        PointwiseJudge(JUDGE, DIGIT, votes=2),
+        PointwiseJudge(JUDGE, DIGIT, seed=1),
+        ProbabilityJudge(JUDGE, YES),
+        ProbabilityJudge(JUDGE, YES, returns="probability"),
+        PairwiseJudge(JUDGE, FIRST),
+    ]
+    assert len({judge.fingerprint for judge in made}) == len(made)
+    assert PointwiseJudge(JUDGE, DIGIT).fingerprint == made[0].fingerprint
 
 
 class Mute:

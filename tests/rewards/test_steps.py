@@ -159,3 +159,15 @@ def test_newline_ends_cover_the_text():
         ends = newline_ends(text)
         assert ends[-1] == len(text)
         assert all(text[begin:end].strip() for begin, end in zip((0, *ends), ends, strict=False))
+
+
+def test_fingerprints_differ_where_values_may():
+    made = [
+        Steps(Table(), decode),
+        Steps(Table(), decode, "min"),
+        Steps(Table(), decode, empty=1.0),
+        Steps(Table(), decode, splitter=len),
+        Steps(Steps(Table(), decode), decode),
+    ]
+    assert len({steps.fingerprint for steps in made}) == len(made)
+    assert Steps(Table(), decode).fingerprint == made[0].fingerprint

