@@ -5,6 +5,7 @@ stated here are asserted by `rsalign.testing.check_policy`, `check_reward` and `
 for our classes and for anyone's.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rsalign.key import Key
@@ -15,11 +16,41 @@ if TYPE_CHECKING:
 
 
 class Boundary(Protocol):
-    """Where a segment may end before its response does. A value; see `rsalign.segmenters`."""
+    """Where a segment may end before its response does. A value; see `rsalign.segmenters`.
+
+    The rule is asked twice for every token: before it is drawn and after. Entropies are those of
+    the next-token law of the *model* (full vocabulary, temperature 1), in nats. A policy honours the
+    rule exactly, here or inside its engine, or refuses the boundary. EOS ends the response in any
+    case, and is no boundary.
+    """
 
     @property
     def max_tokens(self) -> int:
         """A segment ends at this many tokens at the latest."""
+        ...
+
+    @property
+    def engine_arguments(self) -> Mapping[str, int | float | str]:
+        """The rule for the engine's hook, as flat ``extra_args``; empty if the size is all."""
+        ...
+
+    def ends_before(self, num_drawn: int, entropy: float) -> bool:
+        """Whether the segment ends before a token that would be drawn with this entropy.
+
+        Args:
+            num_drawn: tokens of the segment so far, at least 1.
+            entropy: of the law of the token that would come next, nats.
+        """
+        ...
+
+    def ends_after(self, num_drawn: int, entropy: float, text: str) -> bool:
+        """Whether the segment ends with the token just drawn.
+
+        Args:
+            num_drawn: tokens of the segment, that token included.
+            entropy: of the law it was drawn from, nats.
+            text: of that token alone.
+        """
         ...
 
 

@@ -75,6 +75,7 @@ class Segment:
         stop: why it ended.
         stop_reason: the stop string, or the id of the stop token, if `stop` is ``STOP``.
         cached_tokens: how many tokens of the prefix the engine did not have to compute again.
+        boundary_entropy: of the next token's law where an entropy boundary ended it, nats.
     """
 
     tokens: Tokens
@@ -82,6 +83,7 @@ class Segment:
     stop: Stop
     stop_reason: int | str | None = None
     cached_tokens: int = field(default=0, compare=False)
+    boundary_entropy: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import argparse
 import importlib.metadata
 import os
 import platform
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
 def python() -> list[Finding]:
     """The interpreter and the machine."""
     where = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
-    if sys.version_info < (3, 11):
-        return [Finding("fail", f"{where}: rsalign needs Python 3.11 or later")]
     return [Finding("ok", where)]
 
 
@@ -187,8 +184,8 @@ def _accelerator() -> list[Finding]:
         return [
             Finding(
                 "fail",
-                "vLLM's GPU build is installed, but torch sees no GPU: check the driver, or install "
-                "the CPU build from requirements/cpu.txt",
+                "vLLM's GPU build is installed, but torch sees no GPU: check the driver, or "
+                "install the CPU build from requirements/cpu.txt",
             )
         ]
     free, total = torch.cuda.mem_get_info()

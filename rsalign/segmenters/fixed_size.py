@@ -1,5 +1,6 @@
 """Segments of a fixed number of tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rsalign.errors import ConfigError
@@ -19,3 +20,16 @@ class FixedSize:
     def max_tokens(self) -> int:
         """`n`: this is all the rule there is."""
         return self.n
+
+    @property
+    def engine_arguments(self) -> Mapping[str, int | float | str]:
+        """None: every engine can count."""
+        return {}
+
+    def ends_before(self, num_drawn: int, entropy: float) -> bool:
+        """Never; `max_tokens` ends it."""
+        return False
+
+    def ends_after(self, num_drawn: int, entropy: float, text: str) -> bool:
+        """Never; `max_tokens` ends it."""
+        return False

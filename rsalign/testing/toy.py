@@ -61,6 +61,9 @@ class ToyPolicy:
         log_probs: tuple[float, ...] = ()
         while True:
             probs = self.probs(prefix + tokens)
+            entropy = -math.fsum(p * math.log(p) for p in probs)
+            if boundary is not None and tokens and boundary.ends_before(len(tokens), entropy):
+                return Segment(tokens, log_probs, Stop.BOUNDARY, boundary_entropy=entropy)
             token = key.child(len(tokens)).categorical(probs)
             tokens += (token,)
             log_probs += (math.log(probs[token]),)
@@ -68,7 +71,10 @@ class ToyPolicy:
                 return Segment(tokens, log_probs, Stop.EOS)
             if len(tokens) == length:
                 return Segment(tokens, log_probs, Stop.LENGTH)
-            if boundary is not None and len(tokens) == boundary.max_tokens:
+            if boundary is not None and (
+                len(tokens) == boundary.max_tokens
+                or boundary.ends_after(len(tokens), entropy, str(token))
+            ):
                 return Segment(tokens, log_probs, Stop.BOUNDARY)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:

@@ -64,7 +64,7 @@ def test_killed_at_random_moments(tmp_path):
     finish(source, target, 12, journal)
     assert answers(target) == answers(whole)
     # what was paid for before a kill was not paid for again
-    lines = [line for line in journal.read_text().splitlines()[1:]]
+    lines = journal.read_text().splitlines()[1:]
     requests = [json.loads(line)[0] for line in lines]
     draws = {json.loads(line)[0] for line in lines if len(json.loads(line)[1]) == 5}
     assert len(draws) == 24 * 12
