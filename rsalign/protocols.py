@@ -19,9 +19,9 @@ class Boundary(Protocol):
     """Where a segment may end before its response does. A value; see `rsalign.segmenters`.
 
     The rule is asked twice for every token: before it is drawn and after. Entropies are those of
-    the next-token law of the *model* (full vocabulary, temperature 1), in nats. A policy honours the
-    rule exactly, here or inside its engine, or refuses the boundary. EOS ends the response in any
-    case, and is no boundary.
+    the model's next-token law (full vocabulary, temperature 1), in nats. A policy honours the rule
+    exactly, here or inside its engine, or refuses the boundary. EOS ends the response in any case,
+    and is no boundary.
     """
 
     @property

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from rsalign import __version__
-from rsalign.cli import demo, doctor, generate
+from rsalign.cli import bench, demo, doctor, generate
 from rsalign.errors import ConfigError, RsalignError
 
-_COMMANDS = (generate, demo, doctor)
+_COMMANDS = (generate, demo, doctor, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

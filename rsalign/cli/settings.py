@@ -1,7 +1,7 @@
 """Strategies from names and ``key=value`` settings, with errors that name what is possible.
 
 A setting with dots reaches into a part: ``inner.n=4``, ``select.extract=last_number``,
-``select.extract.marker=Answer:``.
+``select.extract.marker=Answer:``, ``threshold.target=1.5``.
 """
 
 import ast
@@ -13,8 +13,11 @@ from typing import Any
 
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
+from rsalign.rules.acceptance import ACCEPTANCES
 from rsalign.rules.extraction import EXTRACTORS
+from rsalign.rules.thresholds import THRESHOLDS
 from rsalign.rules.utilities import UTILITIES
+from rsalign.segmenters.fixed_size import FixedSize
 from rsalign.selectors import SELECTORS
 from rsalign.strategies import STRATEGIES
 
@@ -28,20 +31,27 @@ class _Kind:
         known: those with a name of their own.
         method: what a class of the caller's own must have.
         default: the one that settings refer to if none is named; empty: there is none.
+        plain: whether its own parameters are plain values. A segmenter's ``threshold`` is a
+            number, not a part.
     """
 
     word: str
     known: Mapping[str, Any]
     method: str
     default: str = ""
+    plain: bool = False
 
 
+_SEGMENTERS = {"fixed_size": FixedSize}
 _STRATEGY = _Kind("strategy", STRATEGIES, "sample", "plain")
 _PARTS = {
     "select": _Kind("selector", SELECTORS, "select", "hard"),
     "extract": _Kind("extractor", EXTRACTORS, "__call__"),
     "utility": _Kind("utility", UTILITIES, "__call__"),
     "judge": _Kind("judge", {}, "prefer"),
+    "segmenter": _Kind("segmenter", _SEGMENTERS, "ends_before", "fixed_size", plain=True),
+    "threshold": _Kind("threshold", THRESHOLDS, "at", "line", plain=True),
+    "acceptance": _Kind("acceptance", ACCEPTANCES, "log_accept", "soft", plain=True),
 }
 """By the name of the parameter; any other parameter that names a strategy is one."""
 
@@ -107,7 +117,7 @@ def _build(kind: _Kind, name: str, settings: Mapping[str, Any]) -> Any:
     for head in dict.fromkeys([*arguments, *nested]):
         part, value = _PARTS.get(head, _STRATEGY), arguments.get(head)
         strategy = kind is _STRATEGY and isinstance(value, str) and value in STRATEGIES
-        if head in nested or head in _PARTS or strategy:
+        if head in nested or (head in _PARTS and not kind.plain) or strategy:
             named = _named(part, head, arguments.get(head, part.default))
             arguments[head] = _build(part, named, nested.get(head, {}))
     try:

@@ -11,6 +11,7 @@ from rsalign.engines.guards import (
     environment,
     import_vllm,
     is_cpu_build,
+    refusals,
 )
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.engines.watchdog import Watchdog, children
@@ -51,12 +52,17 @@ class AsyncEngine:
 
     @classmethod
     def start(cls, model: str, *, pooling: bool = False, **given: Any) -> "AsyncEngine":
-        """Builds an engine for a model by id or path; `given` goes to `AsyncEngineArgs`."""
+        """Builds an engine for a model by id or path; `given` goes to `AsyncEngineArgs`.
+
+        Raises:
+            ConfigError: if the model is missing, or vLLM refuses it or the arguments.
+        """
         import_vllm()
         before = children()
         loop = LoopThread("rsalign-async-engine")
         try:
-            engine = loop.call(_build(model, pooling, given))
+            with refusals(model):
+                engine = loop.call(_build(model, pooling, given))
         except BaseException:
             loop.stop()
             raise

@@ -9,10 +9,12 @@ import importlib.metadata
 import logging
 import os
 import random
+import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from rsalign.errors import InstallError
+from rsalign.errors import ConfigError, InstallError
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,9 @@ def import_vllm() -> Any:
         InstallError: if it is missing or cannot be imported.
     """
     prepare_environment()
+    # what vLLM says on every CPU start, and nobody can act on
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\.reduce_op`")
     try:
         import vllm
     except ImportError as missing:
@@ -97,6 +102,29 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
         # without chunked prefill a step must have room for the longest prompt
         arguments["max_num_batched_tokens"] = max(16384, int(given.get("max_model_len") or 0))
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
+
+
+@contextlib.contextmanager
+def refusals(model: str) -> Iterator[None]:
+    """Turns what vLLM says against a model or its arguments into an error of ours.
+
+    Raises:
+        ConfigError: if the model is missing, or vLLM refuses it or the arguments.
+    """
+    path = Path(model)
+    if not path.exists() and (path.is_absolute() or model.startswith((".", "~"))):
+        raise ConfigError(
+            f"there is no model at {model}: give the path of a folder with config.json, or a "
+            "Hugging Face id such as org/name"
+        )
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ConfigError(f"{model} has no config.json: give the folder of a Hugging Face model")
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as refused:
+        raise ConfigError(
+            f"vLLM cannot start {model}: {refused}. Check the model's name and engine_args"
+        ) from refused
 
 
 def enable_amx() -> None:

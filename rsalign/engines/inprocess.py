@@ -22,6 +22,7 @@ from rsalign.engines.guards import (
     host_randomness_kept,
     import_vllm,
     is_cpu_build,
+    refusals,
 )
 from rsalign.errors import ConfigError, PolicyError
 from rsalign.types import Tokens
@@ -53,9 +54,15 @@ class InProcessEngine:
 
     @classmethod
     def start(cls, model: str, *, pooling: bool = False, **given: Any) -> "InProcessEngine":
-        """Builds an engine for a model by id or path; `given` goes to vLLM's `EngineArgs`."""
+        """Builds an engine for a model by id or path; `given` goes to vLLM's `EngineArgs`.
+
+        Raises:
+            ConfigError: if the model is missing, or vLLM refuses it or the arguments.
+        """
         import_vllm()
-        return cls(_STEPPER.call(lambda: _build(model, pooling, given)), owns=True)
+        with refusals(model):
+            engine = _STEPPER.call(lambda: _build(model, pooling, given))
+        return cls(engine, owns=True)
 
     @property
     def vllm_config(self) -> "VllmConfig":

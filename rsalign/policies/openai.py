@@ -256,7 +256,7 @@ class OpenAIPolicy:
 
 def _size(boundary: Boundary) -> int:
     """The greatest number of tokens of a segment, where this is all that the boundary asks for."""
-    if hasattr(boundary, "engine_arguments"):
+    if boundary.engine_arguments:
         raise ConfigError(
             f"boundary={boundary!r}: a server cannot end segments by a rule within its engine; use "
             "FixedSize, or a policy with an engine of its own (VllmPolicy)"

@@ -194,6 +194,7 @@ class VllmPolicy:
             max_tokens=limit,
             seed=None if law.greedy else key.seed(),
             logprobs=0 if self._model.exact_log_probs or not law.reshapes else None,
+            flat_logprobs=True,  # lists of numbers instead of an object for each token
             # stop strings can only be found in text; whole responses are decoded by `text`
             detokenize=bool(law.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -224,10 +225,7 @@ class VllmPolicy:
         if drawn.logprobs is None:
             return None
         # rounding can leave a certain token a hair above probability 1
-        return tuple(
-            min(0.0, step[token].logprob)
-            for step, token in zip(drawn.logprobs, drawn.token_ids, strict=True)
-        )
+        return tuple(min(0.0, value) for value in drawn.logprobs.logprobs)
 
 
 @dataclass(frozen=True, slots=True)

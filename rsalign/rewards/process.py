@@ -20,7 +20,7 @@ from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.protocols import Scored
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.steps import check_ends
-from rsalign.rewards.vllm import check_single_label
+from rsalign.rewards.vllm import check_reward_model
 from rsalign.types import Prompt, Response, Tokens
 
 
@@ -93,7 +93,7 @@ class VllmStepReward:
             ConfigError: if the model has another number of labels than one.
         """
         import_vllm()
-        check_single_label(model)
+        check_reward_model(model)
         if backend == "auto":
             backend = "in_process" if is_cpu_build() else "async"
         kind = InProcessEngine if backend == "in_process" else AsyncEngine

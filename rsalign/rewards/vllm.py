@@ -46,14 +46,20 @@ class VllmReward:
         """Starts a pooling engine; arguments as in `VllmPolicy.start`.
 
         Raises:
-            ConfigError: if the model has another number of labels than one.
+            ConfigError: if the model is missing, has another number of labels than one, or has no
+                chat template.
         """
         import_vllm()
-        check_single_label(model)
+        check_reward_model(model)
         if backend == "auto":
             backend = "in_process" if is_cpu_build() else "async"
         kind = InProcessEngine if backend == "in_process" else AsyncEngine
-        return cls(kind.start(model, pooling=True, **engine_args))
+        engine = kind.start(model, pooling=True, **engine_args)
+        try:
+            return cls(engine)
+        except BaseException:
+            engine.close()
+            raise
 
     @property
     def fingerprint(self) -> str:
@@ -83,19 +89,28 @@ class VllmReward:
         self.engine.close()
 
 
-def check_single_label(model: str) -> None:
-    """Refuses a local reward model with another number of labels, before anything starts.
+def check_reward_model(model: str) -> None:
+    """Refuses a local model that is no reward model, before anything starts.
+
+    A Hugging Face id is resolved, and checked, by the engine.
 
     Raises:
-        ConfigError: if it has.
+        ConfigError: if it has another number of labels than one, or no chat template.
     """
-    path = Path(model) / "config.json"
-    if not path.is_file():
-        return  # a Hugging Face id: the engine resolves it
-    config = json.loads(path.read_text())
+    folder = Path(model)
+    if not (folder / "config.json").is_file():
+        return
+    config = json.loads((folder / "config.json").read_text())
     labels = config.get("num_labels", len(config.get("id2label", {0: "", 1: ""})))
     if labels != 1:
         raise ConfigError(
             f"{model} has num_labels={labels}, but a reward model has 1: give one that was trained "
             "as a reward (AutoModelForSequenceClassification with num_labels=1)"
+        )
+    tokenizer = folder / "tokenizer_config.json"
+    in_config = tokenizer.is_file() and "chat_template" in json.loads(tokenizer.read_text())
+    if not in_config and not (folder / "chat_template.jinja").is_file():
+        raise ConfigError(
+            f"the reward model {model} has no chat template: set tokenizer.chat_template and save "
+            "it (a reward is only meaningful in the format that the model was trained with)"
         )

@@ -1,7 +1,9 @@
 """Strategies by name: the stem of the file that each has to itself."""
 
 from rsalign.strategies.best_of import BestOf
+from rsalign.strategies.calibrate import Calibrate
+from rsalign.strategies.cards import Cards
 from rsalign.strategies.plain import Plain
 
-STRATEGIES = {"plain": Plain, "best_of": BestOf}
+STRATEGIES = {"plain": Plain, "best_of": BestOf, "cards": Cards, "calibrate": Calibrate}
 """What the command line calls them; a class of one's own is named ``module:Class``."""

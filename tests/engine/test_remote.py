@@ -9,6 +9,7 @@ import socket
 import urllib.request
 from collections import Counter
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 from server import Server, front
@@ -504,7 +505,7 @@ def test_what_a_server_cannot_do_is_refused(served, ask):
 
         class Rule:
             max_tokens = 5
-            engine_arguments = ()
+            engine_arguments = MappingProxyType({"rsalign_rule": 1})
 
         with pytest.raises(ConfigError, match="by a rule within its engine"):
             await served.extend(ask(0).tokens, max_new_tokens=9, key=Key(0), boundary=Rule())

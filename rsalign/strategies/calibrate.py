@@ -1,0 +1,125 @@
+"""Calibrate: Cards with a target from the policy's own draws for the same prompt.
+
+Law      sum over c of P(c) law(y | target(c)): c are `draws` independent answers from pi, target
+         their reward's quantile (or mean + sd), and the law given a target that of `Cards`. The
+         draws set the target and are then forgotten: the answer is drawn anew.
+Paper    CARDS, Li et al. 2024, arXiv:2406.16306, sets its target by hand for each reward model.
+Departs  that target is found here; any threshold or acceptance works with it.
+Cost     `draws` whole answers at once, each judged, and then that of `Cards`.
+Streams  as `Cards`, once the draws are done.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from rsalign.errors import ConfigError
+from rsalign.protocols import Strategy
+from rsalign.rules.thresholds import Line, above_mean, upper_quantile
+from rsalign.run import Run
+from rsalign.strategies.cards import Cards
+from rsalign.tasks import concurrently
+from rsalign.types import Candidate, Prompt
+
+
+async def own_rewards(
+    prompt: Prompt, run: Run, *, draws: int, max_tokens: int
+) -> tuple[float, ...]:
+    """Rewards of whole answers from pi, drawn at once below the run's address, ``(draws,)``.
+
+    Args:
+        prompt: what is answered.
+        run: nothing is recorded in its trace.
+        draws: number of answers, at least 1.
+        max_tokens: bounds each of them.
+    """
+    drafts = await concurrently(
+        run.at("candidate", i).draft(prompt, (), max_tokens=max_tokens) for i in range(draws)
+    )
+    return tuple(float(draft.reward) for draft in drafts)
+
+
+async def calibrated_target(
+    prompt: Prompt,
+    run: Run,
+    *,
+    draws: int,
+    max_tokens: int,
+    quantile: float = 0.7,
+    num_sds: float | None = None,
+) -> float:
+    """A target that the policy reaches by itself, in the reward's units.
+
+    For a target of a whole data set, take the mean over some of its prompts.
+
+    Args:
+        prompt: what is answered.
+        run: policy, reward and the address below which is drawn.
+        draws: answers to learn from, at least 1.
+        max_tokens: bounds each of them.
+        quantile: the target is the least reward that a share of at least this does not exceed.
+        num_sds: if given, it is the mean + this many standard deviations instead.
+    """
+    rewards = await own_rewards(prompt, run, draws=draws, max_tokens=max_tokens)
+    return _target(rewards, quantile, num_sds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrate:
+    """`inner` with a target for each prompt that the policy itself sometimes reaches.
+
+    Notes, besides those of `Cards`, of which ``hopeless`` tells a target that was out of reach all
+    the same (`Cards.hopeless_below`): ``target``; ``calibration_rewards``.
+
+    Attributes:
+        inner: what answers. Its threshold is set to the target; without one it is the paper's
+            line. The draws have its `max_tokens`.
+        draws: answers to learn from.
+        quantile: of their rewards, above 0 and at most 1: the least one that a share of at least
+            this does not exceed.
+        num_sds: if given, the target is their mean + this many standard deviations instead.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+    """
+
+    inner: Cards
+    draws: int = 8
+    quantile: float = 0.7
+    num_sds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Cards):
+            raise ConfigError(f"Calibrate(inner={self.inner!r}): give Cards(...)")
+        allowed = {
+            "draws": (isinstance(self.draws, int) and self.draws >= 1, "at least 1"),
+            "quantile": (
+                isinstance(self.quantile, int | float) and 0 < self.quantile <= 1,
+                "a number above 0 and at most 1",
+            ),
+            "num_sds": (
+                self.num_sds is None
+                or (isinstance(self.num_sds, int | float) and math.isfinite(self.num_sds)),
+                "a finite number, or None for the quantile",
+            ),
+        }
+        for name, (valid, range_) in allowed.items():
+            if not valid:
+                raise ConfigError(f"Calibrate({name}={getattr(self, name)!r}): give {range_}")
+
+    async def sample(self, prompt: Prompt, run: Run) -> Candidate:
+        """Finds the target, then samples."""
+        rewards = await own_rewards(
+            prompt, run.at("calibrate"), draws=self.draws, max_tokens=self.inner.max_tokens
+        )
+        target = _target(rewards, self.quantile, self.num_sds)
+        run.trace.note(target=target, calibration_rewards=rewards)
+        given = self.inner.threshold
+        threshold = given.with_target(target) if given else Line(target=target)
+        aimed: Strategy = replace(self.inner, threshold=threshold)
+        return await aimed.sample(prompt, run.at("answer"))
+
+
+def _target(rewards: tuple[float, ...], quantile: float, num_sds: float | None) -> float:
+    if num_sds is None:
+        return upper_quantile(rewards, quantile)
+    return above_mean(rewards, num_sds)
