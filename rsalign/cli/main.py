@@ -1,4 +1,4 @@
-"""The command line: `rsalign generate`, `demo`, `doctor`, `bench`.
+"""The command line: `rsalign generate`, `demo`, `rewards`, `doctor`, `bench`.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from rsalign import __version__
-from rsalign.cli import bench, demo, doctor, generate
+from rsalign.cli import bench, demo, doctor, generate, rewards
 from rsalign.errors import ConfigError, RsalignError
 
-_COMMANDS = (generate, demo, doctor, bench)
+_COMMANDS = (generate, demo, rewards, doctor, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

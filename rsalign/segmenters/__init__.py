@@ -1,1 +1,7 @@
 """Where a segment may end: values that a policy honours while it draws."""
+
+from rsalign.segmenters.entropy import Entropy
+from rsalign.segmenters.fixed_size import FixedSize
+from rsalign.segmenters.punctuation import Punctuation
+
+__all__ = ["Entropy", "FixedSize", "Punctuation"]

@@ -21,7 +21,7 @@ from rsalign.tasks import concurrently
 from rsalign.types import Candidate, Prompt
 
 
-async def own_rewards(
+async def _own_rewards(
     prompt: Prompt, run: Run, *, draws: int, max_tokens: int
 ) -> tuple[float, ...]:
     """Rewards of whole answers from pi, drawn at once below the run's address, ``(draws,)``.
@@ -59,7 +59,7 @@ async def calibrated_target(
         quantile: the target is the least reward that a share of at least this does not exceed.
         num_sds: if given, it is the mean + this many standard deviations instead.
     """
-    rewards = await own_rewards(prompt, run, draws=draws, max_tokens=max_tokens)
+    rewards = await _own_rewards(prompt, run, draws=draws, max_tokens=max_tokens)
     return _target(rewards, quantile, num_sds)
 
 
@@ -108,7 +108,7 @@ class Calibrate:
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Finds the target, then samples."""
-        rewards = await own_rewards(
+        rewards = await _own_rewards(
             prompt, run.at("calibrate"), draws=self.draws, max_tokens=self.inner.max_tokens
         )
         target = _target(rewards, self.quantile, self.num_sds)

@@ -1,0 +1,47 @@
+"""Segments that end where the model becomes uncertain."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rsalign.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Entropy:
+    """A segment ends before the first token whose law has at least this entropy.
+
+    The uncertain token is not part of the segment: it opens the next one (CARDS, arXiv 2406.16306,
+    section 3.2).
+
+    Attributes:
+        threshold: entropy of the model's next-token law (full vocabulary, temperature 1), nats.
+        min_tokens: fewest tokens of a segment that ends so.
+        max_tokens: a segment ends at this many tokens at the latest.
+    """
+
+    threshold: float
+    min_tokens: int = 4
+    max_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold):
+            raise ConfigError(f"{self}: threshold must be finite; FixedSize has none")
+        if not 1 <= self.min_tokens <= self.max_tokens:
+            raise ConfigError(f"{self}: min_tokens must be at least 1 and at most max_tokens")
+
+    @property
+    def engine_arguments(self) -> Mapping[str, int | float | str]:
+        """For `rsalign.hooks`."""
+        return {
+            "rsalign_entropy_threshold": self.threshold,
+            "rsalign_entropy_min_tokens": self.min_tokens,
+        }
+
+    def ends_before(self, num_drawn: int, entropy: float) -> bool:
+        """If it is long enough and the next token is uncertain."""
+        return num_drawn >= self.min_tokens and entropy >= self.threshold
+
+    def ends_after(self, num_drawn: int, entropy: float, text: str) -> bool:
+        """Never; `max_tokens` ends it."""
+        return False

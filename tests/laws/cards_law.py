@@ -1,0 +1,99 @@
+"""The law of `Cards`, derived from the toy tables alone: it shares no line with the package."""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+
+from rsalign import Message, Prompt
+from rsalign.testing import EOS
+
+PROMPT = Prompt((Message("user", "1"),), (1,))
+FAILED = "failed"
+
+
+def segments(policy, kept, *, max_tokens, size, entropy=math.inf):
+    """q(s): every longer response at which one segment after `kept` ends, with its probability."""
+    ended = {}
+
+    def grow(tokens, mass):
+        probs = policy.probs(PROMPT.tokens + tokens)
+        drawn = len(tokens) - len(kept)
+        if drawn and -math.fsum(p * math.log(p) for p in probs) >= entropy:
+            ended[tokens] = mass
+            return
+        for token, p in enumerate(probs):
+            longer = (*tokens, token)
+            if token == EOS or len(longer) == max_tokens or drawn + 1 == size:
+                ended[longer] = mass * p
+            else:
+                grow(longer, mass * p)
+
+    grow(kept, 1.0)
+    return ended
+
+
+def line(value, target, prompt_weight, max_tokens):
+    """tau(n) of the paper, with r0 = (1 - alpha) r(x) + alpha r*."""
+    alpha = 1 - prompt_weight
+    start = (1 - alpha) * value(()) + alpha * target
+    return lambda n: min(target, start + n * (target - start) / max_tokens)
+
+
+def soft(beta):
+    return lambda reward, bar: min(1.0, math.exp((reward - bar) / beta))
+
+
+def hard(reward, bar):
+    return 1.0 if reward >= bar else 0.0
+
+
+def next_law(q, accept, value, tries, exhausted):
+    """The closed form of the docstring, for one segment."""
+    A = math.fsum(q[s] * accept[s] for s in q)
+    lost = {s: q[s] * (1 - accept[s]) for s in q}
+    law = {s: q[s] * accept[s] * sum((1 - A) ** k for k in range(tries)) for s in q}
+    if exhausted == "fail":
+        return law | {FAILED: (1 - A) ** tries}
+    for s in q:
+        if exhausted == "last":
+            law[s] += (1 - A) ** (tries - 1) * lost[s]
+            continue
+        below = math.fsum(lost[t] for t in q if value(t) < value(s))
+        level = math.fsum(lost[t] for t in q if value(t) == value(s))
+        if level:
+            law[s] += lost[s] / level * ((below + level) ** tries - below**tries)
+    return law
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One case, in the test's own terms."""
+
+    bar: object
+    accept: object
+    size: int
+    entropy: float = math.inf
+    max_tokens: int
+    tries: int
+    exhausted: str = "best"
+
+    def first(self, policy, value, kept=()):
+        """q and a of the segment after `kept`."""
+        q = segments(
+            policy, kept, max_tokens=self.max_tokens, size=self.size, entropy=self.entropy
+        )
+        return q, {s: self.accept(value(s), self.bar(len(s))) for s in q}
+
+    def law(self, policy, value):
+        """P(answer) by following every accepted prefix."""
+        done = defaultdict(float)
+        open_ = {(): 1.0}
+        while open_:
+            longer = defaultdict(float)
+            for kept, mass in open_.items():
+                q, accept = self.first(policy, value, kept)
+                for s, p in next_law(q, accept, value, self.tries, self.exhausted).items():
+                    over = s == FAILED or s[-1] == EOS or len(s) == self.max_tokens
+                    (done if over else longer)[s] += mass * p
+            open_ = longer
+        return {s: p for s, p in done.items() if p}
