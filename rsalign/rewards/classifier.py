@@ -37,14 +37,20 @@ class TransformersReward:
         try:
             import torch
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
+            from transformers.utils import logging as transformers_logging
         except ImportError as missing:
             raise InstallError(f"TransformersReward needs torch and transformers: {missing}") from (
                 missing
             )
         self._torch: Any = torch
-        self._model: Any = (
-            AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype).to(device).eval()
-        )
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()  # a library shows none in pipes
+        try:
+            loaded = AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype)
+        finally:
+            if bars:
+                transformers_logging.enable_progress_bar()
+        self._model: Any = loaded.to(device).eval()
         if self._model.config.num_labels != 1:
             raise ConfigError(
                 f"{model} has num_labels={self._model.config.num_labels}, but a reward model has 1"

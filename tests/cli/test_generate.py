@@ -68,6 +68,21 @@ def test_demo():
     assert done.stdout.count("Candidates, best first") == 3
 
 
+@pytest.mark.engine
+def test_rewards():
+    """The example of every reward runs."""
+    done = rsalign("rewards")
+    assert done.returncode == 0, done.stderr
+    rows = {
+        line[:28].strip(): [float(value) for value in line[28:].split()]
+        for line in done.stdout.splitlines()
+        if len(line) == 28 + 4 * 10 and "answer" not in line
+    }
+    assert len(rows) == 21
+    assert rows["VllmReward"] == pytest.approx(rows["TransformersReward"], abs=2e-3)
+    assert rows["VllmReward"] == rows["Cached"] == rows["Metered"] == rows["Journaled"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
