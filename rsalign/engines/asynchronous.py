@@ -11,6 +11,7 @@ from rsalign.engines.guards import (
     environment,
     import_vllm,
     is_cpu_build,
+    load_segment_end,
     refusals,
 )
 from rsalign.engines.loop_thread import LoopThread
@@ -168,4 +169,11 @@ async def _build(model: str, pooling: bool, given: dict[str, Any]) -> "AsyncLLM"
     arguments = engine_arguments(model, given, pooling=pooling)
     # On CPU a single child process then does the work instead of two, and starts twice as fast.
     with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0") if is_cpu_build() else environment():
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        args = AsyncEngineArgs(**arguments)
+        config = args.create_engine_config()
+        load_segment_end(config)
+        return AsyncLLM.from_vllm_config(
+            config,
+            enable_log_requests=args.enable_log_requests,
+            disable_log_stats=args.disable_log_stats,
+        )

@@ -12,9 +12,12 @@ import random
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsalign.errors import ConfigError, InstallError
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,9 @@ _ALWAYS_ARGUMENTS: Mapping[str, Any] = {
     "disable_log_stats": True,
     "enable_prefix_caching": True,
 }
+
+_SEGMENT_END_V1 = "rsalign.hooks.v1:SegmentEnd"
+_SEGMENT_END_V2 = "rsalign.hooks.v2:SegmentEnd"
 
 
 def prepare_environment() -> None:
@@ -102,6 +108,38 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
         # without chunked prefill a step must have room for the longest prompt
         arguments["max_num_batched_tokens"] = max(16384, int(given.get("max_model_len") or 0))
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
+
+
+def segment_end(config: "VllmConfig") -> str:
+    """The class that ends segments inside an engine so configured, as a path for vLLM.
+
+    vLLM has two model runners, and each refuses the other's logits processors.
+    """
+    return _SEGMENT_END_V2 if getattr(config, "use_v2_model_runner", False) else _SEGMENT_END_V1
+
+
+def has_segment_end(config: "VllmConfig") -> bool:
+    """Whether the engine ends segments, in either way of naming the class."""
+    named = (
+        f"{each.__module__}:{each.__qualname__}" if isinstance(each, type) else each
+        for each in config.model_config.logits_processors or ()
+    )
+    return segment_end(config) in named
+
+
+def load_segment_end(config: "VllmConfig") -> None:
+    """Adds the class that ends segments to an engine about to start, after the caller's own.
+
+    Not to one that only judges, and not where vLLM has no logits processors at all.
+    """
+    model = config.model_config
+    unable = (
+        model.runner_type != "generate"
+        or config.speculative_config is not None
+        or getattr(model, "return_sampling_mask", False)
+    )
+    if not unable and not has_segment_end(config):
+        model.logits_processors = [*(model.logits_processors or ()), segment_end(config)]
 
 
 @contextlib.contextmanager

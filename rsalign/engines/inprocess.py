@@ -22,6 +22,7 @@ from rsalign.engines.guards import (
     host_randomness_kept,
     import_vllm,
     is_cpu_build,
+    load_segment_end,
     refusals,
 )
 from rsalign.errors import ConfigError, PolicyError
@@ -278,7 +279,11 @@ def _build(model: str, pooling: bool, given: dict[str, Any]) -> "LLMEngine":
     if is_cpu_build() and arguments["dtype"] != "float32":
         enable_amx()
     with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), host_randomness_kept():
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+        config = EngineArgs(**arguments).create_engine_config()
+        load_segment_end(config)
+        return LLMEngine.from_vllm_config(
+            config, disable_log_stats=arguments["disable_log_stats"]
+        )
 
 
 def _keep_shared_state() -> None:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsalign.engines.asynchronous import AsyncEngine
-from rsalign.engines.guards import import_vllm, is_cpu_build
+from rsalign.engines.entropies import awaited, reported
+from rsalign.engines.guards import has_segment_end, import_vllm, is_cpu_build, segment_end
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.errors import ConfigError, PolicyError
+from rsalign.hooks.sentinel import choose_sentinel
 from rsalign.key import Key
 from rsalign.policies.tokenization import Tokenization
 from rsalign.protocols import Boundary
@@ -28,6 +30,12 @@ class VllmPolicy:
 
     Seeds: every request is seeded from its key. In float32 on CPU the same key draws the same
     segment whatever else the engine is doing; elsewhere, in distribution only.
+
+    A boundary that is more than a size is honoured inside the engine (`rsalign.hooks`), which an
+    engine that we start has and an adopted one must name. Its entropies are the model's, so that a
+    law with `logit_bias` or `allowed_token_ids` cannot have one, nor, on GPUs, one with
+    `repetition_penalty`. A segment's `boundary_entropy` is None if the engine has a process of its
+    own.
 
     Attributes:
         engine: where requests go. Several policies may share one.
@@ -108,8 +116,15 @@ class VllmPolicy:
         """One request to the engine; see `Policy`."""
         self._check(prefix, max_new_tokens)
         limit = max_new_tokens if boundary is None else min(max_new_tokens, boundary.max_tokens)
-        output = await self.engine.generate(prefix, self._params(limit, key))
-        return self._segment(output, max_new_tokens, limit)
+        if boundary is None or not boundary.engine_arguments:
+            output = await self.engine.generate(prefix, self._params(limit, key))
+            return self._segment(output, max_new_tokens, limit)
+        params = self._params(limit, key)
+        sentinel = self._end_inside(boundary, params)
+        with awaited() as ticket:
+            params.extra_args["rsalign_report"] = ticket
+            output = await self.engine.generate(prefix, params)
+            return self._segment(output, max_new_tokens, limit, sentinel, ticket)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
         """Ln pi(token | before), nats, ``(tokens,)``; one request without drawing.

@@ -79,9 +79,7 @@ class Setting:
 
     def first(self, policy, value, kept=()):
         """q and a of the segment after `kept`."""
-        q = segments(
-            policy, kept, max_tokens=self.max_tokens, size=self.size, entropy=self.entropy
-        )
+        q = segments(policy, kept, max_tokens=self.max_tokens, size=self.size, entropy=self.entropy)
         return q, {s: self.accept(value(s), self.bar(len(s))) for s in q}
 
     def law(self, policy, value):

@@ -1,7 +1,8 @@
 """Trains the embedded models from nothing: ``python -m rsalign.embedded.training``.
 
 Seeded and single-threaded, so that the same machine makes the same weights. Takes about half an
-hour on one core, without any data but what it makes. Writes the models and `report.json`.
+hour on one core, without any data but what it makes. Writes the models, `report.json` and from it
+`README.md`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from rsalign.embedded import MODELS
 from rsalign.embedded.problems import problems
 from rsalign.embedded.training.measure import measure
 from rsalign.embedded.training.policy import PolicyRecipe, train_policy
+from rsalign.embedded.training.readme import write
 from rsalign.embedded.training.reward import RewardRecipe, train_reward
 from rsalign.embedded.training.tokenizer import train_tokenizer
 from rsalign.key import Key
@@ -55,6 +57,7 @@ def main() -> None:
         "heldout": measure(policy, strong, reward, tokenizer, key.child("measure")),
     }
     (arguments.output / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    write(arguments.output)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
