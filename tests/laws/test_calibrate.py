@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 
 import pytest
-from cards_law import PROMPT, Setting, line, soft
+from cards_law import PROMPT, Setting, line, next_law, soft
 
 from rsalign import ConfigError, FixedSize, Key, Run, Verdict
 from rsalign.rules.acceptance import Hard, Soft
@@ -73,27 +73,18 @@ def test_a_given_threshold_keeps_its_form(threshold, weight):
     assert distance(found, mixture(policy, reward, max, bar_of)) < 1e-12
 
 
-def test_draws_that_are_used_again_are_caught():
-    """A mistake: the answer is drawn with the keys of the draws that set its target."""
+@pytest.mark.parametrize("salt", range(3))
+def test_the_law_of_the_target(salt):
+    policy, reward = ToyPolicy(3, salt), ToyReward(salt)
 
-    class Recycled(Calibrate):
-        async def sample(self, prompt, run):
-            here = run.at("segment", 0)
-            target = await calibrated_target(prompt, here, draws=2, max_tokens=1, quantile=1)
-            aimed = inner(threshold=Line(target=target))
-            labels = {"try": "candidate"}
+    async def target(key):
+        run = Run(policy, reward, key)
+        return await calibrated_target(PROMPT, run, draws=2, max_tokens=LENGTH, quantile=1)
 
-            class Swap(type(run.key)):
-                def child(self, *parts):
-                    return Swap(self.root, self.path + tuple(labels.get(x, x) for x in parts), tree)
-
-            tree = run.key.tree
-            return await aimed.sample(prompt, Run(run.policy, run.reward, Swap(0, (), tree)))
-
-    policy, reward = ToyPolicy(2), ToyReward()
-    right = law_of(Calibrate(inner=inner(), draws=2, quantile=1), policy, reward, PROMPT)
-    wrong = law_of(Recycled(inner=inner(), draws=2, quantile=1), policy, reward, PROMPT)
-    assert distance(wrong, right) > 1e-3
+    base, greatest = responses(policy, PROMPT.tokens, LENGTH), defaultdict(float)
+    for one, other in itertools.product(base, repeat=2):
+        greatest[max(reward.value(one), reward.value(other))] += base[one] * base[other]
+    assert distance(law(target), greatest) < 1e-12
 
 
 def test_the_record():
@@ -159,8 +150,6 @@ def hopeless_law(policy, reward, case, level):
 
 
 def continued(policy, reward, case, kept):
-    from cards_law import next_law
-
     q, accept = case.first(policy, reward.value, kept)
     assert all(s[-1] == EOS or len(s) == case.max_tokens for s in q)  # one segment is left
     return next_law(q, accept, reward.value, case.tries, case.exhausted)
@@ -213,16 +202,3 @@ def test_a_hopeless_target_is_not_burned_for(level):
         assert len(drawn) == 6 * 6
     verdicts = [p.verdict for p in run.trace.proposals]
     assert Verdict.ACCEPTED not in verdicts
-
-
-def test_whether_the_law_is_finite():
-    """`law` alone: the strategy draws nothing that cannot be enumerated."""
-    strategy = Calibrate(inner=inner(proposals=2), draws=1)
-
-    async def target(key):
-        run = Run(ToyPolicy(2), ToyReward(), key)
-        await strategy.sample(PROMPT, run)
-        return run.trace.notes["target"]
-
-    base = responses(ToyPolicy(2), PROMPT.tokens, LENGTH)
-    assert distance(law(target), {ToyReward().value(y): p for y, p in base.items()}) < 1e-12

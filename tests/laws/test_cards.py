@@ -125,7 +125,7 @@ def test_the_toy_tables_are_uncertain_now_and_then():
         for s in segments(ToyPolicy(2, salt), (), max_tokens=4, size=3, entropy=0.66)
         if s[-1] != EOS
     }
-    assert lengths == {1, 2, 3}
+    assert lengths == {1, 3}
 
 
 @pytest.mark.parametrize("salt", range(3))

@@ -2,12 +2,15 @@
 
 import asyncio
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from rsalign import BestOf, Message, Plain, Prompt
+from rsalign import BestOf, FixedSize, Message, Plain, Prompt
+from rsalign.rules.acceptance import Hard as HardAcceptance
+from rsalign.rules.acceptance import Soft as SoftAcceptance
 from rsalign.rules.extraction import LastNumber
+from rsalign.rules.thresholds import Constant, Line
 from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import (
     SELECTORS,
@@ -23,6 +26,8 @@ from rsalign.selectors import (
     TopFraction,
 )
 from rsalign.strategies import STRATEGIES
+from rsalign.strategies.calibrate import Calibrate
+from rsalign.strategies.cards import Cards
 from rsalign.testing import (
     EOS,
     ToyPolicy,
@@ -56,11 +61,24 @@ SELECTIONS = [
     TopFraction(m=2),
     ChiSquaredPessimism(beta=0.5),
 ]
+CARDS = Cards(
+    segmenter=FixedSize(2),
+    threshold=Line(target=1.2),
+    acceptance=SoftAcceptance(beta=0.4),
+    max_tokens=9,
+    max_tries=4,
+)
 EXAMPLES = [
     Plain(max_tokens=6),
     BestOf(n=4, inner=Plain(max_tokens=6)),
     BestOf(n=2, inner=BestOf(n=3, inner=Plain(max_tokens=5))),
     *(BestOf(n=5, inner=Plain(max_tokens=6), select=select) for select in SELECTIONS),
+    CARDS,
+    replace(CARDS, proposals="auto", acceptance=HardAcceptance(), when_exhausted="last"),
+    replace(CARDS, proposals=3, threshold=Constant(value=1.9), hopeless_below=0.5),
+    BestOf(n=3, inner=CARDS),
+    Calibrate(inner=replace(CARDS, threshold=None), draws=3),
+    BestOf(n=2, inner=Calibrate(inner=CARDS, draws=3, num_sds=1)),
 ]
 
 
