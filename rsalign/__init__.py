@@ -1,13 +1,23 @@
 """Decoding-time alignment for vLLM: samplers with exact laws, at the engine's own speed."""
 
 from rsalign.align import Result, align
-from rsalign.aligner import AlignedCompletion, AlignedOutput, Aligner, Alignment
+from rsalign.aligner import (
+    AlignedCompletion,
+    AlignedOutput,
+    Aligner,
+    Alignment,
+    ResultEvent,
+    TextEvent,
+)
 from rsalign.budget import Budget, Usage
 from rsalign.errors import ConfigError, InstallError, PolicyError, RewardError, RsalignError
 from rsalign.key import Key
+from rsalign.rules.thresholds import Constant, Line
 from rsalign.run import Run
-from rsalign.segmenters.fixed_size import FixedSize
+from rsalign.segmenters import Entropy, FixedSize, Punctuation
 from rsalign.strategies.best_of import BestOf
+from rsalign.strategies.calibrate import Calibrate
+from rsalign.strategies.cards import Cards
 from rsalign.strategies.plain import Plain
 from rsalign.trace import Proposal, Trace, Verdict
 from rsalign.types import Candidate, Message, Prompt, Response, Sampling, Segment, Stop
@@ -21,24 +31,32 @@ __all__ = [
     "Alignment",
     "BestOf",
     "Budget",
+    "Calibrate",
     "Candidate",
+    "Cards",
     "ConfigError",
+    "Constant",
+    "Entropy",
     "FixedSize",
     "InstallError",
     "Key",
+    "Line",
     "Message",
     "Plain",
     "PolicyError",
     "Prompt",
     "Proposal",
+    "Punctuation",
     "Response",
     "Result",
+    "ResultEvent",
     "RewardError",
     "RsalignError",
     "Run",
     "Sampling",
     "Segment",
     "Stop",
+    "TextEvent",
     "Trace",
     "Usage",
     "Verdict",

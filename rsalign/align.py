@@ -114,10 +114,17 @@ def needs_reward(strategy: Strategy) -> bool:
 
 
 def _best_so_far(policy: Policy, meter: Meter, trace: Trace) -> tuple[Candidate, bool]:
-    """The best complete answer; else what is certain of one; else the longest piece of one."""
-    if meter.best is not None:
+    """The best complete answer; else what is certain of one; else the longest piece of one.
+
+    What was committed was streamed, perhaps, and is never contradicted.
+    """
+    committed = trace.committed
+    if meter.best is not None and meter.best.tokens[: len(committed)] == committed:
         return meter.best, True
-    tokens = trace.committed or meter.partial
+    for proposal in reversed(trace.proposals):
+        if committed and proposal.candidate.tokens == committed:
+            return proposal.candidate, True
+    tokens = committed or meter.partial
     text = policy.text(tokens) if tokens else ""
     return Candidate(Response(tokens, text, None), 0.0), False
 

@@ -4,6 +4,7 @@
     ├── ConfigError (ValueError)   the caller's settings or input; nothing was started
     ├── PolicyError                the engine failed; this engine will not recover by itself
     ├── RewardError                the reward failed on one response, which is attached
+    ├── TriesExhaustedError         no draft of a segment was accepted (`rsalign.strategies.cards`)
     └── InstallError (ImportError) a package this needs is missing or of the wrong version
 
 A message says what was wrong, the value, what is allowed and what to do next.

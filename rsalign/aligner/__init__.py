@@ -2,5 +2,14 @@
 
 from rsalign.aligner.aligner import Aligner
 from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput, Alignment
+from rsalign.aligner.stream import Event, ResultEvent, TextEvent
 
-__all__ = ["AlignedCompletion", "AlignedOutput", "Aligner", "Alignment"]
+__all__ = [
+    "AlignedCompletion",
+    "AlignedOutput",
+    "Aligner",
+    "Alignment",
+    "Event",
+    "ResultEvent",
+    "TextEvent",
+]

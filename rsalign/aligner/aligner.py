@@ -1,8 +1,10 @@
 """Aligner: the decoding controller's public face, shaped like `vllm.LLM`."""
 
+import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +14,7 @@ from rsalign.aligner import inputs
 from rsalign.aligner.batch import Batch, OnError, OnResult
 from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
+from rsalign.aligner.stream import Event, Pieces, stream
 from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
 from rsalign.engines.loop_thread import LoopThread
@@ -20,7 +23,7 @@ from rsalign.journal import Journal
 from rsalign.key import Label
 from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt
+from rsalign.types import Prompt, Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +227,51 @@ class Aligner:
             add_generation_prompt=add_generation_prompt,
         )
         return await self._batch(found, range(len(found)), sampling_params, given).answer(on_result)
+
+    async def astream(
+        self,
+        prompt: TextOrTokens,
+        sampling_params: Any = None,
+        *,
+        strategy: Strategy | None = None,
+        budget: Budget | None = None,
+        seed: int | None = None,
+    ) -> AsyncIterator[Event]:
+        """Answers one prompt; yields its text as soon as it is certain, then the result.
+
+        `Cards` streams each accepted segment; a strategy that decides at the end only yields the
+        answer then. The pieces together are the answer's text. Leaving early (``aclose``, or a
+        cancelled task) aborts what is open.
+
+        Args:
+            prompt: as in `generate`; ``{"messages": [...]}`` for a conversation.
+            sampling_params: as in `generate`, with ``n=1``.
+            strategy: as in `generate`.
+            budget: as in `generate`.
+            seed: as in `generate`.
+
+        Yields:
+            `TextEvent` any number of times, then one `ResultEvent`.
+
+        Raises:
+            ConfigError: if ``n`` is not 1; otherwise as `generate`.
+        """
+        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error="raise")
+        found = inputs.prompts(prompt, self._policy)
+        batch = self._batch(found, inputs.ids(prompt), sampling_params, given)
+        (request,) = batch.requests
+        if isinstance(request, Refused) or request.n != 1:
+            raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
+        pieces = Pieces(self._policy.text, request.sampling.stop if request.sampling else ())
+
+        async def answer(on_commit: Callable[[Tokens], None]) -> AlignedOutput:
+            (output,) = await replace(batch, on_commit=on_commit).answer()
+            return output
+
+        events = stream(lambda on_commit: asyncio.ensure_future(answer(on_commit)), pieces)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
 
     def close(self) -> None:
         """Stops what this aligner started; what it was given runs on. Idempotent."""

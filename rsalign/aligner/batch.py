@@ -13,6 +13,7 @@ from rsalign.journal import Journal
 from rsalign.key import Key, Label
 from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.tasks import concurrently
+from rsalign.types import Tokens
 
 OnError: TypeAlias = Literal["raise", "return"]
 OnResult: TypeAlias = Callable[[AlignedOutput], object]
@@ -31,6 +32,7 @@ class Batch:
         strategy: of those that were refused.
         seed: root of all randomness.
         on_error: whether a failed prompt ends the batch, or is returned in its place.
+        on_commit: called with each piece of an answer that is certain (streaming one prompt).
     """
 
     policy: Policy
@@ -42,6 +44,7 @@ class Batch:
     budget: Budget | None
     journal: Journal | None
     on_error: OnError
+    on_commit: Callable[[Tokens], None] | None = None
 
     def __post_init__(self) -> None:
         if self.on_error not in ("raise", "return"):
@@ -96,6 +99,7 @@ class Batch:
                     policy=policy,
                     reward=self.reward,
                     seed=key if request.n == 1 else key.child("sample", i),
+                    on_commit=self.on_commit,
                     budget=self.budget,
                     journal=self.journal,
                 )

@@ -17,7 +17,7 @@ from rsalign.rules.acceptance import ACCEPTANCES
 from rsalign.rules.extraction import EXTRACTORS
 from rsalign.rules.thresholds import THRESHOLDS
 from rsalign.rules.utilities import UTILITIES
-from rsalign.segmenters.fixed_size import FixedSize
+from rsalign.segmenters import Entropy, FixedSize, Punctuation
 from rsalign.selectors import SELECTORS
 from rsalign.strategies import STRATEGIES
 
@@ -42,7 +42,7 @@ class _Kind:
     plain: bool = False
 
 
-_SEGMENTERS = {"fixed_size": FixedSize}
+_SEGMENTERS = {"fixed_size": FixedSize, "entropy": Entropy, "punctuation": Punctuation}
 _STRATEGY = _Kind("strategy", STRATEGIES, "sample", "plain")
 _PARTS = {
     "select": _Kind("selector", SELECTORS, "select", "hard"),

@@ -281,9 +281,7 @@ def _build(model: str, pooling: bool, given: dict[str, Any]) -> "LLMEngine":
     with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), host_randomness_kept():
         config = EngineArgs(**arguments).create_engine_config()
         load_segment_end(config)
-        return LLMEngine.from_vllm_config(
-            config, disable_log_stats=arguments["disable_log_stats"]
-        )
+        return LLMEngine.from_vllm_config(config, disable_log_stats=arguments["disable_log_stats"])
 
 
 def _keep_shared_state() -> None:

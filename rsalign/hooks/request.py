@@ -1,11 +1,17 @@
-"""What a request asks of the hook, in its `extra_args`."""
+"""What a request asks of the hook, in its `extra_args`: how it is written and read."""
 
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rsalign.engines.guards import has_segment_end, segment_end
 from rsalign.errors import ConfigError
+from rsalign.protocols import Boundary
+from rsalign.types import Sampling
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
 
 _PREFIX = "rsalign_"
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -55,7 +61,7 @@ def read_request(
     Raises:
         ConfigError: if a key of ours is unknown, or its value is not allowed.
     """
-    asked = {key: v for key, v in (extra_args or {}).items() if key.startswith(_PREFIX)}
+    asked: dict[str, Any] = {k: v for k, v in (extra_args or {}).items() if k.startswith(_PREFIX)}
     if not asked:
         return None
     for key, value in asked.items():
@@ -66,7 +72,7 @@ def read_request(
             raise ConfigError(f"{key}={value!r}: must be of type {names}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value!r}: must be finite")
-        if key.endswith("_min_tokens") and value < 1:
+        if key.endswith("_min_tokens") and asked[key] < 1:
             raise ConfigError(f"{key}={value!r}: a segment has at least 1 token")
     sentinel = asked.get("rsalign_sentinel")
     if sentinel is None or sentinel not in stop_token_ids:
@@ -88,3 +94,39 @@ def read_request(
         sentinel=sentinel,
         report=asked.get("rsalign_report", ""),
     )
+
+
+def write_request(
+    boundary: Boundary, config: "VllmConfig", law: Sampling, sentinel: int | None
+) -> dict[str, int | float | str]:
+    """The `extra_args` of a boundary.
+
+    Args:
+        boundary: a rule, and not only a size.
+        config: of the engine that is to honour it.
+        law: what the tokens are drawn from.
+        sentinel: see `choose_sentinel`.
+
+    Raises:
+        ConfigError: if the engine cannot honour it exactly.
+    """
+    hook = segment_end(config)
+    if not has_segment_end(config):
+        raise ConfigError(
+            f"boundary={boundary!r} is honoured inside the engine, and this one cannot: start it "
+            f"with logits_processors=[{hook!r}] (on the command line, --logits-processors {hook}), "
+            "or use FixedSize"
+        )
+    # what changes the model's own logits before the hook sees them
+    penalized = law.repetition_penalty != 1 and hook.startswith("rsalign.hooks.v2")
+    if law.logit_bias or law.allowed_token_ids or penalized:
+        raise ConfigError(
+            f"boundary={boundary!r} needs the model's own entropies, which {law} hides: leave out "
+            "logit_bias, allowed_token_ids and repetition_penalty, or use FixedSize"
+        )
+    if sentinel is None or sentinel in law.stop_token_ids:
+        raise ConfigError(
+            f"boundary={boundary!r}: the tokenizer of {config.model_config.model} has no spare "
+            "token that could end a segment inside the engine: use FixedSize"
+        )
+    return {**boundary.engine_arguments, "rsalign_sentinel": sentinel}

@@ -1,15 +1,13 @@
 """Which token may mean "the segment ends here"."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
-
-from rsalign.errors import ConfigError
 
 _SPARE = ("reserved", "unused", "extra", "pad")  # in order of preference
 
 
-def choose_sentinel(tokenizer: Any, vocab_size: int, taken: Collection[int]) -> int:
+def choose_sentinel(tokenizer: Any, vocab_size: int, taken: Collection[int]) -> int | None:
     """An id that no response needs.
 
     The hook forces it where a segment ends and excludes it elsewhere, so that whatever probability
@@ -24,22 +22,16 @@ def choose_sentinel(tokenizer: Any, vocab_size: int, taken: Collection[int]) -> 
     Returns:
         A special token that is named as spare, is neither in `taken` nor BOS, EOS or a token of
         conversations, and is not in the chat template; else the last id that the tokenizer does not
-        know.
-
-    Raises:
-        ConfigError: if there is neither.
+        know; None if there is neither.
     """
     template = str(getattr(tokenizer, "chat_template", None) or "")
-    roles = (
-        tokenizer.bos_token_id,
-        tokenizer.eos_token_id,
-        getattr(tokenizer, "unk_token_id", None),
-    )
-    used = {*taken, *roles}
+    roles = ("bos_token_id", "eos_token_id", "unk_token_id", "sep_token_id", "cls_token_id")
+    used = {*taken, *(getattr(tokenizer, role, None) for role in roles)}
+    added: Mapping[int, Any] = getattr(tokenizer, "added_tokens_decoder", {})
     names = {
-        token: str(added.content)
-        for token, added in tokenizer.added_tokens_decoder.items()
-        if added.special and token < vocab_size and token not in used
+        token: str(entry.content)
+        for token, entry in added.items()
+        if entry.special and token < vocab_size and token not in used
     }
     for spare in _SPARE:
         # as a word of its own: <extra_id_0>, [PAD], <|reserved_special_token_5|>, <unused0>
@@ -49,7 +41,4 @@ def choose_sentinel(tokenizer: Any, vocab_size: int, taken: Collection[int]) -> 
             return max(fitting)
     if vocab_size > len(tokenizer) and vocab_size - 1 not in used:
         return vocab_size - 1
-    raise ConfigError(
-        f"the tokenizer of {tokenizer.name_or_path} has no spare token that could end a segment "
-        "inside the engine: use FixedSize"
-    )
+    return None

@@ -47,9 +47,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         self._requests = [_NOTHING] * req_states.max_num_reqs
         self._asks = np.zeros(req_states.max_num_reqs, dtype=bool)
         self._rules: Rules | None = None
-        self._memory = torch.full(
-            (req_states.max_num_reqs, 2), -float("inf"), device=self._device
-        )
+        self._memory = torch.full((req_states.max_num_reqs, 2), -float("inf"), device=self._device)
         self._layout: tuple[Any, Any] = (np.empty(0), None)
 
     def add_request(self, req_idx: int, sampling_params: "SamplingParams") -> bool:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.entropies import awaited, reported
-from rsalign.engines.guards import has_segment_end, import_vllm, is_cpu_build, segment_end
+from rsalign.engines.guards import import_vllm, is_cpu_build
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.errors import ConfigError, PolicyError
+from rsalign.hooks.request import write_request
 from rsalign.hooks.sentinel import choose_sentinel
 from rsalign.key import Key
 from rsalign.policies.tokenization import Tokenization
@@ -115,16 +116,22 @@ class VllmPolicy:
     ) -> Segment:
         """One request to the engine; see `Policy`."""
         self._check(prefix, max_new_tokens)
-        limit = max_new_tokens if boundary is None else min(max_new_tokens, boundary.max_tokens)
+        room = min(max_new_tokens, self._model.tokenization.max_model_len - len(prefix))
+        limit = room if boundary is None else min(room, boundary.max_tokens)
         if boundary is None or not boundary.engine_arguments:
             output = await self.engine.generate(prefix, self._params(limit, key))
-            return self._segment(output, max_new_tokens, limit)
-        params = self._params(limit, key)
-        sentinel = self._end_inside(boundary, params)
+            return self._segment(output, room)
+        asked = write_request(
+            boundary, self.engine.vllm_config, self.sampling, self._model.sentinel
+        )
         with awaited() as ticket:
-            params.extra_args["rsalign_report"] = ticket
-            output = await self.engine.generate(prefix, params)
-            return self._segment(output, max_new_tokens, limit, sentinel, ticket)
+            params = self._params(limit, key, {**asked, "rsalign_report": ticket})
+            segment = self._segment(await self.engine.generate(prefix, params), room)
+            if segment.stop_reason != asked["rsalign_sentinel"]:
+                return segment
+            return _without_sentinel(
+                segment, ticket if "rsalign_entropy_threshold" in asked else ""
+            )
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
         """Ln pi(token | before), nats, ``(tokens,)``; one request without drawing.
@@ -191,11 +198,14 @@ class VllmPolicy:
             raise ConfigError(f"max_new_tokens is {max_new_tokens}, but must be at least 1")
         self._model.tokenization.check(prefix)
 
-    def _params(self, limit: int, key: Key) -> "SamplingParams":
+    def _params(
+        self, limit: int, key: Key, asked: Mapping[str, int | float | str] | None = None
+    ) -> "SamplingParams":
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         law = self.sampling
+        sentinels = [asked["rsalign_sentinel"]] if asked else []
         return SamplingParams(
             temperature=law.temperature,
             top_p=law.top_p,
@@ -205,7 +215,8 @@ class VllmPolicy:
             logit_bias=dict(law.logit_bias) or None,
             allowed_token_ids=list(law.allowed_token_ids) or None,
             stop=list(law.stop) or None,
-            stop_token_ids=list(law.stop_token_ids) or None,
+            stop_token_ids=[*law.stop_token_ids, *sentinels] or None,
+            extra_args=dict(asked) if asked else None,
             max_tokens=limit,
             seed=None if law.greedy else key.seed(),
             logprobs=0 if self._model.exact_log_probs or not law.reshapes else None,
@@ -215,14 +226,12 @@ class VllmPolicy:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _segment(self, output: "RequestOutput", max_new_tokens: int, limit: int) -> Segment:
+    def _segment(self, output: "RequestOutput", room: int) -> Segment:
         drawn = output.outputs[0]
         tokens = tuple(drawn.token_ids)
         reason: int | str | None = None
         if drawn.finish_reason == "length":
-            # shorter than asked for: the context is full, and the response as long as it can be
-            at_boundary = len(tokens) == limit < max_new_tokens
-            stop = Stop.BOUNDARY if at_boundary else Stop.LENGTH
+            stop = Stop.BOUNDARY if len(tokens) < room else Stop.LENGTH
         elif drawn.finish_reason != "stop":
             raise PolicyError(f"the engine ended a request with {drawn.finish_reason!r}")
         elif drawn.stop_reason is None or (
@@ -250,6 +259,19 @@ class _Model:
     tokenization: Tokenization
     exact_log_probs: bool
     eos: frozenset[int]
+    sentinel: int | None
+
+
+def _without_sentinel(segment: Segment, ticket: str) -> Segment:
+    """A segment that the hook ended; its last token says so, and was never a part of it."""
+    tokens, log_probs = segment.tokens[:-1], segment.log_probs
+    return Segment(
+        tokens,
+        log_probs if log_probs is None else log_probs[:-1],
+        Stop.BOUNDARY,
+        cached_tokens=segment.cached_tokens,
+        boundary_entropy=reported(ticket, len(tokens)),
+    )
 
 
 def adopted(engine: Any) -> Engine:
@@ -276,8 +298,10 @@ def _read_model(engine: Engine) -> _Model:
     declared = model.try_get_generation_config().get("eos_token_id")
     eos = {declared} if isinstance(declared, int) else set(declared or ())
     eos.add(engine.tokenizer.eos_token_id)
+    known = frozenset(token for token in eos if token is not None)
     return _Model(
         tokenization=Tokenization(engine.tokenizer, model.max_model_len),
         exact_log_probs=model.logprobs_mode == "processed_logprobs",
-        eos=frozenset(token for token in eos if token is not None),
+        eos=known,
+        sentinel=choose_sentinel(engine.tokenizer, model.get_vocab_size(), known),
     )

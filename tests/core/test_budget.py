@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsalign import BestOf, Budget, ConfigError, Message, Plain, Prompt, Stop, align
+from rsalign import BestOf, Budget, ConfigError, FixedSize, Message, Plain, Prompt, Stop, align
+from rsalign.rules.acceptance import Soft
+from rsalign.rules.thresholds import Constant
+from rsalign.strategies.cards import Cards
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
@@ -143,3 +146,31 @@ def test_a_strategy_that_needs_no_reward_runs_without():
     assert result.candidate.response.stop in (Stop.EOS, Stop.LENGTH)
     with pytest.raises(ConfigError, match="BestOf needs a reward"):
         asyncio.run(align(PROMPT, BestOf(n=2), policy=ToyPolicy()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(tokens=st.integers(5, 60), seed=st.integers(0, 10**6))
+def test_what_was_committed_is_never_contradicted(tokens, seed):
+    """A complete draft that was rejected is no answer once another segment was streamed."""
+    cards = Cards(
+        segmenter=FixedSize(2),
+        threshold=Constant(value=0.5),
+        acceptance=Soft(beta=0.3),
+        max_tokens=12,
+        max_tries=8,
+    )
+    streamed = []
+    result = asyncio.run(
+        align(
+            PROMPT,
+            cards,
+            policy=ToyPolicy(6),
+            reward=ToyReward(),
+            budget=Budget(policy_tokens=tokens),
+            seed=seed,
+            on_commit=streamed.extend,
+        )
+    )
+    assert result.candidate.tokens[: len(streamed)] == tuple(streamed)
+    if not result.expired:
+        assert result.candidate.tokens == tuple(streamed)

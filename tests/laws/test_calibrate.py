@@ -5,6 +5,7 @@ import itertools
 import math
 import statistics
 from collections import defaultdict
+from dataclasses import dataclass
 
 import pytest
 from cards_law import PROMPT, Setting, line, next_law, soft
@@ -202,3 +203,28 @@ def test_a_hopeless_target_is_not_burned_for(level):
         assert len(drawn) == 6 * 6
     verdicts = [p.verdict for p in run.trace.proposals]
     assert Verdict.ACCEPTED not in verdicts
+
+
+@dataclass(frozen=True)
+class Steep:
+    """In reach at the first segment, and never after it."""
+
+    needs_prompt_reward = False
+
+    def at(self, num_tokens, *, prompt_reward, max_tokens):
+        return -9.0 if num_tokens <= 2 else 9.0
+
+
+def test_only_the_first_segment_tells_whether_a_target_is_hopeless():
+    strategy = Cards(
+        segmenter=FixedSize(2),
+        threshold=Steep(),
+        acceptance=Hard(),
+        max_tokens=8,
+        max_tries=3,
+        hopeless_below=1.0,
+    )
+    run = Run(ToyPolicy(200), ToyReward(), Key(1))
+    asyncio.run(strategy.sample(PROMPT, run))
+    assert run.trace.notes["hopeless"] is False
+    assert run.trace.notes["num_proposals"] == 1 + 3 * 3

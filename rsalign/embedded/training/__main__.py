@@ -9,10 +9,18 @@ import argparse
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from rsalign.embedded import MODELS
 from rsalign.embedded.problems import problems
@@ -31,40 +39,90 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=MODELS, help="folder of the models")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--keep-solver",
+        action="store_true",
+        help="train the reward model only, on the policy and strong that are in the folder",
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
-    key, started = Key(arguments.seed), time.process_time()
+    report = Report(arguments.output)
+    if not arguments.keep_solver:
+        train_solver(arguments.output, Key(arguments.seed), report)
+    policy, strong, tokenizer = load_solver(arguments.output)
 
-    torch.manual_seed(key.child("init").seed())
-    tokenizer = train_tokenizer(problems("train", _NUM_TOKENIZER_PROBLEMS), key.child("tokenizer"))
-    policy, strong, policy_log = train_policy(PolicyRecipe(), tokenizer, key.child("policy"))
-    policy_minutes = (time.process_time() - started) / 60
-    save(policy, tokenizer, arguments.output / "policy")
-    save(strong, tokenizer, arguments.output / "strong")
-
+    key = Key(arguments.seed)
     torch.manual_seed(key.child("reward init").seed())
-    reward, reward_log = train_reward(
-        RewardRecipe(), policy, strong, tokenizer, key.child("reward")
-    )
-    reward_minutes = (time.process_time() - started) / 60 - policy_minutes
-    save(reward, tokenizer, arguments.output / "reward")
-
-    report = {
-        "seed": arguments.seed,
-        "cpu_minutes": {"policy and strong": policy_minutes, "reward": reward_minutes},
-        "training": {"policy and strong": policy_log, "reward": reward_log},
-        "heldout": measure(policy, strong, reward, tokenizer, key.child("measure")),
-    }
-    (arguments.output / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    with report.stage("reward") as stage:
+        reward, log = train_reward(RewardRecipe(), policy, strong, tokenizer, key.child("reward"))
+        stage["log"] = log
+        save(reward, tokenizer, arguments.output / "reward")
+    # what is shipped is measured: weights in bf16
+    reward = LlamaForSequenceClassification.from_pretrained(
+        arguments.output / "reward", dtype=torch.float32
+    ).eval()
+    measured = measure(policy, strong, reward, tokenizer, key.child("measure"))
+    report.write(seed=arguments.seed, heldout=measured)
     write(arguments.output)
 
 
+def train_solver(folder: Path, key: Key, report: "Report") -> None:
+    """Trains and writes the tokenizer, the policy and its strong sibling."""
+    torch.manual_seed(key.child("init").seed())
+    with report.stage("policy and strong") as stage:
+        tokenizer = train_tokenizer(
+            problems("train", _NUM_TOKENIZER_PROBLEMS), key.child("tokenizer")
+        )
+        policy, strong, log = train_policy(PolicyRecipe(), tokenizer, key.child("policy"))
+        stage["log"] = log
+        save(policy, tokenizer, folder / "policy")
+        save(strong, tokenizer, folder / "strong")
+
+
+def load_solver(
+    folder: Path,
+) -> tuple[LlamaForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Policy and strong as they are shipped (weights in bf16), so that the reward rests on them."""
+    policy, strong = (
+        LlamaForCausalLM.from_pretrained(folder / name, dtype=torch.float32).eval()
+        for name in ("policy", "strong")
+    )
+    return policy, strong, PreTrainedTokenizerFast.from_pretrained(folder / "policy")
+
+
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
-    """Writes a model in bf16; the model itself is rounded too, so that what follows rests on it."""
+    """Writes a model in bf16."""
     model.to(torch.bfloat16).save_pretrained(path)
-    model.to(torch.float32)
     tokenizer.save_pretrained(path)
+
+
+class Report:
+    """`report.json`, written after each stage."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "report.json"
+        self._content: dict[str, Any] = {}
+        if self._path.is_file():
+            self._content = json.loads(self._path.read_text())
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Times a stage; what it leaves under "log" is written."""
+        stage: dict[str, Any] = {}
+        started = time.process_time()
+        yield stage
+        minutes = (time.process_time() - started) / 60
+        self.write(
+            cpu_minutes=self._content.get("cpu_minutes", {}) | {name: minutes},
+            training=self._content.get("training", {}) | {name: stage["log"]},
+        )
+
+    def write(self, **parts: Any) -> None:
+        """Adds to the report."""
+        self._content |= parts
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self._content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

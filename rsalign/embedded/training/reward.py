@@ -218,7 +218,7 @@ class _Check:
 
 def _on_top_of(strong: LlamaForCausalLM, extra_layers: int) -> LlamaForSequenceClassification:
     settings = strong.config.to_dict()
-    for derived in ("layer_types", "architectures", "id2label", "label2id"):
+    for derived in ("layer_types", "architectures", "dtype", "id2label", "label2id"):
         settings.pop(derived, None)
     depth = strong.config.num_hidden_layers
     settings |= {"num_hidden_layers": depth + extra_layers, "num_labels": 1}

@@ -1,0 +1,197 @@
+"""The rule on tensors against the segmenters' own words, and what a request may ask for."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rsalign import ConfigError
+from rsalign.hooks.request import SegmentRequest, read_request
+from rsalign.hooks.segment_end import NO_TOKEN, Rules, end_segments, entropies, fires
+from rsalign.hooks.sentinel import choose_sentinel
+from rsalign.segmenters import Entropy, FixedSize, Punctuation
+
+VOCAB, SENTINEL = 11, 7
+ENTROPY = {"rsalign_entropy_threshold": 1.5, "rsalign_sentinel": SENTINEL}
+
+
+def rules(*requests):
+    kinds = [int(bool(request.marks)) for request in requests]
+    return Rules.of(requests, kinds, torch.device("cpu"))
+
+
+def marks(*tokens):
+    table = torch.zeros(2, VOCAB + 1, dtype=torch.bool)
+    table[1, list(tokens)] = True
+    return table
+
+
+def test_entropies():
+    logits = torch.randn(50, 4000, generator=torch.Generator().manual_seed(1)) * 8 + 300
+    logits[::3, ::2] = -math.inf
+    logits[4, :] = 1.0
+    logits[5] = torch.where(torch.arange(4000) == 9, 1e5, -1e5)
+    law = logits.double().softmax(-1)
+    exact = -torch.special.xlogy(law, law).sum(-1)
+    assert entropies(logits) == pytest.approx(exact, abs=2e-6)
+    assert entropies(logits)[4] == pytest.approx(math.log(4000), abs=1e-6)
+    assert entropies(logits).min() == entropies(logits)[5] == 0
+
+
+@pytest.mark.parametrize("boundary", [Entropy(1.0, min_tokens=3), Punctuation(".", 0.5, 3)])
+def test_fires_where_the_segmenter_says(boundary):
+    """`ends_after` a token is said one step later, before the next one."""
+    request = read_request({**boundary.engine_arguments, "rsalign_sentinel": SENTINEL}, [SENTINEL])
+    for drawn in range(6):
+        for entropy in (0.0, 0.5, 1.0, 2.0):
+            for previous in (0.0, 0.5, 2.0):
+                for last in (2, 5):
+                    (fired,) = fires(
+                        torch.tensor([entropy]),
+                        torch.tensor([previous]),
+                        torch.tensor([drawn]),
+                        torch.tensor([last]),
+                        rules(request),
+                        marks(5),
+                    )
+                    text = "a." if last == 5 else "a"
+                    said = drawn > 0 and (
+                        boundary.ends_before(drawn, entropy)
+                        or boundary.ends_after(drawn, previous, text)
+                    )
+                    assert fired == said
+
+
+def test_an_unknown_entropy_or_token_never_fires():
+    request = SegmentRequest(math.inf, 1, ".", -5.0, 1, SENTINEL)
+    known, unknown = torch.tensor([3.0]), torch.tensor([-math.inf])
+    one, mark = torch.tensor([1]), torch.tensor([5])
+    assert fires(known, known, one, mark, rules(request), marks(5))
+    assert not fires(known, unknown, one, mark, rules(request), marks(5))
+    assert not fires(known, known, one, torch.tensor([NO_TOKEN]), rules(request), marks(5))
+
+
+@pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
+def test_the_sentinel_is_certain_or_impossible(temperature):
+    logits = torch.randn(4, VOCAB, generator=torch.Generator().manual_seed(2))
+    before, memory = logits.clone(), torch.full((5, 2), -math.inf)
+    asked = [SegmentRequest(threshold, 1, "", 0.0, 1, SENTINEL) for threshold in (0.0, 99.0)]
+    rows, slots, drawn = torch.tensor([3, 1]), torch.tensor([4, 2]), torch.tensor([1, 1])
+    end_segments(
+        logits, rows, slots, drawn, drawn, rules=rules(*asked), marks=marks(), memory=memory
+    )
+    law = (logits / temperature).softmax(-1)
+    assert law[3].tolist() == [float(token == SENTINEL) for token in range(VOCAB)]
+    assert (logits / temperature).log_softmax(-1)[3, SENTINEL] == 0
+    assert law[1, SENTINEL] == 0
+    others = torch.arange(VOCAB) != SENTINEL
+    assert torch.equal(logits[:, others], before[:, others]), "the law of the tokens changed"
+    assert torch.equal(logits[[0, 2]], before[[0, 2]]), "a row that did not ask was touched"
+    assert torch.equal(memory[slots, 1], entropies(before)[rows])
+
+
+def test_a_step_done_twice_keeps_the_one_before_it():
+    """A prompt in parts is seen once for each part, with the same number of tokens drawn."""
+    request = SegmentRequest(math.inf, 1, ".", 1.0, 1, SENTINEL)
+    memory = torch.full((1, 2), -math.inf)
+    certain, uncertain = torch.eye(VOCAB)[:1] * 99, torch.zeros(1, VOCAB)
+
+    def step(logits, drawn, last):
+        logits, zero = logits.clone(), torch.tensor([0])
+        end_segments(
+            logits,
+            zero,
+            zero,
+            torch.tensor([drawn]),
+            torch.tensor([last]),
+            rules=rules(request),
+            marks=marks(5),
+            memory=memory,
+        )
+        return bool(logits[0, SENTINEL] > 0)
+
+    assert not step(certain, 0, NO_TOKEN)
+    assert not step(uncertain, 0, NO_TOKEN)  # token 1 is drawn from this law
+    assert step(certain, 1, 5)
+    assert step(uncertain, 1, 5), "a repeated step forgot the entropy before it"
+    assert step(certain, 2, 5)
+    assert not step(certain, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"rsalign_treshold": 1.0}, "there are only rsalign_entropy_threshold"),
+        ({"rsalign_entropy_threshold": math.nan}, "must be finite"),
+        ({"rsalign_entropy_threshold": "1"}, "must be of type int or float"),
+        ({"rsalign_entropy_min_tokens": 0}, "at least 1 token"),
+        ({"rsalign_entropy_min_tokens": True}, "must be of type int"),
+        ({"rsalign_marks_min_entropy": math.inf}, "must be finite"),
+        ({"rsalign_sentinel": 3}, "must be one of the request's stop_token_ids"),
+    ],
+)
+def test_wrong_arguments_are_refused(wrong, says):
+    with pytest.raises(ConfigError, match=says):
+        read_request(ENTROPY | wrong, [SENTINEL])
+
+
+def test_requests():
+    assert read_request(None, []) is None
+    assert read_request({"other": 1}, []) is None
+    with pytest.raises(ConfigError, match="says not where"):
+        read_request({"rsalign_sentinel": SENTINEL}, [SENTINEL])
+    with pytest.raises(ConfigError, match="must be one of"):
+        read_request({"rsalign_entropy_threshold": 1.0}, [SENTINEL])
+    read = read_request(ENTROPY, [2, SENTINEL], min_tokens=9)
+    assert (read.threshold, read.min_tokens, read.sentinel) == (1.5, 9, SENTINEL)
+
+
+def tokenizer(names, *, size=100, template="", **roles):
+    decoder = {t: SimpleNamespace(content=name, special=True) for t, name in names.items()}
+    return type(
+        "Tokenizer",
+        (),
+        {
+            "__len__": lambda self: size,
+            "added_tokens_decoder": decoder,
+            "chat_template": template,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        }
+        | roles,
+    )()
+
+
+@pytest.mark.parametrize(
+    ("given", "vocab", "taken", "chosen"),
+    [
+        (tokenizer({2: "</s>", 8: "<|reserved_0|>", 9: "<|reserved_1|>", 5: "<pad>"}), 100, (), 9),
+        (tokenizer({8: "<|reserved_0|>", 9: "<|reserved_1|>"}), 100, (9,), 8),
+        (tokenizer({8: "<unused1>", 9: "<|reserved_1|>"}, template="<|reserved_1|>"), 100, (), 8),
+        (tokenizer({3: "<pad>"}), 100, (), 3),
+        (tokenizer({2: "<pad>"}), 128, (), 127),  # pad is EOS
+        (tokenizer({9: "<padlock>"}), 100, (), None),
+        (tokenizer({120: "<|reserved_1|>"}), 100, (), None),  # the model has no logit for it
+        (tokenizer({}), 128, (127,), None),
+    ],
+)
+def test_the_sentinel_is_a_token_that_nobody_needs(given, vocab, taken, chosen):
+    assert choose_sentinel(given, vocab, taken) == chosen
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Entropy(math.nan),
+        lambda: Entropy(1.0, min_tokens=0),
+        lambda: Entropy(1.0, min_tokens=9, max_tokens=8),
+        lambda: Punctuation(""),
+        lambda: Punctuation(min_entropy=math.inf),
+        lambda: Punctuation(min_tokens=65),
+        lambda: FixedSize(0),
+    ],
+)
+def test_segmenters_refuse_what_cannot_be(wrong):
+    with pytest.raises(ConfigError):
+        wrong()
