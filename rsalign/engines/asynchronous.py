@@ -12,6 +12,7 @@ from rsalign.engines.guards import (
     import_vllm,
     is_cpu_build,
     load_segment_end,
+    refusal_types,
     refusals,
 )
 from rsalign.engines.loop_thread import LoopThread
@@ -144,7 +145,7 @@ class AsyncEngine:
                 f"the engine of {self._engine.model_config.model} died ({died}) and will not "
                 "recover: close it and start another"
             ) from died
-        except ValueError as refused:
+        except refusal_types() as refused:
             raise ConfigError(f"vLLM refuses this request: {refused}") from refused
         return final
 

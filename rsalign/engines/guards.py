@@ -142,6 +142,13 @@ def load_segment_end(config: "VllmConfig") -> None:
         model.logits_processors = [*(model.logits_processors or ()), segment_end(config)]
 
 
+def refusal_types() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request or setting that it refuses; only some are a ValueError."""
+    from vllm import exceptions
+
+    return ValueError, getattr(exceptions, "VLLMClientError", ValueError)
+
+
 @contextlib.contextmanager
 def refusals(model: str) -> Iterator[None]:
     """Turns what vLLM says against a model or its arguments into an error of ours.
@@ -159,7 +166,7 @@ def refusals(model: str) -> Iterator[None]:
         raise ConfigError(f"{model} has no config.json: give the folder of a Hugging Face model")
     try:
         yield
-    except (OSError, ValueError, TypeError) as refused:
+    except (OSError, TypeError, ValueError, refusal_types()[1]) as refused:
         raise ConfigError(
             f"vLLM cannot start {model}: {refused}. Check the model's name and engine_args"
         ) from refused

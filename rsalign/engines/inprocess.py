@@ -23,6 +23,7 @@ from rsalign.engines.guards import (
     import_vllm,
     is_cpu_build,
     load_segment_end,
+    refusal_types,
     refusals,
 )
 from rsalign.errors import ConfigError, PolicyError
@@ -152,10 +153,13 @@ class InProcessEngine:
             internal = self._engine.add_request(
                 external, {"prompt_token_ids": list(tokens)}, params
             )
-        except ValueError as refused:  # vLLM validates before it takes a request
+        except refusal_types() as refused:  # vLLM validates before it takes a request
             error = ConfigError(f"vLLM refuses this request: {refused}")
             error.__cause__ = refused
             _on_loop(waiter.loop, waiter.fail, error)
+            return
+        except Exception as failure:  # noqa: BLE001 - this thread serves all engines and must live
+            _on_loop(waiter.loop, waiter.fail, failure)
             return
         waiter.external, waiter.internal = external, internal
         waiter.state = self._engine.output_processor.request_states.get(internal)

@@ -17,7 +17,7 @@ from rsalign.hooks.request import SegmentRequest
 
 Device: TypeAlias = torch.device
 
-# Certain at every temperature from vLLM's least, 0.01, upwards: no noise of a sampler bridges the
+# Certain at all of vLLM's temperatures, 0.01 to 2: no noise of a sampler bridges the
 # gap, all other probabilities are 0 in float32, and nothing overflows. Filling the row with
 # -infinity instead would write the whole vocabulary.
 _CERTAIN = 1e30

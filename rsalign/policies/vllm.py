@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.entropies import awaited, reported
-from rsalign.engines.guards import import_vllm, is_cpu_build
+from rsalign.engines.guards import import_vllm, is_cpu_build, refusal_types
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.errors import ConfigError, PolicyError
@@ -108,8 +108,17 @@ class VllmPolicy:
         return f"vllm {model.model} {model.dtype} {self.sampling}"
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
-        """The same engine under another law."""
-        return VllmPolicy(self.engine, sampling, self._model)
+        """The same engine under another law.
+
+        Raises:
+            ConfigError: if vLLM cannot have that law (a temperature above 2, say).
+        """
+        policy = VllmPolicy(self.engine, sampling, self._model)
+        try:
+            policy._params(1, Key(0))
+        except refusal_types() as refused:
+            raise ConfigError(f"vLLM refuses {sampling}: {refused}") from refused
+        return policy
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None

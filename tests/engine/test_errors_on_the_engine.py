@@ -140,6 +140,13 @@ def test_an_engine_whose_process_is_killed():
     policy.close()
 
 
+def test_a_law_that_vllm_cannot_have(aligner):
+    from rsalign import Sampling
+
+    with pytest.raises(ConfigError, match="temperature must be in"):
+        aligner.generate("First", Sampling(temperature=3.0), strategy=Plain(max_tokens=4))
+
+
 def test_a_closed_engine():
     policy = VllmPolicy.start(POLICY, **SMALL)
     policy.close()

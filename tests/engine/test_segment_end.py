@@ -128,7 +128,7 @@ def test_segments_have_the_law_of_the_whole(policy, boundary):
     [
         Sampling(temperature=0),
         Sampling(temperature=0.3),
-        Sampling(temperature=3.0, top_k=5),
+        Sampling(temperature=2.0, top_k=5),
         Sampling(top_p=0.8),
         Sampling(min_p=0.1, repetition_penalty=1.1),
         Sampling(stop=("So", "Answer")),
@@ -202,7 +202,7 @@ def test_each_of_several_samples_ends_on_its_own(policy):
     params = SamplingParams(
         n=6,
         max_tokens=100,
-        temperature=3.0,
+        temperature=2.0,
         stop_token_ids=[sentinel],
         extra_args={**boundary.engine_arguments, "rsalign_sentinel": sentinel},
     )
