@@ -61,7 +61,7 @@ class RewardRecipe:
     slip_densities: tuple[float, ...] = (0.3, 0.15, 0.05)
     surprise: float = 0.05
     averaging: float = 0.03
-    enough_auc: float = 0.84
+    enough_auc: float = 0.9
     check_every: int = 50
     num_check_problems: int = 100
     samples_per_check_problem: int = 16
