@@ -4,6 +4,7 @@ And what can go wrong on the way: dead, dying, silent, overloaded and refusing s
 """
 
 import asyncio
+import gc
 import re
 import socket
 import urllib.request
@@ -37,7 +38,12 @@ from rsalign.segmenters.fixed_size import FixedSize
 from rsalign.tasks import concurrently
 from rsalign.testing import check_policy, check_reward, check_strategy
 
-pytestmark = pytest.mark.engine
+# what the proxies of these tests leave open when a loop ends is closed by the garbage collector
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning"),
+]
 
 EOS = 2
 LAWS = {
@@ -51,6 +57,13 @@ LAWS = {
     "stop": Sampling(stop=("Answer", "+ 1")),
     "stop_token": Sampling(stop_token_ids=(212,)),
 }
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    """Within the test that left them, where the warning is expected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
