@@ -66,7 +66,7 @@ def measure(
             ),
         },
         "best_of": {
-            n: _best_of(rewards, right, n) for n in (1, 2, 4, 8, 16, 32, 64) if n <= num_samples
+            n: best_of(rewards, right, n) for n in (1, 2, 4, 8, 16, 32, 64) if n <= num_samples
         },
     }
 
@@ -127,8 +127,8 @@ def _lines(answer: list[int], newline: int, count: int) -> list[int]:
     return answer[: ends[min(count, len(ends)) - 1]] if ends and count else answer
 
 
-def _best_of(rewards: Rewards, right: Right, n: int) -> dict[str, float]:
-    """Accuracy of the best of n, averaged over disjoint groups of each prompt's draws."""
+def best_of(rewards: Rewards, right: Right, n: int) -> dict[str, float]:
+    """Accuracy of the best of n with a 95 % interval, over disjoint groups of the draws."""
     groups = rewards.shape[1] // n
     shape = (len(rewards), groups, n)
     picked = rewards[:, : groups * n].reshape(shape).argmax(-1)[..., None]

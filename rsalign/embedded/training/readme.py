@@ -53,8 +53,16 @@ AUC *within a prompt* is the mean over prompts of the probability that a right a
 wrong one to the same prompt; a pooled AUC would also count knowing which problems are hard, which is
 of no use for choosing. For partial answers, right and wrong are those of the whole answer.
 
-Best of n under the reward model, with 95 % bootstrap intervals over problems: it helps, and then
-over-optimises.
+Best of n under the reward model, with 95 % bootstrap intervals over problems:
+
+| n | right | interval |
+|---|---|---|
+{best_of}
+"""
+
+_OVER_OPTIMISATION = """
+It helps, and then over-optimises: larger pools from vLLM, over {problems} held-out problems
+(`python -m rsalign.embedded.training.over_optimisation`).
 
 | n | right | interval |
 |---|---|---|
@@ -68,7 +76,7 @@ def render(report: dict[str, Any]) -> str:
     policy, reward = heldout["policy"], heldout["reward"]
     *_, early, last = training["policy and strong"]
     end = training["reward"][-1]
-    return _TEXT.format(
+    page = _TEXT.format(
         seed=report["seed"],
         policy_minutes=report["cpu_minutes"]["policy and strong"],
         reward_minutes=report["cpu_minutes"]["reward"],
@@ -91,17 +99,26 @@ def render(report: dict[str, Any]) -> str:
         partial=_listed(reward["auc_within_prompt_after_each_quarter_of_the_lines"]),
         length=reward["pearson_with_length"],
         reserved=policy["largest_probability_of_a_reserved_id"],
-        best_of="\n".join(
-            f"| {n} | {row['accuracy']:.3f} | {row['low']:.3f} to {row['high']:.3f} |"
-            for n, row in heldout["best_of"].items()
-        ),
+        best_of=_rows(heldout["best_of"]),
     )
+    if large := report.get("over_optimisation"):
+        page += _OVER_OPTIMISATION.format(
+            problems=large["problems"], best_of=_rows(large["best_of"])
+        )
+    return page
 
 
 def write(folder: Path = MODELS) -> None:
     """Writes the page beside the report."""
     report = json.loads((folder / "report.json").read_text())
     (folder / "README.md").write_text(render(report))
+
+
+def _rows(best_of: dict[str, dict[str, float]]) -> str:
+    return "\n".join(
+        f"| {n} | {row['accuracy']:.3f} | {row['low']:.3f} to {row['high']:.3f} |"
+        for n, row in best_of.items()
+    )
 
 
 def _listed(values: Any) -> str:
