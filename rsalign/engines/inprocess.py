@@ -168,7 +168,10 @@ class InProcessEngine:
     def _abort(self, waiter: "_Waiter") -> None:
         waiter.gone = True
         if self._waiting.pop(waiter.external, None):
-            self._engine.abort_request([waiter.internal], internal=True)
+            try:
+                self._engine.abort_request([waiter.internal], internal=True)
+            except Exception as failure:  # noqa: BLE001 - this thread serves all engines and must live
+                self._fail(failure)
 
     def _fail(self, failure: BaseException) -> None:
         self._failure = failure

@@ -27,7 +27,7 @@ template, and eight reserved ids that no text contains and the policy never prod
 
 ## Training
 
-| stage | CPU minutes, one thread | steps | loss at the end |
+| stage | minutes, one thread | steps | loss at the end |
 |---|---|---|---|
 | policy and strong | {policy_minutes:.1f} | {policy_step} and {strong_step} | {policy_loss:.3f} and {strong_loss:.3f} |
 | reward | {reward_minutes:.1f} | {reward_step} | {reward_loss:.3f} |
