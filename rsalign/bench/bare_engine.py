@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from rsalign.engines.guards import engine_arguments, environment, import_vllm
 from rsalign.key import Key, Label
 from rsalign.protocols import Boundary, Policy, Reward
 from rsalign.types import Prompt, Response, Segment, Tokens
@@ -55,18 +56,33 @@ class RecordedReward:
         return await self.inner.score(prompt, response)
 
 
-def drawing_seconds(llm: Any, chains: Iterable[Sequence[Draw]]) -> float:
+def bare_engine(model: str, *, pooling: bool) -> Any:
+    """A `vllm.LLM` in this process, with the same arguments as ours and without our hooks."""
+    vllm = import_vllm()
+    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
+        return vllm.LLM(**engine_arguments(model, {}, pooling=pooling))
+
+
+def drawing_seconds(llm: Any, chains: Iterable[Sequence[Draw]], *, num_open: int) -> float:
     """How long a bare `vllm.LLM` draws as many tokens after the same prefixes.
 
     As `LLM.generate` does it, except that each chain has one open request at a time.
+
+    Args:
+        llm: draws.
+        chains: the draws of each, in order.
+        num_open: chains at once; where one ends, the next begins.
     """
     from vllm import SamplingParams, TokensPrompt
     from vllm.sampling_params import RequestOutputKind
 
     engine = llm.llm_engine
     waiting: dict[str, list[Draw]] = {}
+    others = (list(reversed(chain)) for chain in chains if chain)
 
     def ask(later: list[Draw]) -> None:
+        if not later:
+            later = next(others, [])
         if not later:
             return
         prefix, length = later.pop()
@@ -82,8 +98,8 @@ def drawing_seconds(llm: Any, chains: Iterable[Sequence[Draw]]) -> float:
         waiting[request] = later
 
     started = time.perf_counter()
-    for chain in chains:
-        ask(list(reversed(chain)))
+    for _ in range(num_open):
+        ask([])
     while waiting:
         for output in engine.step():
             if output.finished:

@@ -8,21 +8,28 @@ class Cell:
     """One size of a run.
 
     Attributes:
-        num_prompts: open at once.
+        num_prompts: open at once; where one is answered, the next begins.
         chains: of each.
         candidates: of each step.
         steps: of each chain.
+        num_asked: prompts in all.
     """
 
     num_prompts: int
     chains: int
     candidates: int
     steps: int
+    num_asked: int
 
     @property
-    def num_chains(self) -> int:
-        """Of all prompts."""
+    def num_open(self) -> int:
+        """Chains at once."""
         return self.num_prompts * self.chains
+
+    @property
+    def num_steps(self) -> int:
+        """Of all chains together."""
+        return self.num_asked * self.chains * self.steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +38,12 @@ class Measured:
 
     Attributes:
         seconds: wall-clock time.
-        engine_steps: of both engines together.
         drawn: tokens.
         cached: share of the prefixes' tokens that the policy's prefix cache had.
         effective: samples of all chains together; None where chains are too short.
     """
 
     seconds: float
-    engine_steps: int
     drawn: int
     cached: float
     effective: float | None
@@ -46,16 +51,16 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """How many times as long others took as free-running chains.
+    """Speed of free-running chains in units of that of others; above 1 is faster.
 
     Attributes:
-        lock_step: the same with a barrier.
-        engine_steps: of these, of both engines together, as a ratio too.
-        drawing: bare drawing, next to chains whose reward costs nothing.
-        judging: bare drawing and judging one after the other, next to the chains.
+        lock_step: the same chains with a barrier.
+        unjudged: bare drawing, next to chains whose reward costs nothing.
+        drawing: bare drawing, next to the chains.
+        both: bare drawing and then bare judging, next to the chains.
     """
 
     lock_step: float
-    engine_steps: float
+    unjudged: float
     drawing: float
-    judging: float
+    both: float

@@ -1,12 +1,14 @@
 """QAlign: steps and effective samples a second, next to a barrier in each step and to bare engines.
 
-Everything is measured within one run, in turn, on held-out embedded problems; the prefix caches
-are empty at the start of every measurement. How well chains mix does not depend on how many run,
-so it is measured once for each number of candidates; effective samples are those of the reward.
+Everything is measured within one run, in turn, on held-out embedded problems. So many prompts are
+open at once, and where one is answered the next begins, as in a sweep or behind a server; the
+chains with a barrier take as many prompts at a time. How well chains mix does not depend on how
+many run, so it is measured once for each number of candidates; effective samples are those of the
+reward.
 
-Where both engines share one processor there is little to gain by not waiting: their tokens cost
-what they cost. What free-running saves are the engines' steps, of which the batches are fuller,
-and the time that one engine waits for the other where each has a device of its own.
+With ``backend="async"`` policy and reward have a process each and work at the same time, as they do
+on GPUs. With ``"in_process"`` they take turns on one thread: their tokens cost what they cost, and
+there is little to gain by not waiting.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import Literal
 
 from rsalign.align import Result, align
 from rsalign.bench import qalign_tables
@@ -22,15 +25,15 @@ from rsalign.bench.bare_engine import (
     Draw,
     RecordedPolicy,
     RecordedReward,
+    bare_engine,
     drawing_seconds,
     judging_seconds,
 )
 from rsalign.bench.chain_runs import Cell, Compared, Measured
-from rsalign.bench.counted_engine import CountedEngine
 from rsalign.bench.lock_step import lock_step
 from rsalign.embedded.problems import problems
 from rsalign.key import Key, Label
-from rsalign.policies.vllm import VllmPolicy, adopted
+from rsalign.policies.vllm import VllmPolicy
 from rsalign.protocols import Policy, Reward
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.vllm import VllmReward
@@ -38,42 +41,54 @@ from rsalign.strategies.qalign import QAlign
 from rsalign.tasks import concurrently
 from rsalign.types import Message, Prompt, Response
 
-_NUM_DRAFTS = 384  # of a measurement of speed alone, about
+Backend = Literal["async", "in_process"]
+
+_NUM_DRAFTS = 768  # of a measurement of speed alone, about
 _FEWEST_STEPS, _MOST_STEPS = 4, 32
 _COMPARED_STEPS = 16
+_ROUNDS = 3  # prompts asked for each that is open
 _MIXING_PROMPTS, _MIXING_CHAINS, _MIXING_STEPS = 8, 4, 24
+_WARM_UP = Cell(num_prompts=4, chains=1, candidates=1, steps=_FEWEST_STEPS, num_asked=4)
 
 
 class Bench:
-    """Two engines, and the prompts that are asked.
+    """Engines, and the prompts that are asked.
 
     Args:
         policy: Hugging Face id or path.
         reward: Hugging Face id or path.
         settings: of QAlign; steps, chains and candidates are varied.
-        num_prompts: most that are asked at once.
+        num_prompts: most that are open at once.
+        backend: of the engines that chains run on.
     """
 
-    def __init__(self, policy: str, reward: str, settings: QAlign, num_prompts: int) -> None:
+    def __init__(
+        self, policy: str, reward: str, settings: QAlign, num_prompts: int, backend: Backend
+    ) -> None:
         self._settings = settings
-        self._drawing = CountedEngine(policy, pooling=False)
-        self._judging = CountedEngine(reward, pooling=True)
-        self._policy = VllmPolicy.adopt(self._drawing.llm)
-        self._reward = VllmReward(adopted(self._judging.llm))
-        judge = self._judging.llm
-        self._rendering = Rendering(judge.get_tokenizer(), judge.model_config.max_model_len)
+        self._policy = VllmPolicy.start(policy, backend=backend)
+        self._reward = VllmReward.start(reward, backend=backend)
+        self._drawing = bare_engine(policy, pooling=False)
+        self._judging = bare_engine(reward, pooling=True)
+        self._rendering = Rendering(
+            self._judging.get_tokenizer(), self._judging.model_config.max_model_len
+        )
         self._prompts = [
             Prompt(messages, self._policy.encode_chat(messages))
-            for problem in problems("heldout", max(num_prompts, _MIXING_PROMPTS))
+            for problem in problems("heldout", max(_ROUNDS * num_prompts, _MIXING_PROMPTS))
             for messages in [(Message("user", problem.question),)]
         ]
-        first = Cell(num_prompts=4, chains=1, candidates=1, steps=_FEWEST_STEPS)
-        self.free(first)  # what comes first is slower
+        self.free(_WARM_UP)  # what comes first is slower
 
     @property
     def capacity(self) -> int:
         """Requests that the policy's engine holds."""
-        return int(self._drawing.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs)
+        return int(self._policy.engine.vllm_config.scheduler_config.max_num_seqs)
+
+    def close(self) -> None:
+        """Stops the engines."""
+        self._policy.close()
+        self._reward.close()
 
     def cells(
         self, num_prompts: Sequence[int], chains: Sequence[int], candidates: int
@@ -84,7 +99,10 @@ class Bench:
                 num_prompts=n,
                 chains=c,
                 candidates=candidates,
-                steps=max(_FEWEST_STEPS, min(_MOST_STEPS, _NUM_DRAFTS // (n * c * candidates))),
+                steps=max(
+                    _FEWEST_STEPS, min(_MOST_STEPS, _NUM_DRAFTS // (_ROUNDS * n * c * candidates))
+                ),
+                num_asked=_ROUNDS * n,
             )
             for n in num_prompts
             for c in chains
@@ -98,10 +116,11 @@ class Bench:
             chains=_MIXING_CHAINS,
             candidates=candidates,
             steps=_MIXING_STEPS,
+            num_asked=_MIXING_PROMPTS,
         )
         run = self.free(cell)
         effective = run.effective or 0.0
-        return effective / (cell.num_chains * cell.steps), 1000 * effective / run.drawn
+        return effective / cell.num_steps, 1000 * effective / run.drawn
 
     def free(
         self,
@@ -112,7 +131,6 @@ class Bench:
         reward: Reward | None = None,
     ) -> Measured:
         """Free-running chains."""
-        self._reset()
         started = time.perf_counter()
         results = asyncio.run(
             self._results(cell, policy or self._policy, reward or self._reward, seed)
@@ -123,60 +141,69 @@ class Bench:
         told = [size for size in sizes if isinstance(size, float)]
         return Measured(
             seconds=seconds,
-            engine_steps=self._engine_steps,
             drawn=sum(usage.policy_tokens_drawn for usage in spent),
             cached=sum(u.cached_tokens for u in spent) / sum(u.prompt_tokens for u in spent),
             effective=fmean(told) * len(results) if told else None,
         )
 
     def compared(self, cell: Cell, seed: int) -> Compared:
-        """Free-running chains next to all others, in turn; one candidate for each step."""
-        free = self.free(cell, seed=seed)
+        """Free-running chains next to all others, in turn; one candidate for each step.
+
+        Seeds differ, so that nobody finds the prefixes of another's draws in the cache.
+        """
         policy, reward = RecordedPolicy(self._policy), RecordedReward(self._reward)
-        self._reset()
-        started = time.perf_counter()
-        asyncio.run(
-            lock_step(
-                self._prompts[: cell.num_prompts],
-                self._strategy(cell),
-                policy=policy,
-                reward=reward,
-                keys=[Key(seed, (i,)) for i in range(cell.num_prompts)],
-            )
+        free = self.free(cell, seed=3 * seed, policy=policy, reward=reward)
+        locked = self._lock_step_seconds(cell, 3 * seed + 1)
+        drawing = self._drawing_seconds(policy, cell)
+        judging = judging_seconds(
+            self._judging, [self._rendering.tokens(*asked) for asked in reward.asked]
         )
-        locked, locked_steps = time.perf_counter() - started, self._engine_steps
-        # the prefixes are in the cache now, as they are when a chain asks
-        drawing = drawing_seconds(self._drawing.llm, _chains(policy))
-        self._reset()
-        texts = [self._rendering.tokens(*asked) for asked in reward.asked]
-        judging = judging_seconds(self._judging.llm, texts)
         policy = RecordedPolicy(self._policy)
-        unjudged = self.free(cell, seed=seed, policy=policy, reward=_Nothing())
+        unjudged = self.free(cell, seed=3 * seed + 2, policy=policy, reward=_Nothing())
         return Compared(
             lock_step=locked / free.seconds,
-            engine_steps=locked_steps / free.engine_steps,
-            drawing=drawing_seconds(self._drawing.llm, _chains(policy)) / unjudged.seconds,
-            judging=(drawing + judging) / free.seconds,
+            unjudged=self._drawing_seconds(policy, cell) / unjudged.seconds,
+            drawing=drawing / free.seconds,
+            both=(drawing + judging) / free.seconds,
         )
 
-    @property
-    def _engine_steps(self) -> int:
-        return self._drawing.steps + self._judging.steps
+    def _lock_step_seconds(self, cell: Cell, seed: int) -> float:
+        asked = self._prompts[: cell.num_asked]
+
+        async def in_turn() -> None:
+            for first in range(0, len(asked), cell.num_prompts):
+                batch = asked[first : first + cell.num_prompts]
+                await lock_step(
+                    batch,
+                    self._strategy(cell),
+                    policy=self._policy,
+                    reward=self._reward,
+                    keys=[Key(seed, (first + i,)) for i in range(len(batch))],
+                )
+
+        started = time.perf_counter()
+        asyncio.run(in_turn())
+        return time.perf_counter() - started
+
+    def _drawing_seconds(self, policy: RecordedPolicy, cell: Cell) -> float:
+        """The second time: the prefixes are in the cache then, as they are when a chain asks."""
+        chains = _chains(policy)
+        drawing_seconds(self._drawing, chains, num_open=cell.num_open)
+        return drawing_seconds(self._drawing, chains, num_open=cell.num_open)
 
     def _strategy(self, cell: Cell) -> QAlign:
         return replace(
             self._settings, steps=cell.steps, chains=cell.chains, candidates=cell.candidates
         )
 
-    def _reset(self) -> None:
-        self._drawing.reset()
-        self._judging.reset()
-
     async def _results(self, cell: Cell, policy: Policy, reward: Reward, seed: int) -> list[Result]:
         strategy = self._strategy(cell)
         return await concurrently(
-            align(prompt, strategy, policy=policy, reward=reward, seed=Key(seed, (i,)))
-            for i, prompt in enumerate(self._prompts[: cell.num_prompts])
+            (
+                align(prompt, strategy, policy=policy, reward=reward, seed=Key(seed, (i,)))
+                for i, prompt in enumerate(self._prompts[: cell.num_asked])
+            ),
+            limit=cell.num_prompts,
         )
 
 
@@ -188,11 +215,11 @@ class _Nothing:
 
 
 def compared_cells(cells: Sequence[Cell]) -> list[Cell]:
-    """Those with many chains, but not so many that a repeat takes minutes; with more steps."""
+    """Those with many chains, but not so many that a repeat takes minutes; with equal steps."""
     return [
         replace(cell, steps=_COMPARED_STEPS)
         for cell in cells
-        if cell.candidates == 1 and 16 <= cell.num_chains <= 64
+        if cell.candidates == 1 and 16 <= cell.num_open <= 64
     ]
 
 
@@ -213,6 +240,7 @@ def report(
     num_prompts: Sequence[int],
     chains: Sequence[int],
     candidates: Sequence[int],
+    backend: Backend,
 ) -> Iterator[str]:
     """Lines of the report, as they are known.
 
@@ -224,19 +252,23 @@ def report(
         num_prompts: numbers of prompts that are open at once.
         chains: numbers of chains for each.
         candidates: numbers of suffixes for each cut.
+        backend: of the engines that chains run on.
     """
-    yield str(settings)
-    bench = Bench(policy, reward, settings, max(num_prompts))
-    cells = {k: bench.cells(num_prompts, chains, k) for k in candidates}
-    yield from qalign_tables.speed_header(bench.capacity)
-    for k, sizes in cells.items():
-        mixing = bench.mixing(k)
-        for cell in sizes:
-            yield qalign_tables.speed(cell, bench.free(cell), *mixing)
-    many = compared_cells([cell for sizes in cells.values() for cell in sizes])
-    rounds = []
-    for seed in range(repeats):
-        started = time.perf_counter()
-        rounds.append([bench.compared(cell, seed) for cell in many])
-        yield f"repeat {seed + 1} of {repeats}: {time.perf_counter() - started:.0f} s"
-    yield from qalign_tables.comparisons(many, rounds)
+    yield f"{settings} on {backend} engines"
+    bench = Bench(policy, reward, settings, max(num_prompts), backend)
+    try:
+        cells = {k: bench.cells(num_prompts, chains, k) for k in candidates}
+        yield from qalign_tables.speed_header(bench.capacity)
+        for k, sizes in cells.items():
+            mixing = bench.mixing(k)
+            for cell in sizes:
+                yield qalign_tables.speed(cell, bench.free(cell), *mixing)
+        many = compared_cells([cell for sizes in cells.values() for cell in sizes])
+        rounds = []
+        for seed in range(repeats):
+            started = time.perf_counter()
+            rounds.append([bench.compared(cell, 1 + seed) for cell in many])
+            yield f"repeat {seed + 1} of {repeats}: {time.perf_counter() - started:.0f} s"
+        yield from qalign_tables.comparisons(many, rounds)
+    finally:
+        bench.close()

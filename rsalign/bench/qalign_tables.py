@@ -18,7 +18,7 @@ def speed_header(capacity: int) -> Iterator[str]:
 
 def speed(cell: Cell, run: Measured, per_step: float, per_1000_drawn: float) -> str:
     """One line; effective samples of so many a step."""
-    steps_per_second = cell.num_chains * cell.steps / run.seconds
+    steps_per_second = cell.num_steps / run.seconds
     return (
         f"{cell.num_prompts:>7} {cell.chains:>6} {cell.candidates:>3} {steps_per_second:>8.1f} "
         f"{steps_per_second * per_step:>12.1f} {per_1000_drawn:>16.1f} "
@@ -33,17 +33,17 @@ def comparisons(cells: Sequence[Cell], rounds: Sequence[Sequence[Compared]]) -> 
     yield ""
     yield f"free-running chains are so many times as fast as ... (median of {len(rounds)}; all)"
     yield (
-        f"{'prompts':>7} {'chains':>6} {'lock-step':>26} {'in engine steps':>26} "
-        f"{'bare drawing, no reward':>26} {'bare drawing + judging':>26}"
+        f"{'prompts':>7} {'chains':>6} {'lock-step':>24} {'bare drawing':>24} "
+        f"{'+ bare judging':>24} {'unjudged/bare drawing':>24}"
     )
     for cell, column in zip(cells, zip(*rounds, strict=True), strict=True):
         ratios = (
             [one.lock_step for one in column],
-            [one.engine_steps for one in column],
             [one.drawing for one in column],
-            [one.judging for one in column],
+            [one.both for one in column],
+            [one.unjudged for one in column],
         )
-        shown = " ".join(f"{_times(ratio):>26}" for ratio in ratios)
+        shown = " ".join(f"{_times(ratio):>24}" for ratio in ratios)
         yield f"{cell.num_prompts:>7} {cell.chains:>6} {shown}"
 
 

@@ -58,6 +58,12 @@ def add_parser(subparsers: Any) -> None:
             f"--{name}", type=_count, nargs="+", default=numbers, metavar="N", help=what
         )
     qalign.add_argument("--beta", type=float, default=1.0, help="divides the reward")
+    qalign.add_argument(
+        "--backend",
+        choices=("async", "in_process"),
+        default="async",
+        help="a process for each engine (default), or one thread for both",
+    )
     qalign.add_argument("--max-tokens", type=_count, default=128, help="of an answer")
     qalign.set_defaults(run=run_qalign)
     serve = benches.add_parser("serve", help="the aligned server next to vLLM's own")
@@ -148,6 +154,7 @@ def run_qalign(arguments: argparse.Namespace) -> int:
         num_prompts=arguments.prompts,
         chains=arguments.chains,
         candidates=arguments.candidates,
+        backend=arguments.backend,
     ):
         print(line, flush=True)
     return 0

@@ -1,7 +1,7 @@
 """What a cut law is, and how it is asked: one position at a time, so that it cannot look ahead."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ from rsalign.errors import ConfigError
 from rsalign.types import Prompt, Response, Tokens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a step makes one for each token, and that takes twice as long
 class Position:
     """A place where a response may be cut, and what a cut law may know there.
 
@@ -105,17 +105,24 @@ def cut_weights(
         )
     taken = given = 0
     num_positions = max_tokens if law.fixed else len(response.tokens)
+    entropies = response.certainty.entropies if law.needs_entropy and response.certainty else None
+    # the weights of a fixed law depend on the index alone: it is told nothing else
+    before: Sequence[int | None] = (
+        (None,) * num_positions if law.fixed else (None, *response.tokens[:-1])
+    )
+    start = len(prompt.tokens)
 
     def positions() -> Iterator[Position]:
         nonlocal taken
-        for index in range(num_positions):
+        for index, token in enumerate(before):
             if taken > given:
                 raise ConfigError(
                     f"{law!r} looks beyond the cut at token {given}: its weight may depend on what "
                     "lies before the cut only (yield one weight before the next position is taken)"
                 )
             taken += 1
-            yield _position(law, prompt, response, index, decode)
+            entropy = None if entropies is None else entropies[index]
+            yield Position(index, start + index, token, entropy, decode)
 
     values: list[float] = []
     for weight in law.weights(positions()):
@@ -132,17 +139,3 @@ def cut_weights(
             f"{values[:1]}: give one for each, and a positive one for position 0"
         )
     return Weights(tuple(values), 0.0 if law.fixed else math.log(math.fsum(values)))
-
-
-def _position(
-    law: CutLaw, prompt: Prompt, response: Response, index: int, decode: Callable[[Tokens], str]
-) -> Position:
-    known = law.needs_entropy and response.certainty is not None
-    inside = 0 < index <= len(response.tokens) and not law.fixed
-    return Position(
-        index=index,
-        num_before=len(prompt.tokens) + index,
-        token=response.tokens[index - 1] if inside else None,
-        entropy=response.certainty.entropies[index] if known and response.certainty else None,
-        decode=decode,
-    )
