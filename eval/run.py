@@ -4,6 +4,7 @@ import logging
 import sys
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eval import overrides, resolvers, sweep
@@ -15,7 +16,7 @@ logger = logging.getLogger(__name__)
 @hydra.main(config_path=str(overrides.CONF), config_name="config", version_base="1.3")
 def job(config: DictConfig) -> float:
     """One job; its result is the mean score, for sweepers that optimise."""
-    summary = sweep.run(config)
+    summary = sweep.run(config, HydraConfig.get().job.override_dirname.replace("'", ""))
     score = "none graded" if summary.mean_score is None else f"{summary.mean_score:.3f}"
     logger.info(
         "%s: %d records, %d failed, mean score %s",
