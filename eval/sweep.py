@@ -176,9 +176,10 @@ def _journal(config: DictConfig, folder: Path) -> Journal:
     """One journal for all jobs of this process: what one has drawn, another need not draw.
 
     Draws are addressed by item, seed and place, so that best-of-16 contains best-of-4, and all
-    selectors choose among the same draws. Where another process has it, this job has its own.
+    selectors choose among the same draws. Where another process has it, this job has its own, and
+    goes on with it when it is run again.
     """
-    if config.journal:
+    if config.journal and not (folder / "draws.journal").exists():
         shared = Path(config.output) / "draws.journal"
         try:
             return Journal(shared)
