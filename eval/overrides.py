@@ -69,7 +69,11 @@ def check(arguments: Sequence[str]) -> DictConfig:
     preset = composed(_chosen(overrides), with_hydra=True).hydra.sweeper.get("params") or {}
     overrides = [*_parsed([f"{name}={values}" for name, values in preset.items()]), *overrides]
     _check_settings(overrides, composed(_chosen(overrides), with_hydra=True))
-    firsts = {override.get_key_element(): _first(override) for override in overrides}
+    firsts = {
+        override.get_key_element(): _first(override)
+        for override in overrides
+        if override.is_discrete_sweep() or not override.is_sweep_override()  # an interval has none
+    }
     config = composed(list(firsts.values()), with_hydra=True)
     check_hydra(config.hydra)
     return config

@@ -163,6 +163,7 @@ def test_the_command_line_is_told_the_nearest_name(wrong, meant):
         ["hydra/job_logging=disabled"],
         ["experiment=study", "budget=4", "strategy=qalign,quest", "strategy.beta=0.3"],
         ["experiment=study", "hydra.sweeper.params.budget='4'"],
+        ["strategy=qalign", "strategy.beta=interval(0.1,1)"],
         ["~reward"],
     ],
 )

@@ -39,7 +39,7 @@ def known():
 
 def run(output, *arguments):
     done = subprocess.run(
-        (sys.executable, "-m", "eval.run", "-m", *arguments, "reward=none", f"output={output}"),
+        (sys.executable, "-m", "eval.run", *arguments, "reward=none", f"output={output}"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -100,8 +100,9 @@ def test_presets_make_launchers(launcher):
 
 @pytest.fixture(scope="module")
 def one_by_one(tmp_path_factory):
+    """By way of a preset, which sweeps without being told to (-m)."""
     output = tmp_path_factory.mktemp("basic")
-    said = run(output, "hydra/launcher=basic", *SWEEP)
+    said = run(output, "experiment=study", "seeds=[0]", *SWEEP)
     assert len(answers(output)) == 4
     return output, said
 
@@ -118,7 +119,7 @@ def test_one_engine_serves_all_jobs_of_the_basic_launcher(one_by_one):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("launcher", ["joblib", "ray"])
 def test_parallel_workers_answer_as_one_process_does(launcher, one_by_one, tmp_path):
-    run(tmp_path, f"hydra/launcher={launcher}", "workers=2", *SWEEP)
+    run(tmp_path, "-m", f"hydra/launcher={launcher}", "workers=2", *SWEEP)
     assert answers(tmp_path) == answers(one_by_one[0])
     shares = cores(tmp_path)
     assert set(shares) == {"1", "2"}
@@ -128,7 +129,8 @@ def test_parallel_workers_answer_as_one_process_does(launcher, one_by_one, tmp_p
 
 @pytest.mark.timeout(600)
 def test_detached_jobs_wait_for_their_share(tmp_path):
-    run(tmp_path, "hydra/launcher=submitit_local", "workers=1", *SWEEP[:2], *toy_task(tmp_path))
+    toy = [*SWEEP[:2], *toy_task(tmp_path)]
+    run(tmp_path, "-m", "hydra/launcher=submitit_local", "workers=1", *toy)
     assert len(answers(tmp_path)) == 4
     assert cores(tmp_path) == {"1": sorted(os.sched_getaffinity(0))}
 
