@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rsalign import ConfigError
 
 _ALLOWED = ("rsalign.", "eval.")
-_NOT_HASHED = ("experiment_name", "output", "tracker", "journal", "hydra")
+_NOT_HASHED = ("experiment_name", "output", "tracker", "journal", "workers", "hydra")
 """What does not change any draw or grade."""
 
 
@@ -38,7 +38,8 @@ def build(config: Any, where: str = "config") -> Any:
             an argument is unknown, missing or refused; before anything is built.
     """
     plain = resolved(config, where)
-    for path, node in _targets(plain, where):
+    for path, node in targets(plain, where):
+        check_origin(path, node["_target_"])
         _check(path, node)
     return _built(plain, where)
 
@@ -67,30 +68,44 @@ def config_hash(config: DictConfig) -> str:
 
 def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
     """The end of a message about an unknown name: what was meant, perhaps, or all that there is."""
-    guesses = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    guesses = difflib.get_close_matches(name, list(known), n=1)
     if guesses:
         return f"did you mean {guesses[0]!r}?"
     return f"there are {', '.join(sorted(known))}" if known else "it has none"
 
 
-def _targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All nodes with a ``_target_``, inner ones first, with their places."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _targets(value, f"{where}.{name}")
+            yield from targets(value, f"{where}.{name}")
         if "_target_" in node:
             yield where, node
     elif isinstance(node, list | tuple):
         for i, value in enumerate(node):
-            yield from _targets(value, f"{where}[{i}]")
+            yield from targets(value, f"{where}[{i}]")
+
+
+def check_origin(where: str, target: object, allowed: tuple[str, ...] = _ALLOWED) -> None:
+    """Refuses a target that lies elsewhere.
+
+    Args:
+        where: the place of its node, for the message.
+        target: what ``_target_`` is.
+        allowed: what it may begin with.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    if not isinstance(target, str) or not target.startswith(allowed):
+        raise ConfigError(
+            f"{where}._target_={target!r}: only what begins with {' or '.join(allowed)} may be "
+            "named here"
+        )
 
 
 def _check(where: str, node: Mapping[str, Any]) -> None:
     target = node["_target_"]
-    if not isinstance(target, str) or not target.startswith(_ALLOWED):
-        raise ConfigError(
-            f"{where}._target_={target!r}: only what begins with {' or '.join(_ALLOWED)} may be "
-            "named in a configuration"
-        )
     if any(part.startswith("_") for part in target.split(".")):
         raise ConfigError(f"{where}._target_={target!r}: names with an underscore are not public")
     try:

@@ -6,6 +6,7 @@ arguments get the same engine, under their own sampling.
 
 import atexit
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -15,6 +16,8 @@ from rsalign.policies.openai import OpenAIPolicy
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.rewards import RemoteReward, VllmReward
 from rsalign.types import Sampling
+
+logger = logging.getLogger(__name__)
 
 P = TypeVar("P")
 
@@ -92,4 +95,5 @@ def _once(key: tuple[Any, ...], start: Callable[[], P]) -> P:
             _started[name] = start()
         except ConfigError as error:
             raise ConfigError(f"{key[0]} {key[1]!r}: {error}") from error
+        logger.info("started the %s %s", *key[:2])
     return cast(P, _started[name])

@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from eval.configuration import nearest
+from eval.plugins import PLUGINS, check_hydra
 from rsalign import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -33,43 +37,112 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     return [one(argument) for argument in arguments]
 
 
-def check(arguments: Sequence[str]) -> None:
-    """Refuses an override of a setting or of a choice that there is not.
-
-    Args:
-        arguments: the command line without the program and its flags.
+def given(arguments: Sequence[str]) -> list[str]:
+    """The overrides of a command line, without Hydra's flags.
 
     Raises:
-        ConfigError: with the nearest valid name.
+        ConfigError: if a flag brings in a configuration from elsewhere, which nothing here checks.
     """
-    overrides = OverridesParser.create().parse_overrides(list(arguments))
-    groups = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()}
-    chosen: list[str] = []
-    settings: list[str] = []
+    parsed = get_args_parser().parse_args(list(arguments))
+    for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):
+        if getattr(parsed, flag):
+            raise ConfigError(
+                f"--{flag.replace('_', '-')}: configurations are those in conf/; put a preset of "
+                "your own into conf/experiment/ and say experiment=<its name>"
+            )
+    return list(parsed.overrides)
+
+
+def check(arguments: Sequence[str]) -> DictConfig:
+    """Refuses a setting or a choice that there is not, and targets that Hydra would build.
+
+    Args:
+        arguments: overrides.
+
+    Returns:
+        The configuration, with Hydra's own; of a sweep its first job's.
+
+    Raises:
+        ConfigError: with the nearest valid name, if a name is wrong.
+    """
+    overrides = _parsed(arguments)
+    preset = composed(_chosen(overrides), with_hydra=True).hydra.sweeper.get("params") or {}
+    overrides = [*_parsed([f"{name}={values}" for name, values in preset.items()]), *overrides]
+    _check_settings(overrides, composed(_chosen(overrides), with_hydra=True))
+    firsts = {
+        override.get_key_element(): _first(override)
+        for override in overrides
+        if override.is_discrete_sweep() or not override.is_sweep_override()  # an interval has none
+    }
+    config = composed(list(firsts.values()), with_hydra=True)
+    check_hydra(config.hydra)
+    return config
+
+
+def composed(overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
+    """The configuration that these overrides make, without running anything.
+
+    Args:
+        overrides: one value each.
+        with_hydra: whether Hydra's own settings are a part of it.
+
+    Raises:
+        ConfigError: if they make none.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", overrides=quoted(overrides), return_hydra_config=with_hydra)
+    except HydraException as error:
+        raise ConfigError(f"{' '.join(overrides)}: {error}") from error
+
+
+def _chosen(overrides: Sequence[Override]) -> list[str]:
+    """The first choice of each group; all of them are checked."""
+    chosen: dict[str, str] = {}
     for override in overrides:
         name = override.key_or_group
-        if name in groups:
+        if name in _groups() and not override.is_delete():
             choices = [path.stem for path in (CONF / name).glob("*.yaml")]
             for choice in _values(override):
                 if choice not in (*choices, "null"):
                     raise ConfigError(f"{name}={choice}: {nearest(choice, choices)}")
-            chosen += quoted([f"{name}={_values(override)[0]}"])
-        elif not (override.is_add() or override.is_force_add() or name.startswith("hydra.")):
-            settings.append(name)
-    known = _names(composed(chosen))
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"{name}: {nearest(name, [*known, *groups])}")
+            chosen[name] = f"{name}={_values(override)[0]}"
+    return list(chosen.values())
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """The configuration that these overrides make, without running anything."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=quoted(overrides))
+def _check_settings(overrides: Sequence[Override], config: DictConfig) -> None:
+    """All but choices, and but what is added (``+name=``)."""
+    known = _names(config)
+    for override in overrides:
+        name = override.key_or_group
+        if name in _groups() or name.startswith("hydra/"):
+            continue
+        if override.is_add() or override.is_force_add():
+            continue
+        # Hydra's own settings may hold any others, such as hydra.sweeper.params.budget
+        least = 3 if name.startswith(PLUGINS) else 2 if name.startswith("hydra.") else None
+        if ".".join(name.split(".")[:least]) not in known:
+            alike = [one for one in known if one.startswith("hydra") == name.startswith("hydra")]
+            raise ConfigError(f"{name}: {nearest(name, sorted({*alike, *_groups()}))}")
 
 
-def _values(override: Any) -> list[str]:
+def _groups() -> set[str]:
+    return {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()} - {"hydra"}
+
+
+def _parsed(arguments: Sequence[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(list(arguments))
+
+
+def _first(override: Override) -> str:
+    """The override of the first job of a sweep."""
+    if not override.is_discrete_sweep():
+        return str(override.input_line)
+    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+
+
+def _values(override: Override) -> list[str]:
     def word(choice: Any) -> str:
         return str(getattr(choice, "text", choice))  # a quoted string says so
 

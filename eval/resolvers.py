@@ -1,6 +1,14 @@
-"""Arithmetic that configurations may use: how a budget of answers becomes steps of a chain."""
+"""Words that configurations may use: sizes of a chain, and what this machine has room for."""
+
+import warnings
 
 from omegaconf import OmegaConf
+
+from eval import workers
+
+# Our launcher presets are checked against the plugins' own settings, which is what we want; Hydra
+# 1.3 says at each start that one day it will not. Here, because workers that compose import this.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against")
 
 
 def steps(answers: int) -> int:
@@ -14,6 +22,7 @@ def pool(answers: int) -> int | None:
 
 
 def register() -> None:
-    """Makes ``${steps:...}`` and ``${pool:...}`` known. Idempotent."""
+    """Makes ``${steps:...}``, ``${pool:...}`` and ``${workers:}`` known. Idempotent."""
     OmegaConf.register_new_resolver("steps", steps, replace=True)
     OmegaConf.register_new_resolver("pool", pool, replace=True)
+    OmegaConf.register_new_resolver("workers", workers.number, replace=True)

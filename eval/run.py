@@ -2,11 +2,13 @@
 
 import logging
 import sys
+from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from eval import overrides, resolvers, sweep
+from eval import overrides, resolvers, sweep, workers
 from rsalign import RsalignError
 
 logger = logging.getLogger(__name__)
@@ -15,7 +17,9 @@ logger = logging.getLogger(__name__)
 @hydra.main(config_path=str(overrides.CONF), config_name="config", version_base="1.3")
 def job(config: DictConfig) -> float:
     """One job; its result is the mean score, for sweepers that optimise."""
-    summary = sweep.run(config)
+    resolvers.register()  # this may be a new process
+    workers.claim(Path(config.output) / "workers")
+    summary = sweep.run(config, HydraConfig.get().job.override_dirname.replace("'", ""))
     score = "none graded" if summary.mean_score is None else f"{summary.mean_score:.3f}"
     logger.info(
         "%s: %d records, %d failed, mean score %s",
@@ -32,7 +36,9 @@ def main() -> int:
     try:
         resolvers.register()
         sys.argv[1:] = overrides.quoted(sys.argv[1:])
-        overrides.check([one for one in sys.argv[1:] if "=" in one and not one.startswith("-")])
+        config = overrides.check(overrides.given(sys.argv[1:]))
+        if "workers" in config:
+            workers.offer(config.workers)
         job()
     except RsalignError as error:
         sys.stderr.write(f"eval.run: {error}\n")

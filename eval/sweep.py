@@ -12,11 +12,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eval import host
-from eval.configuration import build, config_hash
+from eval.configuration import build, config_hash, resolved
 from eval.record import candidates, record
 from eval.records import RecordFile, read, write_parquet
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Grade, Item, Task
+from eval.trackers.figures import figures, flat
+from eval.trackers.protocol import Tracker
 from rsalign import AlignedOutput, Aligner, Budget, ConfigError
 from rsalign.cli.generate import plain_data
 from rsalign.journal import Journal
@@ -42,14 +44,20 @@ class Summary:
     mean_score: float | None
 
 
-def run(config: DictConfig) -> Summary:
+def run(config: DictConfig, name: str | None = None) -> Summary:
     """Answers and grades what has no record yet.
+
+    Args:
+        config: of this job.
+        name: of the job, for trackers; default: the configuration's hash.
 
     Raises:
         ConfigError: if the configuration cannot work; before an engine starts where possible.
+        InstallError: if the tracker's package is missing; before an engine starts.
     """
     digest = config_hash(config)
     folder = Path(config.output) / digest
+    tracker: Tracker = build(config.tracker, "tracker")
     task: Task = build(config.task, "task")
     if not isinstance(task, Task):
         raise ConfigError(
@@ -77,6 +85,10 @@ def run(config: DictConfig) -> Summary:
     records = read(folder / "records.jsonl")
     if not any(one["error"] for one in records):
         write_parquet(records, folder / "records.parquet")
+    try:
+        tracker.job(digest, name or digest, flat(resolved(config)), figures(records))
+    except Exception:  # whatever a tracker does, the records are there and the sweep goes on
+        logger.warning("the tracker failed; the records are complete", exc_info=True)
     scores = [one["grade"]["score"] for one in records if one["grade"]]
     graded = [score for score in scores if score is not None]
     return Summary(
@@ -164,9 +176,10 @@ def _journal(config: DictConfig, folder: Path) -> Journal:
     """One journal for all jobs of this process: what one has drawn, another need not draw.
 
     Draws are addressed by item, seed and place, so that best-of-16 contains best-of-4, and all
-    selectors choose among the same draws. Where another process has it, this job has its own.
+    selectors choose among the same draws. Where another process has it, this job has its own, and
+    goes on with it when it is run again.
     """
-    if config.journal:
+    if config.journal and not (folder / "draws.journal").exists():
         shared = Path(config.output) / "draws.journal"
         try:
             return Journal(shared)

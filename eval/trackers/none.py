@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class NoTracker:
     """Shows nothing."""
 
-    def job(self, name: str, config: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+    def job(
+        self, key: str, name: str, config: Mapping[str, str], figures: Mapping[str, float]
+    ) -> None:
         """Forgets it."""

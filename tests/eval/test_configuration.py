@@ -1,12 +1,14 @@
 """Every file of conf/ composes and makes what it says; what is wrong is refused by name."""
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from eval import overrides, resolvers
 from eval.configuration import build, config_hash
 from eval.overrides import CONF
-from rsalign import BestOf, ConfigError, Plain
+from rsalign import BestOf, ConfigError, InstallError, Plain
 from rsalign.protocols import Strategy
 from rsalign.strategies import STRATEGIES
 
@@ -37,14 +39,17 @@ def of_group(group):
 def test_there_are_choices():
     groups = {folder for folder, _ in CHOICES}
     assert groups >= {"policy", "reward", "strategy", "segmenter", "budget", "task", "tracker"}
-    assert len(CHOICES) > 30
+    assert groups >= {"experiment", "hydra/launcher"}
+    assert len(CHOICES) > 50
+    others = {path.name for path in CONF.rglob("*.yaml") if path.parent == CONF}
+    assert others == {"config.yaml", "workers.yaml"}  # the latter by way of launchers
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_choice_composes(group, name):
-    if group.startswith("hydra"):
-        pytest.skip("composed by Hydra itself; see test_launchers")
     choice = f"{group}={name}"
+    if group == "hydra/launcher":  # Hydra makes it: see test_launchers
+        overrides.check([choice])
     config = overrides.composed([choice, *NEEDED.get(choice, [])])
     if group in STARTS:
         node = OmegaConf.to_container(config[group], resolve=True)
@@ -133,6 +138,12 @@ def test_unknown_and_missing_settings_name_what_is_possible():
         ("task.limmit=3", "task.limit"),
         ("budget=5", "256"),
         ("sedes=[1]", "seeds"),
+        ("tracker=mlflo", "mlflow"),
+        ("experiment=studdy", "study"),
+        ("hydra/launcher=jobib", "joblib"),
+        ("hydra.runn.dir=elsewhere", "hydra.run.dir"),
+        ("hydra.launcher.n_jobs=2", "hydra.launcher"),
+        ("~strateg", "strategy"),
     ],
 )
 def test_the_command_line_is_told_the_nearest_name(wrong, meant):
@@ -147,14 +158,80 @@ def test_the_command_line_is_told_the_nearest_name(wrong, meant):
         ["strategy=qalign", "strategy.beta=0.3"],
         ["+anything.new=1"],
         ["hydra.run.dir=elsewhere"],
+        ["hydra/launcher=joblib", "workers=2"],
+        ["hydra/launcher=ray", "hydra.launcher.ray.init.address=auto"],
+        ["hydra/job_logging=disabled"],
+        ["experiment=study", "budget=4", "strategy=qalign,quest", "strategy.beta=0.3"],
+        ["experiment=study", "hydra.sweeper.params.budget='4'"],
+        ["strategy=qalign", "strategy.beta=interval(0.1,1)"],
+        ["~reward"],
     ],
 )
 def test_the_command_line_may_say_what_there_is(right):
     overrides.check(overrides.quoted(right))
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "hydra.launcher._target_=os.system",
+        "hydra.launcher._target_=eval.run.main",
+        "hydra.sweeper._target_=subprocess.run",
+        "+hydra.callbacks.one._target_=os.system",
+        "+hydra.callbacks.one._target_=hydra_plugins.some.Launcher",
+        "+hydra.callbacks.one._target_=${oc.env:HOME}",
+        "+hydra.help.deep={_target_: os.system}",
+    ],
+)
+def test_targets_in_hydras_own_settings_are_refused_before_it_builds_them(override):
+    with pytest.raises(ConfigError, match="_target_"):
+        overrides.check([override])
+
+
+def test_a_launcher_that_is_not_installed_is_named():
+    override = "hydra.launcher._target_=hydra_plugins.hydra_other_launcher.Launcher"
+    with pytest.raises(InstallError, match="pip install hydra-other-launcher"):
+        overrides.check([override])
+
+
+@pytest.mark.parametrize("flag", ["--config-dir=here", "--config-d=here", "-cn=other", "-cp=here"])
+def test_configurations_from_elsewhere_are_refused(flag):
+    with pytest.raises(ConfigError, match="conf/experiment"):
+        overrides.given(["-m", flag, "strategy=plain"])
+
+
+@pytest.mark.parametrize("name", [name for name in of_group("experiment") if name != "none"])
+def test_experiments_sweep_over_what_there_is(name):
+    config = overrides.check([f"experiment={name}"])
+    assert config.hydra.mode.name == "MULTIRUN"
+    assert config.experiment_name == name
+    params = [f"{key}={values}" for key, values in config.hydra.sweeper.params.items()]
+    parsed = OverridesParser.create().parse_overrides(params)
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    assert len(jobs) == len({tuple(job) for job in jobs}) > 4
+    for job in (jobs[0], jobs[-1]):
+        assert isinstance(
+            build(overrides.composed([f"experiment={name}", *job]).strategy), Strategy
+        )
+    sizes = [int(job[0].split("=")[1].strip("'")) for job in jobs]
+    assert sizes == sorted(sizes, reverse=True)  # the largest pool is drawn first
+
+
+def test_the_study_is_the_one_that_is_reported():
+    config = overrides.check(["experiment=study"])
+    assert (config.task.split, config.task.limit, list(config.seeds)) == ("heldout", 200, [0, 1, 2])
+    swept = {
+        key: {value.strip("' ") for value in values.split(",")}
+        for key, values in config.hydra.sweeper.params.items()
+    }
+    assert swept["budget"] == {"1", "4", "16", "64", "256"}
+    votes = {"majority_vote", "soft", "reward_weighted_vote", "minimum_bayes_risk"}
+    assert swept["strategy"] == {"plain", "best_of", "cards", "qalign"} | votes
+
+
 def test_the_hash_tells_what_determines_the_draws():
     one = config_hash(overrides.composed([]))
     assert one == config_hash(overrides.composed(["output=elsewhere", "experiment_name=other"]))
+    assert one == config_hash(overrides.composed(["hydra/launcher=joblib", "tracker=mlflow"]))
     different = [["budget=4"], ["seeds=[1]"], ["task.limit=3"], ["strategy=plain"]]
     assert len({one, *(config_hash(overrides.composed(other)) for other in different)}) == 5

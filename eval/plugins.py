@@ -1,0 +1,36 @@
+"""What Hydra builds before any job of ours runs: its launcher, its sweeper, callbacks."""
+
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from eval.configuration import check_origin, targets
+from rsalign import InstallError
+
+PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
+_HOMES = ("hydra_plugins.", "hydra._internal.core_plugins.")
+
+
+def check_hydra(node: DictConfig) -> None:
+    """Launcher and sweeper are plugins of Hydra's; whatever else it would build must be ours.
+
+    Args:
+        node: Hydra's own settings.
+
+    Raises:
+        ConfigError: if a target lies elsewhere.
+        InstallError: if a plugin is missing.
+    """
+    for where, found in targets(OmegaConf.to_container(node, resolve=False), "hydra"):
+        target = found["_target_"]
+        if f"{where}." not in PLUGINS:
+            check_origin(where, target)
+            continue
+        check_origin(where, target, _HOMES)
+        try:
+            get_object(target)
+        except (HydraException, ImportError, AttributeError, ValueError) as error:
+            package = target.split(".")[1].replace("_", "-")
+            raise InstallError(
+                f"{where}: {target} cannot be loaded; install {package} (pip install {package})"
+            ) from error

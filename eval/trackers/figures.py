@@ -1,0 +1,58 @@
+"""What trackers are told: a job's settings and its figures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.records import Record
+
+_COSTS = ("policy_tokens_drawn", "reward_calls", "seconds")
+
+
+def figures(records: Sequence[Record]) -> dict[str, float]:
+    """The figures of all records, and of those of each seed as ``seed_0/...``.
+
+    ``num_items`` and ``num_failed``; ``mean_score`` over graded answers and ``mean_reward`` over
+    answers with a reward, left out where there are none; ``mean_policy_tokens_drawn``,
+    ``mean_reward_calls`` and ``mean_seconds`` over items that did not fail.
+
+    Args:
+        records: one for each item and seed.
+    """
+    found = _figures(records)
+    for seed in sorted({record["seed"] for record in records}):
+        of_seed = _figures([record for record in records if record["seed"] == seed])
+        found |= {f"seed_{seed}/{name}": value for name, value in of_seed.items()}
+    return found
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, str]:
+    """Settings by their path, such as ``strategy.n``; all but words as JSON.
+
+    >>> flat({"strategy": {"n": 4, "inner": {}}, "seeds": [0, 1], "output": "outputs"})
+    {'strategy.n': '4', 'seeds': '[0, 1]', 'output': 'outputs'}
+    """
+    found: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}.{path}": text for path, text in flat(value).items()}
+        else:
+            found[str(name)] = value if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def _figures(records: Sequence[Record]) -> dict[str, float]:
+    answered = [record for record in records if record["error"] is None]
+    means: dict[str, list[float | None]] = {
+        "score": [record["grade"]["score"] for record in answered if record["grade"]],
+        "reward": [record["answers"][0]["reward"] for record in answered if record["answers"]],
+    } | {cost: [record["usage"][cost] for record in answered] for cost in _COSTS}
+    found: dict[str, float] = {
+        "num_items": len(records),
+        "num_failed": len(records) - len(answered),
+    }
+    for name, values in means.items():
+        known = [value for value in values if value is not None]
+        if known:
+            found[f"mean_{name}"] = sum(known) / len(known)
+    return found
