@@ -12,25 +12,22 @@ from collections.abc import Coroutine, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import MODEL_REGISTRY, register_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
-from rsalign.aligner import AlignedOutput, Aligner
+from rsalign.aligner import AlignedOutput
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.errors import ConfigError
-from rsalign.harnesses.arguments import Arguments
 from rsalign.harnesses.conversation import Conversation
 from rsalign.harnesses.generation import Generation
+from rsalign.harnesses.policy_text import PolicyText
 from rsalign.protocols import Likelihood, Ranked
 from rsalign.tasks import concurrently
-from rsalign.types import Message, Tokens
+from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
-
-    from rsalign.policies.tokenization import Tokenization
 
 T = TypeVar("T")
 
@@ -38,91 +35,13 @@ _MAX_OPEN_REQUESTS = 512
 """Of likelihoods; more would only wait in the engine's queue."""
 
 
-class AlignedLM(TemplateLM):
-    """An aligner as lm-eval's model.
+class AlignedLM(PolicyText):
+    """An aligner as lm-eval's model; for what it is given, see `PolicyText`.
 
-    The engines start when the first request comes, so that what is wrong before costs nothing. All
-    requests that lm-eval hands over go to the engine at once; it needs no batch size.
-
-    Draws depend on the seed, the task's name, the document and the repeat, and on nothing else that
-    is evaluated.
-
-    Args:
-        batch_size: lm-eval always gives one; the engine batches by itself.
-        max_batch_size: likewise.
-        device: likewise; it is the engine's business.
-        given: see `Arguments`.
-
-    Raises:
-        ConfigError: if an argument cannot work.
+    All requests that lm-eval hands over go to the engine at once; it needs no batch size. Draws
+    depend on the seed, the task's name, the document and the repeat, and on nothing else that is
+    evaluated.
     """
-
-    def __init__(
-        self, batch_size: Any = None, max_batch_size: Any = None, device: Any = None, **given: Any
-    ) -> None:
-        super().__init__()
-        self.arguments = Arguments.read(given)
-
-    @cached_property
-    def aligner(self) -> Aligner:
-        """Over the engines, which start now."""
-        aligner = self.arguments.aligner()
-        if not hasattr(aligner.policy, "tokenization"):
-            raise ConfigError(
-                f"{type(aligner.policy).__name__} has no `tokenization` (a tokenizer and the "
-                "length of the context), which lm-eval needs: give a model id, path or address"
-            )
-        return aligner
-
-    @property
-    def tokenization(self) -> "Tokenization":
-        """The policy's."""
-        found: Tokenization = self.aligner.policy.tokenization  # type: ignore[attr-defined]
-        return found
-
-    @property
-    def tokenizer(self) -> Any:
-        """The policy's."""
-        return self.tokenization.tokenizer
-
-    @property
-    def tokenizer_name(self) -> str:
-        """Tells request caches of different chat templates apart."""
-        return str(self.tokenizer.name_or_path).replace("/", "__")
-
-    @property
-    def eot_token_id(self) -> int:
-        """What ends an answer."""
-        return int(self.tokenizer.eos_token_id)
-
-    @property
-    def prefix_token_id(self) -> int:
-        """What a text without a context is conditioned on: the first token of all, or the last."""
-        begin = self.tokenizer.bos_token_id
-        return self.eot_token_id if begin is None else int(begin)
-
-    def tok_encode(
-        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
-    ) -> list[int]:
-        """Token ids, with special tokens as the tokenizer adds them, but never twice."""
-        begin = self.tokenizer.bos_token
-        if isinstance(string, Conversation) or (begin and string.startswith(begin)):
-            add_special_tokens = False
-        elif add_special_tokens is None:
-            add_special_tokens = True
-        return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
-
-    def apply_chat_template(
-        self, chat_history: Sequence[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """A conversation as the policy reads it; the reward will read its messages."""
-        text = self.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
-        return Conversation(text, [Message(one["role"], one["content"]) for one in chat_history])
 
     def generate_until(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
@@ -216,15 +135,6 @@ class AlignedLM(TemplateLM):
                 )
             )
 
-    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        if not isinstance(context, Conversation):
-            pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
-            return pair
-        # as there, but no token is added to what the template wrote
-        start = self.tok_encode(context)
-        whole = self.tok_encode(Conversation(context + continuation, context.messages))
-        return start, whole[len(start) :]
-
     def _prompt(self, context: str) -> dict[str, Any]:
         tokens: Tokens = tuple(self.tok_encode(context))
         self.tokenization.check(tokens)
@@ -262,7 +172,7 @@ def _greedy(log_prob: float) -> bool:
 
 
 def _names(requests: "Sequence[Instance]") -> list[str]:
-    """What a request's draws depend on: task, document, and the how manieth of these it is."""
+    """What a request's draws depend on: its task, its document and which repeat of it this is."""
     seen: Counter[str] = Counter()
     names = []
     for request in requests:
