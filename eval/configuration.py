@@ -19,7 +19,15 @@ from omegaconf.errors import OmegaConfBaseException
 from rsalign import ConfigError
 
 _ALLOWED = ("rsalign.", "eval.")
-_NOT_HASHED = ("experiment_name", "output", "tracker", "journal", "workers", "hydra")
+_NOT_HASHED = (
+    "experiment_name",
+    "output",
+    "tracker",
+    "journal",
+    "tokens",
+    "workers",
+    "hydra",
+)
 """What does not change any draw or grade."""
 
 

@@ -27,6 +27,7 @@ def record(
     task: str,
     strategy: Mapping[str, Any],
     budget: Budget | None,
+    tokens: bool = False,
 ) -> dict[str, Any]:
     """The record of one answered item.
 
@@ -45,6 +46,10 @@ def record(
         task: its name.
         strategy: as plain data.
         budget: hard limits.
+        tokens: whether `eval.export` is to find what it needs: ``messages`` and
+            ``prompt_token_ids``; ``token_ids`` and ``log_probs`` (nats, under the law they were
+            drawn from) of answers and proposals; for each proposal its text and whether it is
+            ``complete``. Records are then several times as large.
     """
     how = output.alignment
     return {
@@ -54,6 +59,7 @@ def record(
         "item": item.id,
         "group": item.group,
         "prompt": output.prompt,
+        **(_prompt(output, item) if tokens else {}),
         "seed": how.seed,
         "strategy": strategy,
         "budget": None if budget is None else asdict(budget),
@@ -63,6 +69,7 @@ def record(
                 "reward": answer.reward,
                 "num_tokens": len(answer.token_ids),
                 "finish_reason": answer.finish_reason,
+                **(_drawn(answer.token_ids, answer.log_probs) if tokens else {}),
             }
             for answer in output.outputs
         ],
@@ -88,9 +95,12 @@ def record(
                 "reward": float(proposal.candidate.reward),
                 "log_accept": _finite(proposal.log_accept),
                 "verdict": str(proposal.verdict),
-                "text": proposal.candidate.response.text if i < MOST_TEXTS else None,
+                "text": response.text if tokens or i < MOST_TEXTS else None,
+                **(_drawn(response.tokens, response.log_probs) if tokens else {}),
+                **({"complete": response.complete} if tokens else {}),
             }
             for i, proposal in enumerate(_proposals(how.trace))
+            for response in (proposal.candidate.response,)
         ],
         "error": None
         if output.error is None
@@ -120,6 +130,21 @@ def _proposals(trace: Trace) -> list[Proposal]:
                 found[id(proposal.candidate)] = proposal
             found.setdefault(id(proposal.candidate), proposal)
     return list(found.values())[:MOST_CANDIDATES]
+
+
+def _prompt(output: AlignedOutput, item: Item) -> dict[str, Any]:
+    messages = [{"role": one.role, "content": one.content} for one in item.messages]
+    return {
+        "messages": None if item.text is not None else messages,
+        "prompt_token_ids": output.prompt_token_ids,
+    }
+
+
+def _drawn(tokens: Sequence[int], log_probs: Sequence[float] | None) -> dict[str, Any]:
+    return {
+        "token_ids": list(tokens),
+        "log_probs": None if log_probs is None else list(log_probs),
+    }
 
 
 def _plain_grade(grade: Grade) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def run(config: DictConfig, name: str | None = None) -> Summary:
             if (item.id, seed) not in file.done
         ]
         if missing:
-            job = _Job(digest, task, strategy, budget, file)
+            job = _Job(digest, task, strategy, budget, file, config.tokens)
             with _journal(config, folder) as journal:
                 job.answer(config, missing, journal)
     records = read(folder / "records.jsonl")
@@ -106,6 +106,7 @@ class _Job:
     strategy: Strategy
     budget: Budget | None
     file: RecordFile
+    tokens: bool
 
     def answer(
         self, config: DictConfig, missing: Sequence[tuple[Item, int]], journal: Journal
@@ -162,6 +163,7 @@ class _Job:
             task=self.task.name,
             strategy=plain_data(self.strategy),
             budget=self.budget,
+            tokens=self.tokens,
         )
 
 

@@ -99,7 +99,10 @@ class Likelihood(Protocol):
     """A policy that can also tell how probable given tokens are."""
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """Ln pi(token | prefix and the tokens before it), nats, ``(tokens,)``."""
+        """Ln pi(token | prefix and the tokens before it), nats, ``(tokens,)``.
+
+        Each may be a `Ranked`, which knows its place.
+        """
         ...
 
 
@@ -242,6 +245,24 @@ def headroom(policy: Policy) -> float:
 def sampling(policy: Policy) -> Sampling:
     """As `Shaped.sampling`; the raw law if the policy does not say."""
     return policy.sampling if isinstance(policy, Shaped) else Sampling()
+
+
+class Ranked(float):
+    """A token's log-probability that knows its place in the law.
+
+    Attributes:
+        rank: 1 is the most probable token, which greedy decoding takes.
+    """
+
+    __slots__ = ("rank",)
+
+    rank: int
+
+    def __new__(cls, value: float, *, rank: int) -> "Ranked":
+        """A float with its place."""
+        ranked = super().__new__(cls, value)
+        ranked.rank = rank
+        return ranked
 
 
 class Scored(float):

@@ -1,4 +1,4 @@
-"""The command line: `rsalign generate`, `demo`, `rewards`, `doctor`, `bench`, `serve`.
+"""The command line: `rsalign generate`, `serve`, `lm-eval`, `demo`, ...
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 """
@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from rsalign import __version__
-from rsalign.cli import bench, demo, doctor, generate, rewards, serve
+from rsalign.cli import bench, demo, doctor, generate, lm_eval, rewards, serve
 from rsalign.errors import ConfigError, RsalignError
 
-_COMMANDS = (generate, serve, demo, rewards, doctor, bench)
+_COMMANDS = (generate, serve, lm_eval, demo, rewards, doctor, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

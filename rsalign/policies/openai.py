@@ -13,7 +13,7 @@ from rsalign.key import Key
 from rsalign.overdraw import end
 from rsalign.policies.remote_hook import check_hook, hook_arguments, spare_token
 from rsalign.policies.tokenization import Tokenization
-from rsalign.protocols import Boundary
+from rsalign.protocols import Boundary, Ranked
 from rsalign.types import Message, Sampling, Segment, Stop, Tokens
 
 _STREAM_INTERVAL = 16  # tokens in one event: few events are cheap, and none would be silence
@@ -167,7 +167,7 @@ class OpenAIPolicy:
         return segment if length is None else segment.cut(length)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """Ln pi(token | before), nats, ``(tokens,)``; one request without drawing.
+        """Ln pi(token | before), nats, ``(tokens,)``, each `Ranked`; one request without drawing.
 
         Raises:
             ConfigError: if pi is tempered or truncated, or the server does not score given tokens
@@ -193,7 +193,7 @@ class OpenAIPolicy:
                 "not know prompt_logprobs; use vLLM's"
             )
         return tuple(
-            min(0.0, float(step[str(token)]["logprob"]))
+            Ranked(min(0.0, step[str(token)]["logprob"]), rank=step[str(token)]["rank"])
             for step, token in zip(scored[len(prefix) :], tokens, strict=True)
         )
 

@@ -22,8 +22,9 @@ from rsalign.hooks.readings import with_boundary_entropy, with_certainty
 from rsalign.hooks.segment_request import write_segment_request
 from rsalign.hooks.statistics_request import write_statistics_request
 from rsalign.key import Key
+from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
-from rsalign.protocols import Boundary
+from rsalign.protocols import Boundary, Ranked
 from rsalign.types import Message, Sampling, Segment, Stop, Tokens
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class VllmPolicy:
     def _model(self) -> VllmModel:
         assert self._shared is not None  # set on construction
         return self._shared
+
+    @property
+    def tokenization(self) -> Tokenization:
+        """The model's tokenizer and the length of its context."""
+        return self._model.tokenization
 
     @property
     def headroom(self) -> float:
@@ -209,7 +215,7 @@ class VllmPolicy:
             raise
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """Ln pi(token | before), nats, ``(tokens,)``; one request without drawing.
+        """Ln pi(token | before), nats, ``(tokens,)``, each `Ranked`; one request without drawing.
 
         Raises:
             ConfigError: if pi is tempered or truncated: vLLM scores given tokens under the
@@ -239,7 +245,7 @@ class VllmPolicy:
         if scored is None:
             raise PolicyError("the engine returned no log-probabilities of the prompt")
         return tuple(
-            step[token].logprob
+            Ranked(step[token].logprob, rank=step[token].rank)
             for step, token in zip(scored[len(prefix) :], tokens, strict=True)
             if step is not None
         )

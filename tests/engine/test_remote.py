@@ -121,7 +121,9 @@ def test_log_probs(served, policy, ask):
     async def main():
         drawn = await served.extend(ask(1).tokens, max_new_tokens=40, key=Key(2))
         ours = await served.log_probs(ask(1).tokens, drawn.tokens)
-        assert ours == await policy.log_probs(ask(1).tokens, drawn.tokens)
+        theirs = await policy.log_probs(ask(1).tokens, drawn.tokens)
+        assert ours == theirs
+        assert [one.rank for one in ours] == [one.rank for one in theirs]
         assert await served.log_probs(ask(1).tokens, ()) == ()
         with pytest.raises(ConfigError, match="only temperature 1"):
             await served.with_sampling(Sampling(top_k=3)).log_probs(ask(1).tokens, drawn.tokens)

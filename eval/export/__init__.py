@@ -1,0 +1,1 @@
+"""Training data from records: scored groups, preference pairs and accepted answers."""

@@ -1,0 +1,182 @@
+"""lm-evaluation-harness: `rsalign` as a model.
+
+What a task generates is aligned. Likelihoods are the policy's own: exact log-probabilities of the
+model's law at temperature 1, as lm-eval's other models give them, since that of an aligned answer
+cannot be computed.
+
+In Python: ``simple_evaluate(model=AlignedLM(policy=..., reward=..., strategy="cards"), ...)``.
+"""
+
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lm_eval.api.registry import MODEL_REGISTRY, register_model
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tqdm import tqdm
+
+from rsalign.aligner import AlignedOutput
+from rsalign.engines.loop_thread import LoopThread
+from rsalign.errors import ConfigError
+from rsalign.harnesses.conversation import Conversation
+from rsalign.harnesses.generation import Generation
+from rsalign.harnesses.policy_text import PolicyText
+from rsalign.protocols import Likelihood, Ranked
+from rsalign.tasks import concurrently
+from rsalign.types import Tokens
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+T = TypeVar("T")
+
+_MAX_OPEN_REQUESTS = 512
+"""Of likelihoods; more would only wait in the engine's queue."""
+
+
+class AlignedLM(PolicyText):
+    """An aligner as lm-eval's model; for what it is given, see `PolicyText`.
+
+    All requests that lm-eval hands over go to the engine at once; it needs no batch size. Draws
+    depend on the seed, the task's name, the document and the repeat, and on nothing else that is
+    evaluated.
+    """
+
+    def generate_until(
+        self, requests: "Sequence[Instance]", disable_tqdm: bool = False
+    ) -> list[str]:
+        """Aligned answers.
+
+        Raises:
+            ConfigError: if a request cannot be honoured; before anything is drawn.
+        """
+        laws = [
+            Generation.read(
+                request.args[1],
+                max_tokens=self.arguments.max_gen_toks,
+                strategy=self.arguments.strategy,
+            )
+            for request in requests
+        ]
+        prompts = [
+            self._prompt(request.args[0]) | {"id": name}
+            for request, name in zip(requests, _names(requests), strict=True)
+        ]
+        asked = {prompt["id"]: request for prompt, request in zip(prompts, requests, strict=True)}
+        bar = tqdm(total=len(requests), desc="Aligned answers", disable=disable_tqdm)
+
+        def keep(answer: AlignedOutput) -> None:
+            request = asked[answer.request_id]
+            self.cache_hook.add_partial("generate_until", request.args, answer.outputs[0].text)
+            bar.update()
+
+        with bar:
+            answers = self._wait(self.aligner.agenerate(prompts, laws, on_result=keep))
+        return [answer.outputs[0].text for answer in answers]
+
+    def loglikelihood_rolling(
+        self, requests: "Sequence[Instance]", disable_tqdm: bool = False
+    ) -> list[float]:
+        """Log-probabilities of whole texts under the policy, each token with all context there is.
+
+        Raises:
+            ConfigError: if the policy cannot tell.
+        """
+        windows = [
+            (i, ("", ""), *make_disjoint_window(window))
+            for i, request in enumerate(requests)
+            for window in get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0], add_special_tokens=False),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.tokenization.max_model_len - 2,  # vLLM wants room for one token
+                context_len=1,
+            )
+        ]
+        scored = self._loglikelihood_tokens([one[1:] for one in windows], disable_tqdm=disable_tqdm)
+        sums = [0.0] * len(requests)
+        for (i, *_), (log_prob, _) in zip(windows, scored, strict=True):
+            sums[i] += log_prob
+        for request, log_prob in zip(requests, sums, strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, log_prob)
+        return sums
+
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        **kwargs: Any,
+    ) -> list[tuple[float, bool]]:
+        policy = self.aligner.policy
+        if not isinstance(policy, Likelihood):
+            raise ConfigError(
+                f"{type(policy).__name__} cannot tell log-probabilities of given tokens, which "
+                "this task asks for: only tasks of output_type generate_until are possible"
+            )
+        for _, context, continuation in requests:
+            self.tokenization.check((*context, *continuation))
+        bar = tqdm(total=len(requests), desc="Log-likelihoods", disable=disable_tqdm)
+
+        async def one(
+            asked: tuple[str, str], context: list[int], continuation: list[int]
+        ) -> tuple[float, bool]:
+            scored = await policy.log_probs(tuple(context), tuple(continuation))
+            found = sum(scored), all(map(_greedy, scored))
+            if any(asked):  # pieces of a longer text are kept by whoever joins them
+                self.cache_hook.add_partial("loglikelihood", asked, found)
+            bar.update()
+            return found
+
+        with bar:
+            return self._wait(
+                concurrently(
+                    (one(*request) for request in requests),
+                    limit=min(len(requests), _MAX_OPEN_REQUESTS),
+                )
+            )
+
+    def _prompt(self, context: str) -> dict[str, Any]:
+        tokens: Tokens = tuple(self.tok_encode(context))
+        self.tokenization.check(tokens)
+        if not isinstance(context, Conversation):
+            return {"prompt": context, "prompt_token_ids": tokens}
+        if context.messages[-1].role == "assistant" and self.arguments.reward is not None:
+            raise ConfigError(
+                "the task begins the assistant's turn (gen_prefix), which a reward model's chat "
+                "template cannot go on from: leave out --apply_chat_template, or use "
+                "strategy=plain with reward=None"
+            )
+        return {"messages": context.messages, "prompt_token_ids": tokens}
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._loop.call(coroutine)
+
+    @cached_property
+    def _loop(self) -> LoopThread:
+        return LoopThread("rsalign-lm-eval")
+
+
+def register() -> None:
+    """Makes lm-eval know `rsalign`, for releases that do not look at entry points."""
+    if "rsalign" not in MODEL_REGISTRY:
+        register_model("rsalign")(AlignedLM)
+
+
+def _greedy(log_prob: float) -> bool:
+    if not isinstance(log_prob, Ranked):
+        raise ConfigError(
+            "the policy tells log-probabilities, but not whether greedy decoding would have taken "
+            "these tokens, which lm-eval asks for: use VllmPolicy or OpenAIPolicy"
+        )
+    return log_prob.rank == 1
+
+
+def _names(requests: "Sequence[Instance]") -> list[str]:
+    """What a request's draws depend on: its task, its document and which repeat of it this is."""
+    seen: Counter[str] = Counter()
+    names = []
+    for request in requests:
+        place = f"{request.task_name}/{request.doc_id}"
+        names.append(f"{place}/{seen[place]}")
+        seen[place] += 1
+    return names

@@ -1,0 +1,112 @@
+"""What lm-eval must know of a model before it asks anything: its tokens and its chat template."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.model import TemplateLM
+
+from rsalign.aligner import Aligner
+from rsalign.errors import ConfigError
+from rsalign.harnesses.arguments import Arguments
+from rsalign.harnesses.conversation import Conversation
+from rsalign.types import Message
+
+if TYPE_CHECKING:
+    from rsalign.policies.tokenization import Tokenization
+
+
+class PolicyText(TemplateLM):
+    """Text as an aligner's policy reads it.
+
+    The engines start when something is first asked of them, so that what is wrong before costs
+    nothing.
+
+    Args:
+        batch_size: lm-eval always gives one; the engine batches by itself.
+        max_batch_size: likewise.
+        device: likewise; it is the engine's business.
+        given: see `Arguments`.
+
+    Attributes:
+        arguments: what the aligner is made of.
+
+    Raises:
+        ConfigError: if an argument cannot work.
+    """
+
+    def __init__(
+        self, batch_size: Any = None, max_batch_size: Any = None, device: Any = None, **given: Any
+    ) -> None:
+        super().__init__()
+        self.arguments = Arguments.read(given)
+
+    @cached_property
+    def aligner(self) -> Aligner:
+        """Over the engines, which start now."""
+        aligner = self.arguments.aligner()
+        if not hasattr(aligner.policy, "tokenization"):
+            raise ConfigError(
+                f"{type(aligner.policy).__name__} has no `tokenization` (a tokenizer and the "
+                "length of the context), which lm-eval needs: give a model id, path or address"
+            )
+        return aligner
+
+    @property
+    def tokenization(self) -> "Tokenization":
+        """The policy's."""
+        found: Tokenization = self.aligner.policy.tokenization  # type: ignore[attr-defined]
+        return found
+
+    @property
+    def tokenizer(self) -> Any:
+        """The policy's."""
+        return self.tokenization.tokenizer
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm-eval keeps rendered prompts under: apart from other models' plain text."""
+        return "rsalign__" + str(self.tokenizer.name_or_path).replace("/", "__")
+
+    @property
+    def eot_token_id(self) -> int:
+        """What ends an answer."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What a text without a context is conditioned on: the first token of all, or the last."""
+        begin = self.tokenizer.bos_token_id
+        return self.eot_token_id if begin is None else int(begin)
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
+    ) -> list[int]:
+        """Token ids, with special tokens as the tokenizer adds them, but never twice."""
+        begin = self.tokenizer.bos_token
+        if isinstance(string, Conversation) or (begin and string.startswith(begin)):
+            add_special_tokens = False
+        elif add_special_tokens is None:
+            add_special_tokens = True
+        return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
+
+    def apply_chat_template(
+        self, chat_history: Sequence[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation as the policy reads it; the reward will read its messages."""
+        text = self.tokenizer.apply_chat_template(
+            chat_history,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        return Conversation(text, [Message(one["role"], one["content"]) for one in chat_history])
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if not isinstance(context, Conversation):
+            pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+            return pair
+        # as there, but no token is added to what the template wrote
+        start = self.tok_encode(context)
+        whole = self.tok_encode(Conversation(context + continuation, context.messages))
+        return start, whole[len(start) :]
