@@ -74,14 +74,14 @@ def test_nothing_is_touched_when_nobody_asks():
     class Untouchable:
         pass
 
-    for hook in (v1.SegmentEnd, v1.TokenStatistics):
+    for hook in (v1.SegmentEnd, v1.TokenStatistics, v1.Arithmetic):
         idle = hook(CONFIG, torch.device("cpu"), False)
         idle.update_state(BatchUpdate(1, [], [(0, SamplingParams(), [1], [])], []))
         logits = Untouchable()
         assert idle.apply(logits) is logits
 
 
-@pytest.mark.parametrize("name", ["SegmentEnd", "TokenStatistics"])
+@pytest.mark.parametrize("name", ["SegmentEnd", "TokenStatistics", "Arithmetic"])
 @pytest.mark.parametrize("interface", [v1, v2])
 def test_vllm_loads_the_class_by_its_path_and_hears_its_refusals(interface, name):
     from vllm.exceptions import VLLMValidationError
