@@ -74,6 +74,9 @@ class AlignedClient:
     ) -> AsyncGenerator["RequestOutput", None]:
         """As `AsyncLLM.generate`; what cannot be honoured is refused by this call itself.
 
+        The last output of a strategy's answers has two attributes more than vLLM's: ``alignment``,
+        and each completion, where it ends, ``reward`` (see `rsalign.aligner.outputs`).
+
         Args:
             prompt: as vLLM takes it; a strategy answers text and token ids only.
             sampling_params: the law, the length and the number of answers; a strategy honours what
