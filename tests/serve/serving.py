@@ -51,7 +51,7 @@ class Served:
 
     def wait(self):
         """Until it answers."""
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 280
         while self.get("/health")[0] != 200:
             assert self._process.poll() is None, self.log.read_text()[-5000:]
             assert time.monotonic() < deadline, self.log.read_text()[-5000:]
