@@ -49,7 +49,7 @@ MESSAGE = st.dictionaries(
     max_size=4,
 )
 
-# RSALIGN_FUZZ_EXAMPLES=5000 python -m pytest tests/serve/test_fuzz.py: that many others of each kind
+# RSALIGN_FUZZ_EXAMPLES=5000 python -m pytest tests/serve/test_fuzz.py: as many others of each
 EXAMPLES = os.environ.get("RSALIGN_FUZZ_EXAMPLES")
 
 fuzzed = settings(
