@@ -7,8 +7,7 @@ import pytest
 from serving import CARDS, QUESTION
 
 from rsalign import Aligner, BestOf, Cards, FixedSize, Line
-from rsalign.embedded import POLICY
-from rsalign.engines.guards import environment, refusal_types
+from rsalign.engines.guards import refusal_types
 from rsalign.tasks import concurrently
 
 pytestmark = pytest.mark.engine
@@ -71,36 +70,22 @@ async def leave(client):
     return last
 
 
-def test_it_is_the_engine_and_more(policy, reward):
+def test_it_is_the_engine_and_more(policy, beside, reward):
     from vllm import RequestOutput
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
 
     from rsalign.serve.client import AlignedClient
 
-    async def main():
-        arguments = AsyncEngineArgs(
-            model=POLICY,
-            dtype="float32",
-            enforce_eager=True,
-            block_size=32,
-            kv_cache_memory_bytes=64 << 20,
-            enable_chunked_prefill=False,
-            max_num_batched_tokens=8192,
-        )
-        with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
-            engine = AsyncLLM.from_engine_args(arguments)
-        try:
-            client = AlignedClient(engine, reward)
-            used = await use(engine, client)
-            last = await leave(client)
-            left = engine.output_processor.get_num_unfinished_requests()
-            client.close()
-            return used, last, left, await read(engine, "after", logprobs=2)
-        finally:
-            engine.shutdown()
+    engine = beside.engine._engine
 
-    (best, deltas, same), last, left, after = asyncio.run(main())
+    async def main():
+        client = AlignedClient(engine, reward)
+        used = await use(engine, client)
+        last = await leave(client)
+        left = engine.output_processor.get_num_unfinished_requests()
+        client.close()
+        return used, last, left, await read(engine, "after", logprobs=2)
+
+    (best, deltas, same), last, left, after = beside.engine._loop.call(main())
     assert left == 0
     assert (last.finished, last.outputs[0].finish_reason) == (True, "abort")
     cards = Cards(
