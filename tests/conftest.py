@@ -25,6 +25,14 @@ def policy() -> Iterator[VllmPolicy]:
 
 
 @pytest.fixture(scope="session")
+def beside() -> Iterator[VllmPolicy]:
+    """The same on an `AsyncLLM`, whose core is in a process of its own."""
+    policy = VllmPolicy.start(POLICY, backend="async", **SMALL)
+    yield policy
+    policy.close()
+
+
+@pytest.fixture(scope="session")
 def reward() -> Iterator[VllmReward]:
     """The embedded reward model on the real engine."""
     reward = VllmReward.start(REWARD, **SMALL)

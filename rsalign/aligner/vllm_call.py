@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
-from rsalign.aligner.inputs import sampling
 from rsalign.aligner.request_outputs import request_output, without_presentation
 from rsalign.aligner.request_strategy import requested, without_strategy
 from rsalign.engines.inprocess import stepping_paused
 from rsalign.errors import ConfigError
-from rsalign.hooks.guidance import check_guidance
+from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
 
 if TYPE_CHECKING:
@@ -223,9 +222,9 @@ class _Request:
     def of(cls, call: VllmCall, index: int, strategy: Strategy | None, number: int) -> "_Request":
         params, config = call.params[index], call.llm.llm_engine.vllm_config
         if strategy is None:
-            check_guidance(sampling(params), config)
             params = params.clone()
             params.extra_args = without_strategy(params.extra_args)
+            check_hooks(params, config)
             return cls(index, None, params, {}, None)
         rendered = call.render(index)
         text = rendered.get("prompt")

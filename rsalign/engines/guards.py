@@ -142,7 +142,7 @@ def load_hooks(config: "VllmConfig") -> None:
 
     Not to one that only judges, and not where vLLM has no logits processors at all. What measures
     comes before what ends segments, and both see what guides and the caller's own make of the
-    model's law.
+    model's law. What chooses tokens itself comes last.
     """
     model = config.model_config
     unable = (
@@ -160,6 +160,8 @@ def load_hooks(config: "VllmConfig") -> None:
         named.insert(len(named) if end is None else end, hook_path(config, "TokenStatistics"))
     if not has_hook(config, "SegmentEnd"):
         named.append(hook_path(config, "SegmentEnd"))
+    if not has_hook(config, "Arithmetic"):
+        named.append(hook_path(config, "Arithmetic"))
     model.logits_processors = named
 
 

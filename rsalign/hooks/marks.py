@@ -1,13 +1,18 @@
 """Which tokens contain a mark: one pass over the vocabulary for each set of marks asked for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_MOST = 256
+
 
 class Marks:
     """A table of marks that grows by a row with each new set of them.
+
+    Requests to a server may ask for any: of more than 256 sets, only those in use are kept.
 
     Args:
         model_config: vLLM's, for the tokenizer, which is loaded when marks are first asked for.
@@ -21,11 +26,18 @@ class Marks:
         self._row: dict[str, int] = {"": 0}
         self.table: Tensor = torch.zeros(1, self._width, dtype=torch.bool, device=device)
 
-    def row(self, marks: str) -> int:
-        """The table's row for a set of marks; row 0 is for none."""
-        marks = "".join(sorted(set(marks)))
+    def rows(self, asked: Sequence[str]) -> list[int]:
+        """The table's row for each set of marks in use; row 0 is for none. Earlier rows may go."""
+        kinds = ["".join(sorted(set(marks))) for marks in asked]
+        if len(self._row) > _MOST:
+            self._row = {"": 0}
+            self.table = self.table[:1]
+        return [self._row_of(kind) for kind in kinds]
+
+    def _row_of(self, marks: str) -> int:
         if marks not in self._row:
-            has = [any(mark in text for mark in marks) for text in self._vocabulary()]
+            wanted = set(marks)
+            has = [not wanted.isdisjoint(text) for text in self._vocabulary()]
             has += [False] * (self._width - len(has))
             added = torch.tensor([has], device=self.table.device)
             self.table = torch.cat((self.table, added))

@@ -21,6 +21,8 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "rsalign_sentinel": (int,),
     "rsalign_report": (str,),
     "rsalign_statistics": (str,),
+    "rsalign_arithmetic_n": (int,),
+    "rsalign_arithmetic_seed": (int,),
 }
 
 

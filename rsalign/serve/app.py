@@ -108,7 +108,9 @@ async def _slipped(request: Request, slip: Exception) -> JSONResponse:
     if understood or not request.url.path.endswith(_PATHS):
         answer = await exception_handler(request, slip)
         return answer
-    logger.info("a request that cannot be understood", exc_info=slip)
+    # what it says may be of the request's text
+    logger.info("a request that cannot be understood: %s", type(slip).__name__)
+    logger.debug("it failed so", exc_info=slip)
     refused = create_error_response(
         f"the request cannot be understood ({type(slip).__name__}: {slip}): check the types of "
         "its values"

@@ -12,6 +12,8 @@ from rsalign.aligner.request_outputs import without_presentation
 from rsalign.aligner.request_strategy import STRATEGY, without_strategy
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.errors import ConfigError, RsalignError
+from rsalign.hooks.admission import check_hooks
+from rsalign.hooks.guidance import is_guidance
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.protocols import Policy, Reward
 from rsalign.serve.failures import as_vllm
@@ -72,6 +74,9 @@ class AlignedClient:
     ) -> AsyncGenerator["RequestOutput", None]:
         """As `AsyncLLM.generate`; what cannot be honoured is refused by this call itself.
 
+        The last output of a strategy's answers has two attributes more than vLLM's: ``alignment``,
+        and each completion, where it ends, ``reward`` (see `rsalign.aligner.outputs`).
+
         Args:
             prompt: as vLLM takes it; a strategy answers text and token ids only.
             sampling_params: the law, the length and the number of answers; a strategy honours what
@@ -90,11 +95,13 @@ class AlignedClient:
                 return self._answers(
                     self._job(wanted, prompt, sampling_params, request_id, options)
                 )
+            if given is not None:  # it says "none", which the engine need not know
+                sampling_params = sampling_params.clone()
+                sampling_params.extra_args = without_strategy(extra_args)
+            if extra_args:
+                check_hooks(sampling_params, self._inner.vllm_config)
         except ConfigError as wrong:
             raise VLLMValidationError(str(wrong)) from None
-        if given is not None:  # it says "none", which the engine need not know
-            sampling_params = sampling_params.clone()
-            sampling_params.extra_args = without_strategy(extra_args)
         untouched: AsyncGenerator[RequestOutput, None] = self._inner.generate(
             prompt, sampling_params, request_id, **options
         )
@@ -209,7 +216,7 @@ def _plain(params: "SamplingParams", wanted: Wanted, config: Any) -> "SamplingPa
     """
     from vllm.sampling_params import RequestOutputKind
 
-    if unknown := others(params.extra_args or {}):
+    if unknown := {key for key in others(params.extra_args or {}) if not is_guidance(key)}:
         raise ConfigError(f"a strategy cannot honour {', '.join(sorted(unknown))} in vllm_xargs")
     if params.structured_outputs is not None:
         raise ConfigError(

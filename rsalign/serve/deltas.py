@@ -57,6 +57,7 @@ class Growth:
         piece = self._piece(finished=True)
         piece.finish_reason = answer.finish_reason if self._stop is None else "stop"
         piece.stop_reason = answer.stop_reason if self._stop is None else self._stop
+        piece.reward = answer.reward
         return piece
 
     def cut(self, reason: str) -> "CompletionOutput":

@@ -1,13 +1,13 @@
 """One request that a strategy answers: its answers, and what is sent of them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsalign.align import Result, align
 from rsalign.aligner.inputs import Request
-from rsalign.aligner.outputs import output
+from rsalign.aligner.outputs import AlignedOutput, output
 from rsalign.aligner.request_outputs import request_output
 from rsalign.budget import Usage
 from rsalign.errors import ConfigError, PolicyError
@@ -59,6 +59,7 @@ class Job:
     trace_headers: Mapping[str, str]
     _running: "asyncio.Future[list[Result]] | None" = None
     _aborted: bool = False
+    _results: dict[int, Result] = field(default_factory=dict)
     _streamed: "asyncio.Queue[_Event | None]" = field(default_factory=asyncio.Queue)
 
     def abort(self) -> None:
@@ -162,13 +163,15 @@ class Job:
         for index, event in events.items():
             if event.result is not None:
                 growth = growing.pop(index)
-                pieces.append(growth.finish(self._completion(event.result)))
+                self._results[index] = event.result
+                (answer,) = self._answered([event.result]).outputs
+                pieces.append(growth.finish(answer))
             elif piece := growing[index].grow(event.tokens):
                 pieces.append(piece)
         return pieces
 
-    def _completion(self, result: Result) -> Any:
-        return output(self.request_id, self.asked.prompt, self.wanted.strategy, [result]).outputs[0]
+    def _answered(self, results: Sequence[Result]) -> AlignedOutput:
+        return output(self.request_id, self.asked.prompt, self.wanted.strategy, results)
 
     def _cut(self, growing: Mapping[int, Growth]) -> list["CompletionOutput"]:
         from vllm import CompletionOutput
@@ -181,7 +184,7 @@ class Job:
         ]
 
     def _whole(self, results: list[Result]) -> "RequestOutput":
-        answered = output(self.request_id, self.asked.prompt, self.wanted.strategy, results)
+        answered = self._answered(results)
         # the choices are best first, and so are their reports
         ranked = sorted(results, key=lambda result: -(result.reward or 0.0))
         self.wanted.ledger.results.update(enumerate(ranked, self.place))
@@ -194,7 +197,7 @@ class Job:
     def _output(self, pieces: list["CompletionOutput"], *, finished: bool) -> "RequestOutput":
         from vllm import RequestOutput
 
-        return RequestOutput(
+        whole = RequestOutput(
             request_id=self.request_id,
             prompt=self.text,
             prompt_token_ids=list(self.asked.prompt.tokens),
@@ -203,6 +206,9 @@ class Job:
             finished=finished,
             num_cached_tokens=0,
         )
+        if len(self._results) == self.asked.n:
+            whole.alignment = self._answered([*self._results.values()]).alignment
+        return whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,8 +134,8 @@ def asked_by(body: Any) -> Asked:
 
 
 def others(extra_args: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that are neither a strategy's nor its law's."""
-    return {k: v for k, v in extra_args.items() if not _is_ours(k) and not is_guidance(k)}
+    """The keys that are not a strategy's: weights of guides, and what we do not know."""
+    return {key: value for key, value in extra_args.items() if not _is_ours(key)}
 
 
 def names() -> tuple[str, ...]:

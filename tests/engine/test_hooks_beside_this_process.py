@@ -6,18 +6,9 @@ import pytest
 from test_token_statistics_on_the_engine import BOUNDARIES, check, draw, prompt
 
 from rsalign import ConfigError, Key, Sampling, Stop
-from rsalign.embedded import POLICY
-from rsalign.policies.vllm import VllmPolicy
 from rsalign.segmenters import Entropy, FixedSize
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-def beside():
-    policy = VllmPolicy.start(POLICY, backend="async", kv_cache_memory_bytes=64 << 20)
-    yield policy
-    policy.close()
 
 
 @pytest.mark.parametrize("boundary", [*BOUNDARIES, Entropy(0.05, 1, 9)], ids=str)

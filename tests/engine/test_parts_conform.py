@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from rsalign import BestOf, Key, Plain, Response, Run, Stop
-from rsalign.embedded import POLICY, REWARD
-from rsalign.policies.vllm import VllmPolicy
+from rsalign.embedded import REWARD
 from rsalign.rewards.classifier import TransformersReward
 from rsalign.tasks import concurrently
 from rsalign.testing import check_policy, check_reward, check_strategy
@@ -179,19 +178,15 @@ def test_a_refused_request_leaves_the_engine_working(policy, ask):
     asyncio.run(main())
 
 
-def test_backends_agree(policy, ask):
+def test_backends_agree(policy, beside, ask):
     """`AsyncLLM` in a process of its own draws the same segments as the engine in this one."""
-    other = VllmPolicy.start(POLICY, backend="async", kv_cache_memory_bytes=64 << 20)
-    try:
 
-        async def draw(of):
-            return await concurrently(
-                of.extend(ask(i).tokens, max_new_tokens=96, key=Key(3, (i,))) for i in range(8)
-            )
+    async def draw(of):
+        return await concurrently(
+            of.extend(ask(i).tokens, max_new_tokens=96, key=Key(3, (i,))) for i in range(8)
+        )
 
-        assert asyncio.run(draw(other)) == asyncio.run(draw(policy))
-        eos = policy.engine.tokenizer.eos_token_id
-        prefixes = [ask(i).tokens for i in range(3)]
-        asyncio.run(check_policy(other, prefixes, eos=eos, max_new_tokens=24))
-    finally:
-        other.close()
+    assert asyncio.run(draw(beside)) == asyncio.run(draw(policy))
+    eos = policy.engine.tokenizer.eos_token_id
+    prefixes = [ask(i).tokens for i in range(3)]
+    asyncio.run(check_policy(beside, prefixes, eos=eos, max_new_tokens=24))

@@ -17,7 +17,7 @@ from rsalign.tasks import concurrently
 pytestmark = pytest.mark.engine
 
 HOOK = "rsalign.hooks.v1:SegmentEnd"
-HOOKS = ["rsalign.hooks.v1:TokenStatistics", HOOK]
+HOOKS = ["rsalign.hooks.v1:TokenStatistics", HOOK, "rsalign.hooks.v1:Arithmetic"]
 BOUNDARIES = [
     Entropy(1.0),
     Entropy(0.5, min_tokens=9),

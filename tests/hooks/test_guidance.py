@@ -81,7 +81,8 @@ def test_an_engine_is_told_of_its_guides():
     engine = config(**arguments)
     load_hooks(engine)
     loaded = ["rsalign.hooks.v1:Guided", "a:B", "rsalign.hooks.v1:TokenStatistics"]
-    assert engine.model_config.logits_processors == [*loaded, "rsalign.hooks.v1:SegmentEnd"]
+    last = ["rsalign.hooks.v1:SegmentEnd", "rsalign.hooks.v1:Arithmetic"]
+    assert engine.model_config.logits_processors == [*loaded, *last]
     assert guides_of(engine) == (Guide("org/one"), Guide("two", "policy"))
     assert start_arguments((), mine) == mine
     by_hand = config(additional_config={"rsalign_guides": ["one", {"model": "two"}]})

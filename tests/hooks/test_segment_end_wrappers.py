@@ -4,12 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from runners import CONFIG, SENTINEL, Request, Tokenizer, run_v1, run_v2
+from runners import CONFIG, SENTINEL, TEXTS, Request, Tokenizer, run_v1, run_v2
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate
 
 from rsalign.engines.reports import awaited, take
 from rsalign.hooks import v1, v2
+from rsalign.hooks.marks import Marks
 from rsalign.segmenters import Entropy, Punctuation
 
 BOUNDARIES = [Entropy(1.9, 3), Punctuation(".?", 1.6, 2), Entropy(1.5, 5), None]
@@ -64,6 +65,19 @@ def test_the_entropy_at_the_end_is_reported_once(run, torn, late):
     assert sum(request.drawn[-1] == SENTINEL for request in requests) > 30
 
 
+def test_any_marks_may_be_asked_for_and_few_are_kept(monkeypatch):
+    """A client cannot fill the memory; whoever is in the batch keeps its own."""
+    monkeypatch.setattr("rsalign.hooks.marks._MOST", 4)
+    marks = Marks(CONFIG.model_config, torch.device("cpu"))
+    for number in range(40):
+        asked = ["x.", "", f"{number}", "?", f"{number + 1}"]
+        rows = marks.rows(asked)
+        assert len(marks.table) <= 4 + 1 + len(asked)
+        for wanted, row in zip(asked, rows, strict=True):
+            has = [token for token, text in enumerate(TEXTS) if set(wanted) & set(text)]
+            assert marks.table[row].nonzero()[:, 0].tolist() == has
+
+
 def test_nobody_else_s_ticket_is_read():
     with awaited() as one, awaited() as other:
         assert one != other
@@ -74,14 +88,14 @@ def test_nothing_is_touched_when_nobody_asks():
     class Untouchable:
         pass
 
-    for hook in (v1.SegmentEnd, v1.TokenStatistics):
+    for hook in (v1.SegmentEnd, v1.TokenStatistics, v1.Arithmetic):
         idle = hook(CONFIG, torch.device("cpu"), False)
         idle.update_state(BatchUpdate(1, [], [(0, SamplingParams(), [1], [])], []))
         logits = Untouchable()
         assert idle.apply(logits) is logits
 
 
-@pytest.mark.parametrize("name", ["SegmentEnd", "TokenStatistics"])
+@pytest.mark.parametrize("name", ["SegmentEnd", "TokenStatistics", "Arithmetic"])
 @pytest.mark.parametrize("interface", [v1, v2])
 def test_vllm_loads_the_class_by_its_path_and_hears_its_refusals(interface, name):
     from vllm.exceptions import VLLMValidationError

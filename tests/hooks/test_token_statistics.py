@@ -105,6 +105,7 @@ def config(*named, v2_runner=False):
 
 
 FIRST, LAST = "rsalign.hooks.v1:TokenStatistics", "rsalign.hooks.v1:SegmentEnd"
+CHOOSES = "rsalign.hooks.v1:Arithmetic"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ FIRST, LAST = "rsalign.hooks.v1:TokenStatistics", "rsalign.hooks.v1:SegmentEnd"
 def test_what_measures_is_loaded_before_what_forces(named, loaded):
     started = config(*named)
     guards.load_hooks(started)
-    assert started.model_config.logits_processors == loaded
+    assert started.model_config.logits_processors == [*loaded, CHOOSES]
     assert guards.measures_first(started) == (FIRST in loaded)
 
 

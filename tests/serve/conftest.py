@@ -1,9 +1,13 @@
 """One server for the whole session, with every option on that tests need."""
 
+import json
+
 import openai
 import pytest
 from collector import Collector
 from serving import KEY, Served, rsalign_serve
+
+from rsalign.embedded import STRONG
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +27,7 @@ def server(request, tmp_path_factory, collector):
             *("--max-concurrent-requests", "48", "--max-policy-tokens-per-request", "6000"),
             *("--sse-keep-alive-interval", "1", "--enable-prompt-tokens-details"),
             *("--otlp-traces-endpoint", collector.endpoint),
+            *("--additional-config", json.dumps({"rsalign_guides": [STRONG]})),
         ),
         OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf",
         OTEL_BSP_SCHEDULE_DELAY="200",

@@ -112,7 +112,7 @@ async def main(arguments, server):
     """What was found to be wrong."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     faults = []
-    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=600, limits=limits) as client:
         load = Load(server, client)
         started = time.monotonic()
         memory = await load.run(arguments.clients, arguments.seconds)
@@ -148,6 +148,6 @@ if __name__ == "__main__":
         served = Served(Path(folder) / "log", rsalign_serve("--disable-uvicorn-access-log"))
         with contextlib.ExitStack() as stack:
             stack.callback(served.stop)
-            wrong = asyncio.run(main(given, served.wait()))
+            wrong = asyncio.run(main(given, served.wait(seconds=1200)))
     print("\n".join(wrong) or "all is well")
     sys.exit(bool(wrong))

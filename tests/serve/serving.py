@@ -49,9 +49,9 @@ class Served:
     def pid(self):
         return self._process.pid
 
-    def wait(self):
+    def wait(self, seconds=280):
         """Until it answers."""
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + seconds
         while self.get("/health")[0] != 200:
             assert self._process.poll() is None, self.log.read_text()[-5000:]
             assert time.monotonic() < deadline, self.log.read_text()[-5000:]

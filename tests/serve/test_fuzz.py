@@ -1,6 +1,7 @@
 """Whatever a body holds, it is answered or refused: no 5xx, and every refusal in OpenAI's form."""
 
 import json
+import os
 
 import httpx
 import pytest
@@ -28,6 +29,8 @@ FIELDS = [
 WORDS = [
     *("type", "role", "content", "name", "function", "text", "json_schema", "schema", "url"),
     *("strategy", "n", "include_usage", "rsalign", "rsalign_n", "inner", "budget", "seconds"),
+    *("rsalign_guided_alpha", "rsalign_guided_alpha_1", "rsalign_statistics", "rsalign_marks"),
+    *("rsalign_arithmetic_n", "rsalign_arithmetic_seed", "rsalign_sentinel"),
 ]
 ODD = ["", "\ud800", "\x00", "a" * 2000, 10**30, -1, 1e308, 0, 1, 2, 0.5, "1", "auto", "required"]
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
@@ -46,10 +49,13 @@ MESSAGE = st.dictionaries(
     max_size=4,
 )
 
+# RSALIGN_FUZZ_EXAMPLES=5000 python -m pytest tests/serve/test_fuzz.py: as many others of each
+EXAMPLES = os.environ.get("RSALIGN_FUZZ_EXAMPLES")
+
 fuzzed = settings(
-    max_examples=150,
+    max_examples=int(EXAMPLES or 150),
     deadline=None,
-    derandomize=True,
+    derandomize=EXAMPLES is None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -10,6 +10,7 @@ from serving import KEY, MESSAGES, Served
 
 from rsalign import Aligner, BestOf
 from rsalign.embedded import POLICY, REWARD
+from rsalign.hooks.code_book import CodeBook
 from rsalign.serve.options import Options
 
 pytestmark = pytest.mark.engine
@@ -90,6 +91,12 @@ def test_every_request_has_the_default_unless_it_says_otherwise(stock, policy, r
         assert responses.output_text
         with pytest.raises(openai.BadRequestError, match="no strategy is called"):
             ask(extra_body={"rsalign": "os:system"})
+        for ignored, says in (
+            (CodeBook(n=1, seed=5).extra_args, "--logits-processors rsalign.hooks.v1:Arithmetic"),
+            ({"rsalign_guided_alpha": 1.0}, "this engine has 0 guides"),
+        ):
+            with pytest.raises(openai.BadRequestError, match=says):
+                ask(extra_body={"vllm_xargs": ignored | {"rsalign": "none"}})
     assert stock.metric("rsalign:requests_total", strategy="best_of", outcome="finished") == 4
     assert not any(stock.settled().values())
 

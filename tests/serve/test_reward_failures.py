@@ -48,7 +48,8 @@ def test_a_reward_that_hangs_has_failed(server):
 
 def test_late_in_a_stream_it_is_an_event(server):
     status, text, _ = posted(server, "FAIL LATE", CARDS, stream=True)
-    events = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    # a slow machine has comments between them
+    events = [line[6:] for line in text.split("\n\n") if line.startswith("data: ")]
     assert status == 200
     assert json.loads(events[1])["choices"][0]["delta"]["content"]
     assert json.loads(events[-2])["error"]["code"] == 503

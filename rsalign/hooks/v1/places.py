@@ -47,8 +47,14 @@ class Places(Generic[R]):
             there is no room.
     """
 
-    def __init__(self, max_num_seqs: int, shape: tuple[int, ...], device: Device) -> None:
-        self.memory = torch.empty((0, *shape), device=device)
+    def __init__(
+        self,
+        max_num_seqs: int,
+        shape: tuple[int, ...],
+        device: Device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.memory = torch.empty((0, *shape), device=device, dtype=dtype)
         self._most = 3 * max_num_seqs
         self._free: list[int] = []
         self._left: OrderedDict[int, Row[R]] = OrderedDict()

@@ -90,7 +90,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
 
     def _send(self) -> Rules:
         requests = [row.request for row in self._batch.rows]
-        kinds = [self._marks.row(request.marks) for request in requests]
+        kinds = self._marks.rows([request.marks for request in requests])
         return Rules.of(requests, kinds, self._device)
 
 

@@ -64,7 +64,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
             requests = requests[:1]
         else:
             requests = [owner.request if owner else _NOTHING for owner in self._slots.owners]
-        kinds = [self._marks.row(request.marks) for request in requests]
+        kinds = self._marks.rows([request.marks for request in requests])
         self._rules = Rules.of(requests, kinds, self._device)
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext) -> torch.Tensor:

@@ -41,6 +41,7 @@ class Slots(Generic[R]):
         states: vLLM's.
         shape: of what is remembered of a request.
         report: what to publish of one that has a ticket.
+        dtype: of what is remembered.
 
     Attributes:
         owners: of the slots; None: it asks for nothing, ``(max_num_reqs,)``.
@@ -52,6 +53,7 @@ class Slots(Generic[R]):
         states: LogitsProcRequestState,
         shape: tuple[int, ...],
         report: Callable[[Owner[R], int], Reading],
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self._states = states
         self._report = report
@@ -60,7 +62,7 @@ class Slots(Generic[R]):
         self._layout: tuple[Any, Tensor | None] = (np.empty(0), None)
         self.owners: list[Owner[R] | None] = [None] * states.max_num_reqs
         self.memory = torch.full(
-            (states.max_num_reqs, *shape), _UNKNOWN, device=states.device, dtype=torch.float32
+            (states.max_num_reqs, *shape), _UNKNOWN, device=states.device, dtype=dtype
         )
 
     def enter(self, slot: int, request: R | None, ticket: str = "") -> bool:
