@@ -1,6 +1,5 @@
 """One job of a sweep: a configuration on all items and seeds, resumed where it stopped."""
 
-import json
 import logging
 import queue
 import threading
@@ -11,10 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval import host
 from eval.configuration import build, config_hash
 from eval.record import candidates, record
 from eval.records import RecordFile, read, write_parquet
+from eval.tasks.known import known
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Grade, Item, Task
 from rsalign import AlignedOutput, Aligner, Budget, ConfigError
@@ -62,7 +61,6 @@ def run(config: DictConfig) -> Summary:
         raise ConfigError(f"task {task.name!r} has no items: check its path, split and limit")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
-    (folder / "host.json").write_text(json.dumps(host.facts(), indent=1))
     with RecordFile(folder / "records.jsonl") as file:
         missing = [
             (item, seed)
@@ -109,7 +107,7 @@ class _Job:
 
         def write() -> None:
             try:
-                with GradingPool(self.task) as pool:
+                with GradingPool(self.task, known=known(self.task)) as pool:
                     while (answered := done.get()) is not None:
                         self.file.append(self._record(*answered, pool))
             except BaseException as error:  # noqa: BLE001 - raised on the other thread
@@ -164,9 +162,10 @@ def _journal(config: DictConfig, folder: Path) -> Journal:
     """One journal for all jobs of this process: what one has drawn, another need not draw.
 
     Draws are addressed by item, seed and place, so that best-of-16 contains best-of-4, and all
-    selectors choose among the same draws. Where another process has it, this job has its own.
+    selectors choose among the same draws. Where another process has it, this job has its own, and
+    keeps to that when it is started again.
     """
-    if config.journal:
+    if config.journal and not (folder / "draws.journal").exists():
         shared = Path(config.output) / "draws.journal"
         try:
             return Journal(shared)
