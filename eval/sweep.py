@@ -15,7 +15,7 @@ from eval.record import candidates, record
 from eval.records import RecordFile, read, write_parquet
 from eval.tasks.known import known
 from eval.tasks.pool import GradingPool
-from eval.tasks.protocol import Grade, Item, Task
+from eval.tasks.protocol import Grade, Item, JudgedElsewhere, Task
 from rsalign import AlignedOutput, Aligner, Budget, ConfigError
 from rsalign.cli.generate import plain_data
 from rsalign.journal import Journal
@@ -75,6 +75,13 @@ def run(config: DictConfig) -> Summary:
     records = read(folder / "records.jsonl")
     if not any(one["error"] for one in records):
         write_parquet(records, folder / "records.parquet")
+        if isinstance(task, JudgedElsewhere):
+            by_id = {item.id: item for item in items}
+            name = type(strategy).__name__
+            for seed in config.seeds:
+                of_seed = [one for one in records if one["seed"] == seed]
+                answers = [(by_id[one["item"]], one["answers"][0]["text"]) for one in of_seed]
+                task.write(answers, folder, name=f"{name}-{seed}")
     scores = [one["grade"]["score"] for one in records if one["grade"]]
     graded = [score for score in scores if score is not None]
     return Summary(

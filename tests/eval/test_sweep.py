@@ -98,7 +98,7 @@ def test_one_record_for_each_configuration_item_and_seed(untouched):
     assert parquet(untouched) == found
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_killed_at_any_moment_it_ends_the_same(untouched, tmp_path):
     """In the first chains, between records, and in the last chains; each draw is paid for once."""
     whole = len(journal(untouched))
@@ -115,7 +115,7 @@ def test_killed_at_any_moment_it_ends_the_same(untouched, tmp_path):
         kept = journal(tmp_path)
     answered = num_lines(tmp_path)
     process = start(tmp_path)
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert kills >= 2
     assert table(tmp_path) == parquet(tmp_path) == table(untouched)
@@ -140,6 +140,21 @@ def test_the_same_configuration_again_does_nothing(untouched):
     again = answer(untouched, f"strategy={STRATEGIES[0]}", *FEW)
     assert (again.num_records, again.num_failed) == (10, 0)
     assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_answers_that_another_tool_judges_are_written_for_it(tmp_path):
+    rows = [{"instruction": f"Ann has {i} eggs.", "output": "x", "dataset": "own"} for i in (1, 2)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    task = ("task=alpaca_eval", f"task.path={tmp_path / 'rows.json'}", "task.max_tokens=32")
+    summary = answer(tmp_path, "strategy=best_of", "budget=4", *task, "seeds=[0,7]")
+    assert (summary.num_records, summary.num_failed, summary.mean_score) == (4, 0, None)
+    records = read(summary.folder / "records.jsonl")
+    for seed in (0, 7):
+        file = summary.folder / f"model_outputs-BestOf-{seed}.json"
+        written = json.loads(file.read_text(encoding="utf-8"))
+        assert [one["instruction"] for one in written] == [row["instruction"] for row in rows]
+        answers = [one["answers"][0]["text"] for one in records if one["seed"] == seed]
+        assert [one["output"] for one in written] == answers
 
 
 def test_a_job_that_had_a_journal_of_its_own_goes_on_with_it(tmp_path):
