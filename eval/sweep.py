@@ -1,6 +1,5 @@
 """One job of a sweep: a configuration on all items and seeds, resumed where it stopped."""
 
-import json
 import logging
 import queue
 import threading
@@ -11,12 +10,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval import host
 from eval.configuration import build, config_hash, resolved
 from eval.record import candidates, record
-from eval.records import RecordFile, read, write_parquet
+from eval.records import Record, RecordFile, read, write_parquet
+from eval.tasks.known import known
 from eval.tasks.pool import GradingPool
-from eval.tasks.protocol import Grade, Item, Task
+from eval.tasks.protocol import Grade, Item, JudgedElsewhere, Task
 from eval.trackers.figures import figures, flat
 from eval.trackers.protocol import Tracker
 from rsalign import AlignedOutput, Aligner, Budget, ConfigError
@@ -70,7 +69,6 @@ def run(config: DictConfig, name: str | None = None) -> Summary:
         raise ConfigError(f"task {task.name!r} has no items: check its path, split and limit")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
-    (folder / "host.json").write_text(json.dumps(host.facts(), indent=1))
     with RecordFile(folder / "records.jsonl") as file:
         missing = [
             (item, seed)
@@ -85,6 +83,8 @@ def run(config: DictConfig, name: str | None = None) -> Summary:
     records = read(folder / "records.jsonl")
     if not any(one["error"] for one in records):
         write_parquet(records, folder / "records.parquet")
+        if isinstance(task, JudgedElsewhere):
+            _write_answers(task, items, records, folder, type(strategy).__name__)
     try:
         tracker.job(digest, name or digest, flat(resolved(config)), figures(records))
     except Exception:  # whatever a tracker does, the records are there and the sweep goes on
@@ -97,6 +97,20 @@ def run(config: DictConfig, name: str | None = None) -> Summary:
         num_failed=sum(one["error"] is not None for one in records),
         mean_score=sum(graded) / len(graded) if graded else None,
     )
+
+
+def _write_answers(
+    task: JudgedElsewhere, items: Sequence[Item], records: Sequence[Record], folder: Path, name: str
+) -> None:
+    """The answers of each seed, for a judge elsewhere."""
+    by_id = {item.id: item for item in items}
+    for seed in dict.fromkeys(record["seed"] for record in records):
+        answers = [
+            (by_id[record["item"]], record["answers"][0]["text"])
+            for record in records
+            if record["seed"] == seed
+        ]
+        task.write(answers, folder, name=f"{name}-{seed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +136,7 @@ class _Job:
 
         def write() -> None:
             try:
-                with GradingPool(self.task) as pool:
+                with GradingPool(self.task, known=known(self.task)) as pool:
                     while (answered := done.get()) is not None:
                         self.file.append(self._record(*answered, pool))
             except BaseException as error:  # noqa: BLE001 - raised on the other thread
@@ -179,7 +193,7 @@ def _journal(config: DictConfig, folder: Path) -> Journal:
 
     Draws are addressed by item, seed and place, so that best-of-16 contains best-of-4, and all
     selectors choose among the same draws. Where another process has it, this job has its own, and
-    goes on with it when it is run again.
+    keeps to that when it is started again.
     """
     if config.journal and not (folder / "draws.journal").exists():
         shared = Path(config.output) / "draws.journal"

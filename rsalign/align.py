@@ -90,15 +90,15 @@ async def align(
             f"{type(strategy).__name__} needs a reward: give reward=..., a model, a Reward or a "
             "callable (prompt_text, response_text) -> float"
         )
-    if journal is not None:
-        policy = JournaledPolicy(policy, journal)
-        reward = JournaledReward(reward, journal) if reward else None
     key = seed if isinstance(seed, Key) else Key(seed)
     trace = Trace(on_commit=on_commit)
     budget = budget or Budget()
     try:
         async with asyncio.timeout(budget.seconds) as deadline:
             meter = Meter(prompt, budget, deadline)
+            if journal is not None:
+                policy = JournaledPolicy(policy, journal, meter.replayed)
+                reward = JournaledReward(reward, journal) if reward else None
             if on_progress is not None:
                 trace.on_progress = lambda progress: on_progress(progress, meter.usage(0))
             run = Run(

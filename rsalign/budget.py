@@ -92,7 +92,9 @@ class Usage:
         reward_calls: calls of the reward.
         reward_tokens: tokens that reward models were given.
         reward_cached_tokens: how many of these they had in their prefix caches.
-        seconds: wall-clock time.
+        seconds: wall-clock time; replaying takes none.
+        replayed: draws that a journal had. All of the above but the seconds count them, and its
+            rewards, as if they had been asked for.
     """
 
     policy_requests: int = 0
@@ -104,6 +106,7 @@ class Usage:
     reward_tokens: int = 0
     reward_cached_tokens: int = 0
     seconds: float = 0.0
+    replayed: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         """Both together; seconds add up too."""
@@ -144,6 +147,10 @@ class Meter:
         self._usage = replace(
             spent, **{name: getattr(spent, name) + amount for name, amount in amounts.items()}
         )
+
+    def replayed(self) -> None:
+        """Counts one more draw that a journal had."""
+        self.count(replayed=1)
 
     async def reserve(self, max_new_tokens: int) -> int:
         """Waits until so many tokens may be drawn; fewer if that is all that is left."""

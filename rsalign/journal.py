@@ -8,10 +8,11 @@ n = 4) pays for the difference. The result is that of a run that was never inter
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from rsalign.errors import ConfigError
 from rsalign.key import Key
@@ -28,6 +29,8 @@ from rsalign.protocols import (
 from rsalign.types import Certainty, Prompt, Response, Sampling, Segment, Stop, Tokens
 
 _FORMAT = "rsalign journal 2"
+
+OnReplay: TypeAlias = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Journal:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._records: dict[str, Any] = {}
+        self._lines: dict[str, bytes] = {}  # read when they are asked for: few are, of many
         self._replayed = self._recorded = 0
         try:
             self._file = self.path.open("a+b", buffering=0)
@@ -69,15 +72,19 @@ class Journal:
 
     def find(self, request: str) -> Any | None:
         """The answer on record, or None."""
-        found = self._records.get(request)
-        self._replayed += found is not None
-        return found
+        line = self._lines.get(request)
+        if line is None:
+            return None
+        self._replayed += 1
+        _, answer = json.loads(line)
+        return answer
 
     def record(self, request: str, answer: Any) -> None:
         """Writes an answer; it is safe from a kill when this returns."""
-        self._records[request] = answer
+        line = json.dumps([request, answer]).encode()
+        self._lines[request] = line
         self._recorded += 1
-        self._file.write((json.dumps([request, answer]) + "\n").encode())
+        self._file.write(line + b"\n")
 
     def statistics(self) -> JournalStatistics:
         """What it was good for since it was opened."""
@@ -110,15 +117,28 @@ class Journal:
         if whole[0] != json.dumps(_FORMAT).encode():
             self._file.close()
             raise ConfigError(f"{self.path} is not a journal of this version: choose another path")
-        self._records = dict(json.loads(line) for line in whole[1:])
+        self._lines = {line.split(b'"', 2)[1].decode(): line for line in whole[1:]}
 
 
 @dataclass(frozen=True, slots=True)
 class JournaledPolicy:
-    """A policy whose draws are on record; what its inner policy can do, it can do."""
+    """A policy whose draws are on record; what its inner policy can do, it can do.
+
+    Attributes:
+        inner: draws what is not on record.
+        journal: the record.
+        on_replay: called for each draw that is on record.
+    """
 
     inner: Policy
     journal: Journal
+    on_replay: OnReplay | None = None
+
+    def _drawn(self, request: str) -> Any | None:
+        found = self.journal.find(request)
+        if found is not None and self.on_replay is not None:
+            self.on_replay()
+        return found
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
@@ -127,7 +147,7 @@ class JournaledPolicy:
         request = _address(
             "extend", fingerprint(self.inner), prefix, max_new_tokens, key.root, key.path, boundary
         )
-        if (found := self.journal.find(request)) is not None:
+        if (found := self._drawn(request)) is not None:
             return _segment(found)
         segment = await self.inner.extend(
             prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
@@ -146,7 +166,7 @@ class JournaledPolicy:
         request = _address(
             "measure", fingerprint(self.inner), prefix, max_new_tokens, key.root, key.path, boundary
         )
-        if (found := self.journal.find(request)) is not None:
+        if (found := self._drawn(request)) is not None:
             *drawn, entropies, self_certainties = found
             certainty = Certainty(tuple(entropies), tuple(self_certainties))
             return replace(_segment(drawn), certainty=certainty)

@@ -63,4 +63,4 @@ def largest_pool(configurations: Sequence[Configuration]) -> Configuration | Non
         if is_best_of_plain(one.strategy)
         and any(c["reward"] for record in one.records for c in record["candidates"])
     ]
-    return max(pools, key=lambda one: (one.strategy["n"], one.method), default=None)
+    return max(pools, key=lambda one: (one.strategy["n"], is_best_of(one.strategy)), default=None)

@@ -1,13 +1,15 @@
 """How far from the policy each configuration went: KL(law of the answer || policy), nats.
 
-By formula for best-of-N, by the pool for other selectors, by log Z for tilted samplers; 0 for plain
-draws. Each strategy notes these itself; here they are averaged over items.
+By formula for best-of-N, by the pool for other selectors, by log Z for tilted samplers, by the
+number of tries for rejection sampling; 0 for plain draws. All but the tries are noted by the
+strategies themselves; here they are averaged over items.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.analysis import items
+from eval.analysis.acceptance import accepted_kl
 from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
 from eval.analysis.naming import is_best_of_plain
@@ -24,16 +26,23 @@ class Divergence:
             loose for a deterministic choice (`rsalign.rules.estimators.pool_kl`).
         log_z: of the tilted law that the sampler aims at, E[r / beta] - ln Z. An answer that is
             then elected from its draws goes further.
+        tries: of what rejection sampling accepted (`eval.analysis.acceptance`).
     """
 
     formula: Interval | None = None
     estimator: Interval | None = None
     log_z: Interval | None = None
+    tries: Interval | None = None
 
     @property
     def best(self) -> Interval | None:
         """The tightest that there is."""
-        return self.formula or self.log_z or self.estimator
+        return self.formula or self.log_z or self.tries or self.estimator
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether that is no more than an upper bound from the pool."""
+        return self.best is not None and self.best is self.estimator
 
 
 def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> Divergence:
@@ -43,16 +52,22 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
     """
     strategy, records = configuration.strategy, configuration.records
 
-    def noted(name: str) -> Interval | None:
-        values = list(items.diagnostic(records, name).values())
+    def over_items(found: items.ByItem) -> Interval | None:
+        values = list(found.values())
         return mean_interval(values, resamples=resamples) if values else None
+
+    def noted(name: str) -> Interval | None:
+        return over_items(items.diagnostic(records, name))
 
     if strategy["class"] == "Plain":
         return Divergence(formula=mean_interval([0.0] * len(items.scores(records))))
     if strategy["class"] == "BestOf" and not is_best_of_plain(strategy):
         return Divergence()
     return Divergence(
-        formula=noted("kl_formula"), estimator=noted("kl_estimate"), log_z=noted("kl")
+        formula=noted("kl_formula"),
+        estimator=noted("kl_estimate"),
+        log_z=noted("kl"),
+        tries=over_items(items.by_item(records, accepted_kl)),
     )
 
 

@@ -43,10 +43,23 @@ def rewards(records: Iterable[Record]) -> dict[str, float]:
 
 
 def usage(records: Iterable[Record], name: str) -> dict[str, float]:
-    """A field of `rsalign.Usage`, per answer; what failed is left out."""
+    """A field of `rsalign.Usage`, per answer; what failed is left out.
+
+    So is, from seconds, what a journal had draws of: whoever replays a draw waits for nothing.
+    """
     return by_item(
-        records, lambda record: record["usage"][name] if record["error"] is None else None
+        records,
+        lambda record: (
+            record["usage"][name]
+            if record["error"] is None and (name != "seconds" or is_timed(record))
+            else None
+        ),
     )
+
+
+def is_timed(record: Record) -> bool:
+    """Whether its seconds are those of a fresh run."""
+    return record["error"] is None and record["usage"]["replayed"] == 0
 
 
 def diagnostic(records: Iterable[Record], name: str) -> dict[str, float]:

@@ -36,7 +36,8 @@ class Row:
         num_failed: records without an answer; they count as score 0, and not in any cost.
         score: mean gold score; None if nothing was graded.
         reward: mean reward of the answers; None if there is none.
-        usage: mean of every field of `rsalign.Usage`; empty if everything failed.
+        usage: mean of every field of `rsalign.Usage`; without seconds if all was replayed, empty
+            if everything failed.
         forced: share of answers for which a guarantee was given up.
         expired: share of answers that a hard limit ended.
         scores_by_group: mean gold score of each group of items; empty if nothing was graded.
@@ -140,8 +141,9 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Row:
         score=mean_interval(scores, resamples=resamples) if graded else None,
         reward=mean_interval(rewards, resamples=resamples) if rewards else None,
         usage={
-            name: fmean(items.usage(answered, name).values())
+            name: mean
             for name in (answered[0]["usage"] if answered else ())
+            if (mean := items.mean(items.usage(answered, name))) is not None
         },
         forced=fmean(record["forced"] for record in records),
         expired=fmean(record["expired"] for record in records),

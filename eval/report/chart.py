@@ -4,6 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_MOST_APART = 3.0
+_BESIDE = 16.0
+"""Pixels between series that stand side by side, and between the first and the last."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -15,6 +19,7 @@ class Point:
         low: lower end of its interval; `y` if there is none.
         high: upper end.
         tip: what it is.
+        is_bound: whether its place is no more than an upper bound: drawn hollow.
     """
 
     x: float
@@ -22,6 +27,7 @@ class Point:
     low: float
     high: float
     tip: str
+    is_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,11 @@ class Chart:
         y_name: of the vertical axis, and its unit.
         series: at least one.
         logarithmic: whether the horizontal axis is; all x are above 0 then.
-        mark: a place on the horizontal axis that matters, and why; None if there is none.
+        side_by_side: whether series stand a little beside their places on a logarithmic axis, so
+            that intervals at one place stay apart.
+        ticks: of the horizontal axis; round values if there are none.
+        note: how to read it; empty if it speaks for itself.
+        mark: a place on a logarithmic axis that matters, and why; None if there is none.
     """
 
     key: str
@@ -63,6 +73,9 @@ class Chart:
     y_name: str
     series: Sequence[Series]
     logarithmic: bool
+    side_by_side: bool = False
+    ticks: Sequence[float] = ()
+    note: str = ""
     mark: tuple[float, str] | None = None
 
     @property
@@ -96,6 +109,19 @@ def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
         if 2 <= len(inside) <= most:
             return inside
     return [low, high] if high > low else [low]
+
+
+def shifts(chart: Chart) -> list[float]:
+    """How far each series stands beside its place, pixels."""
+    if not chart.side_by_side:
+        return [0.0] * len(chart.series)
+    marked = [series for series in chart.series if series.has_marks]
+    step = min(_MOST_APART, _BESIDE / max(1, len(marked) - 1))
+    middle = (len(marked) - 1) / 2
+    return [
+        (marked.index(series) - middle) * step if series.has_marks else 0.0
+        for series in chart.series
+    ]
 
 
 def short(value: float) -> str:

@@ -1,6 +1,7 @@
 """The figures of a study."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from eval.analysis.bootstrap import Interval
 from eval.analysis.frontier import frontier
@@ -13,6 +14,7 @@ from eval.report.tables import COSTS, Colours
 
 Value = Callable[[Row], Interval | None]
 
+_HOLLOW = "Hollow: an upper bound; the divergence may be less."
 _FRONTIER = 19  # grey, dashed
 _TITLES = {"score": "Score", "reward": "Reward", "kl": "KL to the policy"}
 
@@ -56,15 +58,18 @@ def _against_cost(
         y, x = value(row), row.usage.get(cost, 0.0)
         if y is None or x <= 0:
             return None
-        return _point(row.configuration.name, x, y, COSTS[cost])
+        is_bound = key == "kl" and found.divergences[row.configuration.name].is_bound
+        return replace(_point(row.configuration.name, x, y, COSTS[cost]), is_bound=is_bound)
 
     return Chart(
         key=f"{key}-{COSTS[cost].replace(' ', '-')}",
         title=f"{_TITLES[key]} against {COSTS[cost]}",
+        note=_HOLLOW if key == "kl" else "",
         x_name=f"{COSTS[cost]} per answer",
         y_name=name,
         series=list(_series(found, colours, point)),
         logarithmic=True,
+        side_by_side=True,
     )
 
 
@@ -77,19 +82,21 @@ def _against_kl(
         y, x = value(row), kl(row)
         if y is None or x is None:
             return None
-        made = _point(row.configuration.name, x.mean, y, "nats")
+        is_bound = found.divergences[row.configuration.name].is_bound
+        made = replace(_point(row.configuration.name, x.mean, y, "nats"), is_bound=is_bound)
         reached[made.x, made.y] = made
         return made
 
     series = list(_series(found, colours, point))
     best = [reached[place] for place in frontier(list(reached))]
-    if len(series) > 1:
+    if len(best) > 1:
         series.append(
             Series(name="frontier", number=_FRONTIER, is_method=False, has_marks=False, points=best)
         )
     return Chart(
         key=f"{key}-kl",
         title=f"{_TITLES[key]} against KL to the policy",
+        note=_HOLLOW,
         x_name="KL to the policy, nats",
         y_name=name,
         series=series,
@@ -113,6 +120,7 @@ def _best_of_n(pool: Pool | None) -> list[Chart]:
             ],
         )
 
+    ticks = [float(point.n) for point in pool.curve.points]
     mark = (float(pool.curve.peak), f"score peaks at n = {pool.curve.peak}")
     return [
         Chart(
@@ -125,6 +133,8 @@ def _best_of_n(pool: Pool | None) -> list[Chart]:
                 series("oracle", 9, lambda point: point.oracle),
             ],
             logarithmic=True,
+            side_by_side=True,
+            ticks=ticks,
             mark=mark,
         ),
         Chart(
@@ -134,6 +144,7 @@ def _best_of_n(pool: Pool | None) -> list[Chart]:
             y_name="mean reward",
             series=[series("picked", 0, lambda point: point.reward)],
             logarithmic=True,
+            ticks=ticks,
             mark=mark,
         ),
     ]

@@ -4,15 +4,15 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from eval.report.chart import Chart, Series, log_ticks, short
+from eval.report.chart import Chart, Series, log_ticks, shifts, short
 from eval.report.palette import place
 from rsalign.report.canvas import Axis, Canvas, spanning
 
-_WIDTH, _HEIGHT = 580.0, 330.0
+_WIDTH, _HEIGHT = 600.0, 330.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 452.0, 26.0, 284.0
 _LINE = 13.0
 """Least distance of labels, pixels."""
@@ -30,8 +30,8 @@ def drawn(chart: Chart) -> Markup:
         end = x.at(at) > (_LEFT + _RIGHT) / 2
         plot.text(x.at(at) + (-5 if end else 5), _TOP + 10, why, "end" if end else "start")
     labels = _spread([y.at(series.points[-1].y) for series in chart.series])
-    for series, label in zip(chart.series, labels, strict=True):
-        _draw(plot, series, x, y, label)
+    for series, label, shift in zip(chart.series, labels, shifts(chart), strict=True):
+        _draw(plot, series, replace(x, start=x.start + shift, end=x.end + shift), y, label)
     return plot.svg()
 
 
@@ -70,7 +70,7 @@ def _axes(plot: Canvas, chart: Chart, x: Axis, y: Axis) -> None:
     for value in y.ticks(8):
         plot.line([(x.start, y.at(value)), (x.end, y.at(value))], "grid")
         plot.text(x.start - 7, y.at(value) + 4, f"{round(value, 10):g}", "end")
-    for value in x.ticks(7):
+    for value in chart.ticks or x.ticks(7):
         plot.line([(x.at(value), y.start), (x.at(value), y.start + 4)], "grid")
         plot.text(x.at(value), y.start + 18, short(value), "middle")
     plot.text((x.start + x.end) / 2, y.start + 36, chart.x_name, "middle")
@@ -89,7 +89,8 @@ def _draw(plot: _Plot, series: Series, x: Axis, y: Axis, label: float) -> None:
         if len(path) > 1:
             plot.line(path, "states dashed" if dashed else "states")
         for point, (left, height) in marks:
-            plot.dot(left, height, "point", tip=point.tip, radius=3.5)
+            kind = "point bound" if point.is_bound else "point"
+            plot.dot(left, height, kind, tip=point.tip, radius=3.5)
         left, height = path[-1]
         plot.line([(left + 5, height), (_RIGHT + 4, label), (_RIGHT + 10, label)], "lead")
         plot.text(_RIGHT + 13, label + 4, _clipped(series.name))

@@ -1,15 +1,18 @@
 """Charts as PNG and PDF, for papers and slides."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from eval.optional import require
-from eval.report.chart import Chart, log_ticks, short
+from eval.report.chart import Chart, log_ticks, shifts, short
 from eval.report.palette import COLOURS, place
 
 _INCHES = (6.6, 3.6)
 _DOTS_PER_INCH = 180
+_PIXELS = 400
+"""That the horizontal axis of the page's drawings has."""
 
 
 def save(charts: Sequence[Chart], folder: Path) -> list[Path]:
@@ -46,10 +49,12 @@ def save(charts: Sequence[Chart], folder: Path) -> list[Path]:
 
 
 def _draw(chart: Chart, axes: Any) -> None:
-    for series in chart.series:
+    spread = max(chart.xs) / min(chart.xs) if chart.logarithmic else 1.0
+    for series, shift in zip(chart.series, shifts(chart), strict=True):
         number, dashed = place(series.number)
+        beside = spread ** (shift / _PIXELS)
         axes.errorbar(
-            [point.x for point in series.points],
+            [point.x * beside for point in series.points],
             [point.y for point in series.points],
             yerr=(
                 [point.y - point.low for point in series.points],
@@ -63,15 +68,37 @@ def _draw(chart: Chart, axes: Any) -> None:
             marker="o" if series.has_marks else "",
             markersize=3.5,
         )
+        bounds = [point for point in series.points if point.is_bound]
+        axes.plot(
+            [point.x * beside for point in bounds],
+            [point.y for point in bounds],
+            color=COLOURS[number][0],
+            linestyle="",
+            marker="o",
+            markersize=3.5,
+            markerfacecolor="white",
+            zorder=5,
+        )
     if chart.logarithmic:
         axes.set_xscale("log")
-        ticks = log_ticks(min(chart.xs), max(chart.xs))
+        ticks = chart.ticks or log_ticks(min(chart.xs), max(chart.xs))
         axes.set_xticks(ticks, [short(tick) for tick in ticks])
         axes.minorticks_off()
     if chart.mark:
         at, why = chart.mark
         axes.axvline(at, color="0.5", linewidth=0.9, linestyle=":")
-        axes.annotate(why, (at, 1), xycoords=("data", "axes fraction"), fontsize=7, color="0.4")
+        is_right = at > math.sqrt(min(chart.xs) * max(chart.xs))
+        axes.annotate(
+            why,
+            (at, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3 if is_right else 3, -1),
+            textcoords="offset points",
+            horizontalalignment="right" if is_right else "left",
+            verticalalignment="top",
+            fontsize=7,
+            color="0.4",
+        )
     axes.set_xlabel(chart.x_name)
     axes.set_ylabel(chart.y_name)
     axes.set_title(chart.title, fontsize=10)

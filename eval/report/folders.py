@@ -1,6 +1,5 @@
 """Run folders, as `eval.sweep` writes them."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,12 @@ class RunFolder:
         path: as it was given.
         config: what was run, resolved.
         source: the same, as the file has it.
-        host: versions and facts of the machine.
-        records: of all items and seeds so far.
+        records: of all items and seeds so far; each says what machine and versions it is of.
     """
 
     path: Path
     config: Mapping[str, Any]
     source: str
-    host: Mapping[str, Any]
     records: Sequence[Record]
 
 
@@ -59,7 +56,6 @@ def find(paths: Iterable[Path]) -> list[RunFolder]:
 def _read(folder: Path) -> RunFolder:
     try:
         source = (folder / "config.yaml").read_text(encoding="utf-8")
-        host = json.loads((folder / "host.json").read_text(encoding="utf-8"))
         config = OmegaConf.to_container(OmegaConf.create(source))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{folder} is not a run folder of eval.run: {error}") from error
@@ -69,6 +65,5 @@ def _read(folder: Path) -> RunFolder:
         path=folder,
         config={str(name): value for name, value in config.items()},
         source=source,
-        host=host,
         records=read(folder / RECORDS),
     )

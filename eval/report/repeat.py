@@ -1,6 +1,7 @@
 """How to repeat what a page shows: commands, configurations and versions."""
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,11 @@ class Host:
 
     Attributes:
         facts: by name.
-        num_runs: run folders that have it.
+        num_answers: records that have it.
     """
 
     facts: Mapping[str, object]
-    num_runs: int
+    num_answers: int
 
 
 def commands(runs: Sequence[RunFolder]) -> list[str]:
@@ -32,14 +33,8 @@ def commands(runs: Sequence[RunFolder]) -> list[str]:
 
 def hosts(runs: Sequence[RunFolder]) -> list[Host]:
     """Each once, the most frequent first."""
-    found: list[list[Mapping[str, object]]] = []
-    for run in runs:
-        same = next((group for group in found if group[0] == run.host), None)
-        if same is None:
-            found.append([run.host])
-        else:
-            same.append(run.host)
-    return [Host(group[0], len(group)) for group in sorted(found, key=len, reverse=True)]
+    found = Counter(tuple(record["host"].items()) for run in runs for record in run.records)
+    return [Host(dict(facts), times) for facts, times in found.most_common()]
 
 
 def _absolute(path: Path) -> str:

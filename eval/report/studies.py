@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.analysis.configuration import Configuration
+from eval.analysis.items import is_timed
 from eval.analysis.naming import method_names
 from eval.analysis.views import Cost
 from eval.records import Record
@@ -23,8 +24,7 @@ class Study:
         configurations: one for each method and size.
         num_items: items with a record in any of them.
         seeds: of all of them.
-        costs: what may be held equal. Seconds are left out where jobs shared their draws: whoever
-            replays a draw waits for nothing.
+        costs: what may be held equal. Seconds are left out where all draws were replayed.
         warnings: what a reader must know before comparing.
     """
 
@@ -82,8 +82,10 @@ def _study(runs: Sequence[RunFolder]) -> Study:
         configurations=configurations,
         num_items=len(every),
         seeds=sorted({record["seed"] for one in configurations for record in one.records}),
-        costs=[cost for cost in Cost if cost is not Cost.SECONDS or not _shares_draws(runs)],
-        warnings=_warnings(runs, configurations, by_item, every),
+        costs=[
+            cost for cost in Cost if cost is not Cost.SECONDS or any(map(_is_timed, configurations))
+        ],
+        warnings=_warnings(configurations, by_item, every),
     )
 
 
@@ -92,12 +94,18 @@ def _size(run: RunFolder) -> int:
 
 
 def _records(runs: Sequence[RunFolder]) -> list[Record]:
-    found = {(record["item"], record["seed"]): record for run in runs for record in run.records}
+    """One for each item and seed; of several, one that was answered and, if there is, timed."""
+    every = [record for run in runs for record in run.records]
+    every.sort(key=lambda record: (record["error"] is None, is_timed(record)))
+    found = {(record["item"], record["seed"]): record for record in every}
     return [found[key] for key in sorted(found)]
 
 
+def _is_timed(configuration: Configuration) -> bool:
+    return any(map(is_timed, configuration.records))
+
+
 def _warnings(
-    runs: Sequence[RunFolder],
     configurations: Sequence[Configuration],
     by_item: Sequence[set[str]],
     every: set[str],
@@ -117,19 +125,17 @@ def _warnings(
             f"{failed} answers failed. They count as score 0; run the same command again to try "
             "them anew."
         )
-    if _shares_draws(runs):
+    replayed = sum(not _is_timed(one) for one in configurations)
+    if replayed:
         warnings.append(
-            "Jobs shared their draws. What was replayed counts as drawn tokens and as reward "
-            "calls, but took no time, so that seconds cannot be compared and are not shown; run "
-            "with journal=false for these."
+            f"No seconds are known of {replayed} of the {len(configurations)} configurations: what "
+            "was drawn for another job was replayed, which counts as drawn tokens and as reward "
+            "calls, but takes no time. For seconds, run these again with journal=false and another "
+            "output, and report on both folders."
         )
-    if len({_text(run.host) for run in runs}) > 1:
+    if len({_text(record["host"]) for one in configurations for record in one.records}) > 1:
         warnings.append("Runs differ in versions or machine: see the end of the page.")
     return warnings
-
-
-def _shares_draws(runs: Sequence[RunFolder]) -> bool:
-    return any(run.config.get("journal") for run in runs)
 
 
 def _settings(node: Mapping[str, Any]) -> list[tuple[str, Any]]:

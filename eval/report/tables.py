@@ -99,7 +99,8 @@ def equal_cost(found: Findings, colours: Colours) -> Table:
         notes=[
             "Difference in mean score to plain best-of-N where that costs the same; between two of "
             "its sizes its scores are interpolated, item by item, linearly in the logarithm of the "
-            "cost. Nothing is said where best-of-N was not run at such a cost.",
+            "cost. Nothing is said where best-of-N was not run at such a cost. Seconds are those "
+            "of an answer while the engine answers the job's other items beside it.",
         ],
         columns=[
             "method",
@@ -160,16 +161,17 @@ def divergences(found: Findings, colours: Colours) -> Table:
             "KL(law of the answer || policy), nats. Formula: of best-of-N where no two rewards are "
             "equal, else an upper bound. Pool: mean of an upper bound from each pool, loose for "
             "deterministic choices. Log Z: of the tilted law that a chain aims at; an answer that "
-            "is elected from its draws goes further. Methods that note none of these are left out.",
+            "is elected from its draws goes further. Tries: of rejection sampling, unbiased if "
+            "nothing was forced, and else too low. Methods without any of these are left out.",
         ],
         columns=[
             *("method", "answers' worth", "KL by formula", "KL by pool", "KL by log Z"),
-            *("reward", "score", "drawn tokens"),
+            *("KL by tries", "reward", "score", "drawn tokens"),
         ],
         rows=[
             [
                 *_names(row.configuration),
-                *(interval(one) for one in (kl.formula, kl.estimator, kl.log_z)),
+                *(interval(one) for one in (kl.formula, kl.estimator, kl.log_z, kl.tries)),
                 interval(row.reward),
                 interval(row.score),
                 amount(row.usage.get(Cost.DRAWN_TOKENS)),
@@ -269,15 +271,14 @@ def groups(found: Findings, colours: Colours) -> Table:
 
 def costs(found: Findings, colours: Colours) -> Table:
     """Everything that was spent."""
-    fields = [
-        name
-        for name in found.rows[0].usage
-        if name in found.study.costs or name not in set(Cost)  # those that mean something here
-    ]
+    fields = list(dict.fromkeys(name for row in found.rows for name in row.usage))
     return Table(
         key="costs",
         title="Costs in full",
-        notes=["Means per answer. Cached: of the prompt tokens, what the engine's cache had."],
+        notes=[
+            "Means per answer. Cached: of the prompt tokens, what the engine's cache had. "
+            "Replayed: draws that a journal had; seconds are of answers without any."
+        ],
         columns=["method", "answers' worth", *(name.replace("_", " ") for name in fields)],
         rows=[
             [*_names(row.configuration), *(amount(row.usage.get(name)) for name in fields)]

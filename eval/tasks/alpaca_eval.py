@@ -1,10 +1,9 @@
 """AlpacaEval: open requests, judged by the tool of that name (Dubois et al. 2024, 2404.04475).
 
 Rows: ``instruction``, ``output`` (a reference), ``generator``, ``dataset``. The licence (CC BY-NC
-4.0) allows no copy here. The answers go to the tool as a file
-(`write_model_outputs`):
+4.0) allows no copy here. A sweep that has answered all writes them for the tool, for each seed:
 
-    alpaca_eval --model_outputs out.json
+    alpaca_eval --model_outputs outputs/default/<configuration>/model_outputs-<strategy>-0.json
 """
 
 import json
@@ -65,6 +64,12 @@ class AlpacaEval:
     def grade(self, item: Item, text: str) -> Grade:
         """None: nobody can tell without a judge."""
         return ungradable("AlpacaEval is graded by its own tool, from model_outputs")
+
+    def write(self, answers: Sequence[tuple[Item, str]], folder: Path, *, name: str) -> Path:
+        """As ``model_outputs-<name>.json`` (`write_model_outputs`)."""
+        file = folder / f"model_outputs-{name}.json"
+        write_model_outputs(answers, file, generator=name)
+        return file
 
 
 def write_model_outputs(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from types import TracebackType
 
+from eval.tasks.known import Known, address
 from eval.tasks.protocol import Grade, Item, Task, ungradable
 from eval.tasks.settings import require_positive
 from eval.tasks.worker import Ended, Worker, pickled
@@ -30,6 +31,7 @@ class GradingPool:
         num_workers: how many answers are graded at once.
         timeout_seconds: for one answer; on a slower machine fewer answers are graded in time.
         memory_gib: address space that a process may have, GiB; None sets no limit.
+        known: grades that `grade` need not ask for, and adds to (`eval.tasks.known`).
 
     Raises:
         ConfigError: if a setting is out of range, or the task cannot be pickled.
@@ -42,6 +44,7 @@ class GradingPool:
         num_workers: int = 2,
         timeout_seconds: float = 30.0,
         memory_gib: float | None = 8.0,
+        known: Known | None = None,
     ) -> None:
         require_positive(num_workers=num_workers)
         if not timeout_seconds > 0 or (memory_gib is not None and not memory_gib > 0):
@@ -49,6 +52,7 @@ class GradingPool:
                 f"timeout_seconds={timeout_seconds}, memory_gib={memory_gib}: must be above 0"
             )
         self._task = pickled(task)
+        self._known: Known = {} if known is None else known
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
         self._threads = DaemonThreads(num_workers, name="rsalign-grade")
@@ -85,14 +89,20 @@ class GradingPool:
         return self._threads.submit(self._grade, item, text)
 
     def grade(self, answers: Iterable[tuple[Item, str]]) -> list[Grade]:
-        """Grades of all answers, in their order.
+        """Grades of all answers, in their order. Equal answers are graded once, now and later.
 
         Raises:
             ConfigError: as the future of `submit`.
             InstallError: as the future of `submit`.
         """
-        futures = [self.submit(item, text) for item, text in answers]
-        return [future.result() for future in futures]
+        given = [(address(item, text), item, text) for item, text in answers]
+        futures = {
+            at: self.submit(item, text)
+            for at, (item, text) in {at: (item, text) for at, item, text in given}.items()
+            if at not in self._known
+        }
+        self._known.update((at, future.result()) for at, future in futures.items())
+        return [self._known[at] for at, _, _ in given]
 
     def close(self) -> None:
         """Ends all processes at once; answers that are not graded yet have no grade."""

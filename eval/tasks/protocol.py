@@ -6,6 +6,7 @@ was written (`Task`); tasks of choices by how probable each given answer is (`Ch
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from rsalign import ConfigError, Message
@@ -112,6 +113,24 @@ class Task(Protocol):
 
     def grade(self, item: Item, text: str) -> Grade:
         """The verdict on `text`, an answer to `item`."""
+        ...
+
+
+@runtime_checkable
+class JudgedElsewhere(Protocol):
+    """A task whose answers another tool judges, which reads them from a file."""
+
+    def write(self, answers: Sequence[tuple[Item, str]], folder: Path, *, name: str) -> Path:
+        """Writes all answers, one an item, as that tool reads them; overwrites the file.
+
+        Args:
+            answers: items with what was written.
+            folder: where to.
+            name: of who answered; part of the file's name.
+
+        Raises:
+            ConfigError: if an item has two answers, or there are none.
+        """
         ...
 
 

@@ -41,9 +41,18 @@ def is_awaited(ticket: str) -> bool:
 
 
 def take(ticket: str, num_drawn: int) -> Reading | None:
-    """What was published in this process; None if there is nothing (more). It is read once."""
-    read = _reports.pop(ticket, None)
-    return None if read is None else read(num_drawn)
+    """What was published in this process; None if there is nothing (more). It is read once.
+
+    It is awaited until it has been read: the engine, on its thread, may else give its place to
+    another request meanwhile.
+    """
+    read = _reports.get(ticket)
+    if read is None:
+        return None
+    try:
+        return read(num_drawn)
+    finally:
+        _reports.pop(ticket, None)
 
 
 class Reporter:

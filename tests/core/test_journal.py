@@ -33,6 +33,7 @@ def test_replaying_costs_nothing_and_changes_nothing(tmp_path):
     with Journal(tmp_path / "j") as journal:
         again = run(journal)
         assert (journal.statistics().recorded, journal.statistics().replayed) == (0, 12)
+    assert (free.usage.replayed, first.usage.replayed, again.usage.replayed) == (0, 0, 6)
     for result in (first, again):
         assert result.candidate == free.candidate
         assert result.trace.proposals == free.trace.proposals
@@ -75,6 +76,7 @@ def test_a_run_that_dies_goes_on(tmp_path):
     with Journal(tmp_path / "j") as journal:
         result = run(journal)
         assert journal.statistics().replayed >= 3
+        assert result.usage.replayed == 3
     assert result.candidate == run(None).candidate
 
 

@@ -169,7 +169,11 @@ def test_divergences_are_those_the_strategies_note(study):
     assert chain.best is chain.log_z
     assert chain.log_z.mean > 0
     assert divergence(study["plain", 1]).best.mean == 0
-    assert divergence(study["cards", 4]).best is None
+    cards = divergence(study["cards", 4], resamples=200)
+    assert cards.best is cards.tries
+    assert not cards.is_bound
+    assert vote.is_bound
+    assert not best_of.is_bound
 
 
 def test_a_pool_of_something_else_tells_no_divergence():

@@ -5,6 +5,7 @@ import re
 import shlex
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import toy_study
@@ -13,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from eval import overrides, resolvers
+from eval.analysis.views import Cost
 from eval.configuration import config_hash
 from eval.report import markdown
 from eval.report.__main__ import main
@@ -21,6 +23,7 @@ from eval.report.drawing import _spread as spread
 from eval.report.findings import findings
 from eval.report.folders import find
 from eval.report.page import SECTIONS
+from eval.report.palette import COLOURS
 from eval.report.repeat import commands
 from eval.report.studies import studies
 from eval.report.table import Cell, Table
@@ -176,13 +179,17 @@ def test_reports_are_the_same_every_time(outputs, page, tables, tmp_path):
 
 
 def test_figures_are_files_for_papers(outputs, tmp_path):
-    pytest.importorskip("matplotlib")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
     given = [str(outputs / "plain-1"), "--resamples", "100", "--output", str(tmp_path)]
     assert main(given) == 0
     drawn = sorted((tmp_path / "figures" / "0-toy").iterdir())
     names = {path.name for path in drawn}
     assert {"score-drawn-tokens.png", "reward-kl.pdf"} <= names
     assert len(names) == 2 * (tmp_path / "index.html").read_text().count("<figure")
+    pixels = pyplot.imread(tmp_path / "figures" / "0-toy" / "score-drawn-tokens.png")[..., :3]
+    inside = pixels[:, : pixels.shape[1] * 3 // 4]  # left of the legend
+    colour = [int(COLOURS[0][0][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    assert (abs(inside - colour).max(axis=-1) < 0.02).sum() > 20
     for path in drawn:
         begins = {".png": b"\x89PNG", ".pdf": b"%PDF"}[path.suffix]
         assert path.read_bytes().startswith(begins)
@@ -233,21 +240,46 @@ def test_rewards_and_limits_that_differ_are_named(tmp_path):
 
 def test_readers_are_warned(tmp_path):
     strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
-    make(tmp_path / "a", strategy, 1, journal=True)
+    journal = tmp_path / "journal"
+    toy_study.answer(strategy, journal=journal)
+    toy_study.write(tmp_path / "a", strategy, 1, toy_study.answer(strategy, journal=journal))
     half = toy_study.answer(BestOf(n=4, inner=strategy))[:5]
+    for record in half:
+        record["usage"]["replayed"] = 1
     half[0] |= {"error": {"kind": "PolicyError", "message": "gone"}, "grade": None, "answers": []}
     toy_study.write(tmp_path / "b", BestOf(n=4, inner=strategy), 4, half)
     [study] = studies(find([tmp_path]))
     warnings = " ".join(study.warnings)
     assert "Not all items are done in BestOf @ 4;" in warnings
     assert "1 answers failed" in warnings
-    assert "seconds cannot be compared" in warnings
+    assert "No seconds are known of 2 of the 2 configurations" in warnings
     assert main([str(tmp_path), *QUICK]) == 0
     page = (tmp_path / "report" / "index.html").read_text()
     text = Tags(page).text
     assert "against seconds" not in text
     assert '<th scope="col">seconds</th>' not in page
     assert all(warning in text for warning in study.warnings)
+
+
+def test_seconds_are_of_fresh_runs(tmp_path):
+    """Those that shared their draws have none, and get them from runs that did not."""
+    strategy = BestOf(n=4, inner=Plain(max_tokens=toy_study.MAX_TOKENS))
+    journal = tmp_path / "journal"
+    toy_study.answer(strategy, journal=journal)
+    replayed = toy_study.answer(strategy, journal=journal)
+    toy_study.write(tmp_path / "shared", strategy, 4, replayed)
+    [alone] = studies(find([tmp_path / "shared"]))
+    assert Cost.SECONDS not in alone.costs
+    fresh = toy_study.answer(strategy, seeds=(0,))
+    toy_study.write(tmp_path / "fresh", strategy, 4, fresh)
+    [both] = studies(find([tmp_path / "fresh", tmp_path / "shared"]))
+    assert both.costs == list(Cost)
+    assert not both.warnings
+    [row] = findings(both, resamples=100).rows
+    assert row.num_answers == 2 * len(fresh)
+    assert row.usage["seconds"] == pytest.approx(
+        fmean(record["usage"]["seconds"] for record in fresh)
+    )
 
 
 def test_the_commands_compose_to_the_same_configuration(tmp_path):

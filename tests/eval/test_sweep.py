@@ -1,5 +1,6 @@
 """Sweeps on the real engine, killed for real and started again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,18 +8,36 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
+import toy_study
 
+from eval import engines, overrides, resolvers, sweep
 from eval.records import read
+from rsalign.journal import Journal
 
 ROOT = Path(__file__).parents[2]
-SWEEP = ("-m", "strategy=best_of,qalign", "budget=4", "task.limit=5", "seeds=[0,1]")
-DEPENDS_ON_TIMING = ("seconds", "cached_tokens", "reward_cached_tokens")
+STRATEGIES = ("qalign", "best_of")
+FEW = ("budget=4", "task.limit=5", "seeds=[0,1]")
+THREE = ("task.limit=3", "seeds=[0]")
 
 
-def start(output, *arguments):
+@pytest.fixture(scope="module", autouse=True)
+def one_engine():
+    """This process starts its engines once, as a local sweep does."""
+    resolvers.register()
+    yield
+    engines.close()
+
+
+def answer(output, *arguments):
+    return sweep.run(overrides.composed([*arguments, f"output={output}"]))
+
+
+def start(output):
     return subprocess.Popen(
-        (sys.executable, "-m", "eval.run", *arguments, f"output={output}"),
+        (sys.executable, "-m", "eval.run", "-m", f"strategy={','.join(STRATEGIES)}", *FEW)
+        + (f"output={output}",),
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -27,20 +46,24 @@ def start(output, *arguments):
     )
 
 
-def finish(process):
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said
-
-
 def table(output):
     """All records of a sweep without what depends on timing, by folder."""
+    return {
+        (path.parent.name, record["item"], record["seed"]): toy_study.timeless(record)
+        for path in sorted(Path(output).glob("*/records.jsonl"))
+        for record in read(path)
+    }
+
+
+def parquet(output):
+    """The same from the Parquet files."""
     found = {}
-    for path in sorted(Path(output).glob("*/records.jsonl")):
-        for record in read(path):
-            usage = {k: v for k, v in record["usage"].items() if k not in DEPENDS_ON_TIMING}
-            whole = {k: v for k, v in record.items() if k != "time"} | {"usage": usage}
-            found[path.parent.name, record["item"], record["seed"]] = whole
+    for path in sorted(Path(output).glob("*/records.parquet")):
+        for row in pyarrow.parquet.read_table(path).to_pylist():
+            nested = {"strategy", "answers", "grade", "usage", "diagnostics", "candidates"}
+            nested |= {"proposals", "host"}
+            record = {n: json.loads(v) if n in nested else v for n, v in row.items()}
+            found[path.parent.name, row["item"], row["seed"]] = toy_study.timeless(record)
     return found
 
 
@@ -48,10 +71,22 @@ def num_lines(output):
     return sum(len(path.read_bytes().splitlines()) for path in Path(output).glob("*/records.jsonl"))
 
 
+def journal(output):
+    """The whole lines of the journal, its first one left out."""
+    path = Path(output) / "draws.journal"
+    return path.read_bytes().split(b"\n")[1:-1] if path.exists() else []
+
+
+def requests(output):
+    return [json.loads(line)[0] for line in journal(output)]
+
+
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory):
     output = tmp_path_factory.mktemp("untouched")
-    finish(start(output, *SWEEP))
+    for strategy in STRATEGIES:
+        summary = answer(output, f"strategy={strategy}", *FEW)
+        assert (summary.num_records, summary.num_failed) == (10, 0)
     return output
 
 
@@ -60,51 +95,103 @@ def test_one_record_for_each_configuration_item_and_seed(untouched):
     assert len(found) == num_lines(untouched) == 2 * 5 * 2
     assert all(record["error"] is None for record in found.values())
     assert {record["grade"]["score"] for record in found.values()} <= {0.0, 1.0}
-    assert len(list(Path(untouched).glob("*/records.parquet"))) == 2
+    assert parquet(untouched) == found
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_killed_at_any_moment_it_ends_the_same(untouched, tmp_path):
-    kills = 0
-    for wanted in (0, 3, 12):
-        process = start(tmp_path, *SWEEP)
-        while process.poll() is None and num_lines(tmp_path) <= wanted:
-            time.sleep(0.02)
-            journal = tmp_path / "draws.journal"
-            if wanted == 0 and journal.exists() and journal.stat().st_size > 4000:
-                break  # before the first record: in the middle of the chains
+    """In the first chains, between records, and in the last chains; each draw is paid for once."""
+    whole = len(journal(untouched))
+    kills, kept = 0, []
+    for share in (0.1, 0.4, 0.7):
+        process = start(tmp_path)
+        while process.poll() is None and len(journal(tmp_path)) < share * whole:
+            time.sleep(0.01)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.communicate()
-    finish(start(tmp_path, *SWEEP))
+        assert journal(tmp_path)[: len(kept)] == kept  # nothing is lost
+        kept = journal(tmp_path)
+    answered = num_lines(tmp_path)
+    process = start(tmp_path)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
     assert kills >= 2
-    assert table(tmp_path) == table(untouched)
+    assert table(tmp_path) == parquet(tmp_path) == table(untouched)
     assert num_lines(tmp_path) == num_lines(untouched)
+    assert journal(tmp_path)[: len(kept)] == kept
+    assert len(set(requests(tmp_path))) == len(requests(tmp_path))
+    assert set(requests(tmp_path)) == set(requests(untouched))
+    lines = [
+        json.loads(line)
+        for path in tmp_path.glob("*/records.jsonl")
+        for line in path.read_bytes().splitlines()
+    ]
+    continued = [record for record in lines if record["usage"]["replayed"]]
+    assert len(lines) > answered
+    assert continued  # what was in the middle of a chain or pool went on there
 
 
-def test_the_same_command_again_does_nothing(untouched):
-    before = {path: path.stat().st_mtime_ns for path in untouched.glob("*/records.jsonl")}
-    finish(start(untouched, *SWEEP))
-    assert before == {path: path.stat().st_mtime_ns for path in untouched.glob("*/records.jsonl")}
+def test_the_same_configuration_again_does_nothing(untouched):
+    files = [path for path in untouched.rglob("*") if path.suffix in (".jsonl", ".journal")]
+    assert len(files) == 3
+    before = [path.stat().st_mtime_ns for path in files]
+    again = answer(untouched, f"strategy={STRATEGIES[0]}", *FEW)
+    assert (again.num_records, again.num_failed) == (10, 0)
+    assert [path.stat().st_mtime_ns for path in files] == before
 
 
-def test_pools_are_shared(tmp_path):
-    """A larger pool, and another selector, cost only what is new."""
-    finish(start(tmp_path, "strategy=best_of", "budget=4", "task.limit=3"))
-    journal = tmp_path / "draws.journal"
-    drawn = journal.read_bytes().count(b"\n")
-    finish(
-        start(
-            tmp_path,
-            "-m",
-            "strategy=soft,majority_vote,reward_weighted_vote",
-            "budget=4",
-            "task.limit=3",
-        )
-    )
-    assert journal.read_bytes().count(b"\n") == drawn
-    finish(start(tmp_path, "strategy=best_of", "budget=16", "task.limit=3"))
-    grown = journal.read_bytes().count(b"\n")
-    # a draw and a reward for each new candidate, but for rewards of answers that came up before
-    assert drawn < grown <= drawn + 2 * 12 * 3
+def test_answers_that_another_tool_judges_are_written_for_it(tmp_path):
+    rows = [{"instruction": f"Ann has {i} eggs.", "output": "x", "dataset": "own"} for i in (1, 2)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    task = ("task=alpaca_eval", f"task.path={tmp_path / 'rows.json'}", "task.max_tokens=32")
+    summary = answer(tmp_path, "strategy=best_of", "budget=4", *task, "seeds=[0,7]")
+    assert (summary.num_records, summary.num_failed, summary.mean_score) == (4, 0, None)
+    records = read(summary.folder / "records.jsonl")
+    for seed in (0, 7):
+        file = summary.folder / f"model_outputs-BestOf-{seed}.json"
+        written = json.loads(file.read_text(encoding="utf-8"))
+        assert [one["instruction"] for one in written] == [row["instruction"] for row in rows]
+        answers = [one["answers"][0]["text"] for one in records if one["seed"] == seed]
+        assert [one["output"] for one in written] == answers
+
+
+def test_a_job_that_had_a_journal_of_its_own_goes_on_with_it(tmp_path):
+    """As under a parallel launcher, where another process may have had the shared one."""
+    plain = ("strategy=plain", "budget=1", *THREE)
+    with Journal(tmp_path / "draws.journal"):
+        folder = answer(tmp_path, *plain).folder
+    own = (folder / "draws.journal").read_bytes()
+    before = table(tmp_path)
+    (folder / "records.jsonl").unlink()  # as if killed before the first record
+    answer(tmp_path, *plain)
+    assert (folder / "draws.journal").read_bytes() == own
+    assert not journal(tmp_path)
+    assert table(tmp_path) == before
+    assert all(record["usage"]["replayed"] for record in read(folder / "records.jsonl"))
+
+
+def test_a_sweep_costs_its_largest_point(tmp_path):
+    """Sizes and selectors choose from one pool: what it has is neither drawn nor judged again."""
+    answer(tmp_path, "strategy=best_of", "budget=4", *THREE)
+    small = journal(tmp_path)
+    answer(tmp_path, "strategy=best_of", "budget=16", *THREE)
+    drawn = journal(tmp_path)
+    assert drawn[: len(small)] == small
+    selectors = ("majority_vote", "soft", "reward_weighted_vote", "minimum_bayes_risk")
+    for strategy in selectors:
+        for budget in (4, 16):
+            answer(tmp_path, f"strategy={strategy}", f"budget={budget}", *THREE)
+    assert journal(tmp_path) == drawn
+    draws = [found for found in map(json.loads, drawn) if len(found[1]) == 6]
+    assert len(draws) == 16 * 3
+    by_size = {4: [], 16: []}
+    for path in tmp_path.glob("*/records.jsonl"):
+        for record in read(path):
+            pool = [(c["reward"], c["log_prob"]) for c in record["candidates"]]
+            by_size[len(pool)].append((record["item"], pool))
+    assert {size: len(pools) for size, pools in by_size.items()} == {4: 15, 16: 15}
+    largest = dict(by_size[16])
+    for item, pool in by_size[4] + by_size[16]:
+        assert pool == largest[item][: len(pool)]

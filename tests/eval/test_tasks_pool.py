@@ -15,6 +15,7 @@ import pytest
 
 import eval
 from eval.tasks.arithmetic import Arithmetic
+from eval.tasks.known import known
 from eval.tasks.math500 import Math500
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Grade, Item
@@ -93,6 +94,19 @@ def test_whatever_a_grader_does_the_others_are_graded_in_order():
     assert told[7] == "the grader returned 'a perfect answer', which is no Grade"
     assert told[8].startswith("the grader raised MemoryError")
     assert told[9] == "2 fine"
+
+
+def test_what_is_known_is_not_graded_again():
+    """Nor in another pool of the same task, in which no process could even start."""
+    answers = [(ITEM, "fine"), (LAST, "fine"), (ITEM, "fine")]
+    with GradingPool(TASK, known=known(Unruly())) as pool:
+        grades = pool.grade(answers)
+    assert [grade.answer for grade in grades] == ["0 fine", "2 fine", "0 fine"]
+    with GradingPool(Unruly(prepares="missing"), known=known(TASK)) as pool:
+        assert pool.grade(answers) == grades
+        with pytest.raises(InstallError):
+            pool.grade([(LAST, "raise")])
+    assert not known(Unruly(prepares="missing"))
 
 
 def test_grades_are_those_of_the_task():

@@ -7,11 +7,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from eval import host
-from eval.record import candidates, record
+from eval.record import DEPENDS_ON_TIMING, candidates, record
 from eval.records import RecordFile
 from eval.tasks.protocol import Grade, Item, ungradable
-from rsalign import Aligner, BestOf, Budget, Cards, FixedSize, Message, Plain, QAlign
+from rsalign import AlignedOutput, Aligner, BestOf, Budget, Cards, FixedSize, Message, Plain, QAlign
 from rsalign.cli.generate import plain_data
 from rsalign.protocols import Strategy
 from rsalign.rules.extraction import LastNumber
@@ -54,10 +53,12 @@ def answer(
     seeds: tuple[int, ...] = (0, 1),
     reward: Any = None,
     budget: Budget | None = None,
+    journal: Path | None = None,
 ) -> list[dict[str, Any]]:
     """A record for each item and seed."""
     asked = {item.id: item for item in ITEMS}
-    with Aligner(ToyPolicy(3), reward or ToyReward(), strategy, budget=budget) as aligner:
+    limits = {"budget": budget, "journal": journal}
+    with Aligner(ToyPolicy(3), reward or ToyReward(), strategy, **limits) as aligner:
         outputs = [
             output
             for seed in seeds
@@ -73,7 +74,7 @@ def answer(
             output,
             asked[output.request_id],
             grade(output.outputs[0].text) if output.outputs else None,
-            [grade(proposal.candidate.response.text) for proposal in candidates(output)],
+            grades(output),
             config="toy",
             task="toy",
             strategy=plain_data(strategy),
@@ -81,6 +82,23 @@ def answer(
         )
         for output in outputs
     ]
+
+
+def grades(output: AlignedOutput) -> list[Grade]:
+    """Of its candidates."""
+    return [grade(proposal.candidate.response.text) for proposal in candidates(output)]
+
+
+def timeless(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what two runs of one configuration do not share."""
+    plain = json.loads(json.dumps(record))
+    for path in DEPENDS_ON_TIMING:
+        *parts, name = path.split(".")
+        node = plain
+        for part in parts:
+            node = node[part]
+        del node[name]
+    return plain
 
 
 def write(
@@ -102,7 +120,6 @@ def write(
     }
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create({**config, **changes})))
-    (folder / "host.json").write_text(json.dumps(host.facts()))
     with RecordFile(folder / "records.jsonl") as file:
         for one in records:
             file.append(one)

@@ -10,7 +10,7 @@ from vllm import SamplingParams
 
 from rsalign import ConfigError, Sampling
 from rsalign.engines import guards
-from rsalign.engines.reports import take
+from rsalign.engines.reports import awaited, is_awaited, publish, take
 from rsalign.hooks import v1, v2
 from rsalign.hooks.statistics_request import read_statistics_request, write_statistics_request
 from rsalign.hooks.token_statistics import token_statistics
@@ -44,6 +44,15 @@ def test_the_rule(vocab):
     certain = [self_certainty(probs) for probs in law]
     assert found[:, 1].tolist() == pytest.approx(certain, abs=2e-5)
     assert found[1].tolist() == pytest.approx([math.log(vocab), 0], abs=1e-5)
+
+
+def test_a_place_is_not_given_away_while_it_is_read():
+    """A request that is no longer awaited loses its place: the engine runs on another thread."""
+    with awaited() as ticket:
+        publish(ticket, lambda num_drawn: {"awaited": [float(is_awaited(ticket))]})
+        assert take(ticket, 1) == {"awaited": [1.0]}
+        assert not is_awaited(ticket)
+        assert take(ticket, 1) is None
 
 
 @pytest.mark.parametrize("late", [False, True])

@@ -1,0 +1,43 @@
+"""KL of what was accepted by rejection sampling, from how many tries it took.
+
+A draft s of pi is accepted with probability a(s), so that s has the law pi(s) a(s) / A, where A is
+the probability of accepting any. The divergence is E[ln a(s)] - ln A. Nobody tells A; but if the
+first to be accepted is the T-th, which is independent of s, then 1 + 1/2 + ... + 1/(T - 1) has the
+mean sum_k P(T > k) / k = sum_k (1 - A)^k / k = -ln A: an unbiased estimate from one answer.
+Segments add up, each given what was kept before it.
+"""
+
+import math
+from collections import Counter
+
+from eval.record import MOST_CANDIDATES
+from eval.records import Record
+
+_STRATEGIES = ("Calibrate", "Cards", "Rejection")
+
+
+def accepted_kl(record: Record) -> float | None:
+    """The estimate of one answer, nats; its mean over seeds and items estimates KL(law || policy).
+
+    Returns:
+        None if the strategy is no rejection sampling, or what it took was not accepted: it failed,
+        ended at a hard limit, or was forced when its tries ran out. Where that is often, the mean
+        of the others is too low.
+    """
+    proposals = record["proposals"]
+    if (
+        record["strategy"]["class"] not in _STRATEGIES
+        or record["error"] is not None
+        or record["forced"]
+        or record["expired"]
+        or not 0 < len(proposals) < MOST_CANDIDATES
+    ):
+        return None
+    tries = Counter(proposal["kept"] for proposal in proposals)
+    log_accepts = [one["log_accept"] for one in proposals if one["verdict"] == "accepted"]
+    return math.fsum(log_accepts) + math.fsum(map(_harmonic, tries.values()))
+
+
+def _harmonic(tries: int) -> float:
+    """1 + 1/2 + ... + 1 / (tries - 1)."""
+    return math.fsum(1 / k for k in range(1, tries))

@@ -1,0 +1,80 @@
+"""KL of rejection sampling from the number of tries, against the exact one on the toy policy."""
+
+import math
+from statistics import fmean, stdev
+
+import pytest
+import toy_study
+from cards_law import over, segments, soft
+
+from eval.analysis.acceptance import accepted_kl
+from eval.record import record
+from rsalign import Aligner, Cards, FixedSize
+from rsalign.cli.generate import plain_data
+from rsalign.rules.acceptance import Soft
+from rsalign.rules.thresholds import Constant
+from rsalign.strategies.rejection import Rejection
+from rsalign.testing import ToyPolicy, ToyReward
+
+BETA, BAR, MAX_TOKENS = 0.5, 1.0, 4
+NEVER_FORCED = 1000
+
+
+def rejection(size):
+    if size == MAX_TOKENS:
+        return Rejection(beta=BETA, bound=BAR, max_tokens=MAX_TOKENS, max_draws=NEVER_FORCED)
+    return Cards(
+        segmenter=FixedSize(size),
+        threshold=Constant(value=BAR),
+        acceptance=Soft(beta=BETA),
+        max_tokens=MAX_TOKENS,
+        max_tries=NEVER_FORCED,
+    )
+
+
+def exact_kl(kept, size):
+    """Of all that follows `kept`, from the tables: each segment has the law q(s) a(s) / A."""
+    q = segments(ToyPolicy(3), kept, max_tokens=MAX_TOKENS, size=size)
+    accept = {s: soft(BETA)(ToyReward().value(s), BAR) for s in q}
+    mass = math.fsum(q[s] * accept[s] for s in q)
+    return math.fsum(
+        q[s]
+        * accept[s]
+        / mass
+        * (math.log(accept[s] / mass) + (0 if over(s, MAX_TOKENS) else exact_kl(s, size)))
+        for s in q
+    )
+
+
+def records_of(strategy, number):
+    with Aligner(ToyPolicy(3), ToyReward(), strategy) as aligner:
+        outputs = aligner.generate(
+            [{"prompt": "1", "id": str(i)} for i in range(number)], use_tqdm=False
+        )
+    nothing = {"config": "", "task": "", "strategy": plain_data(strategy), "budget": None}
+    item = toy_study.ITEMS[0]
+    return [record(one, item, None, toy_study.grades(one), **nothing) for one in outputs]
+
+
+@pytest.mark.parametrize("size", [1, 2, MAX_TOKENS])
+def test_the_mean_is_the_exact_divergence(size):
+    records = records_of(rejection(size), 600)
+    found = [accepted_kl(one) for one in records]
+    error = stdev(found) / math.sqrt(len(found))
+    exact = exact_kl((), size)
+    assert exact > 0.1
+    assert fmean(found) == pytest.approx(exact, abs=4 * error)
+    without_tries = fmean(
+        sum(p["log_accept"] for p in one["proposals"] if p["verdict"] == "accepted")
+        for one in records
+    )
+    assert abs(without_tries - exact) > 8 * error  # so the test could have failed
+
+
+def test_nothing_is_said_of_what_was_forced_or_is_no_rejection_sampling():
+    few = Cards(segmenter=FixedSize(2), threshold=Constant(value=BAR), max_tokens=4, max_tries=1)
+    found = records_of(few, 40)
+    assert {one["forced"] for one in found} == {True, False}
+    assert all((accepted_kl(one) is None) == one["forced"] for one in found)
+    best = toy_study.strategies(4)["best_of"]
+    assert all(accepted_kl(one) is None for one in records_of(best, 3))
