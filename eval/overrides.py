@@ -33,11 +33,12 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     return [one(argument) for argument in arguments]
 
 
-def check(arguments: Sequence[str]) -> None:
+def check(arguments: Sequence[str], config_name: str = "config") -> None:
     """Refuses an override of a setting or of a choice that there is not.
 
     Args:
         arguments: the command line without the program and its flags.
+        config_name: the file of ``conf/`` that they override.
 
     Raises:
         ConfigError: with the nearest valid name.
@@ -56,17 +57,17 @@ def check(arguments: Sequence[str]) -> None:
             chosen += quoted([f"{name}={_values(override)[0]}"])
         elif not (override.is_add() or override.is_force_add() or name.startswith("hydra.")):
             settings.append(name)
-    known = _names(composed(chosen))
+    known = _names(composed(chosen, config_name))
     for name in settings:
         if name not in known:
             raise ConfigError(f"{name}: {nearest(name, [*known, *groups])}")
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
+def composed(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     """The configuration that these overrides make, without running anything."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=quoted(overrides))
+        return compose(config_name, overrides=quoted(overrides))
 
 
 def _values(override: Any) -> list[str]:

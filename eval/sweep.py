@@ -4,17 +4,17 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
 from eval import host
 from eval.configuration import build, config_hash
 from eval.record import candidates, record
-from eval.records import RecordFile, read, write_parquet
+from eval.records import Record, RecordFile, read, write_parquet
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Grade, Item, Task
 from rsalign import AlignedOutput, Aligner, Budget, ConfigError
@@ -42,24 +42,21 @@ class Summary:
     mean_score: float | None
 
 
-def run(config: DictConfig) -> Summary:
+def run(config: DictConfig, answer: "Answer | None" = None) -> Summary:
     """Answers and grades what has no record yet.
+
+    Args:
+        config: of this job.
+        answer: answers what is missing; by default in this process.
 
     Raises:
         ConfigError: if the configuration cannot work; before an engine starts where possible.
     """
-    digest = config_hash(config)
-    folder = Path(config.output) / digest
-    task: Task = build(config.task, "task")
-    if not isinstance(task, Task):
-        raise ConfigError(
-            f"task={task!r} gives the answers itself, and nothing is drawn: it has no strategies"
-        )
-    strategy: Strategy = build(config.strategy, "strategy")
-    budget: Budget | None = build(config.budget.limit, "budget.limit")
-    items = task.load()
+    job = Job.of(config)
+    folder = Path(config.output) / job.digest
+    items = job.task.load()
     if not items:
-        raise ConfigError(f"task {task.name!r} has no items: check its path, split and limit")
+        raise ConfigError(f"task {job.task.name!r} has no items: check its path, split and limit")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     (folder / "host.json").write_text(json.dumps(host.facts(), indent=1))
@@ -71,9 +68,7 @@ def run(config: DictConfig) -> Summary:
             if (item.id, seed) not in file.done
         ]
         if missing:
-            job = _Job(digest, task, strategy, budget, file)
-            with _journal(config, folder) as journal:
-                job.answer(config, missing, journal)
+            (answer or answer_here)(config, job, missing, file.append)
     records = read(folder / "records.jsonl")
     if not any(one["error"] for one in records):
         write_parquet(records, folder / "records.parquet")
@@ -88,53 +83,51 @@ def run(config: DictConfig) -> Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
+    """What a configuration asks for, wherever it is answered.
+
+    Attributes:
+        digest: hash of the configuration.
+        task: gives and grades the items.
+        strategy: how they are answered.
+        budget: hard limits for each.
+    """
+
     digest: str
     task: Task
     strategy: Strategy
     budget: Budget | None
-    file: RecordFile
 
-    def answer(
-        self, config: DictConfig, missing: Sequence[tuple[Item, int]], journal: Journal
-    ) -> None:
-        """Draws on this thread, grades and records on another."""
+    @classmethod
+    def of(cls, config: DictConfig) -> "Job":
+        """Builds everything but the engines.
+
+        Raises:
+            ConfigError: if the configuration cannot work.
+        """
+        task: Task = build(config.task, "task")
+        if not isinstance(task, Task):
+            raise ConfigError(
+                f"task={task!r} gives the answers itself, and nothing is drawn: it has no "
+                "strategies"
+            )
+        return cls(
+            digest=config_hash(config),
+            task=task,
+            strategy=build(config.strategy, "strategy"),
+            budget=build(config.budget.limit, "budget.limit"),
+        )
+
+    def aligner(self, config: DictConfig, journal: Journal) -> Aligner:
+        """The aligner of this job; starts its engines, unless this process has them already."""
         policy, reward = build(config.policy, "policy"), build(config.reward, "reward")
         if self.task.stop:
             law = policy.sampling
             policy = policy.with_sampling(replace(law, stop=(*law.stop, *self.task.stop)))
-        done: queue.SimpleQueue[tuple[AlignedOutput, Item] | None] = queue.SimpleQueue()
-        failure: list[BaseException] = []
-        items = {item.id: item for item, _ in missing}
+        return Aligner(policy, reward, self.strategy, budget=self.budget, journal=journal)
 
-        def write() -> None:
-            try:
-                with GradingPool(self.task) as pool:
-                    while (answered := done.get()) is not None:
-                        self.file.append(self._record(*answered, pool))
-            except BaseException as error:  # noqa: BLE001 - raised on the other thread
-                failure.append(error)
-
-        writer = threading.Thread(target=write, name="eval-records")
-        writer.start()
-        try:
-            with Aligner(
-                policy, reward, self.strategy, budget=self.budget, journal=journal
-            ) as aligner:
-                for seed in dict.fromkeys(seed for _, seed in missing):
-                    aligner.generate(
-                        [_prompt(item) for item, of in missing if of == seed],
-                        seed=seed,
-                        on_error="return",
-                        on_result=lambda output: done.put((output, items[output.request_id])),
-                    )
-        finally:
-            done.put(None)
-            writer.join()
-        if failure:
-            raise failure[0]
-
-    def _record(self, output: AlignedOutput, item: Item, pool: GradingPool) -> dict[str, Any]:
+    def record(self, output: AlignedOutput, item: Item, pool: GradingPool) -> dict[str, Any]:
+        """The record of one answered item, graded."""
         texts = [proposal.candidate.response.text for proposal in candidates(output)]
         answer = [output.outputs[0].text] if output.outputs else []
         distinct = list(dict.fromkeys([*answer, *texts]))
@@ -153,7 +146,54 @@ class _Job:
         )
 
 
-def _prompt(item: Item) -> dict[str, Any]:
+Answer: TypeAlias = Callable[
+    [DictConfig, Job, Sequence[tuple[Item, int]], Callable[[Record], None]], None
+]
+"""Answers items under seeds, and hands over the record of each as soon as there is one."""
+
+
+def answer_here(
+    config: DictConfig,
+    job: Job,
+    missing: Sequence[tuple[Item, int]],
+    keep: Callable[[Record], None],
+) -> None:
+    """Draws on this thread, grades and keeps on another (an `Answer`)."""
+    done: queue.SimpleQueue[tuple[AlignedOutput, Item] | None] = queue.SimpleQueue()
+    failure: list[BaseException] = []
+    items = {item.id: item for item, _ in missing}
+
+    def write() -> None:
+        try:
+            with GradingPool(job.task) as pool:
+                while (answered := done.get()) is not None:
+                    keep(job.record(*answered, pool))
+        except BaseException as error:  # noqa: BLE001 - raised on the other thread
+            failure.append(error)
+
+    writer = threading.Thread(target=write, name="eval-records")
+    writer.start()
+    try:
+        with (
+            _journal(config, Path(config.output) / job.digest) as journal,
+            job.aligner(config, journal) as aligner,
+        ):
+            for seed in dict.fromkeys(seed for _, seed in missing):
+                aligner.generate(
+                    [prompt(item) for item, of in missing if of == seed],
+                    seed=seed,
+                    on_error="return",
+                    on_result=lambda output: done.put((output, items[output.request_id])),
+                )
+    finally:
+        done.put(None)
+        writer.join()
+    if failure:
+        raise failure[0]
+
+
+def prompt(item: Item) -> dict[str, Any]:
+    """An item as `Aligner.generate` takes it: its draws are addressed by its id."""
     if item.text is not None:
         return {"prompt": item.text, "id": item.id}
     messages = [{"role": one.role, "content": one.content} for one in item.messages]
