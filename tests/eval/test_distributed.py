@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from test_sweep import finish, num_lines, table
+from test_sweep import num_lines, table
 
 from eval import overrides, resolvers
 from eval.configuration import config_hash
@@ -21,24 +21,43 @@ from rsalign import ConfigError
 ROOT = Path(__file__).parents[2]
 JOB = (
     "strategy=qalign",
-    "budget=16",
+    "budget=4",
+    "strategy.steps=10",
     "task.limit=5",
     "seeds=[0,1]",
     # answers are short, and one prompt has more tokens: its records are errors
     "+policy.engine_args.max_model_len=54",
 )
+SECONDS = 500  # for what takes twenty on two idle cores
 RAY = ("spread.init.num_cpus=2", "spread.init.object_store_memory=80000000")
 
 
-def start(module, output, *arguments):
-    return subprocess.Popen(
-        (sys.executable, "-m", module, *arguments, f"output={output}"),
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def start():
+    """Starts a runner; what a failed test leaves behind is killed."""
+    begun = []
+
+    def one(module, output, *arguments):
+        process = subprocess.Popen(
+            (sys.executable, "-m", module, *arguments, f"output={output}"),
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        begun.append(process)
+        return process
+
+    yield one
+    for process in begun:
+        process.kill()
+
+
+def finish(process):
+    said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+    return said
 
 
 def descendants(process):
@@ -57,7 +76,7 @@ def workers(processes):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -69,14 +88,14 @@ def known():
 
 
 @pytest.fixture(scope="module")
-def one_machine(tmp_path_factory):
+def one_machine(start, tmp_path_factory):
     output = tmp_path_factory.mktemp("one_machine")
     finish(start("eval.run", output, *JOB))
     return output
 
 
-@pytest.mark.timeout(600)
-def test_one_worker_gives_the_records_of_one_machine(one_machine, tmp_path):
+@pytest.mark.timeout(3 * SECONDS)
+def test_one_worker_gives_the_records_of_one_machine(start, one_machine, tmp_path):
     said = finish(start("eval.distributed", tmp_path, *JOB, *RAY, "spread.batch_size=5"))
     found = table(tmp_path)
     assert found == table(one_machine)
@@ -87,8 +106,8 @@ def test_one_worker_gives_the_records_of_one_machine(one_machine, tmp_path):
     assert mine.read_text() == theirs.read_text().replace(str(one_machine), str(tmp_path))
 
 
-@pytest.mark.timeout(600)
-def test_two_workers_give_them_too_whoever_is_killed(one_machine, tmp_path):
+@pytest.mark.timeout(3 * SECONDS)
+def test_two_workers_give_them_too_whoever_is_killed(start, one_machine, tmp_path):
     command = (*JOB, *RAY, "workers=2", "spread.batch_size=1", "spread.batches_at_once=1")
     driver = start("eval.distributed", tmp_path, *command)
     wait_for(lambda: num_lines(tmp_path) >= 2 or driver.poll() is not None)
@@ -114,7 +133,12 @@ def test_two_workers_give_them_too_whoever_is_killed(one_machine, tmp_path):
 
 @pytest.fixture
 def cluster():
-    yield {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
+    yield {
+        "address": "local",
+        "num_cpus": 2,
+        "object_store_memory": 80_000_000,
+        "include_dashboard": False,
+    }
     ray.shutdown()
 
 
