@@ -26,7 +26,7 @@ from eval.sweep import Job
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Item
 from rsalign import ConfigError, PolicyError
-from rsalign.engines import guards
+from rsalign.engines.guards import prepare_environment
 
 _OURS = ("workers", "spread")
 """What ``conf/distributed.yaml`` adds to ``conf/config.yaml``."""
@@ -82,7 +82,7 @@ class Spread:
 
         Raises:
             InstallError: if Ray is missing.
-            PolicyError: if no worker could be started.
+            PolicyError: if a worker could not be started, or Ray itself failed.
         """
         self.start()
         output = Path(config.output).absolute()  # workers have working folders of their own
@@ -94,7 +94,7 @@ class Spread:
                 keep(record)
                 waiting.pop((record["item"], record["seed"]), None)
         error = PolicyError(
-            "its worker died each time that it was answered: the log of Ray says what of"
+            "all workers that were given it ended before it did: the log of Ray says what of"
         )
         with GradingPool(job.task) as grades:
             for (_, seed), item in waiting.items():
@@ -106,15 +106,13 @@ class Spread:
         ray = require("ray", "workers")
         if ray.is_initialized():
             return
-        guards.prepare_environment()
-        names = [*guards._ALWAYS, *guards._CPU]
         ray.init(
             **{name: value for name, value in self.init.items() if value is not None},
             runtime_env={
                 "py_modules": [str(Path(__file__).parents[1])],  # eval is not an installed package
                 # Ray sets OMP_NUM_THREADS by the CPUs of a worker, and a sum of floats in another
                 # order would be another sum
-                "env_vars": {name: os.environ[name] for name in names if name in os.environ},
+                "env_vars": prepare_environment(),
             },
         )
 
@@ -128,7 +126,7 @@ class Spread:
             waiting: what is to be answered, by its id and seed.
 
         Raises:
-            PolicyError: if a worker could not be started.
+            PolicyError: if a worker could not be started, or Ray itself failed.
         """
         if not waiting:
             return
@@ -163,7 +161,9 @@ class Spread:
                     yield json.loads(text)
         except require("ray.exceptions", "workers").RayError as error:
             *_, last = str(error).strip().splitlines()  # the rest is a traceback through Ray
-            raise PolicyError(f"a worker could not be started: {last}") from None
+            raise PolicyError(
+                f"Ray gave up: {last}. What is recorded stays, and the same command goes on"
+            ) from None
 
 
 def spread_of(config: DictConfig) -> Spread:

@@ -38,11 +38,13 @@ class Worker:
 
     Raises:
         ConfigError: if the configuration cannot work here.
+        InstallError: if a package that grading needs is missing here.
     """
 
     def __init__(self, config: Mapping[str, Any], journals: str) -> None:
         made = OmegaConf.create(dict(config))
         self._job = Job.of(made)
+        self._job.task.prepare()  # what grading lacks is missed before an engine starts
         self._aligner = self._job.aligner(made, journal_of_its_own(Path(journals)))
         self._pool = GradingPool(self._job.task)
         self._loop = LoopThread("eval-worker")
