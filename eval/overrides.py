@@ -53,11 +53,12 @@ def given(arguments: Sequence[str]) -> list[str]:
     return list(parsed.overrides)
 
 
-def check(arguments: Sequence[str]) -> DictConfig:
+def check(arguments: Sequence[str], config_name: str = "config") -> DictConfig:
     """Refuses a setting or a choice that there is not, and targets that Hydra would build.
 
     Args:
         arguments: overrides.
+        config_name: the file of ``conf/`` that they override.
 
     Returns:
         The configuration, with Hydra's own; of a sweep its first job's.
@@ -66,24 +67,29 @@ def check(arguments: Sequence[str]) -> DictConfig:
         ConfigError: with the nearest valid name, if a name is wrong.
     """
     overrides = _parsed(arguments)
-    preset = composed(_chosen(overrides), with_hydra=True).hydra.sweeper.get("params") or {}
+    preset = (
+        composed(_chosen(overrides), config_name, with_hydra=True).hydra.sweeper.get("params") or {}
+    )
     overrides = [*_parsed([f"{name}={values}" for name, values in preset.items()]), *overrides]
-    _check_settings(overrides, composed(_chosen(overrides), with_hydra=True))
+    _check_settings(overrides, composed(_chosen(overrides), config_name, with_hydra=True))
     firsts = {
         override.get_key_element(): _first(override)
         for override in overrides
         if override.is_discrete_sweep() or not override.is_sweep_override()  # an interval has none
     }
-    config = composed(list(firsts.values()), with_hydra=True)
+    config = composed(list(firsts.values()), config_name, with_hydra=True)
     check_hydra(config.hydra)
     return config
 
 
-def composed(overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
+def composed(
+    overrides: Sequence[str], config_name: str = "config", *, with_hydra: bool = False
+) -> DictConfig:
     """The configuration that these overrides make, without running anything.
 
     Args:
         overrides: one value each.
+        config_name: the file of ``conf/`` that they override.
         with_hydra: whether Hydra's own settings are a part of it.
 
     Raises:
@@ -92,7 +98,7 @@ def composed(overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfi
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", overrides=quoted(overrides), return_hydra_config=with_hydra)
+            return compose(config_name, overrides=quoted(overrides), return_hydra_config=with_hydra)
     except HydraException as error:
         raise ConfigError(f"{' '.join(overrides)}: {error}") from error
 

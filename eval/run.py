@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -17,9 +18,20 @@ logger = logging.getLogger(__name__)
 @hydra.main(config_path=str(overrides.CONF), config_name="config", version_base="1.3")
 def job(config: DictConfig) -> float:
     """One job; its result is the mean score, for sweepers that optimise."""
-    resolvers.register()  # this may be a new process
     workers.claim(Path(config.output) / "workers")
-    summary = sweep.run(config, HydraConfig.get().job.override_dirname.replace("'", ""))
+    return done(config)
+
+
+def done(config: DictConfig, answer: sweep.Answer | None = None) -> float:
+    """Does a job, says what came of it and returns its mean score, or NaN.
+
+    Args:
+        config: of the job.
+        answer: answers what is missing; by default in this process.
+    """
+    resolvers.register()  # this may be a new process
+    name = HydraConfig.get().job.override_dirname.replace("'", "")
+    summary = sweep.run(config, name, answer)
     score = "none graded" if summary.mean_score is None else f"{summary.mean_score:.3f}"
     logger.info(
         "%s: %d records, %d failed, mean score %s",
@@ -31,17 +43,25 @@ def job(config: DictConfig) -> float:
     return float("nan") if summary.mean_score is None else summary.mean_score
 
 
-def main() -> int:
-    """Checks the overrides' names, then hands over to Hydra."""
+def main(
+    run: Callable[[], object] = job, *, program: str = "eval.run", config_name: str = "config"
+) -> int:
+    """Checks the overrides' names, then hands over to Hydra.
+
+    Args:
+        run: decorated by `hydra.main`.
+        program: what it is called in messages.
+        config_name: the file of ``conf/`` that it is configured by.
+    """
     try:
         resolvers.register()
         sys.argv[1:] = overrides.quoted(sys.argv[1:])
-        config = overrides.check(overrides.given(sys.argv[1:]))
-        if "workers" in config:
+        config = overrides.check(overrides.given(sys.argv[1:]), config_name)
+        if "workers" in config and "spread" not in config:  # a launcher's, on this machine
             workers.offer(config.workers)
-        job()
+        run()
     except RsalignError as error:
-        sys.stderr.write(f"eval.run: {error}\n")
+        sys.stderr.write(f"{program}: {error}\n")
         return 2
     return 0
 

@@ -3,10 +3,10 @@
 import logging
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -43,30 +43,24 @@ class Summary:
     mean_score: float | None
 
 
-def run(config: DictConfig, name: str | None = None) -> Summary:
+def run(config: DictConfig, name: str | None = None, answer: "Answer | None" = None) -> Summary:
     """Answers and grades what has no record yet.
 
     Args:
         config: of this job.
         name: of the job, for trackers; default: the configuration's hash.
+        answer: answers what is missing; by default in this process.
 
     Raises:
         ConfigError: if the configuration cannot work; before an engine starts where possible.
         InstallError: if the tracker's package is missing; before an engine starts.
     """
-    digest = config_hash(config)
-    folder = Path(config.output) / digest
     tracker: Tracker = build(config.tracker, "tracker")
-    task: Task = build(config.task, "task")
-    if not isinstance(task, Task):
-        raise ConfigError(
-            f"task={task!r} gives the answers itself, and nothing is drawn: it has no strategies"
-        )
-    strategy: Strategy = build(config.strategy, "strategy")
-    budget: Budget | None = build(config.budget.limit, "budget.limit")
-    items = task.load()
+    job = Job.of(config)
+    folder = Path(config.output) / job.digest
+    items = job.task.load()
     if not items:
-        raise ConfigError(f"task {task.name!r} has no items: check its path, split and limit")
+        raise ConfigError(f"task {job.task.name!r} has no items: check its path, split and limit")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     with RecordFile(folder / "records.jsonl") as file:
@@ -77,16 +71,14 @@ def run(config: DictConfig, name: str | None = None) -> Summary:
             if (item.id, seed) not in file.done
         ]
         if missing:
-            job = _Job(digest, task, strategy, budget, file, config.tokens)
-            with _journal(config, folder) as journal:
-                job.answer(config, missing, journal)
+            (answer or answer_here)(config, job, missing, file.append)
     records = read(folder / "records.jsonl")
     if not any(one["error"] for one in records):
         write_parquet(records, folder / "records.parquet")
-        if isinstance(task, JudgedElsewhere):
-            _write_answers(task, items, records, folder, type(strategy).__name__)
+        if isinstance(job.task, JudgedElsewhere):
+            _write_answers(job.task, items, records, folder, type(job.strategy).__name__)
     try:
-        tracker.job(digest, name or digest, flat(resolved(config)), figures(records))
+        tracker.job(job.digest, name or job.digest, flat(resolved(config)), figures(records))
     except Exception:  # whatever a tracker does, the records are there and the sweep goes on
         logger.warning("the tracker failed; the records are complete", exc_info=True)
     scores = [one["grade"]["score"] for one in records if one["grade"]]
@@ -104,64 +96,64 @@ def _write_answers(
 ) -> None:
     """The answers of each seed, for a judge elsewhere."""
     by_id = {item.id: item for item in items}
-    for seed in dict.fromkeys(record["seed"] for record in records):
+    for seed in dict.fromkeys(one["seed"] for one in records):
         answers = [
-            (by_id[record["item"]], record["answers"][0]["text"])
-            for record in records
-            if record["seed"] == seed
+            (by_id[one["item"]], one["answers"][0]["text"])
+            for one in records
+            if one["seed"] == seed
         ]
         task.write(answers, folder, name=f"{name}-{seed}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
+    """What a configuration asks for, wherever it is answered.
+
+    Attributes:
+        digest: hash of the configuration.
+        task: gives and grades the items.
+        strategy: how they are answered.
+        budget: hard limits for each.
+        tokens: whether records keep token ids and log-probabilities.
+    """
+
     digest: str
     task: Task
     strategy: Strategy
     budget: Budget | None
-    file: RecordFile
     tokens: bool
 
-    def answer(
-        self, config: DictConfig, missing: Sequence[tuple[Item, int]], journal: Journal
-    ) -> None:
-        """Draws on this thread, grades and records on another."""
+    @classmethod
+    def of(cls, config: DictConfig) -> "Job":
+        """Builds everything but the engines.
+
+        Raises:
+            ConfigError: if the configuration cannot work.
+        """
+        task: Task = build(config.task, "task")
+        if not isinstance(task, Task):
+            raise ConfigError(
+                f"task={task!r} gives the answers itself, and nothing is drawn: it has no "
+                "strategies"
+            )
+        return cls(
+            digest=config_hash(config),
+            task=task,
+            strategy=build(config.strategy, "strategy"),
+            budget=build(config.budget.limit, "budget.limit"),
+            tokens=config.tokens,
+        )
+
+    def aligner(self, config: DictConfig, journal: Journal) -> Aligner:
+        """The aligner of this job; starts its engines, unless this process has them already."""
         policy, reward = build(config.policy, "policy"), build(config.reward, "reward")
         if self.task.stop:
             law = policy.sampling
             policy = policy.with_sampling(replace(law, stop=(*law.stop, *self.task.stop)))
-        done: queue.SimpleQueue[tuple[AlignedOutput, Item] | None] = queue.SimpleQueue()
-        failure: list[BaseException] = []
-        items = {item.id: item for item, _ in missing}
+        return Aligner(policy, reward, self.strategy, budget=self.budget, journal=journal)
 
-        def write() -> None:
-            try:
-                with GradingPool(self.task, known=known(self.task)) as pool:
-                    while (answered := done.get()) is not None:
-                        self.file.append(self._record(*answered, pool))
-            except BaseException as error:  # noqa: BLE001 - raised on the other thread
-                failure.append(error)
-
-        writer = threading.Thread(target=write, name="eval-records")
-        writer.start()
-        try:
-            with Aligner(
-                policy, reward, self.strategy, budget=self.budget, journal=journal
-            ) as aligner:
-                for seed in dict.fromkeys(seed for _, seed in missing):
-                    aligner.generate(
-                        [_prompt(item) for item, of in missing if of == seed],
-                        seed=seed,
-                        on_error="return",
-                        on_result=lambda output: done.put((output, items[output.request_id])),
-                    )
-        finally:
-            done.put(None)
-            writer.join()
-        if failure:
-            raise failure[0]
-
-    def _record(self, output: AlignedOutput, item: Item, pool: GradingPool) -> dict[str, Any]:
+    def record(self, output: AlignedOutput, item: Item, pool: GradingPool) -> dict[str, Any]:
+        """The record of one answered item, graded."""
         texts = [proposal.candidate.response.text for proposal in candidates(output)]
         answer = [output.outputs[0].text] if output.outputs else []
         distinct = list(dict.fromkeys([*answer, *texts]))
@@ -181,7 +173,54 @@ class _Job:
         )
 
 
-def _prompt(item: Item) -> dict[str, Any]:
+Answer: TypeAlias = Callable[
+    [DictConfig, Job, Sequence[tuple[Item, int]], Callable[[Record], None]], None
+]
+"""Answers items under seeds, and hands over the record of each as soon as there is one."""
+
+
+def answer_here(
+    config: DictConfig,
+    job: Job,
+    missing: Sequence[tuple[Item, int]],
+    keep: Callable[[Record], None],
+) -> None:
+    """Draws on this thread, grades and keeps on another (an `Answer`)."""
+    done: queue.SimpleQueue[tuple[AlignedOutput, Item] | None] = queue.SimpleQueue()
+    failure: list[BaseException] = []
+    items = {item.id: item for item, _ in missing}
+
+    def write() -> None:
+        try:
+            with GradingPool(job.task, known=known(job.task)) as pool:
+                while (answered := done.get()) is not None:
+                    keep(job.record(*answered, pool))
+        except BaseException as error:  # noqa: BLE001 - raised on the other thread
+            failure.append(error)
+
+    writer = threading.Thread(target=write, name="eval-records")
+    writer.start()
+    try:
+        with (
+            _journal(config, Path(config.output) / job.digest) as journal,
+            job.aligner(config, journal) as aligner,
+        ):
+            for seed in dict.fromkeys(seed for _, seed in missing):
+                aligner.generate(
+                    [prompt(item) for item, of in missing if of == seed],
+                    seed=seed,
+                    on_error="return",
+                    on_result=lambda output: done.put((output, items[output.request_id])),
+                )
+    finally:
+        done.put(None)
+        writer.join()
+    if failure:
+        raise failure[0]
+
+
+def prompt(item: Item) -> dict[str, Any]:
+    """An item as `Aligner.generate` takes it: its draws are addressed by its id."""
     if item.text is not None:
         return {"prompt": item.text, "id": item.id}
     messages = [{"role": one.role, "content": one.content} for one in item.messages]

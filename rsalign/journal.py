@@ -8,7 +8,7 @@ n = 4) pays for the difference. The result is that of a run that was never inter
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -54,12 +54,14 @@ class Journal:
 
     Args:
         path: the file; made if it is not there.
+        also: files of other journals. What is on record there is found, too; they are read once,
+            never written, and other processes may be writing them meanwhile.
 
     Raises:
-        ConfigError: if the file is something else, or in use by another process.
+        ConfigError: if a file is something else, or `path` is in use by another process.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, also: Iterable[Path] = ()) -> None:
         self.path = Path(path)
         self._lines: dict[str, bytes] = {}  # read when they are asked for: few are, of many
         self._replayed = self._recorded = 0
@@ -68,7 +70,13 @@ class Journal:
         except OSError as error:
             raise ConfigError(f"cannot open the journal {path}: {error}") from error
         _lock(self._file, self.path)
-        self._load()
+        try:
+            for other in also:
+                self._add(_whole_lines(other.read_bytes(), other))
+            self._load()
+        except ConfigError:
+            self._file.close()
+            raise
 
     def find(self, request: str) -> Any | None:
         """The answer on record, or None."""
@@ -107,17 +115,15 @@ class Journal:
 
     def _load(self) -> None:
         self._file.seek(0)
-        lines = self._file.read().split(b"\n")
-        whole, torn = lines[:-1], lines[-1]
-        if torn:
-            self._file.truncate(sum(len(line) + 1 for line in whole))
+        data = self._file.read()
+        whole = _whole_lines(data, self.path)
+        self._file.truncate(data.rfind(b"\n") + 1)
         if not whole:
             self._file.write(json.dumps(_FORMAT).encode() + b"\n")
-            return
-        if whole[0] != json.dumps(_FORMAT).encode():
-            self._file.close()
-            raise ConfigError(f"{self.path} is not a journal of this version: choose another path")
-        self._lines = {line.split(b'"', 2)[1].decode(): line for line in whole[1:]}
+        self._add(whole)
+
+    def _add(self, lines: list[bytes]) -> None:
+        self._lines |= {line.split(b'"', 2)[1].decode(): line for line in lines[1:]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +272,14 @@ def _segment(found: Any) -> Segment:
         cached_tokens,
         beyond=beyond and _segment(beyond),
     )
+
+
+def _whole_lines(data: bytes, path: Path) -> list[bytes]:
+    """The lines of a journal, its format first, without one that a kill cut short."""
+    *whole, _ = data.split(b"\n")
+    if whole and whole[0] != json.dumps(_FORMAT).encode():
+        raise ConfigError(f"{path} is not a journal of this version: choose another path")
+    return whole
 
 
 def _lock(file: Any, path: Path) -> None:

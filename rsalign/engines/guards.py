@@ -57,10 +57,14 @@ GUIDES = "rsalign_guides"
 _REPORTER = "rsalign.engines.reports.Reporter"
 
 
-def prepare_environment() -> None:
-    """Sets what vLLM and torch read when they are imported; call it before importing either."""
-    for name, value in (_ALWAYS | _CPU if is_cpu_build() else _ALWAYS).items():
-        os.environ.setdefault(name, value)
+def prepare_environment() -> dict[str, str]:
+    """Sets what vLLM and torch read when they are imported; call it before importing either.
+
+    Returns:
+        The variables as they are now, for processes elsewhere that shall have them, too.
+    """
+    wanted = _ALWAYS | _CPU if is_cpu_build() else _ALWAYS
+    return {name: os.environ.setdefault(name, value) for name, value in wanted.items()}
 
 
 def import_vllm() -> Any:

@@ -40,6 +40,21 @@ def test_replaying_costs_nothing_and_changes_nothing(tmp_path):
         assert result.usage.policy_tokens_drawn == free.usage.policy_tokens_drawn
 
 
+def test_what_other_journals_have_is_found_and_they_are_only_read(tmp_path):
+    with Journal(tmp_path / "one") as journal:
+        run(journal, BestOf(n=4, inner=Plain(max_tokens=6)))
+        journal._file.write(b'["torn')  # as another process's may be at any moment
+        one = (tmp_path / "one").read_bytes()
+        with Journal(tmp_path / "two", also=[tmp_path / "one"]) as mine:
+            result = run(mine)
+            assert (mine.statistics().replayed, mine.statistics().recorded) == (8, 4)
+    assert (tmp_path / "one").read_bytes() == one
+    assert result.candidate == run(None).candidate
+    (tmp_path / "two").write_text("something else\n")
+    with pytest.raises(ConfigError, match="two is not a journal"):
+        Journal(tmp_path / "three", also=[tmp_path / "two"])
+
+
 def test_a_longer_run_pays_for_the_difference(tmp_path):
     with Journal(tmp_path / "j") as journal:
         run(journal, BestOf(n=4, inner=Plain(max_tokens=6)))

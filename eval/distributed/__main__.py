@@ -1,0 +1,19 @@
+"""`python -m eval.distributed [-m] name=value ... workers=N`: `eval.run` on a Ray cluster."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from eval import overrides, run
+from eval.distributed.spread import of_one_machine, spread_of
+
+
+@hydra.main(config_path=str(overrides.CONF), config_name="distributed", version_base="1.3")
+def job(config: DictConfig) -> float:
+    """One job; its result is the mean score, for sweepers that optimise."""
+    return run.done(of_one_machine(config), spread_of(config).answer)
+
+
+if __name__ == "__main__":
+    sys.exit(run.main(job, program="eval.distributed", config_name="distributed"))
