@@ -3,6 +3,8 @@
 #   make test   ruff, mypy, import contracts and all tests
 
 PYTHON ?= python3.11
+# processes that run tests; each starts engines of its own
+WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -12,7 +14,7 @@ demo: venv
 	$(BIN)/rsalign demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: venv
 	$(BIN)/ruff check .

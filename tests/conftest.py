@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,24 @@ from rsalign.policies.vllm import VllmPolicy
 from rsalign.rewards.vllm import VllmReward
 
 SMALL = {"kv_cache_memory_bytes": 64 << 20}
+TOGETHER = ("serve", "engine")
+"""Folders whose tests share servers that take long to start."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (``-n 2``) a file stays in one, and so do the tests that share a server.
+
+    What takes longest begins first, so that the workers end together.
+    """
+    here = Path(__file__).parent
+
+    def group(item: pytest.Item) -> str:
+        folder = item.path.parent.relative_to(here) if here in item.path.parents else None
+        return str(folder) if str(folder) in TOGETHER else str(item.path)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) not in TOGETHER)  # stable
 
 
 @pytest.fixture(scope="session")
