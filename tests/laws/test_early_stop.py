@@ -117,7 +117,7 @@ def test_it_stops_as_soon_as_it_may_and_never_later_than_it_must():
         {"inner": Plain},
         {"inner": BestOf(), "select": SelfCertainty(extract=first_word)},
     ],
-    ids=str,
+    ids=lambda wrong: "-".join(wrong),
 )
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(ConfigError):

@@ -50,7 +50,7 @@ def score(reward, prompt=PROMPT):
         Routed([(is_long, ToyReward(1))], ToyReward(2)),
         Routed([], ToyReward(2)),
     ],
-    ids=repr,
+    ids=lambda reward: type(reward).__name__,
 )
 def test_conformance(reward):
     assert isinstance(reward, Reward)
