@@ -19,6 +19,7 @@ TOGETHER = ("serve", "engine")
 """Folders whose tests share servers that take long to start."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers (``-n 2``) a file stays in one, and so do the tests that share a server.
 
