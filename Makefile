@@ -14,7 +14,7 @@ demo: venv
 	$(BIN)/rsalign demo
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 lint: venv
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,21 +19,27 @@ TOGETHER = ("serve", "engine")
 """Folders whose tests share servers that take long to start."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def together(path: str) -> str:
+    """What stays in one of several workers (``-n 2``): a file, or tests that share a server."""
+    folder = path.split("/")[-2]
+    return folder if folder in TOGETHER else path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (``-n 2``) a file stays in one, and so do the tests that share a server.
+    """What takes longest begins first, so that workers end together."""
+    items.sort(key=lambda item: together(item.nodeid.split("::")[0]) not in TOGETHER)  # stable
 
-    What takes longest begins first, so that the workers end together.
-    """
-    here = Path(__file__).parent
 
-    def group(item: pytest.Item) -> str:
-        folder = item.path.parent.relative_to(here) if here in item.path.parents else None
-        return str(folder) if str(folder) in TOGETHER else str(item.path)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Its own ``--dist loadgroup`` does not work with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) not in TOGETHER)  # stable
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid.split("::")[0])
+
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")
