@@ -20,6 +20,7 @@ from rsalign import ConfigError
 
 _ALLOWED = ("rsalign.", "eval.")
 _NOT_HASHED = (
+    "experiment",
     "experiment_name",
     "output",
     "tracker",
