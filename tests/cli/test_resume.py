@@ -36,8 +36,8 @@ def answers(path):
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert len({r["index"] for r in records}) == len(records), "a record was written twice"
     for record in records:
-        # the caches of a killed run are lost with it
-        for varies in ("seconds", "cached_tokens", "reward_cached_tokens"):
+        # the caches of a killed run are lost with it, and its journal is replayed
+        for varies in ("seconds", "replayed", "cached_tokens", "reward_cached_tokens"):
             del record["usage"][varies]
     return sorted(records, key=lambda r: r["index"])
 
