@@ -106,6 +106,5 @@ def test_it_is_the_engine_and_more(policy, beside, reward):
     drawn = [token for each in deltas for token in each.outputs[0].token_ids]
     assert drawn == list(other.outputs[0].token_ids)
     assert [each.finished for each in deltas] == [False] * (len(deltas) - 1) + [True]
-    # the last of each: how many there are before it depends on who is faster
     plain, own, told = (repr(outputs[-1].outputs) for outputs in same)
     assert plain == own == told == repr(after[-1].outputs)
