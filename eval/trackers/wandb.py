@@ -47,7 +47,7 @@ class WandbTracker:
             settings=wandb.Settings(
                 console="off",
                 silent=True,
-                # what the job was run with is in host.json, without the owner and the paths
+                # what a job was run with is in its records, without the owner and the paths
                 disable_git=True,
                 disable_code=True,
                 x_disable_meta=True,
