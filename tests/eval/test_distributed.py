@@ -111,6 +111,7 @@ def test_two_workers_give_them_too_whoever_is_killed(start, one_machine, tmp_pat
     command = (*JOB, *RAY, "workers=2", "spread.batch_size=1", "spread.batches_at_once=1")
     driver = start("eval.distributed", tmp_path, *command)
     wait_for(lambda: num_lines(tmp_path) >= 2 or driver.poll() is not None)
+    assert driver.poll() is None, driver.communicate()
     left = descendants(driver)
     assert len(workers(left)) == 2
     driver.kill()
@@ -121,6 +122,7 @@ def test_two_workers_give_them_too_whoever_is_killed(start, one_machine, tmp_pat
 
     driver = start("eval.distributed", tmp_path, *command)
     wait_for(lambda: num_lines(tmp_path) > recorded or driver.poll() is not None)
+    assert driver.poll() is None, driver.communicate()
     workers(descendants(driver))[0].kill()
     finish(driver)
     assert table(tmp_path) == table(one_machine)
