@@ -45,12 +45,20 @@ def given(arguments: Sequence[str]) -> list[str]:
     """
     parsed = get_args_parser().parse_args(list(arguments))
     for flag in ("config_path", "config_name", "config_dir", "experimental_rerun"):
-        if getattr(parsed, flag):
+        if getattr(parsed, flag) and not _repeats_a_run(parsed):
             raise ConfigError(
                 f"--{flag.replace('_', '-')}: configurations are those in conf/; put a preset of "
                 "your own into conf/experiment/ and say experiment=<its name>"
             )
     return list(parsed.overrides)
+
+
+def _repeats_a_run(parsed: Any) -> bool:
+    """Whether the configuration is that of a run folder: it says nothing of Hydra's own parts."""
+    if parsed.config_dir or parsed.experimental_rerun or not parsed.config_path:
+        return False
+    path = Path(parsed.config_path) / "config.yaml"
+    return parsed.config_name == "config" and path.is_file() and "hydra" not in OmegaConf.load(path)
 
 
 def check(arguments: Sequence[str], config_name: str = "config") -> DictConfig:
