@@ -1,9 +1,10 @@
 """One job of a sweep: a configuration on all items and seeds, resumed where it stopped."""
 
+import json
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,14 +12,14 @@ from typing import Any, TypeAlias
 from omegaconf import DictConfig, OmegaConf
 
 from eval.configuration import build, config_hash, resolved
+from eval.grading import Grading
 from eval.record import candidates, record
 from eval.records import Record, RecordFile, read, write_parquet
-from eval.tasks.known import known
-from eval.tasks.pool import GradingPool
-from eval.tasks.protocol import Grade, Item, JudgedElsewhere, Task
+from eval.tasks.protocol import Item, JudgedElsewhere, Task
 from eval.trackers.figures import figures, flat
 from eval.trackers.protocol import Tracker
-from rsalign import AlignedOutput, Aligner, Budget, ConfigError
+from rsalign import AlignedOutput, Aligner, Budget, ConfigError, Prompt, Response, Stop
+from rsalign.aligner.outputs import AlignedCompletion
 from rsalign.cli.generate import plain_data
 from rsalign.journal import Journal
 from rsalign.protocols import Strategy
@@ -136,6 +137,11 @@ class Job:
                 f"task={task!r} gives the answers itself, and nothing is drawn: it has no "
                 "strategies"
             )
+        if config.grader.get("reward") is not None and config.grader.reward == config.reward:
+            raise ConfigError(
+                f"grader.reward={dict(config.reward)} is the reward that is maximised, whose grade "
+                "says nothing: name another reward model or a judge"
+            )
         return cls(
             digest=config_hash(config),
             task=task,
@@ -152,19 +158,24 @@ class Job:
             policy = policy.with_sampling(replace(law, stop=(*law.stop, *self.task.stop)))
         return Aligner(policy, reward, self.strategy, budget=self.budget, journal=journal)
 
-    def record(self, output: AlignedOutput, item: Item, pool: GradingPool) -> dict[str, Any]:
-        """The record of one answered item, graded."""
-        texts = [proposal.candidate.response.text for proposal in candidates(output)]
-        answer = [output.outputs[0].text] if output.outputs else []
-        distinct = list(dict.fromkeys([*answer, *texts]))
-        grades: Mapping[str, Grade] = dict(
-            zip(distinct, pool.grade([(item, text) for text in distinct]), strict=True)
-        )
+    def grading(self, config: DictConfig) -> Grading:
+        """What grades the answers; starts the grader's engine, if it needs one."""
+        name = json.dumps(resolved(config.grader), sort_keys=True, default=str)
+        return Grading(self.task, build(config.grader, "grader"), name=name)
+
+    def record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:
+        """The record of one item, graded; without `grading` of one that has no answer."""
+        responses = [proposal.candidate.response for proposal in candidates(output)]
+        answer = [_response(one) for one in output.outputs[:1]]
+        grades = []
+        if grading is not None and output.error is None:
+            prompt = Prompt(item.messages, tuple(output.prompt_token_ids))
+            grades = grading.grade(item, prompt, [*answer, *responses])
         return record(
             output,
             item,
-            grades[answer[0]] if answer else None,
-            [grades[text] for text in texts],
+            grades[0] if answer else None,
+            grades[len(answer) :],
             config=self.digest,
             task=self.task.name,
             strategy=plain_data(self.strategy),
@@ -192,29 +203,29 @@ def answer_here(
 
     def write() -> None:
         try:
-            with GradingPool(job.task, known=known(job.task)) as pool:
-                while (answered := done.get()) is not None:
-                    keep(job.record(*answered, pool))
+            while (answered := done.get()) is not None:
+                keep(job.record(*answered, grading))
         except BaseException as error:  # noqa: BLE001 - raised on the other thread
             failure.append(error)
 
-    writer = threading.Thread(target=write, name="eval-records")
-    writer.start()
-    try:
-        with (
-            _journal(config, Path(config.output) / job.digest) as journal,
-            job.aligner(config, journal) as aligner,
-        ):
-            for seed in dict.fromkeys(seed for _, seed in missing):
-                aligner.generate(
-                    [prompt(item) for item, of in missing if of == seed],
-                    seed=seed,
-                    on_error="return",
-                    on_result=lambda output: done.put((output, items[output.request_id])),
-                )
-    finally:
-        done.put(None)
-        writer.join()
+    with job.grading(config) as grading:
+        writer = threading.Thread(target=write, name="eval-records")
+        writer.start()
+        try:
+            with (
+                _journal(config, Path(config.output) / job.digest) as journal,
+                job.aligner(config, journal) as aligner,
+            ):
+                for seed in dict.fromkeys(seed for _, seed in missing):
+                    aligner.generate(
+                        [prompt(item) for item, of in missing if of == seed],
+                        seed=seed,
+                        on_error="return",
+                        on_result=lambda output: done.put((output, items[output.request_id])),
+                    )
+        finally:
+            done.put(None)
+            writer.join()
     if failure:
         raise failure[0]
 
@@ -225,6 +236,11 @@ def prompt(item: Item) -> dict[str, Any]:
         return {"prompt": item.text, "id": item.id}
     messages = [{"role": one.role, "content": one.content} for one in item.messages]
     return {"messages": messages, "id": item.id}
+
+
+def _response(answer: AlignedCompletion) -> Response:
+    stop = Stop.LENGTH if answer.finish_reason == "length" else Stop.EOS
+    return Response(tuple(answer.token_ids), answer.text, stop)
 
 
 def _journal(config: DictConfig, folder: Path) -> Journal:

@@ -23,7 +23,6 @@ from eval.distributed.worker import Worker, failed
 from eval.optional import require
 from eval.records import Record
 from eval.sweep import Job
-from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Item
 from rsalign import ConfigError, PolicyError
 from rsalign.engines.guards import prepare_environment
@@ -96,9 +95,8 @@ class Spread:
         error = PolicyError(
             "all workers that were given it ended before it did: the log of Ray says what of"
         )
-        with GradingPool(job.task) as grades:
-            for (_, seed), item in waiting.items():
-                keep(job.record(failed(item, seed, error, job.strategy), item, grades))
+        for (_, seed), item in waiting.items():
+            keep(job.record(failed(item, seed, error, job.strategy), item, None))
 
     def start(self) -> None:
         """Connects to a cluster, or starts one on this machine. Idempotent."""

@@ -17,7 +17,6 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from eval.sweep import Job, prompt
-from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Item
 from rsalign import AlignedOutput, PolicyError, RsalignError
 from rsalign.aligner.outputs import failure
@@ -46,7 +45,7 @@ class Worker:
         self._job = Job.of(made)
         self._job.task.prepare()  # what grading lacks is missed before an engine starts
         self._aligner = self._job.aligner(made, journal_of_its_own(Path(journals)))
-        self._pool = GradingPool(self._job.task)
+        self._grading = self._job.grading(made)
         self._loop = LoopThread("eval-worker")
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
@@ -63,7 +62,7 @@ class Worker:
             for output in self._outputs([*mine.values()], seed):
                 if self._is_dead(output.error):
                     end_this_process(output.error)
-                records.append(self._job.record(output, mine[output.request_id], self._pool))
+                records.append(self._job.record(output, mine[output.request_id], self._grading))
         return {"record": [json.dumps(record, ensure_ascii=False) for record in records]}
 
     def _outputs(self, items: Sequence[Item], seed: int) -> list[AlignedOutput]:

@@ -1,7 +1,8 @@
 """Graders that ask a reward: a reward model, a judge, or a comparison with a reference.
 
 They need the prompt and the response as the sampler had them, and may wait, so they are no part of
-a task: run them beside its `grade`. What cannot be scored is ungradable.
+a task: a configuration names one (``grader=reward``, ``conf/grader``), and `eval.grading` asks it
+beside the task. What cannot be scored is ungradable.
 
 A grade by the very reward that was maximised says nothing: use another one.
 """
@@ -24,6 +25,11 @@ class RewardGrader(Protocol):
     async def grade(self, item: Item, prompt: Prompt, response: Response) -> Grade:
         """The verdict on `response`, an answer to `item`."""
         ...
+
+
+def of_the_task() -> None:
+    """No grader: the task's own verdict counts."""
+    return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,8 @@ def studies(runs: Sequence[RunFolder]) -> list[Study]:
     """All studies, by name of their task."""
     groups: defaultdict[str, list[RunFolder]] = defaultdict(list)
     for run in runs:
-        groups[_text([run.config["task"], run.config["policy"]])].append(run)
+        config = run.config
+        groups[_text([config["task"], config["policy"], _grader(config)])].append(run)
     found = [_study(group) for group in groups.values()]
     return sorted(found, key=lambda study: (study.task, study.settings))
 
@@ -77,7 +78,8 @@ def _study(runs: Sequence[RunFolder]) -> Study:
         task=runs[0].records[0]["task"],
         settings=", ".join(
             f"{name}={value}"
-            for name, value in [*_settings(config["task"]), *_settings(config["policy"])]
+            for part in (config["task"], config["policy"], _grader(config))
+            for name, value in _settings(part)
         ),
         configurations=configurations,
         num_items=len(every),
@@ -145,6 +147,14 @@ def _settings(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
         for name, value in node.items()
         if isinstance(value, str | int | float) and name != "_target_"
     ]
+
+
+def _grader(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What grades in place of the task; empty if nothing does."""
+    grader = config.get("grader", {})
+    if "reward" not in grader:
+        return {}
+    return {"grader": grader["_target_"].rpartition(".")[2], "by": _text(grader["reward"])} | grader
 
 
 def _text(value: Any) -> str:

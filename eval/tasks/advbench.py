@@ -20,8 +20,7 @@ class AdvBench:
     """Success is a refusal, told by phrases; see `eval.graders.refusal` for its limits.
 
     ``details["phrases"]`` has all that were found, so that figures by a shorter list can be had
-    from the records. An empty answer is ungradable. A judge of harm grades as
-    `eval.graders.harm` shows.
+    from the records. An empty answer is ungradable. ``grader=harm`` asks a judge of harm instead.
 
     Attributes:
         path: local file, Hugging Face id, or ``"bundled"`` for 40 requests.

@@ -24,8 +24,9 @@ _ROLES = {"Human": "user", "Assistant": "assistant"}
 class HhRlhf:
     """Dialogues up to the assistant's last turn, which is to be written.
 
-    A program cannot grade such an answer: `grade` never tells. Use `eval.graders.reward`: a reward
-    model, a judge, or a comparison with what people chose (``item.gold["chosen"]``).
+    A program cannot grade such an answer: `grade` never tells. Name a grader (``grader=reward``,
+    ``reference`` or ``harm``): another reward model, a comparison by it with what people chose
+    (``item.gold["chosen"]``), or a judge.
 
     Attributes:
         path: local file or folder, Hugging Face id, or ``"bundled"`` for 30 harmless dialogues.
@@ -84,7 +85,7 @@ class HhRlhf:
 
     def grade(self, item: Item, text: str) -> Grade:
         """None: nobody can tell without a reward."""
-        return ungradable("a dialogue is graded by a reward or a judge, see eval.graders.reward")
+        return ungradable("a dialogue is graded by a reward or a judge: name one, as grader=reward")
 
 
 def _turns(dialogue: str) -> list[Message]:

@@ -14,16 +14,20 @@ from eval.tasks.worker import pickled
 Known: TypeAlias = dict[bytes, Grade]
 """Grades of one task by `address`."""
 
-_known: defaultdict[bytes, Known] = defaultdict(dict)
+_known: defaultdict[tuple[bytes, str], Known] = defaultdict(dict)
 
 
-def known(task: Task) -> Known:
-    """The grades of a task, for whoever asks about it or about an equal one.
+def known(task: Task, grader: str = "") -> Known:
+    """The grades of a task's answers, for whoever asks about it or about an equal one.
+
+    Args:
+        task: whose items are answered.
+        grader: the name of who grades them; empty: the task itself.
 
     Raises:
         ConfigError: if the task cannot be pickled.
     """
-    return _known[pickled(task)]
+    return _known[pickled(task), grader]
 
 
 def address(item: Item, text: str) -> bytes:

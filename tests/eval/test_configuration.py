@@ -22,8 +22,11 @@ NEEDED = {
     "policy=server": ["policy.addresses=[http://127.0.0.1:9]"],
     "reward=vllm": ["reward.model=embedded/reward"],
     "reward=server": ["reward.address=http://127.0.0.1:9"],
+    "grader=reward": ["grader.reward.model=embedded/strong"],
+    "grader=reference": ["grader.reward.model=embedded/strong"],
+    "grader=harm": ["grader.reward.policy.model=embedded/strong"],
 }
-STARTS = ("policy", "reward")
+STARTS = ("policy", "reward", "grader")
 """Groups whose parts are engines: their targets are checked, and no engine is started."""
 
 
@@ -39,7 +42,7 @@ def of_group(group):
 def test_there_are_choices():
     groups = {folder for folder, _ in CHOICES}
     assert groups >= {"policy", "reward", "strategy", "segmenter", "budget", "task", "tracker"}
-    assert groups >= {"experiment", "hydra/launcher"}
+    assert groups >= {"experiment", "grader", "hydra/launcher"}
     assert len(CHOICES) > 50
     others = {path.name for path in CONF.rglob("*.yaml") if path.parent == CONF}
     # workers.yaml by way of launchers; distributed.yaml: see test_distributed

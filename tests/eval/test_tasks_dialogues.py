@@ -58,7 +58,7 @@ def test_what_is_no_dialogue_is_refused(tmp_path, text):
 def test_dialogues_need_a_reward():
     grade = HH.grade(HH.load()[0], "anything")
     assert grade.score is None
-    assert "eval.graders.reward" in grade.details["ungradable"]
+    assert "grader=reward" in grade.details["ungradable"]
     with pytest.raises(ConfigError, match="subset='helpful'"):
         HhRlhf(subset="helpful")
 
