@@ -131,11 +131,12 @@ class AsyncEngine:
         return await asyncio.wrap_future(self._loop.submit(read))
 
     def close(self) -> None:
-        """Shuts the engine down if it is ours."""
+        """Fails what is open, and shuts the engine down if it is ours."""
         if self._closed:
             return
         self._closed = True
         if self._loop is not None:
+            self._loop.call(self._stop_listening())
             self._engine.shutdown()
             self._loop.stop()
         if self._watchdog is not None:
@@ -150,7 +151,7 @@ class AsyncEngine:
         on_output: Callable[[Any], None] | None = None,
     ) -> Any:
         if self._closed:
-            raise PolicyError("the engine was closed: start another")
+            raise _was_closed()
         if self._loop is None:
             self._check_home()
         request_id = f"rsalign-{next(_REQUEST_IDS)}"
@@ -230,10 +231,22 @@ class AsyncEngine:
         return next((reading for reading in call.result() if reading is not None), None)
 
     def _died(self, cause: BaseException) -> PolicyError:
+        if self._closed:
+            return _was_closed()
         return PolicyError(
             f"the engine of {self._engine.model_config.model} died ({cause}) and will not "
             "recover: close it and start another"
         )
+
+    async def _stop_listening(self) -> None:
+        """Without this vLLM would take the end of its process for a crash, and log it as one."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        handler = self._engine.output_handler
+        if handler is not None:
+            handler.cancel()
+            await asyncio.wait([handler])
+        self._engine.output_processor.propagate_error(EngineDeadError())
 
     async def _aborted(self, request_id: str, consumer: "asyncio.Future[Any]") -> Any:
         abort = self._engine.abort(request_id)
@@ -247,6 +260,10 @@ class AsyncEngine:
                 return consumer.result()
             consumer.cancel()
         return None
+
+
+def _was_closed() -> PolicyError:
+    return PolicyError("the engine was closed: start another")
 
 
 async def _build(model: str, pooling: bool, given: dict[str, Any]) -> "AsyncLLM":

@@ -134,15 +134,15 @@ class InProcessEngine:
             raise
 
     def _check_alive(self) -> None:
+        if self._closed:
+            raise PolicyError(
+                f"the engine of {self._engine.model_config.model} was closed: start another"
+            )
         if self._failure is not None:
             raise PolicyError(
                 f"the engine of {self._engine.model_config.model} died ({self._failure!r}) and "
                 "will not recover: close it and start another"
             ) from self._failure
-        if self._closed:
-            raise PolicyError(
-                f"the engine of {self._engine.model_config.model} was closed: start another"
-            )
 
     # what follows runs on the stepper's thread
 
@@ -290,15 +290,15 @@ class _Stepper:
 
     def _work(self) -> None:
         while True:
-            busy = [engine for engine in self._engines if engine.busy]
             try:
-                job = self._jobs.get(block=not busy)
+                job = self._jobs.get(block=not any(engine.busy for engine in self._engines))
                 while True:
                     job()
                     job = self._jobs.get_nowait()
             except queue.Empty:
                 pass
-            for engine in _due(busy):
+            # looked at now: a job may have closed one
+            for engine in _due([engine for engine in self._engines if engine.busy]):
                 engine.step()
 
     def _close_all(self) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import re
 import shutil
 
 import psutil
 import pytest
 
-from rsalign import Aligner, BestOf, ConfigError, Key, Plain, PolicyError, RewardError
+from rsalign import Aligner, BestOf, ConfigError, Key, Plain, PolicyError, RewardError, Sampling
 from rsalign.embedded import POLICY, REWARD
 from rsalign.embedded.problems import problems
 from rsalign.engines.watchdog import children
@@ -141,18 +142,31 @@ def test_an_engine_whose_process_is_killed():
 
 
 def test_a_law_that_vllm_cannot_have(aligner):
-    from rsalign import Sampling
-
     with pytest.raises(ConfigError, match="temperature must be in"):
         aligner.generate("First", Sampling(temperature=3.0), strategy=Plain(max_tokens=4))
 
 
-def test_a_closed_engine():
-    policy = VllmPolicy.start(POLICY, **SMALL)
-    policy.close()
+@pytest.mark.parametrize("backend", ["in_process", "async"])
+def test_a_closed_engine(backend, capfd):
+    """What is open fails, what comes later too, and nobody reports a crash."""
+    policy = VllmPolicy.start(POLICY, backend=backend, **SMALL)
+
+    async def main():
+        endless = policy.with_sampling(
+            Sampling(logit_bias=((policy.engine.tokenizer.eos_token_id, -100.0),))
+        )
+        drawing = asyncio.ensure_future(endless.extend((5,), max_new_tokens=500, key=Key(0)))
+        while not policy.engine.num_open:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(policy.close)
+        with pytest.raises(PolicyError, match="was closed"):
+            await drawing
+
+    asyncio.run(main())
     policy.close()
     with pytest.raises(PolicyError, match="was closed"):
         asyncio.run(policy.extend((5,), max_new_tokens=1, key=Key(0)))
+    assert not re.search("ERROR|Traceback", "".join(capfd.readouterr()))
 
 
 def test_failed_rewards_do_not_lose_the_rest(policy):
@@ -169,7 +183,7 @@ def test_failed_rewards_do_not_lose_the_rest(policy):
 
 def test_a_budget_in_seconds_returns_what_was_drawn(policy):
     """The engine tells what a cancelled request had drawn."""
-    from rsalign import Budget, Sampling
+    from rsalign import Budget
 
     eos = policy.engine.tokenizer.eos_token_id
     endless = policy.with_sampling(Sampling(logit_bias=((eos, -100.0),)))
