@@ -154,7 +154,8 @@ def _grader(config: Mapping[str, Any]) -> Mapping[str, Any]:
     grader = config.get("grader", {})
     if "reward" not in grader:
         return {}
-    return {"grader": grader["_target_"].rpartition(".")[2], "by": _text(grader["reward"])} | grader
+    name = str(grader["_target_"]).rpartition(".")[2]
+    return {"grader": name, "by": _text(grader["reward"]), **grader}
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeAlias, TypeVar
 
 from rsalign.errors import ConfigError
@@ -186,7 +186,8 @@ def refuse_unsupported(params: Any) -> None:
     Raises:
         ConfigError: naming the parameter and the reason.
     """
-    defaults = type(params)()
+    kind: type = type(params)
+    defaults = _defaults(kind)
     names = getattr(params, "__struct_fields__", None) or vars(params)
     for name in names:
         if name.startswith("_") or name in _PRESENTATION or name in _TRANSLATED:
@@ -197,6 +198,11 @@ def refuse_unsupported(params: Any) -> None:
         if value != default:
             reason = _REASONS.get(name, "strategies do not support it")
             raise ConfigError(f"sampling_params.{name}={value!r} cannot be honoured: {reason}")
+
+
+@cache
+def _defaults(kind: type) -> Any:
+    return kind()
 
 
 def with_max_tokens(strategy: Strategy, max_tokens: int) -> Strategy:

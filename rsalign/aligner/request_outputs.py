@@ -1,5 +1,6 @@
 """Aligned answers as vLLM's own `RequestOutput`, for code that was written for vLLM."""
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.inputs import sampling
@@ -50,7 +51,7 @@ def without_presentation(params: "SamplingParams", config: "VllmConfig") -> "Sam
             f"log-probabilities before temperature and truncation, and the law is {law}; start it "
             "with logprobs_mode='processed_logprobs'"
         )
-    plain = params.clone()
+    plain = copy.copy(params)  # only its own fields are set; what they hold stays as it is
     # what names a strategy has been read (`rsalign.aligner.request_strategy`)
     plain.extra_args = {
         k: v for k, v in (params.extra_args or {}).items() if is_guidance(k)
@@ -82,7 +83,7 @@ def request_output(
         request_id: what the caller calls it.
         prompt: its text as vLLM would report it; None if the caller gave tokens alone.
     """
-    from vllm import RequestOutput
+    from vllm.outputs import RequestOutput
 
     output = RequestOutput(
         request_id=request_id,
@@ -103,7 +104,7 @@ def request_output(
 def _completion(
     answer: AlignedCompletion, prompt: list[int], params: "SamplingParams", tokenizer: Any
 ) -> "CompletionOutput":
-    from vllm import CompletionOutput
+    from vllm.outputs import CompletionOutput
 
     text, tokens, stop = _detokenized(answer, prompt, params, tokenizer)
     known = answer.log_probs

@@ -221,8 +221,7 @@ class VllmPolicy:
             ConfigError: if pi is tempered or truncated: vLLM scores given tokens under the
                 model's own law only.
         """
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         if self.sampling.reshapes:
             raise ConfigError(
@@ -282,8 +281,8 @@ class VllmPolicy:
     def _params(
         self, limit: int, key: Key, asked: Mapping[str, int | float | str]
     ) -> "SamplingParams":
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        # not from vllm itself, which looks the name up anew each time
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         law = self.sampling
         sentinels = [asked["rsalign_sentinel"]] if "rsalign_sentinel" in asked else []

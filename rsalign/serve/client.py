@@ -130,16 +130,15 @@ class AlignedClient:
         asked = request(self._prompt(prompt, wanted), plain, wanted.strategy)
         budget = share(wanted.budget, asked.n * wanted.num_prompts)
         kept = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
-        law = asked.sampling or Sampling()
+        lawful = self._policy.with_sampling(asked.sampling or Sampling())
         # one draw is its answer whatever its probability
         tells = params.logprobs is not None or type(wanted.strategy) is not Plain
 
         def policy(on_tokens: OnTokens | None, trace_headers: Mapping[str, str]) -> Policy:
             routed = kept | ({"trace_headers": trace_headers} if trace_headers else {})
             view = RequestEngine(self._engine, routed, on_tokens, tells)
-            return replace(self._policy, engine=view).with_sampling(law)
+            return replace(lawful, engine=view)
 
-        policy(None, {})  # a law that there cannot be is refused before any work
         place = wanted.ledger.expected
         wanted.ledger.expected += asked.n
         return Job(
@@ -223,12 +222,12 @@ def _plain(params: "SamplingParams", wanted: Wanted, config: Any) -> "SamplingPa
             "response_format, structured_outputs and a required tool cannot be honoured by a "
             "strategy: what it drafts is not held to a grammar"
         )
-    plain = params.clone()
-    plain.skip_clone = False
-    if plain.logprobs is not None and plain.output_kind != RequestOutputKind.FINAL_ONLY:
+    if params.logprobs is not None and params.output_kind != RequestOutputKind.FINAL_ONLY:
         raise ConfigError(
             "logprobs of an answer by a strategy cannot be streamed: leave out logprobs, or stream"
         )
+    plain = without_presentation(params, config)
+    plain.skip_clone = False  # vLLM's servers set it
     if plain.max_tokens is not None and wanted.max_tokens is not None:
         plain.max_tokens = min(plain.max_tokens, wanted.max_tokens)
-    return without_presentation(plain, config)
+    return plain

@@ -77,7 +77,7 @@ class Growth:
             self._stop = self._detokenizer.update(new, by_token)
 
     def _piece(self, *, finished: bool = False) -> "CompletionOutput":
-        from vllm import CompletionOutput
+        from vllm.outputs import CompletionOutput
         from vllm.sampling_params import RequestOutputKind
 
         delta = self.params.output_kind == RequestOutputKind.DELTA

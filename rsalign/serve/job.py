@@ -174,7 +174,7 @@ class Job:
         return output(self.request_id, self.asked.prompt, self.wanted.strategy, results)
 
     def _cut(self, growing: Mapping[int, Growth]) -> list["CompletionOutput"]:
-        from vllm import CompletionOutput
+        from vllm.outputs import CompletionOutput
 
         if growing:
             return [growth.cut("abort") for growth in growing.values()]
@@ -195,7 +195,7 @@ class Job:
         return whole
 
     def _output(self, pieces: list["CompletionOutput"], *, finished: bool) -> "RequestOutput":
-        from vllm import RequestOutput
+        from vllm.outputs import RequestOutput
 
         whole = RequestOutput(
             request_id=self.request_id,
