@@ -29,11 +29,12 @@ laws: venv
 models: venv
 	$(BIN)/python -m rsalign.embedded.training
 
+# not compiled: most modules of so many packages are never imported, and the rest are when they are
 venv: $(READY)
 
 $(READY): requirements/cpu.txt setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv || python3 -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/cpu.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements/cpu.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

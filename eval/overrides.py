@@ -17,22 +17,24 @@ from eval.plugins import PLUGINS, check_hydra
 from rsalign import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
+_PRESET = "hydra.sweeper.params."
 
 
 def quoted(arguments: Sequence[str]) -> list[str]:
     """The command line with choices that are numbers in quotes: Hydra takes only words for them.
 
-    >>> quoted(["budget=4,16", "strategy.n=4"])
-    ["budget='4','16'", 'strategy.n=4']
+    >>> quoted(["budget=4,16", "strategy.n=4", "hydra.sweeper.params.budget=4"])
+    ["budget='4','16'", 'strategy.n=4', 'hydra.sweeper.params.budget="\'4\'"']
     """
 
     def one(argument: str) -> str:
         name, _, value = argument.partition("=")
-        if not value or not (CONF / name).is_dir():
+        if not value or '"' in value or not (CONF / name.removeprefix(_PRESET)).is_dir():
             return argument
-        return f"{name}=" + ",".join(
+        choices = ",".join(
             f"'{choice}'" if choice.isdecimal() else choice for choice in value.split(",")
         )
+        return f'{name}="{choices}"' if name.startswith(_PRESET) else f"{name}={choices}"
 
     return [one(argument) for argument in arguments]
 
@@ -134,7 +136,17 @@ def _check_settings(overrides: Sequence[Override], config: DictConfig) -> None:
             continue
         if override.is_add() or override.is_force_add():
             continue
-        # Hydra's own settings may hold any others, such as hydra.sweeper.params.budget
+        if name.startswith("workers"):
+            if "workers" not in known:
+                raise ConfigError(
+                    f"{name}: the launcher that is chosen has one worker; name another, such as "
+                    "hydra/launcher=joblib"
+                )
+        elif name.startswith(_PRESET) and name not in known:
+            raise ConfigError(
+                f"{name}: no preset is named that sweeps over it; say {name.removeprefix(_PRESET)}="
+            )
+        # Hydra's own settings may hold any others, such as hydra.sweeper.max_batch_size
         least = 3 if name.startswith(PLUGINS) else 2 if name.startswith("hydra.") else None
         if ".".join(name.split(".")[:least]) not in known:
             alike = [one for one in known if one.startswith("hydra") == name.startswith("hydra")]

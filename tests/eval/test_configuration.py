@@ -148,6 +148,8 @@ def test_unknown_and_missing_settings_name_what_is_possible():
         ("hydra.runn.dir=elsewhere", "hydra.run.dir"),
         ("hydra.launcher.n_jobs=2", "hydra.launcher"),
         ("~strateg", "strategy"),
+        ("hydra.sweeper.params.budget=4", "no preset is named"),
+        ("workers=2", "hydra/launcher=joblib"),
     ],
 )
 def test_the_command_line_is_told_the_nearest_name(wrong, meant):

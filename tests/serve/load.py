@@ -71,6 +71,7 @@ class Load:
             self.answers["left"] += 1
         except httpx.HTTPError as failure:
             self.answers[repr(failure)] += 1
+            print(f"request {number}: {failure!r}")
 
     async def run(self, clients, seconds):
         """Each client asks again as soon as it is answered; memory is looked at meanwhile."""
@@ -110,7 +111,10 @@ class Load:
 
 async def main(arguments, server):
     """What was found to be wrong."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    # the server closes what is idle for 5 s, and resets whoever asks just then
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=None, keepalive_expiry=1.0
+    )
     faults = []
     async with httpx.AsyncClient(timeout=600, limits=limits) as client:
         load = Load(server, client)
@@ -149,5 +153,8 @@ if __name__ == "__main__":
         with contextlib.ExitStack() as stack:
             stack.callback(served.stop)
             wrong = asyncio.run(main(given, served.wait(seconds=1200)))
+        if wrong:
+            said = (Path(folder) / "log").read_text().splitlines()
+            print(*[line for line in said if "ERROR" in line or "Error" in line][-40:], sep="\n")
     print("\n".join(wrong) or "all is well")
     sys.exit(bool(wrong))
