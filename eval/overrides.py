@@ -23,8 +23,10 @@ _PRESET = "hydra.sweeper.params."
 def quoted(arguments: Sequence[str]) -> list[str]:
     """The command line with choices that are numbers in quotes: Hydra takes only words for them.
 
-    >>> quoted(["budget=4,16", "strategy.n=4", "hydra.sweeper.params.budget=4"])
-    ["budget='4','16'", 'strategy.n=4', 'hydra.sweeper.params.budget="\'4\'"']
+    >>> quoted(["budget=4,16", "strategy.n=4"])
+    ["budget='4','16'", 'strategy.n=4']
+    >>> print(*quoted(["hydra.sweeper.params.budget=4"]))
+    hydra.sweeper.params.budget="'4'"
     """
 
     def one(argument: str) -> str:
