@@ -56,7 +56,6 @@ class Grading:
             responses: the answers.
 
         Raises:
-            ConfigError: if the grader cannot judge answers of this kind at all.
             InstallError: if a package that the task needs is missing.
         """
         own = self._pool.grade([(item, response.text) for response in responses])

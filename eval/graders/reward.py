@@ -60,7 +60,7 @@ class ByReward:
         """See the class."""
         try:
             value = float(await self.reward.score(prompt, response))
-        except RewardError as failure:
+        except (RewardError, ConfigError) as failure:  # it may not fit the judge
             return ungradable(f"the reward failed: {failure}")
         if not math.isfinite(value):
             return ungradable(f"the reward is {value}, which is no number to grade by")
@@ -102,7 +102,7 @@ class BeatsReference:
                 margin = float(await self.reward.score(prompt, response)) - float(
                     await self.reward.score(prompt, reference)
                 )
-        except RewardError as failure:
+        except (RewardError, ConfigError) as failure:
             return ungradable(f"the reward failed: {failure}")
         if math.isnan(margin):
             return ungradable("the rewards cannot be compared: one is no number")

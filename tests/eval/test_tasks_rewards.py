@@ -25,8 +25,8 @@ class Fixed:
 
     async def score(self, prompt, response):
         value = self.values[response.text]
-        if value is None:
-            raise RewardError("it broke")
+        if isinstance(value, Exception):
+            raise value
         return value
 
 
@@ -57,7 +57,8 @@ def grade(grader, text, item=ITEM):
         (900.0, "logistic", 0.0, 1),
         (math.nan, "above", 0.0, None),
         (math.inf, "logistic", 0.0, None),
-        (None, "above", 0.0, None),
+        (RewardError("it broke"), "above", 0.0, None),
+        (ConfigError("it is too long"), "above", 0.0, None),
     ],
 )
 def test_by_reward(value, scale, threshold, score):
@@ -98,8 +99,8 @@ def test_beats_reference(reward):
 
 def test_a_reward_that_fails_grades_nothing():
     for values in (
-        {"x": None, "four": 1.0},
-        {"x": 1.0, "four": None},
+        {"x": RewardError("it broke"), "four": 1.0},
+        {"x": 1.0, "four": ConfigError("it is too long")},
         {"x": math.nan, "four": 1.0},
     ):
         found = grade(BeatsReference(reward=Fixed(values), reference="chosen"), "x")
