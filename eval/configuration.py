@@ -48,7 +48,6 @@ def build(config: Any, where: str = "config") -> Any:
     """
     plain = resolved(config, where)
     for path, node in targets(plain, where):
-        check_origin(path, node["_target_"])
         _check(path, node)
     return _built(plain, where)
 
@@ -96,7 +95,7 @@ def targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def check_origin(where: str, target: object, allowed: tuple[str, ...] = _ALLOWED) -> None:
-    """Refuses a target that lies elsewhere.
+    """Refuses a target whose name says that it lies elsewhere.
 
     Args:
         where: the place of its node, for the message.
@@ -113,14 +112,40 @@ def check_origin(where: str, target: object, allowed: tuple[str, ...] = _ALLOWED
         )
 
 
-def _check(where: str, node: Mapping[str, Any]) -> None:
-    target = node["_target_"]
-    if any(part.startswith("_") for part in target.split(".")):
-        raise ConfigError(f"{where}._target_={target!r}: names with an underscore are not public")
+def found_at(where: str, target: Any, allowed: tuple[str, ...] = _ALLOWED) -> Any:
+    """What a target names, imported and not called.
+
+    A name may lead out again, by way of what a module has imported (``eval.host.os.system``): what
+    is found must have been made at home, too.
+
+    Args:
+        where: as `check_origin`, and so the others.
+        target: see there.
+        allowed: see there.
+
+    Raises:
+        ConfigError: if it lies elsewhere or does not exist.
+    """
+    check_origin(where, target, allowed)
     try:
         found = get_object(target)
     except (HydraException, ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{where}._target_={target!r} cannot be found: {error}") from error
+    home = str(getattr(found, "__module__", ""))
+    if not f"{home}.".startswith(allowed):
+        raise ConfigError(
+            f"{where}._target_={target!r} is from {home or 'nowhere'}: only what was made in "
+            f"{' or '.join(allowed)} may be named here"
+        )
+    return found
+
+
+def _check(where: str, node: Mapping[str, Any]) -> None:
+    target = node["_target_"]
+    check_origin(where, target)
+    if any(part.startswith("_") for part in target.split(".")):
+        raise ConfigError(f"{where}._target_={target!r}: names with an underscore are not public")
+    found = found_at(where, target)
     if not callable(found):
         raise ConfigError(f"{where}._target_={target!r} cannot be called")
     parameters = inspect.signature(found).parameters

@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
+from eval.graders.sentiment import Polarity, SentimentReward, Weights
 from rsalign import ConfigError
 from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.policies.openai import OpenAIPolicy
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.rewards import RemoteReward, VllmReward
+from rsalign.rewards import FunctionReward, RemoteReward, VllmReward
 from rsalign.types import Sampling
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,11 @@ def server_reward(address: str, model: str | None = None) -> RemoteReward:
     return _once(
         ("reward server", address, model), lambda: RemoteReward.connect(address, model=model)
     )
+
+
+def sentiment_reward(polarity: Polarity, weights: Weights) -> FunctionReward:
+    """The log-odds of a polarity by a classifier of words (`eval.graders.sentiment`)."""
+    return FunctionReward(SentimentReward(polarity=polarity, weights=weights))
 
 
 def no_reward() -> None:

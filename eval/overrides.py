@@ -1,5 +1,6 @@
 """The command line's overrides, looked at before Hydra does: an unknown name gets a near one."""
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from eval.configuration import nearest
+from eval.configuration import found_at, nearest
 from eval.plugins import PLUGINS, check_hydra
 from rsalign import ConfigError
 
 CONF = Path(__file__).parent.parent / "conf"
 _PRESET = "hydra.sweeper.params."
+_BUDGET = ("answers", "limit")
 
 
 def quoted(arguments: Sequence[str]) -> list[str]:
@@ -90,6 +92,7 @@ def check(arguments: Sequence[str], config_name: str = "config") -> DictConfig:
         if override.is_discrete_sweep() or not override.is_sweep_override()  # an interval has none
     }
     config = composed(list(firsts.values()), config_name, with_hydra=True)
+    _check_names(config, config_name)
     check_hydra(config.hydra)
     return config
 
@@ -151,8 +154,30 @@ def _check_settings(overrides: Sequence[Override], config: DictConfig) -> None:
         # Hydra's own settings may hold any others, such as hydra.sweeper.max_batch_size
         least = 3 if name.startswith(PLUGINS) else 2 if name.startswith("hydra.") else None
         if ".".join(name.split(".")[:least]) not in known:
+            if _takes(config, name):
+                raise ConfigError(f"{name}: its file leaves it out; add it as +{name}=...")
             alike = [one for one in known if one.startswith("hydra") == name.startswith("hydra")]
             raise ConfigError(f"{name}: {nearest(name, sorted({*alike, *_groups()}))}")
+
+
+def _takes(config: DictConfig, name: str) -> bool:
+    """Whether it is an argument of what its node makes."""
+    path, _, last = name.rpartition(".")
+    node = OmegaConf.select(config, path) if path else None
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        return False
+    return last in inspect.signature(found_at(path, node._target_)).parameters
+
+
+def _check_names(config: DictConfig, config_name: str) -> None:
+    """What was added, by an override or a preset, must be something that is read."""
+    known = {*map(str, composed([], config_name)), "hydra", "workers"}
+    for name in map(str, config):
+        if name not in known:
+            raise ConfigError(f"{name}: {nearest(name, sorted(known))}")
+    for name in map(str, config.budget):
+        if name not in _BUDGET:
+            raise ConfigError(f"budget.{name}: {nearest(name, list(_BUDGET))}")
 
 
 def _groups() -> set[str]:

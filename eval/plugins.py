@@ -1,11 +1,9 @@
 """What Hydra builds before any job of ours runs: its launcher, its sweeper, callbacks."""
 
-from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from eval.configuration import check_origin, targets
-from rsalign import InstallError
+from eval.configuration import found_at, targets
+from rsalign import ConfigError, InstallError
 
 PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
 _HOMES = ("hydra_plugins.", "hydra._internal.core_plugins.")
@@ -24,12 +22,13 @@ def check_hydra(node: DictConfig) -> None:
     for where, found in targets(OmegaConf.to_container(node, resolve=False), "hydra"):
         target = found["_target_"]
         if f"{where}." not in PLUGINS:
-            check_origin(where, target)
+            found_at(where, target)
             continue
-        check_origin(where, target, _HOMES)
         try:
-            get_object(target)
-        except (HydraException, ImportError, AttributeError, ValueError) as error:
+            found_at(where, target, _HOMES)
+        except ConfigError as error:
+            if error.__cause__ is None:  # it is there, and may not be named
+                raise
             package = target.split(".")[1].replace("_", "-")
             raise InstallError(
                 f"{where}: {target} cannot be loaded; install {package} (pip install {package})"

@@ -47,7 +47,9 @@ class RecordFile:
 
     def append(self, record: Record) -> None:
         """Adds a record; it is safe from a kill when this returns."""
-        self._file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        if self._file.write(line) != len(line):  # the next one must not be joined to it
+            raise OSError(f"{self.path}: only a part of a record could be written; is there room?")
         if record["error"] is None:
             self.done.add((record["item"], record["seed"]))
 

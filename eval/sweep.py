@@ -7,15 +7,18 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, OmegaConf
 
+from eval.analysis.items import is_graded, score
+from eval.choices import Choices, answer_choices
 from eval.configuration import build, config_hash, resolved
 from eval.grading import Grading
 from eval.record import candidates, record
 from eval.records import Record, RecordFile, read, write_parquet
-from eval.tasks.protocol import Item, JudgedElsewhere, Task
+from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere, Task
 from eval.trackers.figures import figures, flat
 from eval.trackers.protocol import Tracker
 from rsalign import AlignedOutput, Aligner, Budget, ConfigError, Prompt, Response, Stop
@@ -35,7 +38,8 @@ class Summary:
         folder: where its records are.
         num_records: of all seeds.
         num_failed: items whose last attempt failed.
-        mean_score: over graded items; None if none was.
+        mean_score: of all records; what is ungradable or failed counts 0. None if nothing was
+            graded.
     """
 
     folder: Path
@@ -72,38 +76,39 @@ def run(config: DictConfig, name: str | None = None, answer: "Answer | None" = N
             if (item.id, seed) not in file.done
         ]
         if missing:
-            (answer or answer_here)(config, job, missing, file.append)
+            here = answer_choices if isinstance(job.task, ChoiceTask) else answer_here
+            (answer or here)(config, job, missing, file.append)
     records = read(folder / "records.jsonl")
-    if not any(one["error"] for one in records):
-        write_parquet(records, folder / "records.parquet")
-        if isinstance(job.task, JudgedElsewhere):
-            _write_answers(job.task, items, records, folder, type(job.strategy).__name__)
+    write_parquet(records, folder / "records.parquet")
+    if isinstance(job.task, JudgedElsewhere):
+        _write_answers(job, items, records, folder)
     try:
         tracker.job(job.digest, name or job.digest, flat(resolved(config)), figures(records))
     except Exception:  # whatever a tracker does, the records are there and the sweep goes on
         logger.warning("the tracker failed; the records are complete", exc_info=True)
-    scores = [one["grade"]["score"] for one in records if one["grade"]]
-    graded = [score for score in scores if score is not None]
     return Summary(
         folder=folder,
         num_records=len(records),
         num_failed=sum(one["error"] is not None for one in records),
-        mean_score=sum(graded) / len(graded) if graded else None,
+        mean_score=fmean(map(score, records)) if is_graded(records) else None,
     )
 
 
 def _write_answers(
-    task: JudgedElsewhere, items: Sequence[Item], records: Sequence[Record], folder: Path, name: str
+    job: "Job", items: Sequence[Item], records: Sequence[Record], folder: Path
 ) -> None:
-    """The answers of each seed, for a judge elsewhere."""
+    """The answers of each seed, for a judge elsewhere; items that failed have none."""
+    assert isinstance(job.task, JudgedElsewhere)
     by_id = {item.id: item for item in items}
+    name = f"{type(job.strategy).__name__}-{job.digest[:8]}"  # a leaderboard tells them apart by it
     for seed in dict.fromkeys(one["seed"] for one in records):
         answers = [
             (by_id[one["item"]], one["answers"][0]["text"])
             for one in records
-            if one["seed"] == seed
+            if one["seed"] == seed and one["answers"]
         ]
-        task.write(answers, folder, name=f"{name}-{seed}")
+        if answers:
+            job.task.write(answers, folder, name=f"{name}-{seed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ class Job:
     """
 
     digest: str
-    task: Task
+    task: Task | ChoiceTask
     strategy: Strategy
     budget: Budget | None
     tokens: bool
@@ -131,12 +136,8 @@ class Job:
         Raises:
             ConfigError: if the configuration cannot work.
         """
-        task: Task = build(config.task, "task")
-        if not isinstance(task, Task):
-            raise ConfigError(
-                f"task={task!r} gives the answers itself, and nothing is drawn: it has no "
-                "strategies"
-            )
+        task: Task | ChoiceTask = build(config.task, "task")
+        _match(task, config.strategy)
         if config.grader.get("reward") is not None and config.grader.reward == config.reward:
             raise ConfigError(
                 f"grader.reward={dict(config.reward)} is the reward that is maximised, whose grade "
@@ -150,18 +151,31 @@ class Job:
             tokens=config.tokens,
         )
 
+    @property
+    def text_task(self) -> Task:
+        """The task, if its answers are drawn.
+
+        Raises:
+            ConfigError: if they are given, so that there is nothing to draw and to grade.
+        """
+        if not isinstance(self.task, Task):
+            raise ConfigError(
+                f"task {self.task.name!r} gives the answers itself, which only eval.run weighs"
+            )
+        return self.task
+
     def aligner(self, config: DictConfig, journal: Journal) -> Aligner:
         """The aligner of this job; starts its engines, unless this process has them already."""
         policy, reward = build(config.policy, "policy"), build(config.reward, "reward")
-        if self.task.stop:
+        if stop := self.text_task.stop:
             law = policy.sampling
-            policy = policy.with_sampling(replace(law, stop=(*law.stop, *self.task.stop)))
+            policy = policy.with_sampling(replace(law, stop=(*law.stop, *stop)))
         return Aligner(policy, reward, self.strategy, budget=self.budget, journal=journal)
 
     def grading(self, config: DictConfig) -> Grading:
         """What grades the answers; starts the grader's engine, if it needs one."""
         name = json.dumps(resolved(config.grader), sort_keys=True, default=str)
-        return Grading(self.task, build(config.grader, "grader"), name=name)
+        return Grading(self.text_task, build(config.grader, "grader"), name=name)
 
     def record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:
         """The record of one item, graded; without `grading` of one that has no answer."""
@@ -197,6 +211,7 @@ def answer_here(
     keep: Callable[[Record], None],
 ) -> None:
     """Draws on this thread, grades and keeps on another (an `Answer`)."""
+    job.text_task.prepare()  # what grading lacks is missed before an engine starts
     done: queue.SimpleQueue[tuple[AlignedOutput, Item] | None] = queue.SimpleQueue()
     failure: list[BaseException] = []
     items = {item.id: item for item, _ in missing}
@@ -217,6 +232,8 @@ def answer_here(
                 job.aligner(config, journal) as aligner,
             ):
                 for seed in dict.fromkeys(seed for _, seed in missing):
+                    if failure:  # nothing that is drawn now would be kept
+                        break
                     aligner.generate(
                         [prompt(item) for item, of in missing if of == seed],
                         seed=seed,
@@ -238,6 +255,18 @@ def prompt(item: Item) -> dict[str, Any]:
     return {"messages": messages, "id": item.id}
 
 
+def _match(task: Task | ChoiceTask, strategy: DictConfig) -> None:
+    """Refuses a strategy where answers are given, and the want of one where they are not."""
+    weighs = strategy.get("_target_") == f"{Choices.__module__}.{Choices.__name__}"
+    if isinstance(task, ChoiceTask) and not weighs:
+        raise ConfigError(
+            f"task {task.name!r} gives the answers itself, and nothing is drawn: say "
+            "strategy=choices"
+        )
+    if weighs and not isinstance(task, ChoiceTask):
+        raise ConfigError(f"strategy=choices weighs given answers: task {task.name!r} has none")
+
+
 def _response(answer: AlignedCompletion) -> Response:
     stop = Stop.LENGTH if answer.finish_reason == "length" else Stop.EOS
     return Response(tuple(answer.token_ids), answer.text, stop)
@@ -248,12 +277,20 @@ def _journal(config: DictConfig, folder: Path) -> Journal:
 
     Draws are addressed by item, seed and place, so that best-of-16 contains best-of-4, and all
     selectors choose among the same draws. Where another process has it, this job has its own, and
-    keeps to that when it is started again.
+    keeps to that when it is started again. What other journals of the sweep have is read.
     """
-    if config.journal and not (folder / "draws.journal").exists():
-        shared = Path(config.output) / "draws.journal"
+    own = folder / "draws.journal"
+    if not config.journal:
+        return Journal(own)
+    shared, *others = _journals(Path(config.output))
+    if not own.exists():
         try:
-            return Journal(shared)
+            return Journal(shared, also=others)
         except ConfigError as error:
             logger.warning("%s; this job keeps a journal of its own", error)
-    return Journal(folder / "draws.journal")
+    return Journal(own, also=[path for path in (shared, *others) if path.exists()])
+
+
+def _journals(output: Path) -> list[Path]:
+    """That of `eval.run`, and those of the workers of `eval.distributed`."""
+    return [output / "draws.journal", *sorted(output.glob("draws-*.journal"))]

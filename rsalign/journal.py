@@ -92,7 +92,9 @@ class Journal:
         line = json.dumps([request, answer]).encode()
         self._lines[request] = line
         self._recorded += 1
-        self._file.write(line + b"\n")
+        line += b"\n"
+        if self._file.write(line) != len(line):  # the next one must not be joined to it
+            raise OSError(f"{self.path}: only a part of a draw could be written; is there room?")
 
     def statistics(self) -> JournalStatistics:
         """What it was good for since it was opened."""

@@ -83,6 +83,7 @@ class Spread:
             InstallError: if Ray is missing.
             PolicyError: if a worker could not be started, or Ray itself failed.
         """
+        _ = job.text_task  # refuses what is not drawn, before a cluster is started
         self.start()
         output = Path(config.output).absolute()  # workers have working folders of their own
         journals = output if config.journal else output / job.digest

@@ -43,7 +43,7 @@ class Worker:
     def __init__(self, config: Mapping[str, Any], journals: str) -> None:
         made = OmegaConf.create(dict(config))
         self._job = Job.of(made)
-        self._job.task.prepare()  # what grading lacks is missed before an engine starts
+        self._job.text_task.prepare()  # what grading lacks is missed before an engine starts
         self._aligner = self._job.aligner(made, journal_of_its_own(Path(journals)))
         self._grading = self._job.grading(made)
         self._loop = LoopThread("eval-worker")

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, TypeAlias
 from eval.graders.math_answers import FinalNumber, grade_math, prepare_math
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import BUNDLED, Row, column, read_rows
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct, require_bundled, require_one_of, require_positive
 from rsalign import ConfigError, Message
 from rsalign.rules.extraction import Extract
 
@@ -54,6 +54,7 @@ class Gsm8k:
     def __post_init__(self) -> None:
         require_form(self.form, self.num_shots)
         require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        require_bundled(self.path, split=(self.split, "test"))
 
     @property
     def stop(self) -> tuple[str, ...]:

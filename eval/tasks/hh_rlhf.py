@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct, require_bundled, require_one_of, require_positive
 from rsalign import ConfigError, Message
 
 Subset: TypeAlias = Literal[
@@ -52,6 +52,9 @@ class HhRlhf:
         require_one_of("subset", self.subset, _SUBSETS)
         require_one_of("split", self.split, ("test", "train"))
         require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        require_bundled(
+            self.path, subset=(self.subset, "harmless-base"), split=(self.split, "test")
+        )
 
     def load(self) -> Sequence[Item]:
         """Dialogues in the data set's order; ``gold`` has the replies ``chosen`` and ``rejected``.

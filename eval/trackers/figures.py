@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.analysis.items import is_graded, is_ungradable, score
 from eval.records import Record
 
 _COSTS = ("policy_tokens_drawn", "reward_calls", "seconds")
@@ -12,8 +13,9 @@ _COSTS = ("policy_tokens_drawn", "reward_calls", "seconds")
 def figures(records: Sequence[Record]) -> dict[str, float]:
     """The figures of all records, and of those of each seed as ``seed_0/...``.
 
-    ``num_items`` and ``num_failed``; ``mean_score`` over graded answers and ``mean_reward`` over
-    answers with a reward, left out where there are none; ``mean_policy_tokens_drawn``,
+    ``num_items``, ``num_failed`` and ``num_ungradable``; ``mean_score``, to which what is
+    ungradable or failed adds 0, and ``mean_reward`` over answers with a reward, left out where
+    nothing was graded or has a reward; ``mean_policy_tokens_drawn``,
     ``mean_reward_calls`` and ``mean_seconds`` over items that did not fail.
 
     Args:
@@ -44,12 +46,13 @@ def flat(config: Mapping[str, Any]) -> dict[str, str]:
 def _figures(records: Sequence[Record]) -> dict[str, float]:
     answered = [record for record in records if record["error"] is None]
     means: dict[str, list[float | None]] = {
-        "score": [record["grade"]["score"] for record in answered if record["grade"]],
+        "score": [score(record) for record in records] if is_graded(records) else [],
         "reward": [record["answers"][0]["reward"] for record in answered if record["answers"]],
     } | {cost: [record["usage"][cost] for record in answered] for cost in _COSTS}
     found: dict[str, float] = {
         "num_items": len(records),
         "num_failed": len(records) - len(answered),
+        "num_ungradable": sum(map(is_ungradable, records)),
     }
     for name, values in means.items():
         known = [value for value in values if value is not None]

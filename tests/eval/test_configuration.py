@@ -6,10 +6,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from eval import overrides, resolvers
+from eval.choices import Choices
 from eval.configuration import build, config_hash
+from eval.graders.math_answers import FinalNumber
 from eval.overrides import CONF
-from rsalign import BestOf, ConfigError, InstallError, Plain
+from rsalign import BestOf, Budget, ConfigError, InstallError, Plain
 from rsalign.protocols import Strategy
+from rsalign.selectors import Last, MajorityVote
 from rsalign.strategies import STRATEGIES
 
 CHOICES = sorted(
@@ -68,7 +71,7 @@ def test_every_choice_composes(group, name):
 def test_strategies_fit_every_budget(name, answers):
     config = overrides.composed([f"strategy={name}", f"budget={answers}"])
     strategy = build(config.strategy, "strategy")
-    assert isinstance(strategy, Strategy)
+    assert isinstance(strategy, Strategy | Choices)
 
 
 def test_every_strategy_has_a_file():
@@ -77,6 +80,27 @@ def test_every_strategy_has_a_file():
         made.add(type(build(overrides.composed([f"strategy={name}"]).strategy)))
     # Cards is the inner part of Calibrate, which finds its target
     assert made | {STRATEGIES["cards"]} >= {STRATEGIES[n] for n in STRATEGIES}
+
+
+@pytest.mark.parametrize("answers", of_group("budget"))
+def test_limits_are_budgets(answers):
+    limit = build(overrides.composed([f"budget={answers}"]).budget.limit, "budget.limit")
+    assert limit is None or isinstance(limit, Budget)
+
+
+def test_votes_are_by_what_the_task_calls_an_answer():
+    def strategy(name, task):
+        config = overrides.composed([f"strategy={name}", f"task={task}"])
+        return build(config.strategy, "strategy")
+
+    assert strategy("majority_vote", "math500").select.extract(r"is \boxed{\frac{1}{2}}") != "2"
+    assert strategy("qalign", "gsm8k").answer == MajorityVote(extract=FinalNumber())
+    for name in ("majority_vote", "reward_weighted_vote", "self_certainty", "early_stop"):
+        with pytest.raises(ConfigError, match="answers to task 'ifeval' cannot vote"):
+            strategy(name, "ifeval")
+    assert strategy("qalign", "hh_rlhf_helpful").answer == Last()
+    config = overrides.composed(["strategy=qalign", "strategy.answer.votes=false"])
+    assert build(config.strategy).answer == Last()
 
 
 @pytest.mark.parametrize("name", of_group("segmenter"))
@@ -102,6 +126,9 @@ def test_a_leaf_is_an_argument():
         "evaluate.load",
         "builtins.eval",
         "rsalign.cli.main._private",
+        "eval.host.os.system",
+        "eval.host.subprocess.run",
+        "rsalign.align.asyncio.run",
         "rsalign.__init__.Plain",
     ],
 )
@@ -150,6 +177,9 @@ def test_unknown_and_missing_settings_name_what_is_possible():
         ("~strateg", "strategy"),
         ("hydra.sweeper.params.budget=4", "no preset is named"),
         ("workers=2", "hydra/launcher=joblib"),
+        ("+anything.new=1", "anything"),
+        ("++sedes=[1]", "seeds"),
+        ("+budget.answer=2", "answers"),
     ],
 )
 def test_the_command_line_is_told_the_nearest_name(wrong, meant):
@@ -157,12 +187,17 @@ def test_the_command_line_is_told_the_nearest_name(wrong, meant):
         overrides.check(overrides.quoted([wrong]))
 
 
+def test_a_setting_that_its_file_leaves_out_is_added():
+    with pytest.raises(ConfigError, match=r"add it as \+task.instruction="):
+        overrides.check(["task=gsm8k", "task.instruction=x"])
+    overrides.check(["task=gsm8k", "+task.instruction=x"])
+
+
 @pytest.mark.parametrize(
     "right",
     [
         ["strategy=best_of,qalign", "budget=4,16", "seeds=[0,1]"],
         ["strategy=qalign", "strategy.beta=0.3"],
-        ["+anything.new=1"],
         ["hydra.run.dir=elsewhere"],
         ["hydra/launcher=joblib", "workers=2"],
         ["hydra/launcher=ray", "hydra.launcher.ray.init.address=auto"],

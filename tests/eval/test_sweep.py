@@ -143,18 +143,31 @@ def test_the_same_configuration_again_does_nothing(untouched):
 
 
 def test_answers_that_another_tool_judges_are_written_for_it(tmp_path):
-    rows = [{"instruction": f"Ann has {i} eggs.", "output": "x", "dataset": "own"} for i in (1, 2)]
+    texts = ("Ann has 1 egg.", "Ann has 2 eggs.", "Ann has eggs. " * 200)  # the last is too long
+    rows = [{"instruction": text, "output": "x", "dataset": "own"} for text in texts]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     task = ("task=alpaca_eval", f"task.path={tmp_path / 'rows.json'}", "task.max_tokens=32")
     summary = answer(tmp_path, "strategy=best_of", "budget=4", *task, "seeds=[0,7]")
-    assert (summary.num_records, summary.num_failed, summary.mean_score) == (4, 0, None)
-    records = read(summary.folder / "records.jsonl")
+    assert (summary.num_records, summary.num_failed, summary.mean_score) == (6, 2, None)
+    assert pyarrow.parquet.read_table(summary.folder / "records.parquet").num_rows == 6
+    records = [one for one in read(summary.folder / "records.jsonl") if one["answers"]]
     for seed in (0, 7):
-        file = summary.folder / f"model_outputs-BestOf-{seed}.json"
+        file = summary.folder / f"model_outputs-BestOf-{summary.folder.name[:8]}-{seed}.json"
         written = json.loads(file.read_text(encoding="utf-8"))
-        assert [one["instruction"] for one in written] == [row["instruction"] for row in rows]
+        assert [one["instruction"] for one in written] == [*texts[:2]]
         answers = [one["answers"][0]["text"] for one in records if one["seed"] == seed]
         assert [one["output"] for one in written] == answers
+
+
+def test_a_journal_of_its_own_has_what_the_shared_one_has(tmp_path):
+    plain = ("strategy=plain", "budget=1", *THREE)
+    folder = answer(tmp_path, *plain).folder
+    before = table(tmp_path)
+    (folder / "records.jsonl").unlink()
+    with Journal(tmp_path / "draws.journal"):
+        answer(tmp_path, *plain)
+    assert (folder / "draws.journal").read_bytes().count(b"\n") == 1  # nothing was drawn again
+    assert table(tmp_path) == before
 
 
 def test_a_job_that_had_a_journal_of_its_own_goes_on_with_it(tmp_path):

@@ -61,6 +61,8 @@ def test_dialogues_need_a_reward():
     assert "grader=reward" in grade.details["ungradable"]
     with pytest.raises(ConfigError, match="subset='helpful'"):
         HhRlhf(subset="helpful")
+    with pytest.raises(ConfigError, match="only subset='harmless-base' is bundled"):
+        HhRlhf(path="bundled", subset="helpful-base")
 
 
 REFUSED = [

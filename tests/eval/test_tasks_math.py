@@ -23,6 +23,11 @@ SOLUTIONS = [
 MATH = Math500(path="bundled").load()
 
 
+def test_what_is_bundled_is_the_test_split():
+    with pytest.raises(ConfigError, match="only split='test' is bundled"):
+        Gsm8k(path="bundled", split="train")
+
+
 def test_gsm8k_agrees_with_its_authors_on_answers_of_models():
     assert 10 < sum(row["is_correct"] for row in SOLUTIONS) < len(SOLUTIONS) - 10
     for row in SOLUTIONS:
