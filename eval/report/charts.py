@@ -14,7 +14,10 @@ from eval.report.tables import COSTS, Colours
 
 Value = Callable[[Row], Interval | None]
 
-_HOLLOW = "Hollow: an upper bound; the divergence may be less."
+_HOLLOW = (
+    "Hollow: an upper bound; the divergence may be less. Not drawn: what the table below calls too "
+    "low, of too few draws, or of the target alone."
+)
 _FRONTIER = 19  # grey, dashed
 _TITLES = {"score": "Score", "reward": "Reward", "kl": "KL to the policy"}
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from eval.analysis.acceptance import MOST_LEFT_OUT
 from eval.analysis.bootstrap import LEVEL
 from eval.analysis.configuration import Configuration
+from eval.analysis.frontier import FEWEST_DRAWS, Divergence
 from eval.analysis.views import Cost, Row
 from eval.report.findings import Findings
 from eval.report.pool_tables import best_of_n, lengths, verifier
@@ -14,6 +16,7 @@ from eval.report.table import (
     count,
     difference,
     interval,
+    interval_text,
     number,
     p_value,
     share,
@@ -152,7 +155,7 @@ def paired(found: Findings, colours: Colours) -> Table:
 
 def divergences(found: Findings, colours: Colours) -> Table:
     """Reward, score and KL."""
-    shown = [row for row in found.rows if found.divergences[row.configuration.name].best]
+    shown = [row for row in found.rows if found.divergences[row.configuration.name].is_known]
     kls = [found.divergences[row.configuration.name] for row in shown]
     return Table(
         key="kl",
@@ -160,18 +163,31 @@ def divergences(found: Findings, colours: Colours) -> Table:
         notes=[
             "KL(law of the answer || policy), nats. Formula: of best-of-N where no two rewards are "
             "equal, else an upper bound. Pool: mean of an upper bound from each pool, loose for "
-            "deterministic choices. Log Z: of the tilted law that a chain aims at; an answer that "
-            "is elected from its draws goes further. Tries: of rejection sampling, unbiased if "
-            "nothing was forced, and else too low. Methods without any of these are left out.",
+            "deterministic choices. Methods without any of these are left out.",
+            "Log Z: of the tilted law that a chain aims at, where its last state is the answer. "
+            "Target: the same where the answer is elected from the states; it is not the answer's, "
+            "which goes further. Too few draws: log Z would rest on fewer than "
+            f"{FEWEST_DRAWS} independent draws of the policy for each prompt (those that the "
+            "chains start from are counted), and the logarithm of so small a mean is biased.",
+            "Tries: of rejection sampling, unbiased if every answer was accepted. Too low: more "
+            f"than {100 * MOST_LEFT_OUT:g} % of the answers are left out of it, as they were "
+            "forced, ended at a hard limit or took more proposals than a record holds. Calibrate: "
+            "the mean over targets of the divergence given the target, so an upper bound of that "
+            "of the answer, whose target is drawn too.",
+            "Figures have neither what is too low nor the target's.",
         ],
         columns=[
             *("method", "answers' worth", "KL by formula", "KL by pool", "KL by log Z"),
-            *("KL by tries", "reward", "score", "drawn tokens"),
+            *("KL of target", "KL by tries", "reward", "score", "drawn tokens"),
         ],
         rows=[
             [
                 *_names(row.configuration),
-                *(interval(one) for one in (kl.formula, kl.estimator, kl.log_z, kl.tries)),
+                interval(kl.formula),
+                interval(kl.estimator),
+                words("too few draws") if kl.has_few_draws else interval(kl.log_z),
+                interval(kl.target),
+                _tries(kl),
                 interval(row.reward),
                 interval(row.score),
                 amount(row.usage.get(Cost.DRAWN_TOKENS)),
@@ -287,6 +303,12 @@ def costs(found: Findings, colours: Colours) -> Table:
         series=[colours[row.configuration.method] for row in found.rows],
         num_names=2,
     )
+
+
+def _tries(kl: Divergence) -> Cell:
+    if kl.low_tries:
+        return words(f"{interval_text(kl.low_tries)}, too low")
+    return interval(kl.tries)
 
 
 def _names(one: Configuration) -> Sequence[Cell]:

@@ -19,6 +19,7 @@ from eval.configuration import config_hash
 from eval.report import markdown
 from eval.report.__main__ import main
 from eval.report.chart import log_ticks
+from eval.report.charts import charts
 from eval.report.drawing import _spread as spread
 from eval.report.findings import findings
 from eval.report.folders import find
@@ -162,6 +163,20 @@ def test_the_reference_is_not_compared_with_itself(tables):
         rows = rows_of(tables, next(t for t in re.findall(r"## (.*)", tables) if title in t))[1:]
         assert rows
         assert not [row for row in rows if row[0] == "BestOf Hard"]
+
+
+def test_what_is_no_divergence_of_the_answer_is_marked_and_not_drawn(tables, outputs):
+    header, *rows = rows_of(tables, "Divergence from the policy")
+    shown = {(row[0], row[1]): dict(zip(header, row, strict=True)) for row in rows}
+    assert shown["QAlign", "4"]["KL by log Z"] == "too few draws"
+    assert shown["Calibrate(Cards)", "1"]["KL by tries"].endswith(", too low")
+    found = findings(studies(find([outputs]))[0], resamples=100)
+    colours = {row.configuration.method: 0 for row in found.rows}
+    [kl] = [chart for chart in charts(found, colours) if chart.key == "score-kl"]
+    tips = " ".join(point.tip for series in kl.series for point in series.points)
+    assert "BestOf Hard @ 4" in tips
+    assert "QAlign" not in tips
+    assert "Calibrate(Cards) @ 1" not in tips
 
 
 def test_examples_show_every_method_and_its_proposals(page):
