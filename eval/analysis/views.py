@@ -11,7 +11,7 @@ from eval.analysis import items
 from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
 from eval.analysis.items import ByItem
-from eval.analysis.paired import differences
+from eval.analysis.paired import Comparison, compare
 
 _AS_GOOD_AS_EQUAL = 0.05
 
@@ -78,18 +78,18 @@ def at_equal_cost(
     cost: Cost,
     *,
     resamples: int = RESAMPLES,
-) -> Interval | None:
-    """The difference in mean gold score to what the reference reaches at the same mean cost.
+) -> Comparison | None:
+    """Gold scores, item by item, against what the reference reaches at the same mean cost.
 
     Between two sizes of the reference its score, item by item, is interpolated linearly in the
-    logarithm of the cost, which is taken as known. A cost within 5 % of its smallest or its largest
-    size counts as that.
+    logarithm of the cost, which is taken as known; an item is a tie if it has that very score. A
+    cost within 5 % of its smallest or its largest size counts as that.
 
     Args:
         configuration: what is compared.
         reference: sizes of one method.
         cost: what is held equal.
-        resamples: of the interval, which is paired by item.
+        resamples: of the interval and the test, which are paired by item.
 
     Returns:
         None where the reference was not run at such a cost, nothing was graded, or no item is
@@ -101,8 +101,7 @@ def at_equal_cost(
     expected = _interpolated(reference, cost, spent)
     if expected is None:
         return None
-    found = differences(items.scores(configuration.records), expected)
-    return mean_interval(found, resamples=resamples) if found else None
+    return compare(items.scores(configuration.records), expected, resamples=resamples)
 
 
 def _interpolated(reference: Sequence[Configuration], cost: Cost, spent: float) -> ByItem | None:

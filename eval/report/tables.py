@@ -6,8 +6,8 @@ from eval.analysis.acceptance import MOST_LEFT_OUT
 from eval.analysis.bootstrap import LEVEL
 from eval.analysis.configuration import Configuration
 from eval.analysis.frontier import FEWEST_DRAWS, Divergence
-from eval.analysis.views import Cost, Row
-from eval.report.findings import Findings
+from eval.analysis.views import Cost
+from eval.report.findings import Findings, Paired
 from eval.report.pool_tables import best_of_n, lengths, verifier
 from eval.report.table import (
     Cell,
@@ -31,14 +31,30 @@ COSTS = {
     Cost.REWARD_CALLS: "reward calls",
     Cost.SECONDS: "seconds",
 }
+_COST_NOTES = {
+    Cost.REWARD_CALLS: (
+        "Where a run has a reward, every draw is judged for the record and counted here, also for "
+        "methods that ask for no reward (plain draws, votes that no reward weighs, minimum Bayes "
+        "risk, self-certainty). Run without one they make no calls at all, so of them this view "
+        "says nothing.",
+    ),
+    Cost.SECONDS: (
+        "Seconds are those of an answer while the engine answers the job's other items beside it.",
+    ),
+}
+_PAIRED = (
+    "Items on which the score is higher, equal or lower; the difference of the means; p of a "
+    "sign-flip test, two-sided, and adjusted for the rows of this table (Benjamini and Hochberg)."
+)
+_PAIRED_COLUMNS = ("wins", "ties", "losses", "difference", "p", "adjusted p")
 
 
 def tables(found: Findings, colours: Colours, *, resamples: int) -> list[Table]:
     """All tables that have a row."""
     made = [
         results(found, colours, resamples),
-        equal_cost(found, colours),
-        paired(found, colours),
+        *(equal_cost(found, colours, cost) for cost in found.study.costs),
+        same_size(found, colours),
         divergences(found, colours),
         best_of_n(found.pool),
         oracle(found, colours),
@@ -53,11 +69,10 @@ def tables(found: Findings, colours: Colours, *, resamples: int) -> list[Table]:
 
 def results(found: Findings, colours: Colours, resamples: int) -> Table:
     """What each configuration achieved."""
-
-    def at_equal_tokens(row: Row) -> Cell:
-        by_cost = found.equal_cost.get(row.configuration.name, {})
-        return difference(by_cost.get(Cost.DRAWN_TOKENS))
-
+    at_equal_tokens = {
+        one.configuration.name: one.comparison.difference
+        for one in found.equal_cost[Cost.DRAWN_TOKENS]
+    }
     return Table(
         key="results",
         title="All configurations",
@@ -77,7 +92,7 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
             [
                 *_names(row.configuration),
                 interval(row.score),
-                at_equal_tokens(row),
+                difference(at_equal_tokens.get(row.configuration.name)),
                 interval(row.reward),
                 *(amount(row.usage.get(cost)) for cost in found.study.costs),
                 count(row.num_items),
@@ -93,62 +108,61 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
     )
 
 
-def equal_cost(found: Findings, colours: Colours) -> Table:
-    """Scores against plain best-of-N in three views."""
-    shown = [row.configuration for row in found.rows if row.configuration.name in found.equal_cost]
+def equal_cost(found: Findings, colours: Colours, cost: Cost) -> Table:
+    """Scores against plain best-of-N where that costs the same."""
+    usage = {row.configuration.name: row.usage for row in found.rows}
+    shown = found.equal_cost[cost]
     return Table(
-        key="equal-cost",
-        title="Against best-of-N at equal cost",
+        key=f"equal-{COSTS[cost].replace(' ', '-')}",
+        title=f"Against best-of-N at equal {COSTS[cost]}",
         notes=[
-            "Difference in mean score to plain best-of-N where that costs the same; between two of "
-            "its sizes its scores are interpolated, item by item, linearly in the logarithm of the "
-            "cost. Nothing is said where best-of-N was not run at such a cost. Seconds are those "
-            "of an answer while the engine answers the job's other items beside it.",
+            "Plain best-of-N where it costs the same; between two of its sizes its scores are "
+            "interpolated, item by item, linearly in the logarithm of the cost, so that an item is "
+            "rarely a tie where its two sizes differ. Rows are left out where best-of-N was not "
+            "run at such a cost.",
+            *_COST_NOTES.get(cost, ()),
+            _PAIRED,
         ],
-        columns=[
-            "method",
-            "answers' worth",
-            *(f"at equal {COSTS[cost]}" for cost in found.study.costs),
-        ],
+        columns=["method", "answers' worth", COSTS[cost], *_PAIRED_COLUMNS],
         rows=[
             [
-                *_names(one),
-                *map(difference, found.equal_cost[one.name].values()),
+                *_names(one.configuration),
+                amount(usage[one.configuration.name].get(cost)),
+                *_compared(one),
             ]
             for one in shown
         ],
-        series=[colours[one.method] for one in shown],
+        series=[colours[one.configuration.method] for one in shown],
         num_names=2,
     )
 
 
-def paired(found: Findings, colours: Colours) -> Table:
-    """Item by item against best-of-N of the same budget."""
+def same_size(found: Findings, colours: Colours) -> Table:
+    """Item by item against best-of-N of the same nominal size."""
+    tokens = {row.configuration.name: row.usage.get(Cost.DRAWN_TOKENS) for row in found.rows}
+    reference = {one.answers: tokens[one.name] for one in found.reference}
     return Table(
-        key="paired",
-        title="Against best-of-N of the same budget, item by item",
+        key="same-size",
+        title="Against best-of-N of the same nominal size",
         notes=[
-            "Items on which the score is higher, equal or lower; the difference of the means; p of "
-            "a sign-flip test, two-sided, and adjusted for the rows of this table (Benjamini and "
-            "Hochberg).",
+            "Of the same answers' worth, as the budget was given, which is no equal cost: some "
+            "methods spend far less of it than best-of-N. Both costs are here.",
+            _PAIRED,
         ],
         columns=[
-            *("method", "answers' worth", "wins", "ties", "losses", "difference", "p"),
-            "adjusted p",
+            *("method", "answers' worth", "drawn tokens", "best-of-N's drawn tokens"),
+            *_PAIRED_COLUMNS,
         ],
         rows=[
             [
                 *_names(one.configuration),
-                count(one.comparison.wins),
-                count(one.comparison.ties),
-                count(one.comparison.losses),
-                difference(one.comparison.difference),
-                p_value(one.comparison.p_value),
-                p_value(one.adjusted),
+                amount(tokens[one.configuration.name]),
+                amount(reference[one.configuration.answers]),
+                *_compared(one),
             ]
-            for one in found.paired
+            for one in found.same_size
         ],
-        series=[colours[one.configuration.method] for one in found.paired],
+        series=[colours[one.configuration.method] for one in found.same_size],
         num_names=2,
     )
 
@@ -302,6 +316,18 @@ def costs(found: Findings, colours: Colours) -> Table:
         ],
         series=[colours[row.configuration.method] for row in found.rows],
         num_names=2,
+    )
+
+
+def _compared(one: Paired) -> Sequence[Cell]:
+    """Cells under `_PAIRED_COLUMNS`."""
+    return (
+        count(one.comparison.wins),
+        count(one.comparison.ties),
+        count(one.comparison.losses),
+        difference(one.comparison.difference),
+        p_value(one.comparison.p_value),
+        p_value(one.adjusted),
     )
 
 

@@ -12,6 +12,7 @@ from eval.analysis.configuration import Configuration, best_of_n, by_method, lar
 from eval.analysis.frontier import divergence, frontier
 from eval.analysis.oracle import oracle_gap
 from eval.analysis.over_optimisation import best_of_curve
+from eval.analysis.paired import compare
 from eval.analysis.segments import positions
 from eval.analysis.views import Cost, at_equal_cost, rows
 from rsalign import BestOf, Budget, Cards, FixedSize, Plain, QAlign, Usage
@@ -134,8 +135,8 @@ def test_equal_cost_is_interpolated_between_sizes(study, reference):
     expected = means[0] + share * (means[1] - means[0])
     found = at_equal_cost(between, reference, Cost.DRAWN_TOKENS, resamples=200)
     own = fmean(items.scores(between.records).values())
-    assert found.mean == pytest.approx(own - expected)
-    assert found.num_items == ITEMS
+    assert found.difference.mean == pytest.approx(own - expected)
+    assert found.wins + found.ties + found.losses == found.difference.num_items == ITEMS
 
 
 def test_equal_cost_at_a_size_of_the_reference_is_a_plain_difference(study, reference):
@@ -143,7 +144,8 @@ def test_equal_cost_at_a_size_of_the_reference_is_a_plain_difference(study, refe
     for cost in (Cost.DRAWN_TOKENS, Cost.REWARD_CALLS):
         found = at_equal_cost(soft, reference, cost, resamples=200)
         own, other = items.scores(soft.records), items.scores(reference[1].records)
-        assert found.mean == pytest.approx(fmean(own.values()) - fmean(other.values()))
+        assert found == compare(own, other, resamples=200)
+        assert found.difference.mean == pytest.approx(fmean(own.values()) - fmean(other.values()))
 
 
 def test_nothing_is_said_where_the_reference_was_not_run(study, reference):

@@ -12,6 +12,7 @@ import toy_study
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from scipy.stats import false_discovery_control
 
 from eval import overrides, resolvers
 from eval.analysis.views import Cost
@@ -31,6 +32,7 @@ from eval.report.table import Cell, Table
 from rsalign import BestOf, ConfigError, Plain
 
 HOSTILE = "</p><script>alert(1)</script><b onmouseover=x>| *x* `y`"
+PAIRED = ["wins", "ties", "losses", "difference", "p", "adjusted p"]
 QUICK = ["--resamples", "100", "--no-figures"]
 
 
@@ -96,10 +98,35 @@ def rows_of(tables, title):
 
 
 def test_three_views_are_at_equal_cost(page, tables):
-    header = rows_of(tables, "Against best-of-N at equal cost")[0]
-    views = [f"at equal {name}" for name in ("drawn tokens", "reward calls", "seconds")]
-    assert header[2:] == views
+    for cost in ("drawn tokens", "reward calls", "seconds"):
+        title = f"Against best-of-N at equal {cost}"
+        header, *rows = rows_of(tables, title)
+        assert header[2:] == [cost, *PAIRED]
+        for row in rows:
+            wins, ties, losses = (0 if cell == "-" else int(cell) for cell in row[3:6])
+            assert wins + ties + losses == len(toy_study.ITEMS)
+        note = tables.split(f"## {title}\n")[1].split("\n| ")[0]
+        assert ("judged for the record" in note) == (cost == "reward calls")
     assert "Score against seconds" in Tags(page).text
+
+
+def test_a_nominal_size_is_shown_with_what_both_cost(tables):
+    header, *rows = rows_of(tables, "Against best-of-N of the same nominal size")
+    assert header[2:] == ["drawn tokens", "best-of-N's drawn tokens", *PAIRED]
+    all_header, *all_rows = rows_of(tables, "All configurations")
+    tokens = {(row[0], row[1]): row[all_header.index("drawn tokens")] for row in all_rows}
+    assert rows
+    for row in rows:
+        assert row[2] == tokens[row[0], row[1]]
+        assert row[3] == tokens["BestOf Hard", row[1]]
+
+
+def test_tests_are_adjusted_for_their_own_view(outputs):
+    [study] = studies(find([outputs]))
+    found = findings(study, resamples=100)
+    for view in (*found.equal_cost.values(), found.same_size):
+        ps = [one.comparison.p_value for one in view]
+        assert [one.adjusted for one in view] == pytest.approx(false_discovery_control(ps))
 
 
 def test_the_page_needs_nothing_and_runs_nothing(page):
@@ -159,8 +186,8 @@ def test_results_are_sorted_by_score(tables):
 
 
 def test_the_reference_is_not_compared_with_itself(tables):
-    for title in ("Against best-of-N at equal cost", "Against best-of-N of the same budget"):
-        rows = rows_of(tables, next(t for t in re.findall(r"## (.*)", tables) if title in t))[1:]
+    for title in re.findall(r"## (Against best-of-N .*)", tables):
+        rows = rows_of(tables, title)[1:]
         assert rows
         assert not [row for row in rows if row[0] == "BestOf Hard"]
 
