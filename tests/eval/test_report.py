@@ -17,7 +17,7 @@ from scipy.stats import false_discovery_control
 from eval import overrides, resolvers
 from eval.analysis.views import Cost
 from eval.configuration import config_hash
-from eval.report import markdown
+from eval.report import figures, markdown
 from eval.report.__main__ import main
 from eval.report.chart import log_ticks
 from eval.report.charts import charts
@@ -224,17 +224,27 @@ def test_figures_are_files_for_papers(outputs, tmp_path):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     given = [str(outputs / "plain-1"), "--resamples", "100", "--output", str(tmp_path)]
     assert main(given) == 0
-    drawn = sorted((tmp_path / "figures" / "0-toy").iterdir())
+    drawn = sorted((tmp_path / "figures").iterdir())
     names = {path.name for path in drawn}
     assert {"score-drawn-tokens.png", "reward-kl.pdf"} <= names
     assert len(names) == 2 * (tmp_path / "index.html").read_text().count("<figure")
-    pixels = pyplot.imread(tmp_path / "figures" / "0-toy" / "score-drawn-tokens.png")[..., :3]
+    pixels = pyplot.imread(tmp_path / "figures" / "score-drawn-tokens.png")[..., :3]
     inside = pixels[:, : pixels.shape[1] * 3 // 4]  # left of the legend
     colour = [int(COLOURS[0][0][i : i + 2], 16) / 255 for i in (1, 3, 5)]
     assert (abs(inside - colour).max(axis=-1) < 0.02).sum() > 20
     for path in drawn:
         begins = {".png": b"\x89PNG", ".pdf": b"%PDF"}[path.suffix]
         assert path.read_bytes().startswith(begins)
+
+
+def test_figures_of_several_studies_are_apart(tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(figures, "save", lambda charts, folder: folders.append(folder))
+    strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
+    make(tmp_path / "a", strategy, 1)
+    make(tmp_path / "b", strategy, 1, policy={"_target_": "other"})
+    assert main([str(tmp_path), "--resamples", "100", "--output", str(tmp_path / "report")]) == 0
+    assert folders == [tmp_path / "report" / "figures" / name for name in ("0-toy", "1-toy")]
 
 
 def test_seeds_in_folders_of_their_own_are_one_configuration(tmp_path):
