@@ -33,6 +33,7 @@ class Row:
         num_items: items with a record.
         num_answers: records, all seeds together.
         num_ungradable: answers that nobody could grade; they count as score 0.
+        num_tied: answers that the grader marked as a tie.
         num_failed: records without an answer; they count as score 0, and not in any cost.
         score: mean gold score; None if nothing was graded.
         reward: mean reward of the answers; None if there is none.
@@ -47,6 +48,7 @@ class Row:
     num_items: int
     num_answers: int
     num_ungradable: int
+    num_tied: int
     num_failed: int
     score: Interval | None
     reward: Interval | None
@@ -136,6 +138,7 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Row:
         num_items=len(scores),
         num_answers=len(records),
         num_ungradable=sum(map(items.is_ungradable, records)),
+        num_tied=sum(map(items.is_tied, records)),
         num_failed=len(records) - len(answered),
         score=mean_interval(scores, resamples=resamples) if graded else None,
         reward=mean_interval(rewards, resamples=resamples) if rewards else None,

@@ -80,13 +80,13 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
             f"The best score first. Intervals: {100 * LEVEL:.0f} %, bootstrap over items (BCa, "
             f"{resamples} resamples, seeded); the seeds of an item are averaged.",
             "Against best-of-N: the difference in score to plain best-of-N at equal drawn tokens, "
-            "paired by item. Ungradable and failed answers count as score 0. Costs are means per "
-            "answer.",
+            "paired by item. Ungradable and failed answers count as score 0, and so do tied ones, "
+            "which the grader marked as neither better nor worse. Costs are means per answer.",
         ],
         columns=[
             *("method", "answers' worth", "score", "against best-of-N", "reward"),
             *(COSTS[cost] for cost in found.study.costs),
-            *("items", "ungradable", "failed", "forced", "expired"),
+            *("items", "ungradable", "tied", "failed", "forced", "expired"),
         ],
         rows=[
             [
@@ -97,6 +97,7 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
                 *(amount(row.usage.get(cost)) for cost in found.study.costs),
                 count(row.num_items),
                 count(row.num_ungradable),
+                count(row.num_tied),
                 count(row.num_failed),
                 share(row.forced),
                 share(row.expired),
@@ -223,7 +224,8 @@ def oracle(found: Findings, colours: Colours) -> Table:
         notes=[
             "The best score among the whole responses that were considered (pass@N for pools of "
             "plain draws), the answer's score, and their difference: what a perfect choice would "
-            "add.",
+            "add. Of a chain those are its proposals and its answer; the other draws that it "
+            "starts from are not among them.",
         ],
         columns=[
             *("method", "answers' worth", "candidates", "mean candidate", "picked", "oracle"),

@@ -1,7 +1,7 @@
 """Rows, costs and divergences of real records, by the toy policy and reward."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import fmean
 
 import pytest
@@ -73,6 +73,20 @@ def test_the_ungradable_is_shown_and_never_a_success(study):
     row = rows([plain], resamples=200)[0]
     assert row.num_ungradable == len(silent)
     assert all(items.score(record) == 0 for record in silent)
+
+
+def test_ties_that_a_grader_marked_are_counted(study):
+    plain = study["plain", 1]
+    ties = [
+        {**r, "grade": {**r["grade"], "details": {"tie": i < 3}}}
+        for i, r in enumerate(plain.records)
+    ]
+    failed = [{**plain.records[0], "grade": None}]
+    row, untied = (
+        rows([replace(plain, records=records)], resamples=200)[0]
+        for records in (ties + failed, plain.records)
+    )
+    assert (row.num_tied, untied.num_tied) == (3, 0)
 
 
 def test_without_any_grade_there_is_no_score(study):
