@@ -10,6 +10,7 @@ from eval.analysis.views import Cost
 from eval.report.findings import Findings, Paired
 from eval.report.pool_tables import best_of_n, lengths, verifier
 from eval.report.table import (
+    NOTHING,
     Cell,
     Table,
     amount,
@@ -111,29 +112,35 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
 
 def equal_cost(found: Findings, colours: Colours, cost: Cost) -> Table:
     """Scores against plain best-of-N where that costs the same."""
-    usage = {row.configuration.name: row.usage for row in found.rows}
-    shown = found.equal_cost[cost]
+    compared = {one.configuration.name: _compared(one) for one in found.equal_cost[cost]}
+    nothing = [Cell(NOTHING)] * len(_PAIRED_COLUMNS)
+    names_of_reference = {one.name for one in found.reference}
+    shown = [
+        row
+        for row in found.rows
+        if found.reference and row.configuration.name not in names_of_reference
+    ]
     return Table(
         key=f"equal-{COSTS[cost].replace(' ', '-')}",
         title=f"Against best-of-N at equal {COSTS[cost]}",
         notes=[
             "Plain best-of-N where it costs the same; between two of its sizes its scores are "
             "interpolated, item by item, linearly in the logarithm of the cost, so that an item is "
-            "rarely a tie where its two sizes differ. Rows are left out where best-of-N was not "
-            "run at such a cost.",
+            "rarely a tie where its two sizes differ. Nothing is said where best-of-N was not run "
+            "at such a cost.",
             *_COST_NOTES.get(cost, ()),
             _PAIRED,
         ],
         columns=["method", "answers' worth", COSTS[cost], *_PAIRED_COLUMNS],
         rows=[
             [
-                *_names(one.configuration),
-                amount(usage[one.configuration.name].get(cost)),
-                *_compared(one),
+                *_names(row.configuration),
+                amount(row.usage.get(cost)),
+                *compared.get(row.configuration.name, nothing),
             ]
-            for one in shown
+            for row in shown
         ],
-        series=[colours[one.configuration.method] for one in shown],
+        series=[colours[row.configuration.method] for row in shown],
         num_names=2,
     )
 

@@ -102,9 +102,12 @@ def test_three_views_are_at_equal_cost(page, tables):
         title = f"Against best-of-N at equal {cost}"
         header, *rows = rows_of(tables, title)
         assert header[2:] == [cost, *PAIRED]
+        assert len(rows) == 9
+        assert cost == "seconds" or [row for row in rows if row[6] != "-"]  # the clock may differ
         for row in rows:
             wins, ties, losses = (0 if cell == "-" else int(cell) for cell in row[3:6])
-            assert wins + ties + losses == len(toy_study.ITEMS)
+            is_told = row[6] != "-"
+            assert wins + ties + losses == is_told * len(toy_study.ITEMS)
         note = tables.split(f"## {title}\n")[1].split("\n| ")[0]
         assert ("judged for the record" in note) == (cost == "reward calls")
     assert "Score against seconds" in Tags(page).text
@@ -126,7 +129,8 @@ def test_tests_are_adjusted_for_their_own_view(outputs):
     found = findings(study, resamples=100)
     for view in (*found.equal_cost.values(), found.same_size):
         ps = [one.comparison.p_value for one in view]
-        assert [one.adjusted for one in view] == pytest.approx(false_discovery_control(ps))
+        if ps:  # at equal seconds it depends on the clock whether there are any
+            assert [one.adjusted for one in view] == pytest.approx(false_discovery_control(ps))
 
 
 def test_the_page_needs_nothing_and_runs_nothing(page):
