@@ -9,10 +9,18 @@ Segments add up, each given what was kept before it.
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 from eval.record import MOST_CANDIDATES
 from eval.records import Record
 
+MOST_LEFT_OUT = 0.02
+"""Share of the answers without an estimate, above which the mean of the others is called too low.
+
+What is left out had the most tries. Where every second try is accepted and one answer in fifty is
+forced, the mean of the others is about 0.04 nats too low, which is less than an interval is wide;
+where one in two is, it may be below 0, which no divergence is.
+"""
 _STRATEGIES = ("Calibrate", "Cards", "Rejection")
 
 
@@ -22,7 +30,7 @@ def accepted_kl(record: Record) -> float | None:
     Returns:
         None if the strategy is no rejection sampling, or what it took was not accepted: it failed,
         ended at a hard limit, or was forced when its tries ran out. Where that is often, the mean
-        of the others is too low.
+        of the others is too low (`is_too_low`).
     """
     proposals = record["proposals"]
     if (
@@ -36,6 +44,17 @@ def accepted_kl(record: Record) -> float | None:
     tries = Counter(proposal["kept"] for proposal in proposals)
     log_accepts = [one["log_accept"] for one in proposals if one["verdict"] == "accepted"]
     return math.fsum(log_accepts) + math.fsum(map(_harmonic, tries.values()))
+
+
+def is_too_low(records: Sequence[Record]) -> bool:
+    """Whether so many answers have no estimate that the mean of the others is too low.
+
+    Args:
+        records: of one rejection sampler; those that failed have no answer, and do not count.
+    """
+    answered = [record for record in records if record["error"] is None]
+    left_out = sum(accepted_kl(record) is None for record in answered)
+    return left_out > MOST_LEFT_OUT * len(answered)
 
 
 def _harmonic(tries: int) -> float:

@@ -2,17 +2,27 @@
 
 By formula for best-of-N, by the pool for other selectors, by log Z for tilted samplers, by the
 number of tries for rejection sampling; 0 for plain draws. All but the tries are noted by the
-strategies themselves; here they are averaged over items.
+strategies themselves; here they are averaged over items. What is biased, or is no divergence of the
+answer's own law, is kept apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from eval.analysis import items
-from eval.analysis.acceptance import accepted_kl
+from eval.analysis.acceptance import accepted_kl, is_too_low
 from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
 from eval.analysis.naming import is_best_of_plain
+
+FEWEST_DRAWS = 16
+"""Independent draws of a prompt that an estimate of ln Z rests on, at least.
+
+The logarithm of a mean over n draws is too low by about v / 2n, where v is the variance of w / Z:
+with one or two draws that is as much as the divergence itself, and averaging over items and seeds
+takes none of it away.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,25 +34,43 @@ class Divergence:
             bound otherwise (`rsalign.rules.estimators.best_of_kl`, `top_kl`).
         estimator: from the selection probabilities on each pool; its mean is an upper bound, and
             loose for a deterministic choice (`rsalign.rules.estimators.pool_kl`).
-        log_z: of the tilted law that the sampler aims at, E[r / beta] - ln Z. An answer that is
-            then elected from its draws goes further.
+        log_z: of the tilted law that a chain aims at, E[r / beta] - ln Z, where the answer is a
+            state of it (`Last`).
+        target: the same where the answer is elected from the states: it has another law, which
+            goes further.
+        has_few_draws: whether neither is told, since ln Z rests on fewer than `FEWEST_DRAWS`.
         tries: of what rejection sampling accepted (`eval.analysis.acceptance`).
+        low_tries: the same where too many answers are left out: too low.
+        is_given_target: whether those are of the law given a target that is drawn for each answer.
+            On average they bound the answer's from above: a divergence is convex.
     """
 
     formula: Interval | None = None
     estimator: Interval | None = None
     log_z: Interval | None = None
+    target: Interval | None = None
+    has_few_draws: bool = False
     tries: Interval | None = None
+    low_tries: Interval | None = None
+    is_given_target: bool = False
 
     @property
     def best(self) -> Interval | None:
-        """The tightest that there is."""
+        """The tightest of the answer's own law, fit to be drawn."""
         return self.formula or self.log_z or self.tries or self.estimator
 
     @property
     def is_bound(self) -> bool:
-        """Whether that is no more than an upper bound from the pool."""
-        return self.best is not None and self.best is self.estimator
+        """Whether that is no more than an upper bound: from the pool, or given a target."""
+        best = self.best
+        return best is not None and (
+            best is self.estimator or (best is self.tries and self.is_given_target)
+        )
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is anything to tell."""
+        return bool(self.best or self.target or self.has_few_draws or self.low_tries)
 
 
 def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> Divergence:
@@ -63,11 +91,18 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
         return Divergence(formula=mean_interval([0.0] * len(items.scores(records))))
     if strategy["class"] == "BestOf" and not is_best_of_plain(strategy):
         return Divergence()
+    log_z, tries = noted("kl"), over_items(items.by_item(records, accepted_kl))
+    is_few = log_z is not None and _num_draws(strategy) < FEWEST_DRAWS
+    is_low = tries is not None and is_too_low(records)
     return Divergence(
         formula=noted("kl_formula"),
         estimator=noted("kl_estimate"),
-        log_z=noted("kl"),
-        tries=over_items(items.by_item(records, accepted_kl)),
+        log_z=log_z if _answers_by_state(strategy) and not is_few else None,
+        target=None if _answers_by_state(strategy) or is_few else log_z,
+        has_few_draws=is_few,
+        tries=None if is_low else tries,
+        low_tries=tries if is_low else None,
+        is_given_target=strategy["class"] == "Calibrate",
     )
 
 
@@ -85,3 +120,18 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
         if not kept or value > kept[-1][1]:
             kept.append((kl, value))
     return kept
+
+
+def _answers_by_state(strategy: Mapping[str, Any]) -> bool:
+    """Whether the answer is the state that a chain ended in, and so has the law it aims at."""
+    return bool(strategy.get("answer", {}).get("class") == "Last")
+
+
+def _num_draws(strategy: Mapping[str, Any]) -> int:
+    """Draws of the policy that the chains of a prompt start from.
+
+    ln Z also rests on proposals of a cut at 0, but records do not tell those of the chains from
+    those of their replicas; they are few unless a chain restarts often.
+    """
+    replicas = 1 + len(strategy.get("tempering", ()))
+    return int(strategy.get("pool") or strategy.get("chains", 1) * replicas)

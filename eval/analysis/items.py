@@ -25,6 +25,11 @@ def is_ungradable(record: Record) -> bool:
     return record["grade"] is not None and record["grade"]["score"] is None
 
 
+def is_tied(record: Record) -> bool:
+    """Whether the grader marked the answer as a tie; its score says what that is worth."""
+    return record["grade"] is not None and bool(record["grade"]["details"].get("tie"))
+
+
 def is_graded(records: Iterable[Record]) -> bool:
     """Whether any answer has a score; if none has, there is nothing to say about scores."""
     return any(record["grade"] and record["grade"]["score"] is not None for record in records)

@@ -15,7 +15,8 @@ class OracleGap:
     """The best whole response that was considered, against the answer.
 
     Attributes:
-        num_candidates: whole responses considered, per answer.
+        num_candidates: whole responses considered, per answer; of a chain its proposals and
+            its answer, and not the other draws that it starts from, which are on no record.
         candidate: mean gold score of a candidate.
         picked: mean gold score of the answer.
         oracle: mean of the best gold score among the candidates: pass@N where they are independent

@@ -11,7 +11,7 @@ from eval.analysis import items
 from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
 from eval.analysis.items import ByItem
-from eval.analysis.paired import differences
+from eval.analysis.paired import Comparison, compare
 
 _AS_GOOD_AS_EQUAL = 0.05
 
@@ -33,6 +33,7 @@ class Row:
         num_items: items with a record.
         num_answers: records, all seeds together.
         num_ungradable: answers that nobody could grade; they count as score 0.
+        num_tied: answers that the grader marked as a tie.
         num_failed: records without an answer; they count as score 0, and not in any cost.
         score: mean gold score; None if nothing was graded.
         reward: mean reward of the answers; None if there is none.
@@ -47,6 +48,7 @@ class Row:
     num_items: int
     num_answers: int
     num_ungradable: int
+    num_tied: int
     num_failed: int
     score: Interval | None
     reward: Interval | None
@@ -78,18 +80,18 @@ def at_equal_cost(
     cost: Cost,
     *,
     resamples: int = RESAMPLES,
-) -> Interval | None:
-    """The difference in mean gold score to what the reference reaches at the same mean cost.
+) -> Comparison | None:
+    """Gold scores, item by item, against what the reference reaches at the same mean cost.
 
     Between two sizes of the reference its score, item by item, is interpolated linearly in the
-    logarithm of the cost, which is taken as known. A cost within 5 % of its smallest or its largest
-    size counts as that.
+    logarithm of the cost, which is taken as known; an item is a tie if it has that very score. A
+    cost within 5 % of its smallest or its largest size counts as that.
 
     Args:
         configuration: what is compared.
         reference: sizes of one method.
         cost: what is held equal.
-        resamples: of the interval, which is paired by item.
+        resamples: of the interval and the test, which are paired by item.
 
     Returns:
         None where the reference was not run at such a cost, nothing was graded, or no item is
@@ -101,8 +103,7 @@ def at_equal_cost(
     expected = _interpolated(reference, cost, spent)
     if expected is None:
         return None
-    found = differences(items.scores(configuration.records), expected)
-    return mean_interval(found, resamples=resamples) if found else None
+    return compare(items.scores(configuration.records), expected, resamples=resamples)
 
 
 def _interpolated(reference: Sequence[Configuration], cost: Cost, spent: float) -> ByItem | None:
@@ -137,6 +138,7 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Row:
         num_items=len(scores),
         num_answers=len(records),
         num_ungradable=sum(map(items.is_ungradable, records)),
+        num_tied=sum(map(items.is_tied, records)),
         num_failed=len(records) - len(answered),
         score=mean_interval(scores, resamples=resamples) if graded else None,
         reward=mean_interval(rewards, resamples=resamples) if rewards else None,

@@ -50,7 +50,8 @@ def report(
         folders: run folders, or folders that hold some.
         output: made if it is not there; files of the same names are overwritten.
         resamples: of every interval and test.
-        with_figures: whether PNG and PDF files are written too.
+        with_figures: whether PNG and PDF files are written too: to ``figures/``, or of several
+            studies to a folder in there for each.
 
     Returns:
         The page.
@@ -80,7 +81,9 @@ def report(
         output.mkdir(parents=True, exist_ok=True)
         if with_figures:
             for i, content in enumerate(contents):
-                figures.save(content.charts, output / "figures" / f"{i}-{content.study.task}")
+                # of one study where documents look for them, whatever its task is called
+                apart = f"{i}-{content.study.task}" if len(contents) > 1 else ""
+                figures.save(content.charts, output / "figures" / apart)
         sections = [(content.study, content.tables) for content in contents]
         (output / "tables.md").write_text(markdown.document(sections), encoding="utf-8")
         (output / "index.html").write_text(page(contents, runs, colours), encoding="utf-8")

@@ -14,7 +14,13 @@ from eval.report.tables import COSTS, Colours
 
 Value = Callable[[Row], Interval | None]
 
-_HOLLOW = "Hollow: an upper bound; the divergence may be less."
+_HOLLOW = (
+    "Hollow: an upper bound; the divergence may be less. Not drawn: what the table below calls too "
+    "low, of too few draws, or of the target alone."
+)
+_COST_NOTES = {
+    Cost.REWARD_CALLS: "Methods that ask for no reward are counted the calls of the record."
+}
 _FRONTIER = 19  # grey, dashed
 _TITLES = {"score": "Score", "reward": "Reward", "kl": "KL to the policy"}
 
@@ -64,7 +70,7 @@ def _against_cost(
     return Chart(
         key=f"{key}-{COSTS[cost].replace(' ', '-')}",
         title=f"{_TITLES[key]} against {COSTS[cost]}",
-        note=_HOLLOW if key == "kl" else "",
+        note=_HOLLOW if key == "kl" else _COST_NOTES.get(cost, ""),
         x_name=f"{COSTS[cost]} per answer",
         y_name=name,
         series=list(_series(found, colours, point)),

@@ -1,14 +1,14 @@
 """Everything that is computed from a study, once, for tables and figures alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.stats import false_discovery_control
 
-from eval.analysis.bootstrap import RESAMPLES, Interval
+from eval.analysis import items
+from eval.analysis.bootstrap import RESAMPLES
 from eval.analysis.configuration import Configuration, best_of_n, by_method, largest_pool
 from eval.analysis.frontier import Divergence, divergence
-from eval.analysis.items import is_graded, scores
 from eval.analysis.length import LengthCorrelation, length_correlation
 from eval.analysis.oracle import OracleGap, oracle_gap
 from eval.analysis.over_optimisation import Curve, best_of_curve
@@ -21,12 +21,12 @@ from eval.report.studies import Study
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """A configuration against the reference of the same budget.
+    """A configuration against the reference.
 
     Attributes:
         configuration: what is compared.
         comparison: item by item.
-        adjusted: the p-value for the number of such comparisons in the study
+        adjusted: the p-value for the number of such comparisons in the same view of the study
             (Benjamini & Hochberg 1995).
     """
 
@@ -60,8 +60,8 @@ class Findings:
         study: what they are of.
         rows: one for each configuration, the best first.
         reference: plain best-of-N, by size; empty if it was not run.
-        equal_cost: differences in score to the reference at an equal cost.
-        paired: scores against the reference of the same budget.
+        equal_cost: scores against the reference at an equal cost, where it was run at such a one.
+        same_size: scores against the reference of the same nominal size, whatever both cost.
         divergences: KL to the policy.
         gaps: oracle against picked.
         pool: None without a pool, or without scores.
@@ -71,8 +71,8 @@ class Findings:
     study: Study
     rows: Sequence[Row]
     reference: Sequence[Configuration]
-    equal_cost: Mapping[str, Mapping[Cost, Interval | None]]
-    paired: Sequence[Paired]
+    equal_cost: Mapping[Cost, Sequence[Paired]]
+    same_size: Sequence[Paired]
     divergences: Mapping[str, Divergence]
     gaps: Mapping[str, OracleGap]
     pool: Pool | None
@@ -97,14 +97,12 @@ def findings(study: Study, *, resamples: int = RESAMPLES) -> Findings:
         rows=ranked,
         reference=reference,
         equal_cost={
-            one.name: {
-                cost: at_equal_cost(one, reference, cost, resamples=resamples)
-                for cost in study.costs
-            }
-            for one in others
-            if reference
+            cost: _paired(
+                (one, at_equal_cost(one, reference, cost, resamples=resamples)) for one in others
+            )
+            for cost in study.costs
         },
-        paired=_paired(others, reference, resamples),
+        same_size=_paired((one, _at_same_size(one, reference, resamples)) for one in others),
         divergences={one.name: divergence(one, resamples=resamples) for one in all_of},
         gaps={name: gap for name, gap in gaps.items() if gap is not None},
         pool=_pool(all_of, resamples),
@@ -112,17 +110,19 @@ def findings(study: Study, *, resamples: int = RESAMPLES) -> Findings:
     )
 
 
-def _paired(
-    others: Sequence[Configuration], reference: Sequence[Configuration], resamples: int
-) -> list[Paired]:
-    by_size = {one.answers: one for one in reference if is_graded(one.records)}
-    found = []
-    for one in others:
-        if one.answers in by_size and is_graded(one.records):
-            against = scores(by_size[one.answers].records)
-            comparison = compare(scores(one.records), against, resamples=resamples)
-            if comparison is not None:
-                found.append((one, comparison))
+def _at_same_size(
+    one: Configuration, reference: Sequence[Configuration], resamples: int
+) -> Comparison | None:
+    by_size = {other.answers: other for other in reference if items.is_graded(other.records)}
+    if one.answers not in by_size or not items.is_graded(one.records):
+        return None
+    against = items.scores(by_size[one.answers].records)
+    return compare(items.scores(one.records), against, resamples=resamples)
+
+
+def _paired(compared: Iterable[tuple[Configuration, Comparison | None]]) -> list[Paired]:
+    """What could be compared, with p-values adjusted for each other."""
+    found = [(one, comparison) for one, comparison in compared if comparison is not None]
     if not found:
         return []
     adjusted = false_discovery_control([comparison.p_value for _, comparison in found])
@@ -134,7 +134,7 @@ def _paired(
 
 def _pool(configurations: Sequence[Configuration], resamples: int) -> Pool | None:
     pool = largest_pool(configurations)
-    if pool is None or not is_graded(pool.records):
+    if pool is None or not items.is_graded(pool.records):
         return None
     curve = best_of_curve(pool.records, resamples=resamples)
     if curve is None:

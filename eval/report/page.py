@@ -49,7 +49,7 @@ SECTIONS = (
             *("score-drawn-tokens", "reward-drawn-tokens", "score-seconds", "reward-seconds"),
             "score-reward-calls",
         ),
-        tables=("equal-cost", "paired"),
+        tables=("equal-drawn-tokens", "equal-reward-calls", "equal-seconds", "same-size"),
         is_open=True,
     ),
     Section(

@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 
+from eval.analysis.acceptance import MOST_LEFT_OUT
 from eval.analysis.bootstrap import LEVEL
 from eval.analysis.configuration import Configuration
-from eval.analysis.views import Cost, Row
-from eval.report.findings import Findings
+from eval.analysis.frontier import FEWEST_DRAWS, Divergence
+from eval.analysis.views import Cost
+from eval.report.findings import Findings, Paired
 from eval.report.pool_tables import best_of_n, lengths, verifier
 from eval.report.table import (
+    NOTHING,
     Cell,
     Table,
     amount,
     count,
     difference,
     interval,
+    interval_text,
     number,
     p_value,
     share,
@@ -28,14 +32,30 @@ COSTS = {
     Cost.REWARD_CALLS: "reward calls",
     Cost.SECONDS: "seconds",
 }
+_COST_NOTES = {
+    Cost.REWARD_CALLS: (
+        "Where a run has a reward, every draw is judged for the record and counted here, also for "
+        "methods that ask for no reward (plain draws, votes that no reward weighs, minimum Bayes "
+        "risk, self-certainty). Run without one they make no calls at all, so of them this view "
+        "says nothing.",
+    ),
+    Cost.SECONDS: (
+        "Seconds are those of an answer while the engine answers the job's other items beside it.",
+    ),
+}
+_PAIRED = (
+    "Items on which the score is higher, equal or lower; the difference of the means; p of a "
+    "sign-flip test, two-sided, and adjusted for the rows of this table (Benjamini and Hochberg)."
+)
+_PAIRED_COLUMNS = ("wins", "ties", "losses", "difference", "p", "adjusted p")
 
 
 def tables(found: Findings, colours: Colours, *, resamples: int) -> list[Table]:
     """All tables that have a row."""
     made = [
         results(found, colours, resamples),
-        equal_cost(found, colours),
-        paired(found, colours),
+        *(equal_cost(found, colours, cost) for cost in found.study.costs),
+        same_size(found, colours),
         divergences(found, colours),
         best_of_n(found.pool),
         oracle(found, colours),
@@ -50,11 +70,10 @@ def tables(found: Findings, colours: Colours, *, resamples: int) -> list[Table]:
 
 def results(found: Findings, colours: Colours, resamples: int) -> Table:
     """What each configuration achieved."""
-
-    def at_equal_tokens(row: Row) -> Cell:
-        by_cost = found.equal_cost.get(row.configuration.name, {})
-        return difference(by_cost.get(Cost.DRAWN_TOKENS))
-
+    at_equal_tokens = {
+        one.configuration.name: one.comparison.difference
+        for one in found.equal_cost[Cost.DRAWN_TOKENS]
+    }
     return Table(
         key="results",
         title="All configurations",
@@ -62,23 +81,24 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
             f"The best score first. Intervals: {100 * LEVEL:.0f} %, bootstrap over items (BCa, "
             f"{resamples} resamples, seeded); the seeds of an item are averaged.",
             "Against best-of-N: the difference in score to plain best-of-N at equal drawn tokens, "
-            "paired by item. Ungradable and failed answers count as score 0. Costs are means per "
-            "answer.",
+            "paired by item. Ungradable and failed answers count as score 0, and so do tied ones, "
+            "which the grader marked as neither better nor worse. Costs are means per answer.",
         ],
         columns=[
             *("method", "answers' worth", "score", "against best-of-N", "reward"),
             *(COSTS[cost] for cost in found.study.costs),
-            *("items", "ungradable", "failed", "forced", "expired"),
+            *("items", "ungradable", "tied", "failed", "forced", "expired"),
         ],
         rows=[
             [
                 *_names(row.configuration),
                 interval(row.score),
-                at_equal_tokens(row),
+                difference(at_equal_tokens.get(row.configuration.name)),
                 interval(row.reward),
                 *(amount(row.usage.get(cost)) for cost in found.study.costs),
                 count(row.num_items),
                 count(row.num_ungradable),
+                count(row.num_tied),
                 count(row.num_failed),
                 share(row.forced),
                 share(row.expired),
@@ -90,69 +110,74 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
     )
 
 
-def equal_cost(found: Findings, colours: Colours) -> Table:
-    """Scores against plain best-of-N in three views."""
-    shown = [row.configuration for row in found.rows if row.configuration.name in found.equal_cost]
+def equal_cost(found: Findings, colours: Colours, cost: Cost) -> Table:
+    """Scores against plain best-of-N where that costs the same."""
+    compared = {one.configuration.name: _compared(one) for one in found.equal_cost[cost]}
+    nothing = [Cell(NOTHING)] * len(_PAIRED_COLUMNS)
+    names_of_reference = {one.name for one in found.reference}
+    shown = [
+        row
+        for row in found.rows
+        if found.reference and row.configuration.name not in names_of_reference
+    ]
     return Table(
-        key="equal-cost",
-        title="Against best-of-N at equal cost",
+        key=f"equal-{COSTS[cost].replace(' ', '-')}",
+        title=f"Against best-of-N at equal {COSTS[cost]}",
         notes=[
-            "Difference in mean score to plain best-of-N where that costs the same; between two of "
-            "its sizes its scores are interpolated, item by item, linearly in the logarithm of the "
-            "cost. Nothing is said where best-of-N was not run at such a cost. Seconds are those "
-            "of an answer while the engine answers the job's other items beside it.",
+            "Plain best-of-N where it costs the same; between two of its sizes its scores are "
+            "interpolated, item by item, linearly in the logarithm of the cost, so that an item is "
+            "rarely a tie where its two sizes differ. Nothing is said where best-of-N was not run "
+            "at such a cost.",
+            *_COST_NOTES.get(cost, ()),
+            _PAIRED,
         ],
-        columns=[
-            "method",
-            "answers' worth",
-            *(f"at equal {COSTS[cost]}" for cost in found.study.costs),
-        ],
+        columns=["method", "answers' worth", COSTS[cost], *_PAIRED_COLUMNS],
         rows=[
             [
-                *_names(one),
-                *map(difference, found.equal_cost[one.name].values()),
+                *_names(row.configuration),
+                amount(row.usage.get(cost)),
+                *compared.get(row.configuration.name, nothing),
             ]
-            for one in shown
+            for row in shown
         ],
-        series=[colours[one.method] for one in shown],
+        series=[colours[row.configuration.method] for row in shown],
         num_names=2,
     )
 
 
-def paired(found: Findings, colours: Colours) -> Table:
-    """Item by item against best-of-N of the same budget."""
+def same_size(found: Findings, colours: Colours) -> Table:
+    """Item by item against best-of-N of the same nominal size."""
+    tokens = {row.configuration.name: row.usage.get(Cost.DRAWN_TOKENS) for row in found.rows}
+    reference = {one.answers: tokens[one.name] for one in found.reference}
     return Table(
-        key="paired",
-        title="Against best-of-N of the same budget, item by item",
+        key="same-size",
+        title="Against best-of-N of the same nominal size",
         notes=[
-            "Items on which the score is higher, equal or lower; the difference of the means; p of "
-            "a sign-flip test, two-sided, and adjusted for the rows of this table (Benjamini and "
-            "Hochberg).",
+            "Of the same answers' worth, as the budget was given, which is no equal cost: some "
+            "methods spend far less of it than best-of-N. Both costs are here.",
+            _PAIRED,
         ],
         columns=[
-            *("method", "answers' worth", "wins", "ties", "losses", "difference", "p"),
-            "adjusted p",
+            *("method", "answers' worth", "drawn tokens", "best-of-N's drawn tokens"),
+            *_PAIRED_COLUMNS,
         ],
         rows=[
             [
                 *_names(one.configuration),
-                count(one.comparison.wins),
-                count(one.comparison.ties),
-                count(one.comparison.losses),
-                difference(one.comparison.difference),
-                p_value(one.comparison.p_value),
-                p_value(one.adjusted),
+                amount(tokens[one.configuration.name]),
+                amount(reference[one.configuration.answers]),
+                *_compared(one),
             ]
-            for one in found.paired
+            for one in found.same_size
         ],
-        series=[colours[one.configuration.method] for one in found.paired],
+        series=[colours[one.configuration.method] for one in found.same_size],
         num_names=2,
     )
 
 
 def divergences(found: Findings, colours: Colours) -> Table:
     """Reward, score and KL."""
-    shown = [row for row in found.rows if found.divergences[row.configuration.name].best]
+    shown = [row for row in found.rows if found.divergences[row.configuration.name].is_known]
     kls = [found.divergences[row.configuration.name] for row in shown]
     return Table(
         key="kl",
@@ -160,18 +185,31 @@ def divergences(found: Findings, colours: Colours) -> Table:
         notes=[
             "KL(law of the answer || policy), nats. Formula: of best-of-N where no two rewards are "
             "equal, else an upper bound. Pool: mean of an upper bound from each pool, loose for "
-            "deterministic choices. Log Z: of the tilted law that a chain aims at; an answer that "
-            "is elected from its draws goes further. Tries: of rejection sampling, unbiased if "
-            "nothing was forced, and else too low. Methods without any of these are left out.",
+            "deterministic choices. Methods without any of these are left out.",
+            "Log Z: of the tilted law that a chain aims at, where its last state is the answer. "
+            "Target: the same where the answer is elected from the states; it is not the answer's, "
+            "which goes further. Too few draws: log Z would rest on fewer than "
+            f"{FEWEST_DRAWS} independent draws of the policy for each prompt (those that the "
+            "chains start from are counted), and the logarithm of so small a mean is biased.",
+            "Tries: of rejection sampling, unbiased if every answer was accepted. Too low: more "
+            f"than {100 * MOST_LEFT_OUT:g} % of the answers are left out of it, as they were "
+            "forced, ended at a hard limit or took more proposals than a record holds. Calibrate: "
+            "the mean over targets of the divergence given the target, so an upper bound of that "
+            "of the answer, whose target is drawn too.",
+            "Figures have neither what is too low nor the target's.",
         ],
         columns=[
             *("method", "answers' worth", "KL by formula", "KL by pool", "KL by log Z"),
-            *("KL by tries", "reward", "score", "drawn tokens"),
+            *("KL of target", "KL by tries", "reward", "score", "drawn tokens"),
         ],
         rows=[
             [
                 *_names(row.configuration),
-                *(interval(one) for one in (kl.formula, kl.estimator, kl.log_z, kl.tries)),
+                interval(kl.formula),
+                interval(kl.estimator),
+                words("too few draws") if kl.has_few_draws else interval(kl.log_z),
+                interval(kl.target),
+                _tries(kl),
                 interval(row.reward),
                 interval(row.score),
                 amount(row.usage.get(Cost.DRAWN_TOKENS)),
@@ -193,7 +231,8 @@ def oracle(found: Findings, colours: Colours) -> Table:
         notes=[
             "The best score among the whole responses that were considered (pass@N for pools of "
             "plain draws), the answer's score, and their difference: what a perfect choice would "
-            "add.",
+            "add. Of a chain those are its proposals and its answer; the other draws that it "
+            "starts from are not among them.",
         ],
         columns=[
             *("method", "answers' worth", "candidates", "mean candidate", "picked", "oracle"),
@@ -287,6 +326,24 @@ def costs(found: Findings, colours: Colours) -> Table:
         series=[colours[row.configuration.method] for row in found.rows],
         num_names=2,
     )
+
+
+def _compared(one: Paired) -> Sequence[Cell]:
+    """Cells under `_PAIRED_COLUMNS`."""
+    return (
+        count(one.comparison.wins),
+        count(one.comparison.ties),
+        count(one.comparison.losses),
+        difference(one.comparison.difference),
+        p_value(one.comparison.p_value),
+        p_value(one.adjusted),
+    )
+
+
+def _tries(kl: Divergence) -> Cell:
+    if kl.low_tries:
+        return words(f"{interval_text(kl.low_tries)}, too low")
+    return interval(kl.tries)
 
 
 def _names(one: Configuration) -> Sequence[Cell]:

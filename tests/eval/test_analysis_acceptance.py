@@ -7,7 +7,7 @@ import pytest
 import toy_study
 from cards_law import over, segments, soft
 
-from eval.analysis.acceptance import accepted_kl
+from eval.analysis.acceptance import MOST_LEFT_OUT, accepted_kl, is_too_low
 from eval.record import record
 from rsalign import Aligner, Cards, FixedSize
 from rsalign.cli.generate import plain_data
@@ -76,5 +76,21 @@ def test_nothing_is_said_of_what_was_forced_or_is_no_rejection_sampling():
     found = records_of(few, 40)
     assert {one["forced"] for one in found} == {True, False}
     assert all((accepted_kl(one) is None) == one["forced"] for one in found)
+    assert is_too_low(found)
     best = toy_study.strategies(4)["best_of"]
     assert all(accepted_kl(one) is None for one in records_of(best, 3))
+
+
+def test_the_mean_is_too_low_where_more_than_a_few_are_left_out():
+    kept, forced = (
+        next(one for one in records_of(strategy, 40) if one["forced"] == is_forced)
+        for strategy, is_forced in (
+            (rejection(2), False),
+            (Cards(segmenter=FixedSize(2), threshold=Constant(value=BAR), max_tries=1), True),
+        )
+    )
+    at_most = round(MOST_LEFT_OUT * 100)
+    assert not is_too_low([kept] * (100 - at_most) + [forced] * at_most)
+    assert is_too_low([kept] * (99 - at_most) + [forced] * (at_most + 1))
+    failed = {**forced, "error": {"kind": "PolicyError", "message": "gone"}}
+    assert not is_too_low([kept] * 10 + [failed] * 10)

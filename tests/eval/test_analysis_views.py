@@ -1,7 +1,7 @@
 """Rows, costs and divergences of real records, by the toy policy and reward."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import fmean
 
 import pytest
@@ -12,12 +12,16 @@ from eval.analysis.configuration import Configuration, best_of_n, by_method, lar
 from eval.analysis.frontier import divergence, frontier
 from eval.analysis.oracle import oracle_gap
 from eval.analysis.over_optimisation import best_of_curve
+from eval.analysis.paired import compare
 from eval.analysis.segments import positions
 from eval.analysis.views import Cost, at_equal_cost, rows
-from rsalign import BestOf, Budget, Cards, FixedSize, Plain, Usage
+from rsalign import BestOf, Budget, Cards, FixedSize, Plain, QAlign, Usage
 from rsalign.cli.generate import plain_data
 from rsalign.rules.estimators import best_of_kl
+from rsalign.rules.extraction import LastNumber
 from rsalign.rules.thresholds import Constant
+from rsalign.selectors import MajorityVote
+from rsalign.strategies.calibrate import Calibrate
 
 ITEMS = len(toy_study.ITEMS)
 
@@ -69,6 +73,20 @@ def test_the_ungradable_is_shown_and_never_a_success(study):
     row = rows([plain], resamples=200)[0]
     assert row.num_ungradable == len(silent)
     assert all(items.score(record) == 0 for record in silent)
+
+
+def test_ties_that_a_grader_marked_are_counted(study):
+    plain = study["plain", 1]
+    ties = [
+        {**r, "grade": {**r["grade"], "details": {"tie": i < 3}}}
+        for i, r in enumerate(plain.records)
+    ]
+    failed = [{**plain.records[0], "grade": None}]
+    row, untied = (
+        rows([replace(plain, records=records)], resamples=200)[0]
+        for records in (ties + failed, plain.records)
+    )
+    assert (row.num_tied, untied.num_tied) == (3, 0)
 
 
 def test_without_any_grade_there_is_no_score(study):
@@ -131,8 +149,8 @@ def test_equal_cost_is_interpolated_between_sizes(study, reference):
     expected = means[0] + share * (means[1] - means[0])
     found = at_equal_cost(between, reference, Cost.DRAWN_TOKENS, resamples=200)
     own = fmean(items.scores(between.records).values())
-    assert found.mean == pytest.approx(own - expected)
-    assert found.num_items == ITEMS
+    assert found.difference.mean == pytest.approx(own - expected)
+    assert found.wins + found.ties + found.losses == found.difference.num_items == ITEMS
 
 
 def test_equal_cost_at_a_size_of_the_reference_is_a_plain_difference(study, reference):
@@ -140,7 +158,8 @@ def test_equal_cost_at_a_size_of_the_reference_is_a_plain_difference(study, refe
     for cost in (Cost.DRAWN_TOKENS, Cost.REWARD_CALLS):
         found = at_equal_cost(soft, reference, cost, resamples=200)
         own, other = items.scores(soft.records), items.scores(reference[1].records)
-        assert found.mean == pytest.approx(fmean(own.values()) - fmean(other.values()))
+        assert found == compare(own, other, resamples=200)
+        assert found.difference.mean == pytest.approx(fmean(own.values()) - fmean(other.values()))
 
 
 def test_nothing_is_said_where_the_reference_was_not_run(study, reference):
@@ -165,15 +184,59 @@ def test_divergences_are_those_the_strategies_note(study):
     vote = divergence(study["majority_vote", 4], resamples=200)
     assert vote.formula is None
     assert vote.best is vote.estimator
-    chain = divergence(study["qalign", 4], resamples=200)
-    assert chain.best is chain.log_z
-    assert chain.log_z.mean > 0
     assert divergence(study["plain", 1]).best.mean == 0
-    cards = divergence(study["cards", 4], resamples=200)
-    assert cards.best is cards.tries
-    assert not cards.is_bound
     assert vote.is_bound
     assert not best_of.is_bound
+
+
+def test_log_z_is_of_the_answer_only_if_that_is_a_state():
+    chain = {"beta": 0.5, "steps": 4, "max_tokens": toy_study.MAX_TOKENS, "pool": 16}
+    state = divergence(configuration(QAlign(**chain)), resamples=200)
+    assert state.best is state.log_z
+    assert state.log_z.mean > 0
+    assert not state.is_bound
+    vote = MajorityVote(extract=LastNumber())
+    elected = divergence(configuration(QAlign(**chain, answer=vote)), resamples=200)
+    assert elected.target.mean > 0
+    assert elected.log_z is elected.best is None
+    assert elected.is_known
+
+
+def test_log_z_of_few_draws_is_not_told():
+    chain = {"beta": 0.5, "steps": 4, "max_tokens": toy_study.MAX_TOKENS}
+    for few in ({}, {"pool": 15}, {"chains": 5, "tempering": (2.0, 4.0)}):
+        found = divergence(configuration(QAlign(**chain, **few)), resamples=200)
+        assert found.has_few_draws
+        assert found.log_z is found.target is found.best is None
+        assert found.is_known
+    enough = divergence(
+        configuration(QAlign(**chain, chains=6, tempering=(2.0, 4.0))), resamples=200
+    )
+    assert enough.best is enough.log_z
+
+
+@pytest.mark.parametrize(("max_tries", "is_low"), [(200, False), (2, True)])
+def test_tries_are_too_low_where_many_answers_were_forced(max_tries, is_low):
+    cards = Cards(
+        segmenter=FixedSize(2),
+        threshold=Constant(value=1.0),
+        max_tokens=toy_study.MAX_TOKENS,
+        max_tries=max_tries,
+    )
+    one = configuration(cards)
+    forced = fmean(record["forced"] for record in one.records)
+    assert (0.02 < forced < 1) == is_low
+    found = divergence(one, resamples=200)
+    assert (found.tries is None) == (found.low_tries is not None) == is_low
+    assert found.best is found.tries
+    assert not found.is_bound
+
+
+def test_tries_given_a_drawn_target_are_an_upper_bound():
+    cards = Cards(segmenter=FixedSize(2), max_tokens=toy_study.MAX_TOKENS, max_tries=200)
+    found = divergence(configuration(Calibrate(inner=cards, draws=2)), resamples=200)
+    assert found.best is found.tries
+    assert found.is_bound
 
 
 def test_a_pool_of_something_else_tells_no_divergence():

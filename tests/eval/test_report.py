@@ -12,13 +12,15 @@ import toy_study
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from scipy.stats import false_discovery_control
 
 from eval import overrides, resolvers
 from eval.analysis.views import Cost
 from eval.configuration import config_hash
-from eval.report import markdown
+from eval.report import figures, markdown
 from eval.report.__main__ import main
 from eval.report.chart import log_ticks
+from eval.report.charts import charts
 from eval.report.drawing import _spread as spread
 from eval.report.findings import findings
 from eval.report.folders import find
@@ -30,6 +32,7 @@ from eval.report.table import Cell, Table
 from rsalign import BestOf, ConfigError, Plain
 
 HOSTILE = "</p><script>alert(1)</script><b onmouseover=x>| *x* `y`"
+PAIRED = ["wins", "ties", "losses", "difference", "p", "adjusted p"]
 QUICK = ["--resamples", "100", "--no-figures"]
 
 
@@ -95,10 +98,39 @@ def rows_of(tables, title):
 
 
 def test_three_views_are_at_equal_cost(page, tables):
-    header = rows_of(tables, "Against best-of-N at equal cost")[0]
-    views = [f"at equal {name}" for name in ("drawn tokens", "reward calls", "seconds")]
-    assert header[2:] == views
+    for cost in ("drawn tokens", "reward calls", "seconds"):
+        title = f"Against best-of-N at equal {cost}"
+        header, *rows = rows_of(tables, title)
+        assert header[2:] == [cost, *PAIRED]
+        assert len(rows) == 9
+        assert cost == "seconds" or [row for row in rows if row[6] != "-"]  # the clock may differ
+        for row in rows:
+            wins, ties, losses = (0 if cell == "-" else int(cell) for cell in row[3:6])
+            is_told = row[6] != "-"
+            assert wins + ties + losses == is_told * len(toy_study.ITEMS)
+        note = tables.split(f"## {title}\n")[1].split("\n| ")[0]
+        assert ("judged for the record" in note) == (cost == "reward calls")
     assert "Score against seconds" in Tags(page).text
+
+
+def test_a_nominal_size_is_shown_with_what_both_cost(tables):
+    header, *rows = rows_of(tables, "Against best-of-N of the same nominal size")
+    assert header[2:] == ["drawn tokens", "best-of-N's drawn tokens", *PAIRED]
+    all_header, *all_rows = rows_of(tables, "All configurations")
+    tokens = {(row[0], row[1]): row[all_header.index("drawn tokens")] for row in all_rows}
+    assert rows
+    for row in rows:
+        assert row[2] == tokens[row[0], row[1]]
+        assert row[3] == tokens["BestOf Hard", row[1]]
+
+
+def test_tests_are_adjusted_for_their_own_view(outputs):
+    [study] = studies(find([outputs]))
+    found = findings(study, resamples=100)
+    for view in (*found.equal_cost.values(), found.same_size):
+        ps = [one.comparison.p_value for one in view]
+        if ps:  # at equal seconds it depends on the clock whether there are any
+            assert [one.adjusted for one in view] == pytest.approx(false_discovery_control(ps))
 
 
 def test_the_page_needs_nothing_and_runs_nothing(page):
@@ -158,10 +190,24 @@ def test_results_are_sorted_by_score(tables):
 
 
 def test_the_reference_is_not_compared_with_itself(tables):
-    for title in ("Against best-of-N at equal cost", "Against best-of-N of the same budget"):
-        rows = rows_of(tables, next(t for t in re.findall(r"## (.*)", tables) if title in t))[1:]
+    for title in re.findall(r"## (Against best-of-N .*)", tables):
+        rows = rows_of(tables, title)[1:]
         assert rows
         assert not [row for row in rows if row[0] == "BestOf Hard"]
+
+
+def test_what_is_no_divergence_of_the_answer_is_marked_and_not_drawn(tables, outputs):
+    header, *rows = rows_of(tables, "Divergence from the policy")
+    shown = {(row[0], row[1]): dict(zip(header, row, strict=True)) for row in rows}
+    assert shown["QAlign", "4"]["KL by log Z"] == "too few draws"
+    assert shown["Calibrate(Cards)", "1"]["KL by tries"].endswith(", too low")
+    found = findings(studies(find([outputs]))[0], resamples=100)
+    colours = {row.configuration.method: 0 for row in found.rows}
+    [kl] = [chart for chart in charts(found, colours) if chart.key == "score-kl"]
+    tips = " ".join(point.tip for series in kl.series for point in series.points)
+    assert "BestOf Hard @ 4" in tips
+    assert "QAlign" not in tips
+    assert "Calibrate(Cards) @ 1" not in tips
 
 
 def test_examples_show_every_method_and_its_proposals(page):
@@ -182,17 +228,27 @@ def test_figures_are_files_for_papers(outputs, tmp_path):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     given = [str(outputs / "plain-1"), "--resamples", "100", "--output", str(tmp_path)]
     assert main(given) == 0
-    drawn = sorted((tmp_path / "figures" / "0-toy").iterdir())
+    drawn = sorted((tmp_path / "figures").iterdir())
     names = {path.name for path in drawn}
     assert {"score-drawn-tokens.png", "reward-kl.pdf"} <= names
     assert len(names) == 2 * (tmp_path / "index.html").read_text().count("<figure")
-    pixels = pyplot.imread(tmp_path / "figures" / "0-toy" / "score-drawn-tokens.png")[..., :3]
+    pixels = pyplot.imread(tmp_path / "figures" / "score-drawn-tokens.png")[..., :3]
     inside = pixels[:, : pixels.shape[1] * 3 // 4]  # left of the legend
     colour = [int(COLOURS[0][0][i : i + 2], 16) / 255 for i in (1, 3, 5)]
     assert (abs(inside - colour).max(axis=-1) < 0.02).sum() > 20
     for path in drawn:
         begins = {".png": b"\x89PNG", ".pdf": b"%PDF"}[path.suffix]
         assert path.read_bytes().startswith(begins)
+
+
+def test_figures_of_several_studies_are_apart(tmp_path, monkeypatch):
+    folders = []
+    monkeypatch.setattr(figures, "save", lambda charts, folder: folders.append(folder))
+    strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
+    make(tmp_path / "a", strategy, 1)
+    make(tmp_path / "b", strategy, 1, policy={"_target_": "other"})
+    assert main([str(tmp_path), "--resamples", "100", "--output", str(tmp_path / "report")]) == 0
+    assert folders == [tmp_path / "report" / "figures" / name for name in ("0-toy", "1-toy")]
 
 
 def test_seeds_in_folders_of_their_own_are_one_configuration(tmp_path):
