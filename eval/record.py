@@ -41,10 +41,10 @@ def record(
 ) -> dict[str, Any]:
     """The record of one answered item.
 
-    Fields: ``schema``, ``config`` (hash), ``task``, ``item``, ``group``, ``prompt``, ``seed``,
-    ``strategy``, ``budget``; ``answers``, best first; ``grade`` of the first; ``usage`` with all of
-    its fields (where ``replayed`` is not 0, a journal had some draws, and the seconds are not those
-    of a fresh run); ``diagnostics``, ``forced``, ``expired``; ``candidates``, whole
+    Fields: ``schema``, ``config`` (hash), ``task``, ``item``, ``group``, ``cluster``, ``prompt``,
+    ``seed``, ``strategy``, ``budget``; ``answers``, best first; ``grade`` of the first; ``usage``
+    with all of its fields (where ``replayed`` is not 0, a journal had some draws, and the seconds
+    are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``; ``candidates``, whole
     responses that were considered, with their grades; ``proposals``, what was accepted or rejected
     and where, the first with their texts; ``error``; ``host``, versions and facts of the machine;
     ``time``, when it was written.
@@ -73,6 +73,7 @@ def record(
         "task": task,
         "item": item.id,
         "group": item.group,
+        "cluster": item.cluster,
         "prompt": output.prompt,
         **(_prompt(output, item) if tokens else {}),
         "seed": how.seed,

@@ -72,8 +72,15 @@ def diagnostic(records: Iterable[Record], name: str) -> dict[str, float]:
     return by_item(records, lambda record: record["diagnostics"].get(name))
 
 
+def unit(record: Record) -> str:
+    """What is independent of all others: an item, or the cluster that it belongs to."""
+    return str(record.get("cluster") or record["item"])
+
+
 def by_item(records: Iterable[Record], value: Callable[[Record], float | None]) -> dict[str, float]:
     """The mean over seeds of a value of each record, in order of item id.
+
+    Items of one cluster are not independent, and are one item here.
 
     Args:
         records: of one configuration.
@@ -82,7 +89,7 @@ def by_item(records: Iterable[Record], value: Callable[[Record], float | None]) 
     found: defaultdict[str, list[float]] = defaultdict(list)
     for record in records:
         if (one := value(record)) is not None:
-            found[record["item"]].append(float(one))
+            found[unit(record)].append(float(one))
     return {item: fmean(found[item]) for item in sorted(found)}
 
 

@@ -18,6 +18,7 @@ from eval.analysis.bootstrap import (
     mean_intervals,
     resampled_means,
 )
+from eval.analysis.items import unit
 from eval.records import Record
 from rsalign.rules.estimators import best_of_kl
 
@@ -118,6 +119,6 @@ def _of_items(records: Sequence[Record], sizes: Sequence[int], kind: str) -> lis
             "score": (rewards, scores),
             "oracle": (scores, scores),
         }[kind]
-        found[record["item"]].append([pools.best_of(by, values, n) for n in sizes])
+        found[unit(record)].append([pools.best_of(by, values, n) for n in sizes])
     means = [[fmean(column) for column in zip(*rows, strict=True)] for rows in found.values()]
     return [list(row) for row in zip(*means, strict=True)]

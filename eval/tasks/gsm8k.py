@@ -113,7 +113,7 @@ def require_form(form: str, num_shots: int) -> None:
 
 
 def word_problem(
-    row: Row, *, id: str, form: Form, instruction: str, num_shots: int, group: str = ""
+    row: Row, *, id: str, form: Form, instruction: str, num_shots: int, cluster: str = ""
 ) -> Item:
     """The item of a row in GSM8K's form.
 
@@ -123,7 +123,7 @@ def word_problem(
     question = str(column(row, "question"))
     messages = (Message("user", f"{question}\n\n{instruction}" if instruction else question),)
     text = _completion(question, num_shots) if form == "completion" else None
-    return Item(id=id, messages=messages, text=text, gold=_final(row), group=group)
+    return Item(id=id, messages=messages, text=text, gold=_final(row), cluster=cluster)
 
 
 def grade_number(item: Item, text: str) -> Grade:

@@ -18,9 +18,7 @@ from rsalign.rules.extraction import Extract
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GsmSymbolic:
-    """Success is the right number; instances of one template share a group.
-
-    The instances of a template are not independent: intervals should resample groups.
+    """Success is the right number; instances of one template are a cluster.
 
     Attributes:
         path: local file or folder, or Hugging Face id.
@@ -71,7 +69,7 @@ class GsmSymbolic:
                     form=self.form,
                     instruction=self.instruction,
                     num_shots=self.num_shots,
-                    group=f"template {column(row, 'id')}",
+                    cluster=f"template {column(row, 'id')}",
                 )
                 for row in rows
             ]

@@ -26,6 +26,8 @@ class Item:
         text: if not None, the policy continues this plain text instead (completion form).
         gold: JSON data that the task's grader needs; opaque to everyone else.
         group: subset, subject or category; empty if there is none.
+        cluster: what items that vary one original share; intervals and tests count them as one.
+            Empty: the item stands alone.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Item:
     text: str | None = None
     gold: Any = None
     group: str = ""
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,18 @@ def test_ties_that_a_grader_marked_are_counted(study):
     assert (row.num_tied, untied.num_tied) == (3, 0)
 
 
+def test_items_of_one_cluster_are_one_item(study):
+    records = study["best_of", 4].records
+    joined = [one | {"cluster": one["group"]} for one in records]
+    alone, together = items.scores(records), items.scores(joined)
+    assert together.keys() == {"long", "short"}
+    of_group = {one["item"]: one["group"] for one in records}
+    for name, value in together.items():
+        assert value == pytest.approx(
+            fmean(score for item, score in alone.items() if of_group[item] == name)
+        )
+
+
 def test_without_any_grade_there_is_no_score(study):
     plain = study["plain", 1]
     records = [{**r, "grade": {**r["grade"], "score": None}} for r in plain.records]

@@ -128,7 +128,7 @@ def test_gsm_symbolic(tmp_path):
     task = GsmSymbolic(path=str(file), variant="p2")
     items = task.load()
     assert [item.id for item in items] == ["7-0", "7-1", "7-2"]
-    assert {item.group for item in items} == {"template 7"}
+    assert {item.cluster for item in items} == {"template 7"}
     assert task.grade(items[2], "It is 4.").score == 1
     assert task.grade(items[2], "It is 5.").score == 0
     with pytest.raises(ConfigError, match="variant='p3'"):
