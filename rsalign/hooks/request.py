@@ -24,6 +24,10 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "rsalign_arithmetic_n": (int,),
     "rsalign_arithmetic_seed": (int,),
 }
+# A worker that cannot put a number into a tensor ends its engine: this is far from the ends of
+# int64 and float32, and far beyond any entropy and any response.
+_MOST = (1 << 31) - 1
+_MOST_SEED = (1 << 63) - 1
 
 
 def read_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -33,7 +37,8 @@ def read_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
         extra_args: of a request's `SamplingParams`; keys that are not ours are ignored.
 
     Raises:
-        ConfigError: if a key of ours is unknown, or its value is of the wrong type or not finite.
+        ConfigError: if a key of ours is unknown, or its value is of the wrong type, not finite or
+            too great for an engine.
     """
     if not extra_args:
         return {}
@@ -50,6 +55,9 @@ def read_arguments(extra_args: Mapping[str, Any] | None) -> dict[str, Any]:
             raise ConfigError(f"{key}={value!r}: must be of type {names}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value!r}: must be finite")
+        most = _MOST_SEED if key == "rsalign_arithmetic_seed" else _MOST
+        if isinstance(value, int | float) and not abs(value) <= most:
+            raise ConfigError(f"{key} is beyond what an engine takes: give at most {most}")
     return ours
 
 
