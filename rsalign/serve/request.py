@@ -61,6 +61,9 @@ class Ledger:
 class Wanted:
     """A strategy for one request, checked.
 
+    vLLM logs the parameters of a request, in which this travels: its text says nothing of what the
+    client wrote or was answered.
+
     Attributes:
         name: the strategy's name in the registry, or the class of one that is not there.
         strategy: with its hyperparameters; its length is yet to be bounded.
@@ -79,9 +82,9 @@ class Wanted:
     budget: Budget = field(default_factory=Budget)
     has_own_budget: bool = False
     on_reward_error: Literal["fail", "best"] = "fail"
-    messages: tuple[Message, ...] | None = None
+    messages: tuple[Message, ...] | None = field(default=None, repr=False)
     num_prompts: int = 1
-    ledger: Ledger = field(default_factory=Ledger, compare=False)
+    ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

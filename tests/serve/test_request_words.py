@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, FixedSize, Plain
+from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, FixedSize, Message, Plain
 from rsalign.aligner.settings import build_strategy
 from rsalign.rules.thresholds import Constant, Line
 from rsalign.segmenters import Entropy
 from rsalign.selectors import Soft
-from rsalign.serve.request import Menu, Wanted, asked_by, asked_in, share
+from rsalign.serve.request import Ledger, Menu, Wanted, asked_by, asked_in, share
 from rsalign.strategies import STRATEGIES
 
 MENU = Menu(has_reward=True)
@@ -65,6 +65,18 @@ def test_objects_name_strategies_and_parts(body, strategy):
     assert wanted == Wanted(
         name=body if isinstance(body, str) else body["strategy"], strategy=strategy
     )
+
+
+def test_the_text_of_a_request_is_in_no_log():
+    """vLLM logs parameters, and ours are among them."""
+    wanted = Wanted(
+        name="plain",
+        strategy=Plain(),
+        messages=(Message("user", "secret"),),
+        ledger=Ledger(failure=ValueError("secret")),
+    )
+    assert "secret" not in repr(wanted)
+    assert "Plain(" in repr(wanted)
 
 
 def test_flat_keys_say_the_same():
