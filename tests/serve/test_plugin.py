@@ -111,6 +111,12 @@ def test_every_request_has_the_default_unless_it_says_otherwise(stock, policy, r
         ('{"strategy": "best_of", "settings": {"m": 3}}', "no parameter 'm'"),
         ('{"strategy": "best_of", "settings": {"inner.max_tokens": 3}}', "as a whole"),
         ('{"max_concurrent_requests": 0}', "at least 1"),
+        ('{"strategy": "cards"}', "cards needs 'segmenter': give it, such as segmenter.n=16"),
+        ('{"strategy": "cards", "settings": {"segmenter.n": 16}}', "give threshold.target"),
+        (
+            '{"strategy": "best_of", "settings": {"inner": "cards", "inner.segmenter.n": 16}}',
+            "give threshold.target",
+        ),
         ('{"reward_timeout_seconds": -1}', "positive number"),
         ('{"max_policy_tokens": "x"}', "whole number"),
         ('{"on_reward_error": "panic"}', "'fail' or 'best'"),
