@@ -110,4 +110,6 @@ def test_vllm_loads_the_class_by_its_path_and_hears_its_refusals(interface, name
     check = build([path]) if interface is v2 else partial(validate, [path])
     with pytest.raises(VLLMValidationError, match="there are only"):
         check(SamplingParams(extra_args={"rsalign_treshold": 1}))
+    with pytest.raises(VLLMValidationError, match="goes to the engine itself"):
+        check(SamplingParams(extra_args={"rsalign": "best_of"}))
     check(SamplingParams(extra_args={"theirs": 1}))

@@ -116,7 +116,8 @@ def test_a_great_number_ends_no_engine(client, key, number):
         ),
         ("tiny", {"rsalign_statistics": "a", "n": 2}, {"n": 2}, "one request for each"),
         ("tiny", {"rsalign_entropy_threshold": 1.0}, {}, "must be one of the request's stop_token"),
-        ("tiny", {"rsalign_n": 4}, {}, "there are only"),
+        ("tiny", {"rsalign_n": 4}, {}, "name a strategy"),
+        ("tiny", {"rsalign_guided_alfa": 1.0}, {}, "there are only .*rsalign_guided_alpha"),
     ],
     ids=str,
 )

@@ -155,6 +155,16 @@ def test_what_is_refused(body, match):
         ordered(body)
 
 
+def test_parameters_of_no_strategy_are_refused():
+    """But those of logits hooks are the engine's to read."""
+    assert (
+        MENU.order(asked_in({"rsalign_entropy_threshold": 1.0, "rsalign_guided_alpha": 1})) is None
+    )
+    for key in ("rsalign_n", "rsalign_entropy_treshold"):
+        with pytest.raises(ConfigError, match=r"name a strategy .*there are only .*guided_alpha"):
+            MENU.order(asked_in({key: 4}))
+
+
 def test_more_than_the_servers_budget_is_refused_and_less_is_not():
     menu = Menu(has_reward=True, budget=Budget(policy_tokens=100, seconds=9.0))
     body = {"strategy": "plain", "budget": {"policy_tokens": 50, "reward_calls": 3}}
