@@ -35,7 +35,7 @@ class Slots(Generic[R]):
     """The requests that a hook serves, by vLLM's slots.
 
     vLLM names a preempted request anew when it brings it back, and does not say that it knows it.
-    One that has a ticket is recognised by it.
+    One that has a ticket is recognised by it: no two that are open may have the same.
 
     Args:
         states: vLLM's.
