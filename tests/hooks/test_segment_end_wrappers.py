@@ -1,6 +1,7 @@
 """Both of vLLM's interfaces, driven by hand on CPU tensors, decide as the segmenters say."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from runners import CONFIG, SENTINEL, TEXTS, Request, Tokenizer, run_v1, run_v2
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate
 
+from rsalign import ConfigError
 from rsalign.engines.reports import awaited, take
 from rsalign.hooks import v1, v2
 from rsalign.hooks.marks import Marks
@@ -82,6 +84,14 @@ def test_nobody_else_s_ticket_is_read():
     with awaited() as one, awaited() as other:
         assert one != other
         assert take(one, 0) is None
+
+
+@pytest.mark.parametrize("name", v2.__all__)
+def test_drafted_tokens_are_refused_when_an_engine_starts(name):
+    """A request would have several rows; the first runner's vLLM refuses that by itself."""
+    config = SimpleNamespace(**vars(CONFIG), speculative_config="ngram")
+    with pytest.raises(ConfigError, match="without speculative decoding"):
+        getattr(v2, name)(config, None)
 
 
 def test_nothing_is_touched_when_nobody_asks():

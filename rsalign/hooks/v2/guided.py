@@ -13,6 +13,7 @@ from rsalign.hooks.guidance import read_guidance
 from rsalign.hooks.guide_model import Context
 from rsalign.hooks.guides import GuidedRequest, Guides
 from rsalign.hooks.request import check_guided
+from rsalign.hooks.v2.speculation import refuse_speculation
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -32,6 +33,7 @@ class Guided(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
         check_guided(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
+        refuse_speculation(vllm_config)
         self.guides = Guides.load(vllm_config, req_states.device)
         self._states = req_states
         self._slots: dict[int, GuidedRequest] = {}

@@ -14,6 +14,7 @@ from rsalign.hooks.readings import statistics_reading
 from rsalign.hooks.statistics_request import StatisticsRequest, read_statistics_request
 from rsalign.hooks.token_statistics import record_statistics
 from rsalign.hooks.v2.slots import Owner, Slots
+from rsalign.hooks.v2.speculation import refuse_speculation
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -33,7 +34,7 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
         read_statistics_request(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
-        self._max_model_len = vllm_config.model_config.max_model_len
+        refuse_speculation(vllm_config)
         self._slots: Slots[StatisticsRequest] = Slots(req_states, (0, 2), self._report)
 
     def add_request(self, req_idx: int, sampling_params: "SamplingParams") -> bool:
