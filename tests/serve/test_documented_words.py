@@ -45,6 +45,11 @@ def test_a_server_starts_with(command):
     Options(reward="x", strategy=given["--strategy"], settings=parse(settings))
 
 
+def test_the_plug_in_starts_with():
+    (text,) = found(r"RSALIGN_SERVE='([^'\n]*)'")
+    Options.from_json(text)
+
+
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_is_understood(body):
     MENU.order(asked_by({"strategy": "best_of"} | json.loads(body)))
