@@ -155,6 +155,8 @@ class _Methods:
                     "that generates an engine of its own"
                 )
             try:
+                if not self._blocks:  # the block has ended while the call was let in
+                    return own(*args, **kwargs)
                 block = self._blocks[-1]
                 call = VllmCall.of(self._llm, name, own, block.strategy, args, kwargs)
                 return call.answer(block.aligner, block.numbers)

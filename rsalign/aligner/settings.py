@@ -6,7 +6,7 @@ A setting with dots reaches into a part: ``inner.n``, ``select.extract``, ``thre
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_args
 
 from rsalign.chains.stopping import STOPPING
@@ -61,6 +61,15 @@ _PARTS = {
 """By the name of the parameter; any other parameter that names a strategy is one."""
 _PLAIN = {bool: bool, int: int, float: int | float, str: str}
 """What a parameter declared as a plain value takes."""
+_VALUES: Mapping[Any, str] = {int: "16", float: "1.0", str: "TEXT"}
+"""Examples, by declared type."""
+_SETTINGS = {
+    "segmenter": "segmenter.n=16",
+    "threshold": "threshold.target=1.5",
+    "extract": "extract=last_number",
+    "select": "select=majority_vote",
+}
+"""Examples of what names a part, by parameter; any other part is shown by its first name."""
 _NUMBERS = tuple[float, ...]
 """A parameter declared as this takes a list, or text such as ``2,4,inf``."""
 
@@ -157,14 +166,33 @@ class _Builder:
             elif head in nested or (head in _PARTS and not kind.plain) or strategy:
                 named = _named(part, head, arguments.get(head, part.default))
                 arguments[head] = self.build(part, named, nested.get(head, {}), kept.get(head))
+        arguments = dict(kept) | arguments
+        for field in fields(made):
+            required = field.default is MISSING and field.default_factory is MISSING
+            if field.init and required and field.name not in arguments:
+                raise ConfigError(
+                    f"{kind.word} {name} needs {field.name!r}: give it, such as "
+                    f"{_example(field.name, field.type)}"
+                )
         try:
-            return made(**dict(kept) | arguments)
+            return made(**arguments)
         except TypeError as error:
             raise ConfigError(f"{kind.word} {name}: {error}") from error
 
 
 def _values(part: Any) -> dict[str, Any]:
     return {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+
+
+def _example(parameter: str, declared: Any) -> str:
+    """A setting that gives a parameter a value."""
+    if declared in _VALUES:
+        return f"{parameter}={_VALUES[declared]}"
+    if parameter in _SETTINGS:
+        return _SETTINGS[parameter]
+    known = _PARTS.get(parameter, _STRATEGY).known
+    fitting = [name for name, made in known.items() if made is declared] or sorted(known)
+    return f"{parameter}={next(iter(fitting), 'module:Class')}"
 
 
 def _plain(what: str, value: Any, declared: Any) -> Any:

@@ -1,7 +1,6 @@
 """`rsalign serve`: vLLM's OpenAI-compatible server, with strategies."""
 
 import argparse
-import logging
 import os
 from typing import Any
 
@@ -74,7 +73,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until it is told to stop."""
-    _log_to_stderr()
+    from rsalign.serve.logs import log_to_stderr
+
+    log_to_stderr()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # as `vllm serve` has it
     from rsalign.serve.options import Options
 
@@ -98,11 +99,3 @@ def run(arguments: argparse.Namespace) -> int:
 
     serve(arguments.policy, options, arguments.flags)
     return 0
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("rsalign")
-    logger.addHandler(handler)
-    logger.setLevel(os.environ.get("RSALIGN_LOGGING_LEVEL", "INFO"))

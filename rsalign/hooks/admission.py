@@ -8,18 +8,14 @@ from rsalign.hooks.code_book import read_arithmetic_request
 from rsalign.hooks.guidance import check_guidance, read_guidance
 from rsalign.hooks.request import read_arguments
 from rsalign.hooks.segment_request import read_segment_request
-from rsalign.hooks.statistics_request import read_statistics_request
 from rsalign.types import Sampling
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.config import VllmConfig
 
-_READERS = {
-    "rsalign_statistics": "TokenStatistics",
-    "rsalign_arithmetic_n": "Arithmetic",
-    "rsalign_arithmetic_seed": "Arithmetic",
-}
+_READERS = {"rsalign_arithmetic_n": "Arithmetic", "rsalign_arithmetic_seed": "Arithmetic"}
+_TICKETS = ("rsalign_report", "rsalign_statistics")
 
 
 def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
@@ -33,14 +29,20 @@ def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
         config: of the engine.
 
     Raises:
-        ConfigError: if a key of ours is unknown, has a value that is not allowed, or is read by
-            nobody in this engine.
+        ConfigError: if a key of ours is unknown, has a value that is not allowed, is read by
+            nobody in this engine, or names a ticket: nothing would come back.
     """
     guidance = read_guidance(params.extra_args)
     check_guidance(
         Sampling(guidance=guidance, repetition_penalty=params.repetition_penalty), config
     )
     for key in read_arguments(params.extra_args):
+        if key in _TICKETS:
+            raise ConfigError(
+                f"{key} names a ticket, under which this process alone can read what a hook has "
+                "learnt, and which would disturb another request of the same ticket: leave it out; "
+                "strategies that need it write it themselves"
+            )
         hook = _READERS.get(key, "SegmentEnd")
         path = hook_path(config, hook)
         if not has_hook(config, hook):
@@ -49,5 +51,4 @@ def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
                 f"logits_processors=[{path!r}] (on the command line, --logits-processors {path})"
             )
     read_segment_request(params.extra_args, params.stop_token_ids or (), params.min_tokens)
-    read_statistics_request(params)
     read_arithmetic_request(params)

@@ -16,8 +16,9 @@ SAME_POLICY = "policy"
 """The `Guide.reference` that is the guided model itself."""
 
 _HOOK = "Guided"
-_ALPHA = "rsalign_guided_alpha"
-_KEY = re.compile(rf"{_ALPHA}(?:_(0|[1-9]\d*))?")
+ALPHA = "rsalign_guided_alpha"
+"""The key of the first guide's weight."""
+_KEY = re.compile(rf"{ALPHA}(?:_(0|[1-9]\d*))?")
 _MOST = 1000.0  # times a log-probability it is far from the end of float32
 _MOSTGUIDES = 64
 
@@ -100,7 +101,7 @@ def read_guidance(extra_args: Mapping[str, Any] | None) -> tuple[float, ...]:
             continue
         guide = int(match[1] or 0)
         if guide in alphas:
-            raise ConfigError(f"{_ALPHA} and {_ALPHA}_0 are the same: give one of them")
+            raise ConfigError(f"{ALPHA} and {ALPHA}_0 are the same: give one of them")
         if guide >= _MOSTGUIDES:
             raise ConfigError(f"{key}: there are never more than {_MOSTGUIDES} guides")
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -114,7 +115,7 @@ def read_guidance(extra_args: Mapping[str, Any] | None) -> tuple[float, ...]:
 
 def write_guidance(alphas: Sequence[float]) -> dict[str, float]:
     """The `extra_args` of weights, ``(guides,)``."""
-    return {f"{_ALPHA}_{i}": alpha for i, alpha in enumerate(alphas) if alpha}
+    return {f"{ALPHA}_{i}": alpha for i, alpha in enumerate(alphas) if alpha}
 
 
 def refuse_penalties(alphas: Sequence[float], law: Any) -> None:

@@ -22,11 +22,9 @@ class StatisticsRequest:
 
     Attributes:
         ticket: under which it is reported (`rsalign.engines.reports`).
-        max_tokens: greatest number of tokens that it may draw; None: what the context has room for.
     """
 
     ticket: str
-    max_tokens: int | None
 
 
 def read_statistics_request(params: "SamplingParams") -> StatisticsRequest | None:
@@ -46,7 +44,7 @@ def read_statistics_request(params: "SamplingParams") -> StatisticsRequest | Non
             f"{_KEY}={ticket!r} with n={params.n}: a ticket is for one response; send one request "
             "for each"
         )
-    return StatisticsRequest(ticket, params.max_tokens)
+    return StatisticsRequest(ticket)
 
 
 def write_statistics_request(config: "VllmConfig", law: Sampling, ticket: str) -> dict[str, str]:

@@ -14,8 +14,8 @@ def log_prob(response: Response) -> float:
     """
     if response.log_probs is None:
         raise ConfigError(
-            f"the response {response.text!r} has no log-probabilities, which this strategy needs: "
-            "give a policy that tells them under its own law (an engine started with "
+            "a response has no log-probabilities, which this strategy needs: give a policy that "
+            "tells them under its own law (an engine started with "
             "logprobs_mode='processed_logprobs', or temperature 1 without truncation)"
         )
     return math.fsum(response.log_probs)

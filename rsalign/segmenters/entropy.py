@@ -1,10 +1,10 @@
 """Segments that end where the model becomes uncertain."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rsalign.errors import ConfigError
+from rsalign.segmenters.fixed_size import MOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,16 @@ class Entropy:
     max_tokens: int = 64
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.threshold):
-            raise ConfigError(f"{self}: threshold must be finite; FixedSize has none")
-        if not 1 <= self.min_tokens <= self.max_tokens:
-            raise ConfigError(f"{self}: min_tokens must be at least 1 and at most max_tokens")
+        if not abs(self.threshold) <= MOST:
+            raise ConfigError(
+                f"{self}: threshold must be finite, and between -{MOST} and {MOST}; FixedSize has "
+                "none"
+            )
+        if not 1 <= self.min_tokens <= self.max_tokens <= MOST:
+            raise ConfigError(
+                f"{self}: min_tokens must be at least 1 and at most max_tokens, and that at most "
+                f"{MOST}"
+            )
 
     @property
     def engine_arguments(self) -> Mapping[str, int | float | str]:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from rsalign.errors import ConfigError
 
+MOST = (1 << 31) - 1
+"""Greatest length of a segment, and greatest entropy, that an engine may be asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class FixedSize:
@@ -13,8 +16,10 @@ class FixedSize:
     n: int
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ConfigError(f"FixedSize(n={self.n}): a segment has at least 1 token")
+        if not 1 <= self.n <= MOST:
+            raise ConfigError(
+                f"FixedSize(n={self.n}): a segment has at least 1 token, and at most {MOST}"
+            )
 
     @property
     def max_tokens(self) -> int:

@@ -1,10 +1,10 @@
 """Segments that end with punctuation."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rsalign.errors import ConfigError
+from rsalign.segmenters.fixed_size import MOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,16 @@ class Punctuation:
     def __post_init__(self) -> None:
         if not self.marks:
             raise ConfigError(f"{self}: give at least one mark")
-        if not math.isfinite(self.min_entropy):
-            raise ConfigError(f"{self}: min_entropy must be finite; 0 takes every mark")
-        if not 1 <= self.min_tokens <= self.max_tokens:
-            raise ConfigError(f"{self}: min_tokens must be at least 1 and at most max_tokens")
+        if not abs(self.min_entropy) <= MOST:
+            raise ConfigError(
+                f"{self}: min_entropy must be finite, and between -{MOST} and {MOST}; 0 takes "
+                "every mark"
+            )
+        if not 1 <= self.min_tokens <= self.max_tokens <= MOST:
+            raise ConfigError(
+                f"{self}: min_tokens must be at least 1 and at most max_tokens, and that at most "
+                f"{MOST}"
+            )
 
     @property
     def needs_entropy(self) -> bool:

@@ -135,8 +135,7 @@ def _confidence(candidate: Candidate) -> float:
     log_probs = candidate.response.log_probs
     if log_probs is None:
         raise ConfigError(
-            f"ConfidenceWeightedVote: the response {candidate.response.text!r} has no "
-            "log-probabilities; give a policy that tells them (an engine started with "
-            "logprobs_mode='processed_logprobs'), or take MajorityVote"
+            "ConfidenceWeightedVote: a response has no log-probabilities; give a policy that tells "
+            "them (an engine started with logprobs_mode='processed_logprobs'), or take MajorityVote"
         )
     return math.exp(math.fsum(log_probs) / max(1, len(log_probs)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.inputs import Refused, prompts, request
 from rsalign.aligner.request_outputs import without_presentation
-from rsalign.aligner.request_strategy import STRATEGY, without_strategy
+from rsalign.aligner.request_strategy import NO_STRATEGY, STRATEGY, without_strategy
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.errors import ConfigError, RsalignError
 from rsalign.hooks.admission import check_hooks
@@ -126,8 +126,15 @@ class AlignedClient:
         request_id: str,
         options: Mapping[str, Any],
     ) -> Job:
-        plain = _plain(params, wanted, self._inner.vllm_config)
-        asked = request(self._prompt(prompt, wanted), plain, wanted.strategy)
+        try:
+            plain = _plain(params, wanted, self._inner.vllm_config)
+            asked = request(self._prompt(prompt, wanted), plain, wanted.strategy)
+        except ConfigError as wrong:
+            if self.menu.default is None:
+                raise
+            # who is refused may not have asked for a strategy
+            hint = f'for the engine\'s own sampling give {STRATEGY}: "{NO_STRATEGY}"'
+            raise ConfigError(f"{wrong}; {hint}") from None
         budget = share(wanted.budget, asked.n * wanted.num_prompts)
         kept = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
         lawful = self._policy.with_sampling(asked.sampling or Sampling())

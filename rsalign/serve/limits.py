@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rsalign.errors import RsalignError
+from rsalign.errors import ConfigError, RsalignError
 
 _WEIGHT = 0.1  # of the newest duration in the running mean
 
@@ -42,7 +42,13 @@ class Admission:
 
         Raises:
             BusyError: if there is none.
+            ConfigError: if there can never be.
         """
+        if self.max_open is not None and answers > self.max_open:
+            raise ConfigError(
+                f"{answers} answers are asked for at once, and this server never takes on more "
+                f"than {self.max_open}: ask for fewer (n)"
+            )
         if self.max_open is not None and self.num_open + answers > self.max_open:
             raise BusyError(
                 f"{self.num_open} answers are under way and {answers} more are asked for, but this "

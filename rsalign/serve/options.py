@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,8 @@ from rsalign.protocols import Reward, Strategy
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.serve.limits import Admission
 from rsalign.serve.request import Menu, refuse_lengths
+from rsalign.strategies.calibrate import Calibrate
+from rsalign.strategies.cards import Cards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ class Options:
         if self.strategy is not None:
             default = build_strategy(self.strategy, settings)
             refuse_lengths(default, settings)
+            _refuse_without_threshold(default)
         return Menu(
             default=default,
             default_name=self.strategy or "",
@@ -126,6 +129,26 @@ class Options:
         made: Reward | None = reward_from(_imported(self.reward), self.reward_args)
         assert made is not None
         return GuardedReward(made, self.reward_timeout_seconds)
+
+
+def _refuse_without_threshold(strategy: Any) -> None:
+    """Refuses what could answer no request that does not say more.
+
+    Raises:
+        ConfigError: if segments are to be held to nothing, at any depth.
+    """
+    if isinstance(strategy, Calibrate):
+        return  # finds one
+    if isinstance(strategy, Cards) and strategy.threshold is None:
+        raise ConfigError(
+            "cards as the server's strategy has no threshold, and could answer no request: give "
+            "threshold.target=..., in the reward's units, or calibrate (inner=cards), which finds "
+            "one"
+        )
+    for each in fields(strategy):
+        value = getattr(strategy, each.name)
+        if is_dataclass(value) and hasattr(value, "sample"):
+            _refuse_without_threshold(value)
 
 
 def _imported(name: str) -> Any:

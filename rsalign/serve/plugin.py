@@ -3,7 +3,8 @@
 Its options are one JSON object in the environment variable RSALIGN_SERVE, such as
 ``{"reward": "org/reward-model", "strategy": "best_of", "settings": {"n": 8}}``; names and values
 are those of `rsalign.serve.options.Options`. Segments that end by entropy or punctuation need the
-engine to know how: ``--logits-processors`` as the README says.
+engine to know how, and self-certainty its workers to tell: ``--logits-processors`` and
+``--worker-extension-cls``, as docs/serving.md says.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from fastapi import FastAPI
 from rsalign.serve.app import align_state, prepare_app
 from rsalign.serve.client import AlignedClient
 from rsalign.serve.guarded_reward import GuardedReward
+from rsalign.serve.logs import log_to_stderr
 from rsalign.serve.metrics import Metrics
 from rsalign.serve.observe import Observer
 from rsalign.serve.options import Options
@@ -47,6 +49,7 @@ class AlignmentPlugin:
         """Once it is there."""
         if isinstance(engine_client, AlignedClient) or engine_client is None:
             return
+        log_to_stderr()
         if self._reward is None:
             self._reward = await asyncio.to_thread(self._options.start_reward)
         config = engine_client.vllm_config

@@ -19,6 +19,7 @@ from rsalign.aligner.settings import build_strategy, suggest
 from rsalign.budget import Budget
 from rsalign.errors import ConfigError
 from rsalign.hooks.guidance import is_guidance
+from rsalign.hooks.request import KEYS, known_keys
 from rsalign.protocols import Strategy
 from rsalign.strategies import STRATEGIES
 from rsalign.trace import Progress
@@ -61,6 +62,9 @@ class Ledger:
 class Wanted:
     """A strategy for one request, checked.
 
+    vLLM logs the parameters of a request, in which this travels: its text says nothing of what the
+    client wrote or was answered.
+
     Attributes:
         name: the strategy's name in the registry, or the class of one that is not there.
         strategy: with its hyperparameters; its length is yet to be bounded.
@@ -79,9 +83,9 @@ class Wanted:
     budget: Budget = field(default_factory=Budget)
     has_own_budget: bool = False
     on_reward_error: Literal["fail", "best"] = "fail"
-    messages: tuple[Message, ...] | None = None
+    messages: tuple[Message, ...] | None = field(default=None, repr=False)
     num_prompts: int = 1
-    ledger: Ledger = field(default_factory=Ledger, compare=False)
+    ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,8 @@ class Menu:
                 type or out of range, too much of anything.
         """
         asked = asked or Asked(None, {})
+        if asked.name is None and self.default is None:
+            _refuse_parameters(asked.settings)
         if asked.name == NO_STRATEGY or (asked.name is None and self.default is None):
             return None  # settings, if any, are those of logits processors in the engine
         settings = dict(asked.settings)
@@ -242,6 +248,20 @@ class Menu:
                     f"budget.{name}={value!r}: this server allows {most} for a request"
                 )
         return replace(self.budget, **asked)
+
+
+def _refuse_parameters(settings: Mapping[str, Any]) -> None:
+    """Refuses what is for a strategy where there is none.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for key in settings:
+        if f"{_PARAMETER}{key}" not in KEYS:
+            raise ConfigError(
+                f"the request gives {key}, but names no strategy, and this server has no default: "
+                f"name a strategy{suggest('', names())}; without one there are only {known_keys()}"
+            )
 
 
 def refuse_lengths(strategy: Strategy, settings: Mapping[str, Any]) -> None:

@@ -122,7 +122,7 @@ def run_v2(classes, requests, *, disturb, ended=lambda request: None):
         device=torch.device("cpu"),
         max_num_reqs=MAX_SEQS,
         vocab_size=VOCAB,
-        prompt_len=SimpleNamespace(gpu=prompts),
+        prompt_len=SimpleNamespace(gpu=prompts, np=prompts.numpy()),
     )
     hooks = [each(CONFIG, states) for each in classes]
     waiting, slots, chance = list(requests), {}, torch.Generator().manual_seed(0)

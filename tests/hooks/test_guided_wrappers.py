@@ -193,7 +193,15 @@ def test_every_request_has_its_own_law(run, models, loaded):
 
 @pytest.mark.parametrize("hook", [v1.Guided, v2.Guided])
 def test_parameters_are_checked_when_a_request_is_submitted(hook):
-    hook.validate_params(SamplingParams(extra_args={"rsalign_guided_alpha": 1, "rsalign_n": 3}))
+    entropy = {"rsalign_guided_alpha": 1, "rsalign_entropy_threshold": 3}  # another hook's
+    hook.validate_params(SamplingParams(extra_args=entropy | {"theirs": 1, "rsalign": "none"}))
+    for wrong, says in (
+        ({"rsalign_guided_alfa": 1.0}, "there are only .*rsalign_guided_alpha"),
+        ({"rsalign_guided_alpha_x": 1.0}, "there are only .*rsalign_guided_alpha_1"),
+        ({"rsalign": "best_of"}, "goes to the engine itself"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            hook.validate_params(SamplingParams(extra_args=wrong))
     hook.validate_params(SamplingParams(repetition_penalty=1.5))
     with pytest.raises(ConfigError, match="give a number"):
         hook.validate_params(SamplingParams(extra_args={"rsalign_guided_alpha": "1"}))

@@ -11,6 +11,7 @@ from rsalign.hooks.segment_end import NO_TOKEN, Rules, Seen, end_segments, entro
 from rsalign.hooks.segment_request import SegmentRequest, read_segment_request
 from rsalign.hooks.sentinel import choose_sentinel
 from rsalign.segmenters import Entropy, FixedSize, Punctuation
+from rsalign.segmenters.fixed_size import MOST
 
 VOCAB, SENTINEL = 11, 7
 ENTROPY = {"rsalign_entropy_threshold": 1.5, "rsalign_sentinel": SENTINEL}
@@ -130,12 +131,37 @@ def test_a_step_done_twice_keeps_the_one_before_it():
         ({"rsalign_entropy_min_tokens": 0}, "at least 1 token"),
         ({"rsalign_entropy_min_tokens": True}, "must be of type int"),
         ({"rsalign_marks_min_entropy": math.inf}, "must be finite"),
+        ({"rsalign_entropy_min_tokens": 2**63}, "give at most 2147483647"),
+        ({"rsalign_marks_min_tokens": 2**31}, "give at most 2147483647"),
+        ({"rsalign_entropy_threshold": 1e308}, "give at most 2147483647"),
+        ({"rsalign_entropy_threshold": 10**400}, "give at most 2147483647"),
+        ({"rsalign_marks_min_entropy": -1e39}, "give at most 2147483647"),
+        ({"rsalign_arithmetic_seed": 2**63}, "give at most 9223372036854775807"),
         ({"rsalign_sentinel": 3}, "must be one of the request's stop_token_ids"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong, says):
     with pytest.raises(ConfigError, match=says):
         read_segment_request(ENTROPY | wrong, [SENTINEL])
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        Entropy(MOST, min_tokens=MOST, max_tokens=MOST),
+        Entropy(-MOST),
+        Punctuation(min_entropy=MOST, min_tokens=MOST, max_tokens=MOST),
+    ],
+)
+def test_what_a_segmenter_takes_reaches_a_tensor(boundary):
+    """One that a worker could not make would end its engine."""
+    asked = {**boundary.engine_arguments, "rsalign_sentinel": SENTINEL}
+    request = read_segment_request(asked, [SENTINEL])
+    sent = Rules.of([request], [0], torch.device("cpu"))
+    assert sent.threshold == request.threshold  # infinity where none is asked for
+    assert sent.mark_entropy.isfinite()
+    assert sent.min_tokens == request.min_tokens
+    assert sent.mark_min_tokens == request.mark_min_tokens
 
 
 def test_requests():
@@ -192,6 +218,12 @@ def test_the_sentinel_is_a_token_that_nobody_needs(given, vocab, taken, chosen):
         lambda: Punctuation(min_entropy=math.inf),
         lambda: Punctuation(min_tokens=65),
         lambda: FixedSize(0),
+        lambda: FixedSize(MOST + 1),
+        lambda: Entropy(1e308),
+        lambda: Entropy(10**400),
+        lambda: Entropy(1.0, min_tokens=2**63, max_tokens=2**63),
+        lambda: Punctuation(min_entropy=-1e308),
+        lambda: Punctuation(min_tokens=2**63, max_tokens=2**63),
     ],
 )
 def test_segmenters_refuse_what_cannot_be(wrong):

@@ -1,6 +1,7 @@
 """Both of vLLM's interfaces, driven by hand on CPU tensors, decide as the segmenters say."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from runners import CONFIG, SENTINEL, TEXTS, Request, Tokenizer, run_v1, run_v2
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate
 
+from rsalign import ConfigError
 from rsalign.engines.reports import awaited, take
 from rsalign.hooks import v1, v2
 from rsalign.hooks.marks import Marks
@@ -84,6 +86,14 @@ def test_nobody_else_s_ticket_is_read():
         assert take(one, 0) is None
 
 
+@pytest.mark.parametrize("name", v2.__all__)
+def test_drafted_tokens_are_refused_when_an_engine_starts(name):
+    """A request would have several rows; the first runner's vLLM refuses that by itself."""
+    config = SimpleNamespace(**vars(CONFIG), speculative_config="ngram")
+    with pytest.raises(ConfigError, match="without speculative decoding"):
+        getattr(v2, name)(config, None)
+
+
 def test_nothing_is_touched_when_nobody_asks():
     class Untouchable:
         pass
@@ -110,4 +120,6 @@ def test_vllm_loads_the_class_by_its_path_and_hears_its_refusals(interface, name
     check = build([path]) if interface is v2 else partial(validate, [path])
     with pytest.raises(VLLMValidationError, match="there are only"):
         check(SamplingParams(extra_args={"rsalign_treshold": 1}))
+    with pytest.raises(VLLMValidationError, match="goes to the engine itself"):
+        check(SamplingParams(extra_args={"rsalign": "best_of"}))
     check(SamplingParams(extra_args={"theirs": 1}))

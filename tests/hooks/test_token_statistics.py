@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runners import Request, Tokenizer, run_v1, run_v2
+from runners import LENGTH, Request, Tokenizer, run_v1, run_v2
 from vllm import SamplingParams
 
 from rsalign import ConfigError, Sampling
@@ -55,12 +55,17 @@ def test_a_place_is_not_given_away_while_it_is_read():
         assert take(ticket, 1) is None
 
 
+@pytest.mark.parametrize("width", [1, 32])
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("torn", [False, True])
 @pytest.mark.parametrize("run", [run_v1, run_v2])
-def test_every_token_is_measured_and_no_logit_changed(run, torn, late):
-    """With preempted requests, and read at once or long after; next to the segment end."""
+def test_every_token_is_measured_and_no_logit_changed(monkeypatch, run, torn, late, width):
+    """With preempted requests, and read at once or long after; next to the segment end.
+
+    From any width of the memory, which grows.
+    """
     module = v1 if run is run_v1 else v2
+    monkeypatch.setattr(f"{module.__name__}.token_statistics._WIDTH", width)
     requests = [
         Request(i, BOUNDARIES[i % 3], **({"rsalign_statistics": f"{run}{i}"} if i % 4 else {}))
         for i in range(90)
@@ -88,12 +93,28 @@ def test_every_token_is_measured_and_no_logit_changed(run, torn, late):
     assert len(told) > 60
 
 
+@pytest.mark.parametrize("hooks", [v1, v2])
+def test_room_is_taken_for_what_is_drawn_and_not_for_what_may_be(hooks):
+    """A thousand requests for ten thousand tokens each would else take gigabytes at once."""
+    made = []
+
+    class Hook(hooks.TokenStatistics):
+        def __init__(self, *args):
+            super().__init__(*args)
+            made.append(self)
+
+    request = Request(0, None, rsalign_statistics=f"room {hooks.__name__}")
+    request.params.max_tokens = 1 << 20
+    (run_v1 if hooks is v1 else run_v2)([Hook], [request], disturb=False)
+    memory = (made[0]._places if hooks is v1 else made[0]._slots).memory
+    assert len(request.drawn) <= memory.shape[1] <= 2 * LENGTH + 32
+
+
 def test_requests():
     assert read_statistics_request(SamplingParams()) is None
     assert read_statistics_request(SamplingParams(extra_args={"other": 1})) is None
     params = SamplingParams(extra_args={"rsalign_statistics": "t"}, max_tokens=5)
-    read = read_statistics_request(params)
-    assert (read.ticket, read.max_tokens) == ("t", 5)
+    assert read_statistics_request(params).ticket == "t"
     for wrong, says in (
         ({"extra_args": {"rsalign_statistics": 1}}, "must be of type str"),
         ({"extra_args": {"rsalign_statistics": ""}}, "give a ticket"),

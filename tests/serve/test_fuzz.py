@@ -31,8 +31,12 @@ WORDS = [
     *("strategy", "n", "include_usage", "rsalign", "rsalign_n", "inner", "budget", "seconds"),
     *("rsalign_guided_alpha", "rsalign_guided_alpha_1", "rsalign_statistics", "rsalign_marks"),
     *("rsalign_arithmetic_n", "rsalign_arithmetic_seed", "rsalign_sentinel"),
+    *("rsalign_entropy_threshold", "rsalign_entropy_min_tokens", "rsalign_marks_min_tokens"),
+    *("rsalign_segmenter", "rsalign_segmenter.min_tokens", "rsalign_segmenter.max_tokens"),
 ]
+GREAT = [str(2**31), str(2**63), str(10**30), "1e300", "-1e300"]
 ODD = ["", "\ud800", "\x00", "a" * 2000, 10**30, -1, 1e308, 0, 1, 2, 0.5, "1", "auto", "required"]
+ODD += GREAT
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
 JSON = st.recursive(
     PLAIN | st.sampled_from(ODD),
@@ -115,7 +119,9 @@ PLAUSIBLE = {
     "logit_bias": st.dictionaries(st.integers(-2, 2000).map(str), NUMBERS, max_size=3),
     "prompt": st.text(max_size=9) | st.lists(st.integers(-1, 2000), max_size=4),
     "response_format": st.sampled_from([{"type": "json_object"}, {"type": "json_schema"}, {}]),
-    "vllm_xargs": st.dictionaries(st.sampled_from(WORDS), NUMBERS | st.sampled_from(WORDS)),
+    "vllm_xargs": st.dictionaries(
+        st.sampled_from(WORDS), NUMBERS | st.sampled_from([*WORDS, *GREAT])
+    ),
     "rsalign": st.fixed_dictionaries(
         {"strategy": st.sampled_from(["plain", "best_of", "qalign", "quest", "power"])},
         optional={

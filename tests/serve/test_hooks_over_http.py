@@ -16,9 +16,10 @@ pytestmark = pytest.mark.engine
 GUIDED = {"rsalign_guided_alpha": -0.5}  # away from the guide, whose first choices are the policy's
 
 
-def ask(client, xargs, **changes):
+def ask(client, xargs, extra=None, **changes):
     request = {"model": "tiny", "messages": MESSAGES, "max_tokens": 40}
-    return client.chat.completions.create(**request | changes, extra_body={"vllm_xargs": xargs})
+    body = {"vllm_xargs": xargs} | (extra or {})
+    return client.chat.completions.create(**request | changes, extra_body=body)
 
 
 @torch.inference_mode()
@@ -71,6 +72,31 @@ def ask_tokens(policy):
     return policy.encode_chat(tuple(Message(**message) for message in MESSAGES))
 
 
+SEGMENTS = {
+    "rsalign": "cards",
+    "rsalign_segmenter": "entropy",
+    "rsalign_segmenter.threshold": "1.0",
+    "rsalign_threshold.target": "1.0",
+}
+
+
+@pytest.mark.parametrize("key", ["segmenter.min_tokens", "segmenter.max_tokens"])
+@pytest.mark.parametrize("number", [str(2**63), str(2**64), str(10**30), 2**62, "1e300"])
+def test_a_great_number_ends_no_engine(client, key, number):
+    """A worker that cannot put it into a tensor takes the server with it."""
+    greatest = {"rsalign_segmenter.max_tokens": number, f"rsalign_{key}": number}
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError):
+            ask(client, SEGMENTS | greatest, stream=stream)
+    raw = {"rsalign_entropy_threshold": 1.0, "rsalign_entropy_min_tokens": number}
+    with pytest.raises(openai.BadRequestError):
+        ask(client, raw | {"rsalign_sentinel": 5}, extra={"stop_token_ids": [5]})
+    body = {"model": "tiny", "input": "Hi", "vllm_xargs": SEGMENTS | greatest}
+    with pytest.raises(openai.BadRequestError):
+        client.post("/responses", cast_to=object, body=body)
+    assert ask(client, {}, max_tokens=2).choices
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("model", "xargs", "changes", "says"),
@@ -88,9 +114,16 @@ def ask_tokens(policy):
             {"seed": 1, "logprobs": True},
             "leave logprobs out",
         ),
-        ("tiny", {"rsalign_statistics": "a", "n": 2}, {"n": 2}, "one request for each"),
+        ("tiny", {"rsalign_statistics": "a"}, {}, "leave it out"),
+        (
+            "tiny",
+            {"rsalign_entropy_threshold": 1.0, "rsalign_sentinel": 5, "rsalign_report": "a"},
+            {"extra": {"stop_token_ids": [5]}},
+            "leave it out",
+        ),
         ("tiny", {"rsalign_entropy_threshold": 1.0}, {}, "must be one of the request's stop_token"),
-        ("tiny", {"rsalign_n": 4}, {}, "there are only"),
+        ("tiny", {"rsalign_n": 4}, {}, "name a strategy"),
+        ("tiny", {"rsalign_guided_alfa": 1.0}, {}, "there are only .*rsalign_guided_alpha"),
     ],
     ids=str,
 )

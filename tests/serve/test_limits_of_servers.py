@@ -7,7 +7,7 @@ import openai
 import pytest
 from serving import KEY, MESSAGES, QUESTION
 
-from rsalign import Budget
+from rsalign import Budget, ConfigError
 from rsalign.serve.limits import Admission, BusyError
 from rsalign.tasks import concurrently
 
@@ -100,10 +100,13 @@ def test_a_full_server_says_when_to_ask_again(server, stream):
 
 
 @pytest.mark.engine
-def test_more_choices_than_there_can_ever_be(server):
-    body = {"model": "tiny:plain", "messages": MESSAGES, "n": 49, "max_tokens": 1}
+@pytest.mark.parametrize("stream", [False, True])
+def test_more_choices_than_there_can_ever_be(server, stream):
+    """To ask again later would be of no use."""
+    body = {"model": "tiny:plain", "messages": MESSAGES, "n": 49, "max_tokens": 1, "stream": stream}
     status, text, _ = server.ask("/v1/chat/completions", body)
-    assert (status, json.loads(text)["error"]["code"]) == (429, 429)
+    assert (status, json.loads(text)["error"]["code"]) == (400, 400)
+    assert "never takes on more than 48" in text
 
 
 def test_admission_counts_answers():
@@ -114,6 +117,8 @@ def test_admission_counts_answers():
         with admission.admitted(1):
             assert admission.num_open == 4
     assert admission.num_open == 0
+    with pytest.raises(ConfigError, match=r"5 answers .* never takes on more than 4"):
+        admission.admitted(5).__enter__()
     with pytest.raises(ZeroDivisionError), admission.admitted(4):
         raise ZeroDivisionError
     assert admission.num_open == 0

@@ -89,6 +89,8 @@ def test_every_request_has_the_default_unless_it_says_otherwise(stock, policy, r
         assert not hasattr(ask(extra_body={"rsalign": "none"}), "rsalign")
         responses = client.responses.create(model="tiny", input=MESSAGES[0]["content"])
         assert responses.output_text
+        with pytest.raises(openai.BadRequestError, match=r"grammar; .* give rsalign: .*none"):
+            ask(response_format={"type": "json_object"})
         with pytest.raises(openai.BadRequestError, match="no strategy is called"):
             ask(extra_body={"rsalign": "os:system"})
         for ignored, says in (
@@ -98,6 +100,7 @@ def test_every_request_has_the_default_unless_it_says_otherwise(stock, policy, r
             with pytest.raises(openai.BadRequestError, match=says):
                 ask(extra_body={"vllm_xargs": ignored | {"rsalign": "none"}})
     assert stock.metric("rsalign:requests_total", strategy="best_of", outcome="finished") == 4
+    assert "INFO rsalign.serve.observe: " in stock.log.read_text()
     assert not any(stock.settled().values())
 
 
@@ -111,6 +114,12 @@ def test_every_request_has_the_default_unless_it_says_otherwise(stock, policy, r
         ('{"strategy": "best_of", "settings": {"m": 3}}', "no parameter 'm'"),
         ('{"strategy": "best_of", "settings": {"inner.max_tokens": 3}}', "as a whole"),
         ('{"max_concurrent_requests": 0}', "at least 1"),
+        ('{"strategy": "cards"}', "cards needs 'segmenter': give it, such as segmenter.n=16"),
+        ('{"strategy": "cards", "settings": {"segmenter.n": 16}}', "give threshold.target"),
+        (
+            '{"strategy": "best_of", "settings": {"inner": "cards", "inner.segmenter.n": 16}}',
+            "give threshold.target",
+        ),
         ('{"reward_timeout_seconds": -1}', "positive number"),
         ('{"max_policy_tokens": "x"}', "whole number"),
         ('{"on_reward_error": "panic"}', "'fail' or 'best'"),

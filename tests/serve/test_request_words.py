@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, FixedSize, Plain
+from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, FixedSize, Message, Plain
 from rsalign.aligner.settings import build_strategy
 from rsalign.rules.thresholds import Constant, Line
 from rsalign.segmenters import Entropy
 from rsalign.selectors import Soft
-from rsalign.serve.request import Menu, Wanted, asked_by, asked_in, share
+from rsalign.serve.request import Ledger, Menu, Wanted, asked_by, asked_in, share
 from rsalign.strategies import STRATEGIES
 
 MENU = Menu(has_reward=True)
@@ -65,6 +65,18 @@ def test_objects_name_strategies_and_parts(body, strategy):
     assert wanted == Wanted(
         name=body if isinstance(body, str) else body["strategy"], strategy=strategy
     )
+
+
+def test_the_text_of_a_request_is_in_no_log():
+    """vLLM logs parameters, and ours are among them."""
+    wanted = Wanted(
+        name="plain",
+        strategy=Plain(),
+        messages=(Message("user", "secret"),),
+        ledger=Ledger(failure=ValueError("secret")),
+    )
+    assert "secret" not in repr(wanted)
+    assert "Plain(" in repr(wanted)
 
 
 def test_flat_keys_say_the_same():
@@ -141,6 +153,16 @@ def test_a_default_of_the_operators_own_can_be_tuned_and_not_named_anew():
 def test_what_is_refused(body, match):
     with pytest.raises(ConfigError, match=match):
         ordered(body)
+
+
+def test_parameters_of_no_strategy_are_refused():
+    """But those of logits hooks are the engine's to read."""
+    assert (
+        MENU.order(asked_in({"rsalign_entropy_threshold": 1.0, "rsalign_guided_alpha": 1})) is None
+    )
+    for key in ("rsalign_n", "rsalign_entropy_treshold"):
+        with pytest.raises(ConfigError, match=r"name a strategy .*there are only .*guided_alpha"):
+            MENU.order(asked_in({key: 4}))
 
 
 def test_more_than_the_servers_budget_is_refused_and_less_is_not():

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
-from rsalign.hooks.guidance import read_guidance, refuse_penalties
+from rsalign.hooks.guidance import read_guidance
 from rsalign.hooks.guide_model import Context
 from rsalign.hooks.guides import GuidedRequest, Guides
+from rsalign.hooks.request import check_guided
 from rsalign.hooks.v1.places import Device
 from rsalign.hooks.v1.rows import Rows
 
@@ -34,8 +35,8 @@ class Guided(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
 
     @classmethod
     def validate_params(cls, sampling_params: "SamplingParams") -> None:
-        """Refuses what `read_guidance` refuses; vLLM hands the message to the caller."""
-        refuse_penalties(read_guidance(sampling_params.extra_args), sampling_params)
+        """Refuses what `check_guided` refuses; vLLM hands the message to the caller."""
+        check_guided(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", device: Device, is_pin_memory: bool) -> None:
         self.guides = Guides.load(vllm_config, device)

@@ -74,10 +74,14 @@ class Places(Generic[R]):
         self._left[id(row.drawn)] = row
 
     def widen(self, width: int) -> None:
-        """Gives every request room for at least so many values along its first axis."""
+        """Gives every request room for at least so many values along its first axis.
+
+        It doubles, so that it is seldom done, and takes no more than twice what has been needed: a
+        request may ask for far more tokens than it draws.
+        """
         slots, before, *rest = self.memory.shape
         if width > before:
-            added = self.memory.new_full((slots, width - before, *rest), _UNKNOWN)
+            added = self.memory.new_full((slots, max(width, 2 * before) - before, *rest), _UNKNOWN)
             self.memory = torch.cat((self.memory, added), 1)
 
     def read(self, row: Row[R], num: int) -> Tensor:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 
+_WIDTH = 32  # tokens of a request that there is room for at first
+
+
 class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
     """Measures the requests that ask, by `record_statistics`; changes no logits.
 
@@ -31,9 +34,8 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
         read_statistics_request(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", device: Device, is_pin_memory: bool) -> None:
-        self._max_model_len = vllm_config.model_config.max_model_len
         self._places: Places[StatisticsRequest] = Places(
-            vllm_config.scheduler_config.max_num_seqs, (0, 2), device
+            vllm_config.scheduler_config.max_num_seqs, (_WIDTH, 2), device
         )
         self._batch = Batch(self._places, self._enter, device)
 
@@ -49,6 +51,8 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
         """One step for the rows that ask."""
         batch = self._batch
         if batch.rows:
+            # each has its next token's law yet to be written
+            self._places.widen(1 + max(len(row.drawn) for row in batch.rows))
             record_statistics(
                 logits, batch.indices, batch.slots, batch.num_drawn(), self._places.memory
             )
@@ -60,7 +64,6 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
         request = read_statistics_request(params)
         if request is None:
             return None
-        self._places.widen(min(request.max_tokens or self._max_model_len, self._max_model_len))
         row = self._places.take(request, drawn, request.ticket)
         publish(row.ticket, lambda num_drawn: self._report(row, num_drawn))
         return row

@@ -13,6 +13,7 @@ from rsalign.engines.reports import Reading
 from rsalign.hooks.arithmetic import STATE, Codes
 from rsalign.hooks.code_book import ArithmeticRequest, read_arithmetic_request
 from rsalign.hooks.v2.slots import Owner, Slots
+from rsalign.hooks.v2.speculation import refuse_speculation
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -34,6 +35,7 @@ class Arithmetic(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         read_arithmetic_request(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
+        refuse_speculation(vllm_config)
         self._device, self._vocab_size = req_states.device, req_states.vocab_size
         self._slots: Slots[ArithmeticRequest] = Slots(req_states, STATE, _nothing, torch.float64)
         self._codes: Codes | None = None

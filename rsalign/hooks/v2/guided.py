@@ -9,9 +9,11 @@ from vllm.v1.worker.gpu.sample.logits_processor import (
     LogitsProcRequestState,
 )
 
-from rsalign.hooks.guidance import read_guidance, refuse_penalties
+from rsalign.hooks.guidance import read_guidance
 from rsalign.hooks.guide_model import Context
 from rsalign.hooks.guides import GuidedRequest, Guides
+from rsalign.hooks.request import check_guided
+from rsalign.hooks.v2.speculation import refuse_speculation
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -27,10 +29,11 @@ class Guided(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
 
     @classmethod
     def validate_params(cls, sampling_params: "SamplingParams") -> None:
-        """Refuses what `read_guidance` refuses; vLLM hands the message to the caller."""
-        refuse_penalties(read_guidance(sampling_params.extra_args), sampling_params)
+        """Refuses what `check_guided` refuses; vLLM hands the message to the caller."""
+        check_guided(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
+        refuse_speculation(vllm_config)
         self.guides = Guides.load(vllm_config, req_states.device)
         self._states = req_states
         self._slots: dict[int, GuidedRequest] = {}

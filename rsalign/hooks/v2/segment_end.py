@@ -15,6 +15,7 @@ from rsalign.hooks.readings import boundary_reading
 from rsalign.hooks.segment_end import Rules, Seen, end_segments
 from rsalign.hooks.segment_request import SegmentRequest, read_segment_request, read_ticket
 from rsalign.hooks.v2.slots import Owner, Slots
+from rsalign.hooks.v2.speculation import refuse_speculation
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -38,6 +39,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         _read(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
+        refuse_speculation(vllm_config)
         self._device = req_states.device
         self._marks = Marks(vllm_config.model_config, self._device)
         self._slots: Slots[SegmentRequest] = Slots(req_states, (2,), self._report)

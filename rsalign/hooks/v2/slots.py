@@ -35,7 +35,7 @@ class Slots(Generic[R]):
     """The requests that a hook serves, by vLLM's slots.
 
     vLLM names a preempted request anew when it brings it back, and does not say that it knows it.
-    One that has a ticket is recognised by it.
+    One that has a ticket is recognised by it: no two that are open may have the same.
 
     Args:
         states: vLLM's.
@@ -97,11 +97,21 @@ class Slots(Generic[R]):
         """How many tokens rows have drawn; 0 or below within a prompt, ``(rows,)``."""
         return ctx.pos[rows].long() + 1 - self._states.prompt_len.gpu[slots]
 
+    def most_drawn(self, ctx: LogitsContext) -> int:
+        """How many tokens any row that asks has drawn at most, known without asking the device."""
+        slots = ctx.idx_mapping_np
+        drawn = ctx.seq_lens_upper_bound_np - self._states.prompt_len.np[slots]
+        return int(drawn[self._asks[slots]].max(initial=0))
+
     def widen(self, width: int) -> None:
-        """Gives every request room for at least so many values along its first axis."""
+        """Gives every request room for at least so many values along its first axis.
+
+        It doubles, so that it is seldom done, and takes no more than twice what has been needed: a
+        request may ask for far more tokens than it draws.
+        """
         slots, before, *rest = self.memory.shape
         if width > before:
-            added = self.memory.new_full((slots, width - before, *rest), _UNKNOWN)
+            added = self.memory.new_full((slots, max(width, 2 * before) - before, *rest), _UNKNOWN)
             self.memory = torch.cat((self.memory, added), 1)
 
     def read(self, owner: Owner[R], num: int) -> Tensor:

@@ -14,10 +14,14 @@ from rsalign.hooks.readings import statistics_reading
 from rsalign.hooks.statistics_request import StatisticsRequest, read_statistics_request
 from rsalign.hooks.token_statistics import record_statistics
 from rsalign.hooks.v2.slots import Owner, Slots
+from rsalign.hooks.v2.speculation import refuse_speculation
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.config import VllmConfig
+
+
+_WIDTH = 32  # tokens of a request that there is room for at first
 
 
 class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
@@ -33,8 +37,8 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
         read_statistics_request(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
-        self._max_model_len = vllm_config.model_config.max_model_len
-        self._slots: Slots[StatisticsRequest] = Slots(req_states, (0, 2), self._report)
+        refuse_speculation(vllm_config)
+        self._slots: Slots[StatisticsRequest] = Slots(req_states, (_WIDTH, 2), self._report)
 
     def add_request(self, req_idx: int, sampling_params: "SamplingParams") -> bool:
         """Forgets the slot's last owner; says whether it is to be called for this one."""
@@ -42,8 +46,6 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
         if request is None:
             self._slots.enter(req_idx, None)
             return False
-        limit = min(request.max_tokens or self._max_model_len, self._max_model_len)
-        self._slots.widen(limit)
         self._slots.enter(req_idx, request, request.ticket)
         return True
 
@@ -53,6 +55,8 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
         if rows is not None:
             slots = ctx.idx_mapping[rows].long()
             drawn = self._slots.num_drawn(rows, slots, ctx)
+            # each has its next token's law yet to be written
+            self._slots.widen(1 + self._slots.most_drawn(ctx))
             record_statistics(logits, rows, slots, drawn, self._slots.memory)
         return logits
 
