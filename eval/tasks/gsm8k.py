@@ -11,8 +11,8 @@ from typing import ClassVar, Literal, TypeAlias
 
 from eval.graders.math_answers import FinalNumber, grade_math, prepare_math
 from eval.tasks.protocol import Grade, Item
-from eval.tasks.rows import BUNDLED, Row, column, read_rows
-from eval.tasks.settings import distinct, require_bundled, require_one_of, require_positive
+from eval.tasks.rows import BUNDLED, Row, column, read_rows, require_bundled
+from eval.tasks.settings import distinct, require_one_of, require_positive
 from rsalign import ConfigError, Message
 from rsalign.rules.extraction import Extract
 

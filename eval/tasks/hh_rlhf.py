@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
 from eval.tasks.protocol import Grade, Item, ungradable
-from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct, require_bundled, require_one_of, require_positive
+from eval.tasks.rows import Row, column, read_rows, require_bundled
+from eval.tasks.settings import distinct, require_one_of, require_positive
 from rsalign import ConfigError, Message
 
 Subset: TypeAlias = Literal[

@@ -75,6 +75,24 @@ def read_rows(
     return rows[:limit]
 
 
+def require_bundled(path: str, **settings: tuple[str, str]) -> None:
+    """Refuses the bundled sample under settings that it is not a sample of.
+
+    Args:
+        path: of the task.
+        settings: by name, what is asked for and what is bundled.
+
+    Raises:
+        ConfigError: if they differ and `path` is ``"bundled"``.
+    """
+    for name, (asked, has) in settings.items():
+        if path == BUNDLED and asked != has:
+            raise ConfigError(
+                f"{name}={asked!r}: of this task only {name}={has!r} is bundled; give the path of "
+                "a file, or its Hugging Face id"
+            )
+
+
 def column(row: Row, *names: str) -> Any:
     """The first column of these names that the row has.
 

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from eval.tasks.protocol import Item
-from eval.tasks.rows import BUNDLED
 from rsalign import ConfigError
 
 
@@ -28,24 +27,6 @@ def require_one_of(name: str, value: str, allowed: Iterable[str]) -> None:
     allowed = tuple(allowed)
     if value not in allowed:
         raise ConfigError(f"{name}={value!r}: choose one of {', '.join(map(repr, allowed))}")
-
-
-def require_bundled(path: str, **settings: tuple[str, str]) -> None:
-    """Refuses the bundled sample under settings that it is not a sample of.
-
-    Args:
-        path: of the task.
-        settings: by name, what is asked for and what is bundled.
-
-    Raises:
-        ConfigError: if they differ and `path` is ``"bundled"``.
-    """
-    for name, (asked, has) in settings.items():
-        if path == BUNDLED and asked != has:
-            raise ConfigError(
-                f"{name}={asked!r}: of this task only {name}={has!r} is bundled; give the path of "
-                "a file, or its Hugging Face id"
-            )
 
 
 def distinct(items: Sequence[Item]) -> Sequence[Item]:
