@@ -7,6 +7,7 @@ import multiprocessing.context
 import pickle
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import is_dataclass
 from typing import Literal, SupportsFloat, TypeAlias
 
 from rsalign.errors import ConfigError, RewardError
@@ -62,8 +63,13 @@ class FunctionReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal."""
-        return f"function {getattr(self._function, '__module__', '')}.{self._name}"
+        """Tells this reward from others in a journal.
+
+        A function is told by its name, and a dataclass that can be called by its settings, too.
+        """
+        settings = repr(self._function) if is_dataclass(self._function) else ""
+        home = getattr(self._function, "__module__", "")
+        return f"function {home}.{self._name} {settings}".rstrip()
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """What the function returns.

@@ -159,6 +159,22 @@ def test_answers_that_another_tool_judges_are_written_for_it(tmp_path):
         assert [one["output"] for one in written] == answers
 
 
+def test_rewards_of_other_settings_are_not_replayed(tmp_path):
+    """Both polarities judge the same draws, which one journal has."""
+    steered = ("task=sentiment", "reward=sentiment", "strategy=best_of", "budget=4", *THREE)
+    rewards = {}
+    for polarity in ("positive", "negative"):
+        summary = answer(tmp_path, *steered, f"task.polarity={polarity}")
+        assert summary.num_failed == 0
+        rewards[polarity] = [
+            candidate["reward"]
+            for record in read(summary.folder / "records.jsonl")
+            for candidate in record["candidates"]
+        ]
+    assert any(rewards["positive"])
+    assert rewards["negative"] == [-reward for reward in rewards["positive"]]
+
+
 def test_a_journal_of_its_own_has_what_the_shared_one_has(tmp_path):
     plain = ("strategy=plain", "budget=1", *THREE)
     folder = answer(tmp_path, *plain).folder
