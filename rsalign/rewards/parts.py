@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, cast
 
 from rsalign.errors import ConfigError, RewardError
+from rsalign.fingerprint import fingerprint
 from rsalign.protocols import Reward, Scored
 from rsalign.tasks import concurrently
 from rsalign.types import Prompt, Response
@@ -20,7 +21,7 @@ class Composite:
     @property
     def fingerprint(self) -> str:
         """Tells this reward from others in a journal: its parts' fingerprints and its settings."""
-        return f"{type(self).__name__}{_described(self._values())}"
+        return f"{type(self).__name__}{described(self._values())}"
 
     def close(self) -> None:
         """Closes the parts."""
@@ -47,6 +48,11 @@ async def ask(reward: Reward, prompt: Prompt, response: Response) -> Scored:
             prompt=prompt,
             response=response,
         )
+    return scored(value)
+
+
+def scored(value: float) -> Scored:
+    """A value with its cost, 0 where it is not known."""
     return value if isinstance(value, Scored) else Scored(value)
 
 
@@ -73,9 +79,17 @@ def close_all(parts: Iterable[object]) -> None:
                 stack.callback(close)
 
 
-def fingerprint(part: object) -> str:
-    """What tells a part from others: its own word, or its kind."""
-    return str(getattr(part, "fingerprint", type(part).__qualname__))
+def described(value: object) -> str:
+    """Settings as they are, parts by their fingerprints, and tuples of both.
+
+    Raises:
+        ConfigError: if a part has no fingerprint.
+    """
+    if isinstance(value, tuple):
+        return f"({', '.join(map(described, value))})"
+    if type(value) in (float, int):
+        return repr(float(cast(float, value)))  # 1 and 1.0 are one setting
+    return repr(value) if value is None or type(value) in (str, bool) else fingerprint(value)
 
 
 def require_rewards(owner: object, *parts: object) -> None:
@@ -104,16 +118,6 @@ def require_finite(owner: object, **settings: float) -> None:
     for name, value in settings.items():
         if not isinstance(value, float | int) or not math.isfinite(value):
             raise ConfigError(f"{type(owner).__name__}({name}={value!r}): must be a finite number")
-
-
-def _described(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_described, value))})"
-    if isinstance(value, float | int):
-        return repr(float(value))  # 1 and 1.0 are one setting
-    if hasattr(value, "__qualname__"):  # a predicate
-        return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
-    return fingerprint(value)
 
 
 def _leaves(value: object) -> Iterator[object]:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from rsalign.errors import ConfigError, RewardError
 from rsalign.protocols import Scored, StepReward
-from rsalign.rewards.parts import fingerprint
+from rsalign.rewards.parts import described
 from rsalign.types import Prompt, Response, Tokens
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
@@ -55,8 +55,8 @@ class Steps:
     @property
     def fingerprint(self) -> str:
         """Tells this reward from others in a journal."""
-        splitter = getattr(self.splitter, "__qualname__", fingerprint(self.splitter))
-        return f"Steps({fingerprint(self.reward)}, {self.aggregate}, {splitter}, {self.empty})"
+        settings = (self.aggregate, self.splitter, self.empty)
+        return f"Steps{described((self.reward, self.decode, *settings))}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The aggregate of the steps' values; see `Reward`."""

@@ -43,7 +43,8 @@ def test_replaying_costs_nothing_and_changes_nothing(tmp_path):
 def test_what_other_journals_have_is_found_and_they_are_only_read(tmp_path):
     with Journal(tmp_path / "one") as journal:
         run(journal, BestOf(n=4, inner=Plain(max_tokens=6)))
-        journal._file.write(b'["torn')  # as another process's may be at any moment
+        with (tmp_path / "one").open("ab") as file:
+            file.write(b'["torn')  # as another process's may be at any moment
         one = (tmp_path / "one").read_bytes()
         with Journal(tmp_path / "two", also=[tmp_path / "one"]) as mine:
             result = run(mine)
@@ -139,6 +140,6 @@ def test_the_aligner_opens_and_closes_one(tmp_path):
         with Aligner(ToyPolicy(4), ToyReward(), BEST, journal=tmp_path / "j") as aligner:
             results = aligner.generate(["1", "2"])
     lines = (tmp_path / "j").read_text().splitlines()
-    assert json.loads(lines[0]) == "rsalign journal 2"
+    assert json.loads(lines[0]) == "rsalign journal 3"
     assert len(lines) == 1 + 2 * 12
     assert len(results) == 2

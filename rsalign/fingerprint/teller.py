@@ -1,91 +1,34 @@
-"""What tells one part from another: a policy, a reward, a function, a rule.
-
-A journal replays what a part has said, and must never replay what another part would have said. So
-every part has a fingerprint: a string that is the same in every process for as long as the part
-would say the same, and another one as soon as it would not.
-
-A part may have an attribute or property ``fingerprint`` of its own, which is used as it is (of a
-class that inherits it, what the class adds is told, too). Any other part is told by its values:
-
-* functions by their code with its constants, default arguments, closure variables, and the globals
-  and module members that they name, likewise;
-* ``functools.partial`` by function and arguments; bound methods by object and function;
-* objects by the code of their class and by all of their attributes; enums, sets, dicts, paths,
-  regular expressions, NumPy arrays, torch tensors and tokenizers by content; other objects that are
-  written in C by what pickling them would write;
-* what is installed or part of Python by its name, with the version of its package.
-
-File paths, line numbers, names of functions and addresses in memory do not count. Not seen are what
-a function imports or looks up by a computed name, and what lies outside the process: a file that is
-read, a server that is asked. Who depends on such things needs a ``fingerprint`` that names them.
-"""
+"""The walk over all that a part is made of."""
 
 import dis
 import enum
 import functools
-import hashlib
-import importlib.util
 import inspect
-import json
 import logging
-import os
 import re
-import site
-import struct
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, NoReturn
 
 from rsalign.errors import ConfigError
+from rsalign.fingerprint.digest import LEAVES, hashed, leaf, short
+from rsalign.fingerprint.libraries import array, tensor, tokenizer
+from rsalign.fingerprint.origin import (
+    absolute,
+    installed_name,
+    is_installed,
+    is_local,
+    is_ours,
+    source,
+)
 
-
-def fingerprint(part: object) -> str:
-    """What tells `part` from others: its own word, else its kind and a digest of its values.
-
-    Args:
-        part: a policy, a reward, a function, or any value.
-
-    Returns:
-        The same string in every process, until the part changes.
-
-    Raises:
-        ConfigError: if something in it has no value that could be compared (a lock, an open file, a
-            connection, a generator). The message names it, and what to add.
-
-    Example:
-        >>> from functools import partial
-        >>> longer = fingerprint(partial(pow, 2))
-        >>> longer == fingerprint(partial(pow, 2)), longer == fingerprint(partial(pow, 3))
-        (True, False)
-    """
-    word = _own_word(part)
-    if word is not None:
-        return word
-    try:
-        digest = _Teller(part).tell(part, kind(part))
-    except RecursionError:
-        raise ConfigError(
-            f"{kind(part)} is nested too deeply to be told apart by its values: {_ADD}"
-        ) from None
-    return f"{kind(part)} {digest.hex()}"
-
-
-def kind(part: object) -> str:
-    """The name of a function or class, or that of an object's class."""
-    if isinstance(part, functools.partial):
-        return f"partial {kind(part.func)}"
-    return str(getattr(part, "__qualname__", type(part).__qualname__))
-
-
-_ADD = (
+ADD = (
     'give it one, such as `fingerprint = "length 1"` in its class or `function.fingerprint = '
     '"length 1"`: any text that no other part has, and that you change whenever it would judge or '
     "draw otherwise"
 )
-_LEAVES = (str, bytes, int, float, complex, bool, type(None), type(...), type(NotImplemented))
 _NOT_OF_A_CLASS = frozenset(
     {
         "__abstractmethods__",
@@ -122,7 +65,7 @@ _BUILT_IN = (
 )
 
 
-class _Teller:
+class Teller:
     """One walk over all that a part is made of.
 
     Each value is told once. One that is met again while it is still being told (a function that
@@ -138,13 +81,13 @@ class _Teller:
 
     def tell(self, value: Any, where: str) -> bytes:
         """The digest of a value; `where` it was found is for the message if it has none."""
-        if type(value) in _LEAVES:
-            return _leaf(value)
+        if type(value) in LEAVES:
+            return leaf(value)
         address = id(value)
         if address in self._told:
             return self._told[address]
         if address in self._open:
-            return _hash("again", str(self._open[address]).encode())
+            return hashed("again", str(self._open[address]).encode())
         self._open[address] = len(self._open)
         try:
             digest = self._value(value, where)
@@ -155,12 +98,13 @@ class _Teller:
         return digest
 
     def _value(self, value: Any, where: str) -> bytes:
-        if value is not self._part and (word := _own_word(value)) is not None:
-            return _hash("word", word.encode())
+        if value is not self._part and (word := own_word(value)) is not None:
+            return hashed("word", word.encode())
         for types_, tell in _TELLERS:
             if isinstance(value, types_):
-                return tell(self, value, where)
-        foreign = _array(self, value, where) or _tensor(value) or _tokenizer(value)
+                digest: bytes = tell(self, value, where)
+                return digest
+        foreign = array(self, value, where) or tensor(value) or tokenizer(value)
         return foreign or self._object(value, where)
 
     def _all(self, values: Iterable[Any], where: str) -> list[bytes]:
@@ -169,46 +113,48 @@ class _Teller:
     # containers
 
     def _sequence(self, value: Any, where: str) -> bytes:
-        items = _hash(_base(value, (list, tuple)), *self._all(value, where))
+        items = hashed(_base(value, (list, tuple)), *self._all(value, where))
         return self._extended(value, (list, tuple), items, where)
 
     def _mapping(self, value: Any, where: str) -> bytes:
         # in their order, which a reward that takes the first match depends on
-        items = _hash("dict", *self._items(value, where))
+        items = hashed("dict", *self._items(value, where))
         return self._extended(value, (dict, types.MappingProxyType), items, where)
 
     def _set(self, value: Any, where: str) -> bytes:
         # each element by itself, so that the order in which they are met, which differs between
         # processes, does not matter
         if id(value) in self._open_sets:
-            return _hash("again a set")
+            return hashed("again a set")
         inner = self._open_sets | {id(value)}
-        elements = (_Teller(self._part, inner).tell(one, f"a part of {where}") for one in value)
-        digest = _hash("set", *sorted(elements))
+        elements = (Teller(self._part, inner).tell(one, f"a part of {where}") for one in value)
+        digest = hashed("set", *sorted(elements))
         return self._extended(value, (set, frozenset), digest, where)
 
     def _items(self, mapping: Mapping[Any, Any], where: str) -> Iterator[bytes]:
         for key, value in mapping.items():
             yield self.tell(key, f"a key of {where}")
-            yield self.tell(value, f"{where}[{_short(key)}]")
+            yield self.tell(value, f"{where}[{short(key)}]")
 
     def _extended(self, value: Any, plain: tuple[type, ...], digest: bytes, where: str) -> bytes:
         """A container's digest, with what a class derived from it adds."""
         if type(value) in plain:
             return digest
-        return _hash("derived", digest, self.tell(type(value), where), *self._state(value, where))
+        return hashed("derived", digest, self.tell(type(value), where), *self._state(value, where))
 
     # functions
 
     def _function(self, function: types.FunctionType, where: str) -> bytes:
         home = function.__globals__.get("__name__")
-        installed = isinstance(home, str) and _is_installed(home)
-        if installed and not _is_local(function):
-            return _hash("installed", _name(function).encode())
+        installed = isinstance(home, str) and is_installed(home)
+        if installed and not is_local(function):
+            return hashed("installed", installed_name(function).encode())
         code = function.__code__
-        return _hash(
+        return hashed(
             "function",
-            _name(function).encode() if installed else self._code(code, function.__globals__),
+            installed_name(function).encode()
+            if installed
+            else self._code(code, function.__globals__),
             self.tell(function.__defaults__, f"the default arguments of {where}"),
             self.tell(function.__kwdefaults__, f"the default arguments of {where}"),
             *self._closure(function, where),
@@ -222,7 +168,7 @@ class _Teller:
             try:
                 content = cell.cell_contents
             except ValueError:  # it has not been assigned yet
-                yield _hash("empty")
+                yield hashed("empty")
                 continue
             yield self.tell(content, f"the closure variable {name!r} of {where}")
 
@@ -243,7 +189,7 @@ class _Teller:
             else self.tell(constant, "a constant")
             for constant in code.co_consts
         ]
-        return _hash(
+        return hashed(
             "code",
             code.co_code,
             getattr(code, "co_exceptiontable", b""),
@@ -263,15 +209,15 @@ class _Teller:
                 level = step.argval  # two instructions before an import
             elif step.opname == "IMPORT_NAME":
                 package = scope.get("__package__") or ""
-                imports[_absolute(str(step.argval), level, package)] = None
+                imports[absolute(str(step.argval), level, package)] = None
         for name in names:
             if name in scope and not name.startswith("__"):
-                yield _leaf(name)
+                yield leaf(name)
                 yield self._global(scope[name], code, name)
         for name in imports:
             module = sys.modules.get(name)
             if module is None:
-                yield _hash("import", name.encode(), _source(name))
+                yield hashed("import", name.encode(), source(name))
             else:
                 yield self._module(module, code.co_names)
 
@@ -282,10 +228,10 @@ class _Teller:
 
     def _module(self, module: types.ModuleType, names: Iterable[str]) -> bytes:
         """What code that has these names may find in a module."""
-        if _is_installed(module.__name__):
-            return _hash("module", _name(module).encode())
+        if is_installed(module.__name__):
+            return hashed("module", installed_name(module).encode())
         if id(module) in self._open:
-            return _hash("again", str(self._open[id(module)]).encode())
+            return hashed("again", str(self._open[id(module)]).encode())
         self._open[id(module)] = len(self._open)
         try:
             members = [
@@ -298,10 +244,10 @@ class _Teller:
             ]
         finally:
             del self._open[id(module)]
-        return _hash("members", *members)
+        return hashed("members", *members)
 
     def _partial(self, value: "functools.partial[Any]", where: str) -> bytes:
-        return _hash(
+        return hashed(
             "partial",
             self.tell(value.func, f"the function of {where}"),
             *self._all(value.args, f"the arguments of {where}"),
@@ -310,7 +256,7 @@ class _Teller:
         )
 
     def _method(self, value: types.MethodType, where: str) -> bytes:
-        return _hash(
+        return hashed(
             "method",
             self.tell(value.__self__, f"the object of {where}"),
             self.tell(value.__func__, where),
@@ -320,34 +266,34 @@ class _Teller:
         owner = getattr(value, "__self__", None)
         if owner is None or isinstance(owner, types.ModuleType):
             home = getattr(value, "__module__", None) or ""
-            return _hash("built in", home.encode(), value.__qualname__.encode())
+            return hashed("built in", home.encode(), value.__qualname__.encode())
         owned = self.tell(owner, f"the object of {where}")
-        return _hash("built in", value.__name__.encode(), owned)
+        return hashed("built in", value.__name__.encode(), owned)
 
     def _descriptor(self, value: Any, where: str) -> bytes:
-        return _hash(
+        return hashed(
             "descriptor", value.__objclass__.__qualname__.encode(), value.__name__.encode()
         )
 
     def _wrapper(self, value: Any, where: str) -> bytes:
         """Decorators of methods: told by the functions that they hold."""
         held = [getattr(value, name, None) for name in ("__func__", "func", "fget", "fset", "fdel")]
-        return _hash(type(value).__qualname__, *self._all(held, where))
+        return hashed(type(value).__qualname__, *self._all(held, where))
 
     def _cached_function(self, value: Any, where: str) -> bytes:
-        return _hash("cache", self.tell(value.__wrapped__, where))
+        return hashed("cache", self.tell(value.__wrapped__, where))
 
     # classes and objects
 
     def _class(self, value: type, where: str) -> bytes:
         layers = []
-        for base in (*value.__mro__, *type(value).__mro__):
-            installed = _is_installed(base.__module__)
+        for base in (*value.__mro__, *type(value).mro(type(value))):
+            installed = is_installed(base.__module__)
             if installed:
-                layers.append(_hash("installed", _name(base).encode()))
-            if not installed or _is_local(base):
+                layers.append(hashed("installed", installed_name(base).encode()))
+            if not installed or is_local(base):
                 layers.append(self._layer(base))
-        return _hash("class", value.__qualname__.encode(), *layers)
+        return hashed("class", value.__qualname__.encode(), *layers)
 
     def _layer(self, value: type) -> bytes:
         """What one class adds to those it is derived from."""
@@ -362,23 +308,23 @@ class _Teller:
             known = {one.name: one.value for one in value}
             own = {n: m for n, m in members.items() if isinstance(m, types.FunctionType | property)}
             members = known | {n: m for n, m in own.items() if not n.startswith("_")}
-        return _hash("layer", *self._named(members, value.__qualname__))
+        return hashed("layer", *self._named(members, value.__qualname__))
 
     def _enum(self, value: enum.Enum, where: str) -> bytes:
         content = self.tell(value._value_, where)
-        return _hash("member", self.tell(type(value), where), str(value.name).encode(), content)
+        return hashed("member", self.tell(type(value), where), str(value.name).encode(), content)
 
     def _path(self, value: PurePath, where: str) -> bytes:
-        return _hash("path", value.as_posix().encode())
+        return hashed("path", value.as_posix().encode())
 
     def _pattern(self, value: "re.Pattern[Any]", where: str) -> bytes:
-        return _hash("pattern", _leaf(value.pattern), _leaf(value.flags))
+        return hashed("pattern", leaf(value.pattern), leaf(value.flags))
 
     def _number(self, value: Any, where: str) -> bytes:
         """Of a class derived from a number or text."""
         plain = next(one for one in (int, float, complex, str, bytes) if isinstance(value, one))
-        content = _hash(plain.__name__, plain.__repr__(value).encode())
-        return _hash("derived", content, self.tell(type(value), where), *self._state(value, where))
+        content = hashed(plain.__name__, plain.__repr__(value).encode())
+        return hashed("derived", content, self.tell(type(value), where), *self._state(value, where))
 
     def _object(self, value: Any, where: str) -> bytes:
         cls = type(value)
@@ -389,8 +335,8 @@ class _Teller:
             try:
                 value.__reduce_ex__(4)  # refuses an object that has more than its attributes
             except Exception:  # noqa: BLE001 - whatever a foreign class raises: it cannot be told
-                self._refuse(value, where)
-        return _hash("object", self.tell(cls, where), *self._state(value, where))
+                self.refuse(value, where)
+        return hashed("object", self.tell(cls, where), *self._state(value, where))
 
     def _state(self, value: Any, where: str) -> Iterator[bytes]:
         yield from self._named(_attributes(value), where)
@@ -400,13 +346,13 @@ class _Teller:
         try:
             reduced = value.__reduce_ex__(4)
         except Exception:  # noqa: BLE001 - whatever a foreign class raises: it cannot be told
-            self._refuse(value, where)
+            self.refuse(value, where)
         if isinstance(reduced, str):
             home = getattr(value, "__module__", None) or type(value).__module__
-            return _hash("global", home.encode(), reduced.encode())
+            return hashed("global", home.encode(), reduced.encode())
         made, arguments, *rest = (*reduced, None, None, None)[:5]
         state, items, pairs = rest
-        return _hash(
+        return hashed(
             "reduced",
             self.tell(type(value), where),
             self.tell(made, where),
@@ -418,15 +364,20 @@ class _Teller:
 
     def _named(self, values: Mapping[str, Any], where: str) -> Iterator[bytes]:
         for name in sorted(values):
-            yield _leaf(name)
+            yield leaf(name)
             yield self.tell(values[name], f"{where}.{name}")
 
-    def _refuse(self, value: Any, where: str) -> NoReturn:
+    def refuse(self, value: Any, where: str) -> NoReturn:
+        """Says what cannot be told.
+
+        Raises:
+            ConfigError: always.
+        """
         what = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         raise ConfigError(
             f"{kind(self._part)} has no fingerprint, by which a journal tells it from others, and "
             f"cannot be told by its values: {where} is a {what}, which has no value to compare; "
-            f"{_ADD}"
+            f"{ADD}"
         )
 
     def derived(self, part: object, word: str, classes: Iterable[type], base: type) -> bytes:
@@ -434,10 +385,10 @@ class _Teller:
         known = _names_in(base)
         added = {name: at for name, at in _attributes(part).items() if name not in known}
         layers = [self.tell(one, one.__qualname__) for one in classes]
-        return _hash("inherited", word.encode(), *layers, *self._named(added, kind(part)))
+        return hashed("inherited", word.encode(), *layers, *self._named(added, kind(part)))
 
 
-_T = _Teller
+_T = Teller
 _TELLERS: tuple[tuple[Any, Any], ...] = (
     (enum.Enum, _T._enum),
     ((str, bytes, int, float, complex), _T._number),
@@ -455,15 +406,15 @@ _TELLERS: tuple[tuple[Any, Any], ...] = (
     ),
     (functools._lru_cache_wrapper, _T._cached_function),
     (type, _T._class),
-    (types.ModuleType, lambda _, value, __: _hash("module", _source(value.__name__))),
+    (types.ModuleType, lambda _, value, __: hashed("module", source(value.__name__))),
     (types.CodeType, lambda teller, value, _: teller._code(value, {})),
-    (logging.Logger, lambda _, value, __: _hash("logger", value.name.encode())),
+    (logging.Logger, lambda _, value, __: hashed("logger", value.name.encode())),
     (PurePath, _T._path),
     (re.Pattern, _T._pattern),
 )
 
 
-def _own_word(part: object) -> str | None:
+def own_word(part: object) -> str | None:
     """The fingerprint that a part has of its own; None if it has none."""
     if isinstance(part, type | types.ModuleType):
         return None
@@ -474,7 +425,7 @@ def _own_word(part: object) -> str | None:
     word = part.fingerprint  # type: ignore[attr-defined]
     if not isinstance(word, str) or not word:
         raise ConfigError(
-            f"{kind(part)}.fingerprint is {_short(word)}: make it a text that no other part has, "
+            f"{kind(part)}.fingerprint is {short(word)}: make it a text that no other part has, "
             'as an attribute (`fingerprint = "length 1"`) or a property'
         )
     if "fingerprint" in getattr(part, "__dict__", {}):
@@ -482,31 +433,10 @@ def _own_word(part: object) -> str | None:
     order = type(part).__mro__
     base = next(one for one in order if "fingerprint" in vars(one))
     # our own classes take care of those that are derived from them
-    derived = [one for one in order[: order.index(base)] if not _is_ours(one.__module__)]
+    derived = [one for one in order[: order.index(base)] if not is_ours(one.__module__)]
     if not derived:
         return word
-    return f"{kind(part)} {_Teller(part).derived(part, word, derived, base).hex()}"
-
-
-def _hash(tag: str, *parts: bytes) -> bytes:
-    digest = hashlib.blake2b(tag.encode(), digest_size=16)
-    for part in parts:
-        digest.update(struct.pack("<q", len(part)))
-        digest.update(part)
-    return digest.digest()
-
-
-def _leaf(value: Any) -> bytes:
-    if isinstance(value, str):
-        return _hash("str", value.encode("utf-8", "surrogatepass"))
-    if isinstance(value, bytes):
-        return _hash("bytes", value)
-    return _hash(type(value).__qualname__, repr(value).encode())
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{kind(part)} {Teller(part).derived(part, word, derived, base).hex()}"
 
 
 def _base(value: Any, among: tuple[type, ...]) -> str:
@@ -566,120 +496,8 @@ def _names_in(cls: type) -> set[str]:
     return names
 
 
-# what is installed is told by its name
-
-
-@functools.cache
-def _places() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    found = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    with_sites = [*found, *site.getsitepackages(), site.getusersitepackages()]
-    return tuple(os.path.realpath(one) + os.sep for one in with_sites)
-
-
-@functools.cache
-def _is_installed(module: str) -> bool:
-    """Whether a module is Python's, a package's that is installed, or ours."""
-    top = module.partition(".")[0]
-    if _is_ours(module) or top == "builtins":
-        return True
-    if module == "__main__" or module not in sys.modules:
-        return False
-    file = getattr(sys.modules[module], "__file__", None)
-    if file is None:
-        return top in sys.stdlib_module_names
-    return os.path.realpath(file).startswith(_places())
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == "rsalign"
-
-
-def _name(value: Any) -> str:
-    """The name of an installed function, class or (without a qualified name) module."""
-    module = getattr(value, "__module__", None) or value.__name__
-    top = module.partition(".")[0]
-    version = "" if _is_ours(module) else getattr(sys.modules.get(top), "__version__", "")
-    return f"{module}.{getattr(value, '__qualname__', '')} {version}"
-
-
-def _is_local(value: Any) -> bool:
-    """Whether a function or class is not what its name stands for, but made anew somewhere."""
-    found: Any = sys.modules.get(value.__module__)
-    for name in value.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is not value
-
-
-def _absolute(name: str, level: int, package: str) -> str:
-    if not level or not package:
-        return name
-    return importlib.util.resolve_name("." * level + name, package)
-
-
-def _source(module: str) -> bytes:
-    """The text of a module that a function imports when it is called."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):
-        return b""
-    if spec is None or not spec.has_location or spec.origin is None:
-        return b""
-    if os.path.realpath(spec.origin).startswith(_places()):
-        return b""
-    return Path(spec.origin).read_bytes()
-
-
-# values of libraries that need not be installed
-
-
-def _array(teller: _Teller, value: Any, where: str) -> bytes | None:
-    numpy = sys.modules.get("numpy")
-    if numpy is None:
-        return None
-    if isinstance(value, numpy.ufunc):
-        for home in ("numpy", "scipy.special"):
-            if getattr(sys.modules.get(home), value.__name__, None) is value:
-                return _hash("ufunc", home.encode(), value.__name__.encode())
-        teller._refuse(value, where)
-    if isinstance(value, numpy.ndarray | numpy.generic):
-        about = (repr(value.dtype.descr if value.dtype.names else value.dtype.str), value.shape)
-        if value.dtype.hasobject:
-            content = teller.tell(value.tolist(), where)
-        else:
-            content = hashlib.blake2b(value.tobytes(), digest_size=16).digest()
-        return _hash("array", repr(about).encode(), content)
-    return None
-
-
-def _tensor(value: Any) -> bytes | None:
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(value, getattr(torch, "Tensor", ())):
-        return None
-    plain = value.detach().cpu().contiguous().reshape(-1)
-    content = hashlib.blake2b(plain.view(torch.uint8).numpy(), digest_size=16).digest()
-    return _hash("tensor", str(value.dtype).encode(), repr(tuple(value.shape)).encode(), content)
-
-
-def _tokenizer(value: Any) -> bytes | None:
-    """A Hugging Face tokenizer: its vocabulary, rules and chat template, not where it lies."""
-    if not any(one.__module__.startswith("transformers.") for one in type(value).__mro__):
-        return None
-    if not hasattr(value, "get_vocab") or not hasattr(value, "special_tokens_map"):
-        return None
-    spoken = (value.chat_template, sorted(map(repr, value.special_tokens_map.items())))
-    return _hash("tokenizer", _vocabulary(value), repr(spoken).encode())
-
-
-@functools.lru_cache(maxsize=16)
-def _vocabulary(tokenizer: Any) -> bytes:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        file = getattr(tokenizer, "vocab_file", None)
-        rules = Path(file).read_bytes() if file and os.path.isfile(file) else b""
-        words = repr(sorted(tokenizer.get_vocab().items())).encode()
-        return _hash("words", rules, words)
-    rules = json.loads(backend.to_str())
-    for state in ("truncation", "padding"):  # of the call before
-        rules.pop(state, None)
-    return _hash("rules", json.dumps(rules, sort_keys=True).encode())
+def kind(part: object) -> str:
+    """The name of a function or class, or that of an object's class."""
+    if isinstance(part, functools.partial):
+        return f"partial {kind(part.func)}"
+    return str(getattr(part, "__qualname__", type(part).__qualname__))
