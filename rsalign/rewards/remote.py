@@ -27,11 +27,14 @@ class RemoteReward:
         replicas: where requests go. One prompt's go to one replica, whose prefix cache knows it.
         model: what the server calls the model.
         rendering: the reward model's tokenizer, chat template and context.
+        identity: what the server says that the model is (`Served.identity`); None: its name is all
+            that is known.
     """
 
     replicas: Replicas
     model: str
     rendering: Rendering = field(repr=False)
+    identity: str | None = field(default=None, repr=False, kw_only=True)
 
     @classmethod
     def connect(
@@ -71,7 +74,7 @@ class RemoteReward:
         )
         served = replicas.call(replicas.served(model))
         rendering = Rendering(served.tokenizer(tokenizer), served.max_model_len or sys.maxsize)
-        reward = cls(replicas, served.name, rendering)
+        reward = cls(replicas, served.name, rendering, identity=served.identity)
         # a server of another kind is found out now, and not after the first draws
         probe = tuple(rendering.tokenizer.encode("a"))
         replicas.call(reward._classify(probe, affinity=b""))
@@ -79,8 +82,11 @@ class RemoteReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal."""
-        return f"server {self.model}"
+        """Tells this reward from others in a journal: the model, and how it is asked.
+
+        The model is what the server says that it is (`Served.identity`), whatever its address.
+        """
+        return f"server {self.identity or self.model} {self.rendering.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of the response, open or finished; see `Reward`."""
