@@ -1,8 +1,10 @@
 """Files that grow by lines: whole after a kill, and written by one process at a time."""
 
+import contextlib
 import errno
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -86,17 +88,29 @@ class AppendOnlyFile:
         self.close()
 
 
-def locked(file: IO[Any]) -> bool:
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Waits until no other process is in here with the same file, which is made for its lock."""
+    with path.open("ab") as file:
+        locked(file, wait=True)
+        yield
+
+
+def locked(file: IO[Any], *, wait: bool = False) -> bool:
     """Takes the lock of an open file, for as long as it is open; False if another has it.
 
     Without locks (see `AppendOnlyFile`) it counts as taken.
+
+    Args:
+        file: to be locked.
+        wait: until the other gives it up.
     """
     try:
         import fcntl
     except ImportError:  # Windows
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:

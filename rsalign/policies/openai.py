@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rsalign.engines.affinity import Prompts
-from rsalign.engines.answers import Completion
+from rsalign.engines.answers import Completion, Served
 from rsalign.engines.remote import Replicas
 from rsalign.errors import ConfigError, PolicyError
 from rsalign.fingerprint import fingerprint
@@ -47,8 +47,7 @@ class OpenAIPolicy:
         sampling: temperature, truncation and stops: part of pi.
         processed_log_probs: whether the server runs with ``--logprobs-mode processed_logprobs``.
         sentinel: the stop token by which the servers' hook ends segments; None: they have no hook.
-        identity: what the server says that the model is (`Served.identity`); None: its name is all
-            that is known.
+        served: what the server says that the model is; None: its name is all that is known.
 
     Raises:
         ConfigError: if `sampling` cannot be had from such a server.
@@ -60,7 +59,7 @@ class OpenAIPolicy:
     sampling: Sampling = field(default_factory=Sampling)
     processed_log_probs: bool = False
     sentinel: int | None = None
-    identity: str | None = field(default=None, repr=False, kw_only=True)
+    served: Served | None = field(default=None, repr=False, kw_only=True)
     _prompts: Prompts = field(default_factory=Prompts, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -135,7 +134,7 @@ class OpenAIPolicy:
             law,
             processed_log_probs,
             sentinel,
-            identity=served.identity,
+            served=served,
         )
 
     @property
@@ -148,7 +147,8 @@ class OpenAIPolicy:
         """
         read = fingerprint((self.tokenization.tokenizer, self.tokenization.max_model_len))
         processed = "processed" if self.processed_log_probs else "raw"
-        return f"server {self.identity or self.model} {read} {self.sampling} {processed}"
+        model = self.served.identity if self.served else self.model
+        return f"server {model} {read} {self.sampling} {processed}"
 
     def with_sampling(self, sampling: Sampling) -> "OpenAIPolicy":
         """The same servers under another law."""
