@@ -15,7 +15,7 @@ class that inherits it, what the class adds is told, too). Any other part is tol
   written in C by what pickling them would write;
 * what is installed or part of Python by its name, with the version of its package.
 
-File paths, line numbers, names of functions and addresses in memory do not count. Not seen are what
+File paths, line numbers and addresses in memory do not count. Not seen are what
 a function imports or looks up by a computed name, and what lies outside the process: a file that is
 read, a server that is asked. Who depends on such things needs a ``fingerprint`` that names them.
 """

@@ -1,11 +1,13 @@
 """The walk over all that a part is made of."""
 
+import copyreg
 import dis
 import enum
 import functools
 import inspect
 import logging
 import re
+import struct
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -327,24 +329,18 @@ class Teller:
         return hashed("derived", content, self.tell(type(value), where), *self._state(value, where))
 
     def _object(self, value: Any, where: str) -> bytes:
-        cls = type(value)
-        own = [getattr(cls, name) for name in ("__reduce__", "__reduce_ex__", "__getstate__")]
-        if not all(isinstance(one, types.FunctionType) or _is_of_object(one) for one in own):
-            return self._reduced(value, where)
-        if all(map(_is_of_object, own)):
-            try:
-                value.__reduce_ex__(4)  # refuses an object that has more than its attributes
-            except Exception:  # noqa: BLE001 - whatever a foreign class raises: it cannot be told
-                self.refuse(value, where)
-        return hashed("object", self.tell(cls, where), *self._state(value, where))
+        if _hides_state(type(value)):
+            return hashed("hidden", self._reduced(value, where), *self._state(value, where))
+        return hashed("object", self.tell(type(value), where), *self._state(value, where))
 
     def _state(self, value: Any, where: str) -> Iterator[bytes]:
         yield from self._named(_attributes(value), where)
 
     def _reduced(self, value: Any, where: str) -> bytes:
         """An object of a class that is written in C, by what pickling it would write."""
+        reduce = copyreg.dispatch_table.get(type(value))
         try:
-            reduced = value.__reduce_ex__(4)
+            reduced = reduce(value) if reduce is not None else value.__reduce_ex__(4)
         except Exception:  # noqa: BLE001 - whatever a foreign class raises: it cannot be told
             self.refuse(value, where)
         if isinstance(reduced, str):
@@ -471,8 +467,17 @@ def _is_private(name: str) -> bool:
     return name.startswith("__") and not name.endswith("__")
 
 
-def _is_of_object(method: Any) -> bool:
-    return method in (object.__reduce__, object.__reduce_ex__, object.__getstate__)
+def _hides_state(cls: type) -> bool:
+    """Whether objects of a class have more in them than attributes and slots, as those of C do."""
+    word = struct.calcsize("P")
+    for base in cls.__mro__[:-1]:
+        above = base.__base__ or object
+        members = vars(base).values()
+        seen = sum(isinstance(member, types.MemberDescriptorType) for member in members)
+        seen += sum(name in vars(base) for name in ("__dict__", "__weakref__"))
+        if base.__itemsize__ or base.__basicsize__ - above.__basicsize__ > seen * word:
+            return True
+    return False
 
 
 def _is_generated(member: object) -> bool:
