@@ -6,13 +6,12 @@ Paper    the signal of CARDS, Li et al. 2024, arXiv:2406.16306; a cut law for ch
 Departs  from entropy-weighted cuts with the plain length ratio |y| / |y'|, which are not exact.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.checks import above, at_least, check_settings
 from rsalign.cuts.protocol import Position
-from rsalign.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +36,7 @@ class EntropyCuts:
     fixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.power < math.inf or not 0 < self.floor < math.inf:
-            raise ConfigError(f"{self}: power must be at least 0 and floor above 0, both finite")
+        check_settings(self, power=at_least(0.0), floor=above(0.0))
 
     def weights(self, positions: Iterator[Position]) -> Iterator[float]:
         """Entropy^power + floor."""

@@ -11,9 +11,9 @@ Thresholds are values; what a set of draws tells about a target are functions.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from rsalign.errors import ConfigError
+from rsalign.checks import REWARD, at_least, check_settings
 
 
 class Threshold(Protocol):
@@ -34,7 +34,12 @@ class Threshold(Protocol):
         """
         ...
 
-    def with_target(self, target: float) -> "Threshold":
+
+@runtime_checkable
+class AimedThreshold(Threshold, Protocol):
+    """A threshold with a target that can be replaced, as `Calibrate` does for each prompt."""
+
+    def with_target(self, target: float) -> Threshold:
         """The same rule for another target."""
         ...
 
@@ -60,12 +65,8 @@ class Line:
     prompt_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_finite(self, "target")
-        if not isinstance(self.prompt_weight, int | float) or not 0 <= self.prompt_weight <= 1:
-            raise ConfigError(
-                f"Line(prompt_weight={self.prompt_weight!r}): give a number between 0 and 1 (it "
-                "is 1 - alpha of the paper)"
-            )
+        weight = at_least(0.0, 1.0, note="it is 1 - alpha of the paper")
+        check_settings(self, target=REWARD, prompt_weight=weight)
 
     @property
     def needs_prompt_reward(self) -> bool:
@@ -99,7 +100,7 @@ class Constant:
     value: float
 
     def __post_init__(self) -> None:
-        _require_finite(self, "value")
+        check_settings(self, value=REWARD)
 
     @property
     def needs_prompt_reward(self) -> bool:
@@ -141,11 +142,3 @@ def above_mean(rewards: Sequence[float], num_sds: float) -> float:
     mean = math.fsum(rewards) / len(rewards)
     variance = math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards)
     return mean + num_sds * math.sqrt(variance)
-
-
-def _require_finite(owner: object, name: str) -> None:
-    value = getattr(owner, name)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(
-            f"{type(owner).__name__}({name}={value!r}): give a finite number, in the reward's units"
-        )

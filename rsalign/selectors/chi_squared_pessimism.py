@@ -11,14 +11,13 @@ Departs  a pool of even size has one fresh draw fewer; R_max may be estimated.
 Cost     none beyond the pool, half of which is spent on lambda.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.errors import ConfigError
+from rsalign.checks import POSITIVE_REWARD, Allowed, check_settings
 from rsalign.key import Key
 from rsalign.rules.estimators import chi_squared_threshold
-from rsalign.selectors.protocol import Selection, require_positive
+from rsalign.selectors.protocol import Selection
 from rsalign.types import Candidate, Prompt
 
 
@@ -43,13 +42,8 @@ class ChiSquaredPessimism:
     reward_max: float | None = None
 
     def __post_init__(self) -> None:
-        require_positive(self, "beta")
-        bound = self.reward_max
-        if bound is not None and not (isinstance(bound, int | float) and math.isfinite(bound)):
-            raise ConfigError(
-                f"ChiSquaredPessimism(reward_max={bound!r}): give a finite number that no "
-                "reward exceeds, or None for the highest of the first half"
-            )
+        bound = Allowed(note="no reward may exceed it, and None is the highest of the first half")
+        check_settings(self, beta=POSITIVE_REWARD, reward_max=bound)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """One draw for each fresh candidate until one is accepted."""

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.errors import ConfigError, RewardError
+from rsalign.checks import check_settings, part
+from rsalign.errors import RewardError
 from rsalign.key import Key
 from rsalign.protocols import PairwiseReward
 from rsalign.selectors.protocol import Selection, certain
@@ -42,11 +43,11 @@ class Knockout:
     needs_reward: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.judge, "prefer", None)) or isinstance(self.judge, type):
-            raise ConfigError(
-                f"Knockout(judge={self.judge!r}): give an object with "
-                "`async prefer(prompt, one, other)`, the probability that `one` is better"
-            )
+        judge = part(
+            "an object with `async prefer(prompt, one, other)`, the probability that `one` is "
+            "better"
+        )
+        check_settings(self, judge=judge)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """Draws the order, then asks the judge round by round."""

@@ -9,12 +9,11 @@ Cost     `draws` whole answers at once, each judged, and then that of `Cards`.
 Streams  as `Cards`, once the draws are done.
 """
 
-import math
 from dataclasses import dataclass, replace
 
-from rsalign.errors import ConfigError
+from rsalign.checks import above, at_least, check_settings, part, refused
 from rsalign.protocols import Strategy
-from rsalign.rules.thresholds import Line, above_mean, upper_quantile
+from rsalign.rules.thresholds import AimedThreshold, Line, Threshold, above_mean, upper_quantile
 from rsalign.run import Run
 from rsalign.strategies.cards import Cards
 from rsalign.tasks import concurrently
@@ -88,23 +87,11 @@ class Calibrate:
     num_sds: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Cards):
-            raise ConfigError(f"Calibrate(inner={self.inner!r}): give Cards(...)")
-        allowed = {
-            "draws": (isinstance(self.draws, int) and self.draws >= 1, "at least 1"),
-            "quantile": (
-                isinstance(self.quantile, int | float) and 0 < self.quantile <= 1,
-                "a number above 0 and at most 1",
-            ),
-            "num_sds": (
-                self.num_sds is None
-                or (isinstance(self.num_sds, int | float) and math.isfinite(self.num_sds)),
-                "a finite number, or None for the quantile",
-            ),
-        }
-        for name, (valid, range_) in allowed.items():
-            if not valid:
-                raise ConfigError(f"Calibrate({name}={getattr(self, name)!r}): give {range_}")
+        check_settings(self, inner=part("Cards(...)"), draws=at_least(1), quantile=above(0.0, 1.0))
+        if not isinstance(self.inner.threshold, AimedThreshold | None):
+            raise refused(
+                self, "inner", "Cards(...) without a threshold, or with one that has `with_target`"
+            )
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Finds the target, then samples."""
@@ -114,7 +101,9 @@ class Calibrate:
         target = _target(rewards, self.quantile, self.num_sds)
         run.trace.note(target=target, calibration_rewards=rewards)
         given = self.inner.threshold
-        threshold = given.with_target(target) if given else Line(target=target)
+        threshold: Threshold = Line(target=target)
+        if isinstance(given, AimedThreshold):
+            threshold = given.with_target(target)
         aimed: Strategy = replace(self.inner, threshold=threshold)
         return await aimed.sample(prompt, run.at("answer"))
 
