@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from rsalign.checks import above, at_least, check_settings, refused
+from rsalign.checks import above, at_least, check_settings, finite_reward, refused
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import (
@@ -295,6 +295,6 @@ class MeteredReward:
         value = await self.inner.score(prompt, response)
         if isinstance(value, Scored):
             self.meter.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
-        if isinstance(value, float | int) and math.isfinite(value):
-            self.meter.seen(Candidate(response, value))
+        value = finite_reward(value, self.inner, prompt, response)
+        self.meter.seen(Candidate(response, value))
         return value

@@ -66,6 +66,7 @@ class Allowed:
         excludes_low: whether the value must be above `low`.
         excludes_high: whether the value must be below `high`.
         infinity: whether infinity is a value. NaN never is one.
+        any_size: whether a whole number may have more than 64 bits.
         words: what messages call a part, with an example: "a selector, such as Hard()".
         note: what a message adds: a unit, or what a special value means.
     """
@@ -75,6 +76,7 @@ class Allowed:
     excludes_low: bool = False
     excludes_high: bool = False
     infinity: bool = False
+    any_size: bool = False
     words: str = ""
     note: str = ""
 
@@ -104,6 +106,8 @@ class Allowed:
 FINITE = Allowed()
 """Any finite number of the declared type, any string, any part of the declared kind."""
 
+SEED = Allowed(any_size=True)
+"""Any whole number at all."""
 REWARD = Allowed(note="in the reward's units")
 """Any finite reward."""
 POSITIVE_REWARD = Allowed(low=0.0, excludes_low=True, note="in the reward's units")
@@ -297,7 +301,7 @@ def _whole(given: object, allowed: Allowed) -> int:
     if isinstance(given, bool) or not isinstance(given, numbers.Integral):
         raise _RefusalError
     value = int(given)
-    if abs(value) > _LARGEST:
+    if abs(value) > _LARGEST and not allowed.any_size:
         raise _RefusalError(" that fits into 64 bits")
     # compared as it is: it may be too large for a float
     if not (value > allowed.low if allowed.excludes_low else value >= allowed.low):
@@ -364,6 +368,8 @@ def _one_of(given: object, kinds: tuple[Any, ...], allowed: Allowed) -> object:
 
 
 def _items(given: object, origin: type, kinds: tuple[Any, ...], allowed: Allowed) -> object:
+    if _is_foreign(given) and hasattr(given, "tolist"):
+        given = given.tolist()
     if not isinstance(given, list | tuple):
         raise _RefusalError
     if origin is tuple and (len(kinds) < 2 or kinds[1] is not Ellipsis):
@@ -372,9 +378,16 @@ def _items(given: object, origin: type, kinds: tuple[Any, ...], allowed: Allowed
         each = kinds
     else:
         each = (kinds[0] if kinds else Any,) * len(given)
-    items = tuple(_taken(item, kind, allowed) for item, kind in zip(given, each, strict=True))
+    items = tuple(_item(i, *one, allowed) for i, one in enumerate(zip(given, each, strict=True)))
     same = isinstance(given, tuple) and all(a is b for a, b in zip(given, items, strict=True))
     return given if same else items
+
+
+def _item(index: int, given: object, kind: Any, allowed: Allowed) -> object:
+    try:
+        return _taken(given, kind, allowed)
+    except _RefusalError as refusal:
+        raise _RefusalError(f"{refusal} (item {index} is {shown(given)})") from None
 
 
 def _called(given: object) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from rsalign.checks import SEED, whole
 from rsalign.errors import ConfigError
 
 Label: TypeAlias = str | int
@@ -27,6 +28,9 @@ class Key:
         root: the seed of the whole run, any integer.
         path: labels from the root to this choice.
 
+    Raises:
+        ConfigError: if `root` is no whole number.
+
     Example:
         >>> key = Key(7).child("step", 3)
         >>> key.below(10) == Key(7, ("step", 3)).below(10)
@@ -35,6 +39,10 @@ class Key:
 
     root: int
     path: tuple[Label, ...] = ()
+
+    def __post_init__(self) -> None:
+        if type(self.root) is not int:  # keys are made often, and seldom from anything else
+            object.__setattr__(self, "root", whole("Key", "root", self.root, SEED))
 
     def child(self, *labels: Label) -> "Key":
         """The key at a narrower address."""

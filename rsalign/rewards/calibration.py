@@ -8,9 +8,11 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+from rsalign.checks import above, at_least, checked, number, whole
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import Policy, Reward
+from rsalign.rewards.parts import A_REWARD
 from rsalign.rewards.wrappers import Scaled
 from rsalign.run import Run
 from rsalign.tasks import concurrently
@@ -37,8 +39,8 @@ async def own_rewards(
         ConfigError: if `num_draws` is not at least 1.
         RewardError: if a reward failed or is not finite.
     """
-    if num_draws < 1:
-        raise ConfigError(f"num_draws={num_draws!r}: draw at least 1 answer")
+    num_draws = whole("own_rewards", "num_draws", num_draws, at_least(1))
+    max_tokens = whole("own_rewards", "max_tokens", max_tokens, at_least(1))
     run = Run(policy, reward, key)
     drafts = await concurrently(
         run.at("candidate", i).draft(prompt, (), max_tokens=max_tokens) for i in range(num_draws)
@@ -117,12 +119,14 @@ def calibrated_on(
         ConfigError: if no pool has two different rewards, a reward is not finite, or the fraction
             cannot be had from these draws.
     """
-    if method not in ("z_score", "temperature"):
-        raise ConfigError(f"method={method!r}: must be 'z_score' or 'temperature'")
-    by_prompt = [tuple(map(float, pool)) for pool in pools if len(pool)]
+    name = "calibrated_on"
+    checked(name, "reward", reward, Reward, A_REWARD)
+    checked(name, "method", method, Method)
+    ess_fraction = number(name, "ess_fraction", ess_fraction, above(0.0, below=1.0))
+    by_prompt: list[tuple[float, ...]] = [
+        checked(name, "pools", pool, tuple[float, ...]) for pool in pools if len(pool)
+    ]
     draws = [draw for pool in by_prompt for draw in pool]
-    if not all(map(math.isfinite, draws)):
-        raise ConfigError(f"cannot calibrate on {draws!r}: every reward must be finite")
     if all(max(pool) == min(pool) for pool in by_prompt):
         raise ConfigError(
             f"cannot calibrate on the rewards {draws!r}: no two of a prompt's draws differ, so "

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.checks import check_settings, part
+from rsalign.checks import check_settings, finite_or_none, part, shown
 from rsalign.errors import RewardError
 from rsalign.key import Key
 from rsalign.protocols import PairwiseReward
@@ -73,15 +73,16 @@ class Knockout:
         )
 
     async def _ask(self, prompt: Prompt, one: Response, other: Response) -> float:
-        prefer = await self.judge.prefer(prompt, one, other)
-        if not isinstance(prefer, float | int) or not 0 <= prefer <= 1:
+        given = await self.judge.prefer(prompt, one, other)
+        prefer = finite_or_none(given)
+        if prefer is None or not 0 <= prefer <= 1:
             raise RewardError(
-                f"the preference for {one.text!r} over {other.text!r} is {prefer!r}, but must be "
-                f"a probability: mend {type(self.judge).__name__}",
+                f"the preference for {shown(one.text)} over {shown(other.text)} is {shown(given)}, "
+                f"but must be a probability: mend {type(self.judge).__name__}",
                 prompt=prompt,
                 response=one,
             )
-        return float(prefer)
+        return prefer
 
 
 def _shuffled(n: int, key: Key) -> list[int]:

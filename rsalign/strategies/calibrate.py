@@ -100,12 +100,15 @@ class Calibrate:
         )
         target = _target(rewards, self.quantile, self.num_sds)
         run.trace.note(target=target, calibration_rewards=rewards)
-        given = self.inner.threshold
-        threshold: Threshold = Line(target=target)
-        if isinstance(given, AimedThreshold):
-            threshold = given.with_target(target)
-        aimed: Strategy = replace(self.inner, threshold=threshold)
+        aimed: Strategy = replace(self.inner, threshold=self.aimed(target))
         return await aimed.sample(prompt, run.at("answer"))
+
+    def aimed(self, target: float) -> Threshold:
+        """The threshold that segments are held to once the target is found."""
+        given = self.inner.threshold
+        return (
+            given.with_target(target) if isinstance(given, AimedThreshold) else Line(target=target)
+        )
 
 
 def _target(rewards: tuple[float, ...], quantile: float, num_sds: float | None) -> float:
