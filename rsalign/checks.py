@@ -19,13 +19,12 @@ settings are equal, have one ``repr`` and can be pickled and written as JSON.
     Search(width=4, beta=2.0)
 """
 
-import collections.abc
 import functools
 import inspect
 import math
 import numbers
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import (
@@ -288,10 +287,12 @@ def _taken(given: object, kind: Any, allowed: Allowed) -> Any:
         return _choice(_plain(given), get_args(kind))
     if origin in (Union, types.UnionType):
         return _one_of(given, get_args(kind), allowed)
-    if origin in (tuple, collections.abc.Sequence):
+    if origin in (tuple, Sequence):
         return _items(given, origin, get_args(kind), allowed)
-    if origin is collections.abc.Callable:
+    if origin is Callable:
         return _called(given)
+    if (origin or kind) is type:
+        return _class(given)
     if isinstance(origin or kind, type) and (origin or kind) is not object:
         return _instance(given, origin or kind)
     return given  # Any, object, type variables
@@ -370,7 +371,7 @@ def _one_of(given: object, kinds: tuple[Any, ...], allowed: Allowed) -> object:
 def _items(given: object, origin: type, kinds: tuple[Any, ...], allowed: Allowed) -> object:
     if _is_foreign(given) and hasattr(given, "tolist"):
         given = given.tolist()
-    if not isinstance(given, list | tuple):
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes | bytearray):
         raise _RefusalError
     if origin is tuple and (len(kinds) < 2 or kinds[1] is not Ellipsis):
         if len(given) != len(kinds):
@@ -394,6 +395,12 @@ def _called(given: object) -> object:
     if isinstance(given, type):
         raise _RefusalError(" (an instance, not the class)")
     if not callable(given):
+        raise _RefusalError
+    return given
+
+
+def _class(given: object) -> object:
+    if not isinstance(given, type):
         raise _RefusalError
     return given
 
@@ -468,12 +475,14 @@ def _named(kind: Any, allowed: Allowed) -> str:
     if origin is Literal:
         *others, last = map(repr, get_args(kind))
         return f"{', '.join(others)} or {last}" if others else last
-    if origin in (tuple, collections.abc.Sequence):
+    if origin in (tuple, Sequence):
         return _several(get_args(kind), allowed)
     if allowed.words:
         return allowed.words
-    if origin is collections.abc.Callable:
+    if origin is Callable:
         return "a function"
+    if (origin or kind) is type:
+        return "a class"
     name = getattr(origin or kind, "__name__", str(kind))
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 

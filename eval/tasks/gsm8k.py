@@ -12,8 +12,9 @@ from typing import ClassVar, Literal, TypeAlias
 from eval.graders.math_answers import FinalNumber, grade_math, prepare_math
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import BUNDLED, Row, column, read_rows, require_bundled
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct, require_one_of
 from rsalign import ConfigError, Message
+from rsalign.checks import at_least, check_settings
 from rsalign.rules.extraction import Extract
 
 Form: TypeAlias = Literal["chat", "completion"]
@@ -52,8 +53,8 @@ class Gsm8k:
     max_tokens: int = 512
 
     def __post_init__(self) -> None:
+        check_settings(self, limit=at_least(1), num_shots=at_least(0), max_tokens=at_least(1))
         require_form(self.form, self.num_shots)
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
         require_bundled(self.path, split=(self.split, "test"))
 
     @property
