@@ -41,7 +41,8 @@ class Key:
     path: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
-        if type(self.root) is not int:  # keys are made often, and seldom from anything else
+        # keys are made often, and seldom from anything else than a small whole number
+        if type(self.root) is not int or self.root.bit_length() > 63:
             object.__setattr__(self, "root", whole("Key", "root", self.root, SEED))
 
     def child(self, *labels: Label) -> "Key":
@@ -65,7 +66,10 @@ class Key:
         Raises:
             ConfigError: if no weight is positive, or one is negative or not finite.
         """
-        total = math.fsum(probs)
+        try:
+            total = math.fsum(probs)
+        except OverflowError:
+            total = math.inf
         if not (0 < total < math.inf) or min(probs) < 0:
             raise ConfigError(
                 f"cannot draw from weights {tuple(probs)!r}: they must be finite, non-negative "

@@ -13,7 +13,7 @@ from rsalign.chains.ensemble import Ensemble
 from rsalign.chains.history import History, Sample, collected
 from rsalign.chains.kernel import Kernel, LogWeight, Step
 from rsalign.chains.stopping import Stopping
-from rsalign.checks import Allowed, above, at_least, check_settings, part, refused
+from rsalign.checks import Allowed, above, at_least, check_settings, part, refused, shown
 from rsalign.cuts.protocol import CutLaw
 from rsalign.cuts.uniform import UniformCuts
 from rsalign.errors import ConfigError
@@ -26,6 +26,8 @@ from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
 from rsalign.tasks import concurrently
 from rsalign.trace import Note, Proposal, Verdict
 from rsalign.types import Candidate, Prompt, Stop
+
+_LARGEST = 1e300  # logarithm of a weight: sums and differences of a few of them are finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,21 @@ class MarkovChain(ABC):
         Args:
             prompt_rewards: of the draws that the chains were started from, ``(draws,)``.
         """
+
+    def exponent(self, value: float) -> float:
+        """An ln w that a subclass has computed, if differences of such numbers are finite too.
+
+        Raises:
+            ConfigError: if not: the reward divided by beta has left the floats, and minus infinity
+                would mean that the response is excluded.
+        """
+        if abs(value) <= _LARGEST:  # false for NaN
+            return value
+        raise ConfigError(
+            f"{shown(self)}: the logarithm of a response's weight is {value:.3g}, beyond what can "
+            f"be computed with ({_LARGEST:g}): give a larger beta, a smaller power, or scale the "
+            "reward (rsalign.rewards.calibration)"
+        )
 
     def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
         """Notes on what was found for this prompt; arguments as in `log_weight`."""

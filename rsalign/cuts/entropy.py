@@ -22,11 +22,11 @@ class EntropyCuts:
     again, so that an engine which rounds differently from batch to batch changes nothing.
 
     Attributes:
-        power: 0 is uniform; large ones cut at the most uncertain token.
+        power: 0 is uniform; large ones, up to 200, cut at the most uncertain token.
         floor: of every weight, nats^power, above 0: certain tokens can be cut at too.
 
     Raises:
-        ConfigError: if `power` is negative or `floor` is not above 0.
+        ConfigError: if a setting is out of its range.
     """
 
     power: float = 1.0
@@ -36,7 +36,8 @@ class EntropyCuts:
     fixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_settings(self, power=at_least(0.0), floor=above(0.0))
+        # greater ones leave the floats: an entropy is at most ln(vocabulary), about 13 nats
+        check_settings(self, power=at_least(0.0, 200.0), floor=above(0.0, 1e200))
 
     def weights(self, positions: Iterator[Position]) -> Iterator[float]:
         """Entropy^power + floor."""

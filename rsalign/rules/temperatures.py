@@ -5,6 +5,7 @@ True
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -137,7 +138,9 @@ def _solved(rewards: Sequence[float], too_strong: Callable[[tuple[float, ...]], 
     spread = max(rewards) - min(rewards)
     if spread == 0:
         return 1.0  # equal rewards: every beta is the same law
-    low, high = math.log(spread * 1e-6), math.log(spread * 1e6)
+    # within the floats, however close or far apart the rewards are
+    low = math.log(max(spread * 1e-6, sys.float_info.min))
+    high = math.log(min(spread * 1e6, sys.float_info.max / 2))
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         if too_strong(tilted_weights(rewards, math.exp(middle))):

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from rsalign.checks import REWARD, at_least, check_settings
+from rsalign.rules.estimators import mean_and_sd
+
+_SCALE = 2.0**-70
 
 
 class Threshold(Protocol):
@@ -75,11 +78,15 @@ class Line:
 
     def at(self, num_tokens: int, *, prompt_reward: float, max_tokens: int) -> float:
         """The line at this length, at most `target`."""
-        start = self.target
-        if self.needs_prompt_reward:
-            start += self.prompt_weight * (prompt_reward - self.target)
+        if not self.needs_prompt_reward:
+            return self.target
+        # scaled by a power of two, which rounds nothing: differences of the greatest floats, times
+        # a number of tokens, are then finite
+        target = self.target * _SCALE
+        start = target + self.prompt_weight * (prompt_reward * _SCALE - target)
+        here = start + num_tokens * (target - start) / max_tokens
         # a prompt that is worth more than the target would make the line fall
-        return min(start + num_tokens * (self.target - start) / max_tokens, self.target)
+        return min(here / _SCALE, self.target)
 
     def with_target(self, target: float) -> "Line":
         """The same line to another target."""
@@ -127,7 +134,7 @@ def upper_quantile(rewards: Sequence[float], quantile: float) -> float:
         rewards: ``(draws,)``, at least one.
         quantile: above 0 and at most 1; at 1 it is the greatest.
     """
-    # 0.7 * 10 is a little above 7 in binary: a rank is not moved by such an error
+    # a product that is rounded up to just above a whole number does not move the rank
     rank = math.ceil(quantile * len(rewards) - 1e-9)
     return sorted(rewards)[max(rank, 1) - 1]
 
@@ -139,6 +146,5 @@ def above_mean(rewards: Sequence[float], num_sds: float) -> float:
         rewards: ``(draws,)``, at least one.
         num_sds: may be negative.
     """
-    mean = math.fsum(rewards) / len(rewards)
-    variance = math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards)
-    return mean + num_sds * math.sqrt(variance)
+    mean, sd = mean_and_sd(rewards)
+    return mean + num_sds * sd

@@ -32,7 +32,9 @@ class Entropy:
             max_tokens=at_least(1, MOST),
         )
         if self.min_tokens > self.max_tokens:
-            raise refused(self, "min_tokens", f"at most max_tokens={self.max_tokens}")
+            raise refused(
+                self, "min_tokens", f"a whole number of at most max_tokens={self.max_tokens}"
+            )
 
     @property
     def engine_arguments(self) -> Mapping[str, int | float | str]:

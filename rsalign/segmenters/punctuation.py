@@ -35,7 +35,9 @@ class Punctuation:
             max_tokens=at_least(1, MOST),
         )
         if self.min_tokens > self.max_tokens:
-            raise refused(self, "min_tokens", f"at most max_tokens={self.max_tokens}")
+            raise refused(
+                self, "min_tokens", f"a whole number of at most max_tokens={self.max_tokens}"
+            )
 
     @property
     def needs_entropy(self) -> bool:

@@ -55,9 +55,12 @@ class Ballot:
         if len(voters) > 1:
             voters.pop(None, None)
 
+        # a power of two, which rounds nothing: the sum of the greatest floats is then finite
+        scale = 0.5 ** len(self.rewards).bit_length()
+
         def standing(members: list[int]) -> tuple[float, float]:
             weight = math.fsum(self.weights[i] for i in members)
-            reward = math.fsum(self.rewards[i] for i in members)
+            reward = math.fsum(self.rewards[i] * scale for i in members)
             return weight, reward if ties == "reward" else 0.0
 
         # answers are in the order they were seen, and max() takes the first among equals

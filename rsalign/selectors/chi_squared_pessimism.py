@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from rsalign.checks import POSITIVE_REWARD, Allowed, check_settings
 from rsalign.key import Key
-from rsalign.rules.estimators import chi_squared_threshold
+from rsalign.rules.estimators import chi_squared_depth
 from rsalign.selectors.protocol import Selection
 from rsalign.types import Candidate, Prompt
 
@@ -52,12 +52,13 @@ class ChiSquaredPessimism:
         rewards = [candidate.reward for candidate in candidates]
         if num_first == 0:  # a single candidate: nothing to estimate from, and nothing to reject
             return Selection(0, (1.0,), {"fell_back": True})
-        threshold = chi_squared_threshold(rewards[:num_first], self.beta)
-        highest = max(rewards[:num_first]) if self.reward_max is None else self.reward_max
-        normaliser = (highest - threshold) / self.beta
+        depth = chi_squared_depth(rewards[:num_first], self.beta)
+        top = max(rewards[:num_first])
+        highest = top if self.reward_max is None else self.reward_max
+        # r - lambda, where lambda is `depth` below `top`: nothing is lost if beta is tiny
+        greatest = highest - top + depth
         accept_probs = tuple(
-            _accept_prob((reward - threshold) / self.beta, normaliser)
-            for reward in rewards[num_first : n - 1]
+            _accept_prob(reward - top + depth, greatest) for reward in rewards[num_first : n - 1]
         )
         chosen = n - 1
         for i, prob in enumerate(accept_probs, start=num_first):
@@ -68,8 +69,8 @@ class ChiSquaredPessimism:
             chosen,
             (0.0,) * num_first + _first_accepted(accept_probs),
             {
-                "threshold": threshold,
-                "normaliser": normaliser,
+                "threshold": top - depth,
+                "normaliser": greatest / self.beta,
                 "accept_probs": accept_probs,
                 "fell_back": chosen == n - 1,
                 "num_clipped": sum(reward > highest for reward in rewards[num_first : n - 1]),
@@ -77,11 +78,11 @@ class ChiSquaredPessimism:
         )
 
 
-def _accept_prob(weight: float, normaliser: float) -> float:
-    """min(1, relu(w) / M); all that has weight where the bound is below the threshold."""
-    if weight <= 0:
+def _accept_prob(above: float, greatest: float) -> float:
+    """min(1, relu(r - lambda) / (R_max - lambda)); 1 above lambda if the bound is below it."""
+    if above <= 0:
         return 0.0
-    return 1.0 if weight >= normaliser else weight / normaliser
+    return 1.0 if above >= greatest else above / greatest
 
 
 def _first_accepted(accept_probs: Sequence[float]) -> tuple[float, ...]:

@@ -9,9 +9,11 @@ Cost     `draws` whole answers at once, each judged, and then that of `Cards`.
 Streams  as `Cards`, once the draws are done.
 """
 
+import math
 from dataclasses import dataclass, replace
 
-from rsalign.checks import above, at_least, check_settings, part, refused
+from rsalign.checks import above, at_least, check_settings, part, refused, shown
+from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
 from rsalign.rules.thresholds import AimedThreshold, Line, Threshold, above_mean, upper_quantile
 from rsalign.run import Run
@@ -114,4 +116,10 @@ class Calibrate:
 def _target(rewards: tuple[float, ...], quantile: float, num_sds: float | None) -> float:
     if num_sds is None:
         return upper_quantile(rewards, quantile)
-    return above_mean(rewards, num_sds)
+    target = above_mean(rewards, num_sds)
+    if not math.isfinite(target):
+        raise ConfigError(
+            f"Calibrate(num_sds={num_sds!r}): the target {target} for draws with the rewards "
+            f"{shown(rewards)} is beyond all floats: give a smaller number"
+        )
+    return target

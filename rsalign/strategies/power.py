@@ -51,4 +51,4 @@ class Power(MarkovChain):
 
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """The log-probability times alpha - 1."""
-        return lambda candidate: (self.alpha - 1) * log_prob(candidate.response)
+        return lambda candidate: self.exponent((self.alpha - 1) * log_prob(candidate.response))

@@ -54,7 +54,7 @@ class QAlign(MarkovChain):
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """The reward divided by beta."""
         beta = found_beta(self.beta, prompt_rewards)
-        return lambda candidate: candidate.reward / beta
+        return lambda candidate: self.exponent(candidate.reward / beta)
 
     def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
         """``beta``."""

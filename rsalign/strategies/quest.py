@@ -45,7 +45,9 @@ class Quest(MarkovChain):
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """The reward divided by beta, against the policy's own probability."""
         beta = found_beta(self.beta, prompt_rewards)
-        return lambda candidate: candidate.reward / beta - log_prob(candidate.response)
+        return lambda candidate: self.exponent(
+            candidate.reward / beta - log_prob(candidate.response)
+        )
 
     def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
         """``beta``."""
