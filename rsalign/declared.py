@@ -209,7 +209,7 @@ def _item(index: int, given: object, kind: Any, allowed: Allowed) -> object:
 
 
 def _called(given: object) -> object:
-    if isinstance(given, type):
+    if isinstance(given, type) and given.__module__ != "builtins":  # `str` is a function, too
         raise RefusalError(" (an instance, not the class)")
     if not callable(given):
         raise RefusalError

@@ -139,8 +139,9 @@ def _solved(rewards: Sequence[float], too_strong: Callable[[tuple[float, ...]], 
     if spread == 0:
         return 1.0  # equal rewards: every beta is the same law
     # within the floats, however close or far apart the rewards are
-    low = math.log(max(spread * 1e-6, sys.float_info.min))
-    high = math.log(min(spread * 1e6, sys.float_info.max / 2))
+    least, most = sys.float_info.min, sys.float_info.max / 2
+    low = math.log(min(max(spread * 1e-6, least), most))
+    high = math.log(min(spread * 1e6, most))
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         if too_strong(tilted_weights(rewards, math.exp(middle))):
