@@ -11,8 +11,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
-import numbers
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -22,6 +20,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from rsalign.append_only import AppendOnlyFile
+from rsalign.checks import finite_or_none, finite_reward
 from rsalign.errors import ConfigError
 from rsalign.fingerprint import fingerprint, kind
 from rsalign.key import Key
@@ -306,7 +305,9 @@ class JournaledReward(Wrapper):
         request = _address("score", self._who, prompt, _read(response))
         if (found := self.journal.find(request)) is not None:
             return _scored(found)
-        value = await self.inner.score(prompt, response)
+        value = finite_reward(
+            await self.inner.score(prompt, response), self.inner, prompt, response
+        )
         self._keep(request, [value])
         return value
 
@@ -314,10 +315,11 @@ class JournaledReward(Wrapper):
         """Records values, unless one is no finite number, which whoever asked refuses."""
         rows = []
         for value in values:
-            if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            found = finite_or_none(value)
+            if found is None:
                 return
-            cost = getattr(value, "tokens", 0), getattr(value, "cached_tokens", 0)
-            rows.append([float(value), *cost])
+            cost = getattr(found, "tokens", 0), getattr(found, "cached_tokens", 0)
+            rows.append([float(found), *cost])
         self.journal.record(request, rows if several else rows[0])
 
 

@@ -13,16 +13,15 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias, TypeVar
 
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least, check_settings, checked, finite_reward, whole
 from rsalign.protocols import PairwiseReward, Reward, Scored, StepReward
 from rsalign.rewards.parts import (
+    A_REWARD,
     Composite,
     ask,
+    ask_steps,
     close_all,
     combined,
-    require_finite,
-    require_rewards,
-    scored,
 )
 from rsalign.types import Prompt, Response, Stop
 from rsalign.wrapper import Wrapper
@@ -55,8 +54,7 @@ class Scaled(Composite, Wrapper):
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        require_rewards(self, self.reward)
-        require_finite(self, scale=self.scale, shift=self.shift)
+        check_settings(self, reward=A_REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The reward in the new units."""
@@ -69,8 +67,7 @@ async def score_steps(
     self: Scaled, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
     """Each step's value in the new units, ``(steps,)``."""
-    inner: StepReward = self.wrapped
-    values = map(scored, await inner.score_steps(prompt, response, ends))
+    values = await ask_steps(self.wrapped, prompt, response, ends)
     return tuple(combined(self.scale * value + self.shift, [value]) for value in values)
 
 
@@ -78,9 +75,9 @@ async def score_steps(
 async def prefer(self: Scaled, prompt: Prompt, one: Response, other: Response) -> float:
     """As the reward prefers; a negative scale turns it around, and 0 makes all a tie."""
     inner: PairwiseReward = self.wrapped
-    value = scored(await inner.prefer(prompt, one, other))
+    value = finite_reward(await inner.prefer(prompt, one, other), inner, prompt, one)
     turned = 0.5 if self.scale == 0 else value if self.scale > 0 else 1 - value
-    return combined(turned, [value])
+    return combined(turned, [value] if isinstance(value, Scored) else [])
 
 
 class Cached(Wrapper):
@@ -106,14 +103,10 @@ class Cached(Wrapper):
     wrapped_as: ClassVar[str] = "reward"
 
     def __init__(self, reward: Reward, max_size: int = 10_000) -> None:
-        self.reward = reward
-        self.max_size = max_size
-        require_rewards(self, reward)
-        if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
-            raise ConfigError(
-                f"Cached(max_size={max_size!r}): give a whole number of at least 1 (without a "
-                "cache, leave the wrapper out)"
-            )
+        self.reward: Reward = checked("Cached", "reward", reward, Reward, A_REWARD)
+        self.max_size = whole(
+            "Cached", "max_size", max_size, at_least(1, note="for no cache leave the wrapper out")
+        )
         self._answers: OrderedDict[_Question, float] = OrderedDict()
         self._calls: dict[tuple[asyncio.AbstractEventLoop, _Question], _Call] = {}
         self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
@@ -202,8 +195,7 @@ class Metered(Wrapper):
     wrapped_as: ClassVar[str] = "reward"
 
     def __init__(self, reward: Reward) -> None:
-        self.reward = reward
-        require_rewards(self, reward)
+        self.reward: Reward = checked("Metered", "reward", reward, Reward, A_REWARD)
         self._statistics = RewardStatistics()
         self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
 

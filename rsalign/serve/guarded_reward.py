@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+from rsalign.checks import finite_or_none, shown
 from rsalign.errors import ConfigError, RewardError, RsalignError
 from rsalign.protocols import PairwiseReward, Reward, StepReward
 from rsalign.types import Prompt, Response
@@ -78,7 +78,8 @@ async def prefer(self: GuardedReward, prompt: Prompt, one: Response, other: Resp
     return _finite(await self._guarded(lambda: inner.prefer(prompt, one, other), one.text))
 
 
-def _finite(value: float) -> float:
-    if not isinstance(value, float | int) or not math.isfinite(value):
-        raise RewardError(f"the reward is {value!r}, but must be a finite number")
-    return value
+def _finite(value: object) -> float:
+    found = finite_or_none(value)
+    if found is None:
+        raise RewardError(f"the reward is {shown(value)}, but must be a finite number")
+    return found

@@ -436,10 +436,11 @@ def test_what_is_no_finite_number_is_not_on_record(tmp_path, value):
     broken = Broken()
     with Journal(tmp_path / "j") as journal:
         journaled = JournaledReward(broken, journal)
-        for broken.value in (value, 7.0, value):
-            told = asyncio.run(journaled.score(SYSTEM, RESPONSE))
-            assert told == broken.value or told == 7.0 or math.isnan(told)
-        assert told == 7.0
+        broken.value = value
+        with pytest.raises(RewardError, match="by Broken is"):
+            asyncio.run(journaled.score(SYSTEM, RESPONSE))
+        for broken.value in (7.0, value):
+            assert asyncio.run(journaled.score(SYSTEM, RESPONSE)) == 7.0
         assert journal.statistics().recorded == 1
 
 
