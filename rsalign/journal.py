@@ -8,7 +8,6 @@ other settings, has other addresses, and nothing is replayed.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import threading
@@ -23,6 +22,7 @@ from rsalign.append_only import AppendOnlyFile
 from rsalign.checks import finite_or_none, finite_reward
 from rsalign.errors import ConfigError
 from rsalign.fingerprint import fingerprint, kind
+from rsalign.journal_lines import address, plain, plain_number, read_of, scored_of, segment_of
 from rsalign.key import Key
 from rsalign.protocols import (
     Boundary,
@@ -32,12 +32,11 @@ from rsalign.protocols import (
     Policy,
     Ranked,
     Reward,
-    Scored,
     StepReward,
     likelihood,
     measuring,
 )
-from rsalign.types import Certainty, Prompt, Response, Segment, Stop, Tokens
+from rsalign.types import Prompt, Response, Segment, Tokens
 from rsalign.wrapper import Wrapper
 
 logger = logging.getLogger(__name__)
@@ -156,7 +155,7 @@ class Journal:
 
     def record(self, request: str, answer: Any) -> None:
         """Writes an answer; it is safe from a kill when this returns."""
-        line = json.dumps([request, answer], default=_plain_number).encode()
+        line = json.dumps([request, answer], default=plain_number).encode()
         self._file.append(line)
         self._lines[request] = line
         self._recorded += 1
@@ -244,15 +243,15 @@ class JournaledPolicy(Wrapper):
         boundary: Boundary | None,
     ) -> Segment:
         rule = None if boundary is None else fingerprint(boundary)
-        request = _address(verb, self._who, prefix, max_new_tokens, key.root, key.path, rule)
+        request = address(verb, self._who, prefix, max_new_tokens, key.root, key.path, rule)
         if (found := self.journal.find(request)) is not None:
             if self.on_replay is not None:
                 self.on_replay()
-            return _segment(found)
+            return segment_of(found)
         segment: Segment = await draw(
             prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
         )
-        self.journal.record(request, _plain(segment))
+        self.journal.record(request, plain(segment))
         return segment
 
 
@@ -273,7 +272,7 @@ async def measure(
 @JournaledPolicy.able(Likelihood)
 async def log_probs(self: JournaledPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
     """From the record, or as the inner policy tells."""
-    request = _address("log_probs", self._who, prefix, tokens)
+    request = address("log_probs", self._who, prefix, tokens)
     if (found := self.journal.find(request)) is not None:
         return tuple(value if rank is None else Ranked(value, rank=rank) for value, rank in found)
     values = await likelihood(self.inner).log_probs(prefix, tokens)
@@ -302,9 +301,9 @@ class JournaledReward(Wrapper):
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """From the record, or as the inner reward scores."""
-        request = _address("score", self._who, prompt, _read(response))
+        request = address("score", self._who, prompt, read_of(response))
         if (found := self.journal.find(request)) is not None:
-            return _scored(found)
+            return scored_of(found)
         value = finite_reward(
             await self.inner.score(prompt, response), self.inner, prompt, response
         )
@@ -328,9 +327,9 @@ async def score_steps(
     self: JournaledReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
     """From the record, or as the inner reward scores."""
-    request = _address("score_steps", self._who, prompt, _read(response), ends)
+    request = address("score_steps", self._who, prompt, read_of(response), ends)
     if (found := self.journal.find(request)) is not None:
-        return tuple(map(_scored, found))
+        return tuple(map(scored_of, found))
     inner: StepReward = self.wrapped
     values = tuple(await inner.score_steps(prompt, response, ends))
     self._keep(request, values, several=True)
@@ -340,63 +339,10 @@ async def score_steps(
 @JournaledReward.able(PairwiseReward)
 async def prefer(self: JournaledReward, prompt: Prompt, one: Response, other: Response) -> float:
     """From the record, or as the inner reward prefers."""
-    request = _address("prefer", self._who, prompt, _read(one), _read(other))
+    request = address("prefer", self._who, prompt, read_of(one), read_of(other))
     if (found := self.journal.find(request)) is not None:
-        return _scored(found)
+        return scored_of(found)
     inner: PairwiseReward = self.wrapped
     value = await inner.prefer(prompt, one, other)
     self._keep(request, [value])
     return value
-
-
-def _address(*parts: Any) -> str:
-    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _read(response: Response) -> tuple[object, ...]:
-    """All of a response that a reward can read."""
-    return (
-        response.text,
-        response.tokens,
-        response.stop,
-        response.stop_reason,
-        response.log_probs,
-        response.certainty,
-    )
-
-
-def _scored(found: Any) -> Scored:
-    value, tokens, cached = found
-    return Scored(value, tokens=tokens, cached_tokens=cached)
-
-
-def _plain_number(value: Any) -> Any:
-    """NumPy's numbers, which JSON does not know."""
-    return value.item()
-
-
-def _plain(segment: Segment) -> list[Any]:
-    return [
-        segment.tokens,
-        segment.log_probs,
-        segment.stop,
-        segment.stop_reason,
-        segment.cached_tokens,
-        segment.beyond and _plain(segment.beyond),
-        segment.boundary_entropy,
-        segment.certainty and [segment.certainty.entropies, segment.certainty.self_certainties],
-    ]
-
-
-def _segment(found: Any) -> Segment:
-    tokens, log_probs, stop, stop_reason, cached_tokens, beyond, boundary_entropy, certainty = found
-    return Segment(
-        tuple(tokens),
-        None if log_probs is None else tuple(log_probs),
-        Stop(stop),
-        stop_reason,
-        cached_tokens,
-        boundary_entropy,
-        certainty and Certainty(*map(tuple, certainty)),
-        beyond and _segment(beyond),
-    )

@@ -21,7 +21,8 @@ read, a server that is asked. Who depends on such things needs a ``fingerprint``
 """
 
 from rsalign.errors import ConfigError
-from rsalign.fingerprint.teller import ADD, Teller, kind, own_word
+from rsalign.fingerprint.objects import kind
+from rsalign.fingerprint.teller import ADD, Teller, own_word
 
 __all__ = ["fingerprint", "kind"]
 

@@ -7,7 +7,6 @@ import functools
 import inspect
 import logging
 import re
-import struct
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 from rsalign.errors import ConfigError
 from rsalign.fingerprint.digest import LEAVES, hashed, leaf, short
 from rsalign.fingerprint.libraries import array, tensor, tokenizer
+from rsalign.fingerprint.objects import BUILT_IN, attributes, hides_state, kind, members, names_in
 from rsalign.fingerprint.origin import (
     absolute,
     installed_name,
@@ -30,40 +30,6 @@ ADD = (
     'give it one, such as `fingerprint = "length 1"` in its class or `function.fingerprint = '
     '"length 1"`: any text that no other part has, and that you change whenever it would judge or '
     "draw otherwise"
-)
-_NOT_OF_A_CLASS = frozenset(
-    {
-        "__abstractmethods__",
-        "__annotate__",
-        "__annotate_func__",
-        "__annotations__",
-        "__annotations_cache__",
-        "__dataclass_fields__",
-        "__dataclass_params__",
-        "__dict__",
-        "__doc__",
-        "__firstlineno__",
-        "__match_args__",
-        "__module__",
-        "__non_callable_proto_members__",
-        "__orig_bases__",
-        "__parameters__",
-        "__protocol_attrs__",
-        "__qualname__",
-        "__slots__",
-        "__static_attributes__",
-        "__type_params__",
-        "__weakref__",
-        "_abc_impl",
-    }
-)
-"""What Python adds to every class, or what says nothing of how it behaves."""
-_BUILT_IN = (
-    types.WrapperDescriptorType,
-    types.MethodDescriptorType,
-    types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType,
-    types.MemberDescriptorType,
 )
 
 
@@ -236,7 +202,7 @@ class Teller:
             return hashed("again", str(self._open[id(module)]).encode())
         self._open[id(module)] = len(self._open)
         try:
-            members = [
+            told = [
                 self._module(value, names)
                 if isinstance(value, types.ModuleType)
                 else self.tell(value, f"{module.__name__}.{name}")
@@ -246,7 +212,7 @@ class Teller:
             ]
         finally:
             del self._open[id(module)]
-        return hashed("members", *members)
+        return hashed("members", *told)
 
     def _partial(self, value: "functools.partial[Any]", where: str) -> bytes:
         return hashed(
@@ -299,18 +265,12 @@ class Teller:
 
     def _layer(self, value: type) -> bytes:
         """What one class adds to those it is derived from."""
-        members = {
-            name: member
-            for name, member in vars(value).items()
-            if name not in _NOT_OF_A_CLASS
-            and not isinstance(member, _BUILT_IN)
-            and not _is_generated(member)
-        }
+        found = members(value)
         if issubclass(value, enum.Enum):  # with much that Python keeps for itself
             known = {one.name: one.value for one in value}
-            own = {n: m for n, m in members.items() if isinstance(m, types.FunctionType | property)}
-            members = known | {n: m for n, m in own.items() if not n.startswith("_")}
-        return hashed("layer", *self._named(members, value.__qualname__))
+            own = {n: m for n, m in found.items() if isinstance(m, types.FunctionType | property)}
+            found = known | {n: m for n, m in own.items() if not n.startswith("_")}
+        return hashed("layer", *self._named(found, value.__qualname__))
 
     def _enum(self, value: enum.Enum, where: str) -> bytes:
         content = self.tell(value._value_, where)
@@ -329,12 +289,12 @@ class Teller:
         return hashed("derived", content, self.tell(type(value), where), *self._state(value, where))
 
     def _object(self, value: Any, where: str) -> bytes:
-        if _hides_state(type(value)):
+        if hides_state(type(value)):
             return hashed("hidden", self._reduced(value, where), *self._state(value, where))
         return hashed("object", self.tell(type(value), where), *self._state(value, where))
 
     def _state(self, value: Any, where: str) -> Iterator[bytes]:
-        yield from self._named(_attributes(value), where)
+        yield from self._named(attributes(value), where)
 
     def _reduced(self, value: Any, where: str) -> bytes:
         """An object of a class that is written in C, by what pickling it would write."""
@@ -378,8 +338,8 @@ class Teller:
 
     def derived(self, part: object, word: str, classes: Iterable[type], base: type) -> bytes:
         """A word that was inherited, with what the derived classes and their attributes add."""
-        known = _names_in(base)
-        added = {name: at for name, at in _attributes(part).items() if name not in known}
+        known = names_in(base)
+        added = {name: at for name, at in attributes(part).items() if name not in known}
         layers = [self.tell(one, one.__qualname__) for one in classes]
         return hashed("inherited", word.encode(), *layers, *self._named(added, kind(part)))
 
@@ -395,7 +355,7 @@ _TELLERS: tuple[tuple[Any, Any], ...] = (
     (functools.partial, _T._partial),
     (types.MethodType, _T._method),
     ((types.BuiltinFunctionType, types.MethodWrapperType), _T._built_in),
-    (_BUILT_IN, _T._descriptor),
+    (BUILT_IN, _T._descriptor),
     (
         (property, staticmethod, classmethod, functools.cached_property),
         _T._wrapper,
@@ -437,72 +397,3 @@ def own_word(part: object) -> str | None:
 
 def _base(value: Any, among: tuple[type, ...]) -> str:
     return next(one.__name__ for one in among if isinstance(value, one))
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    """All that an object has of its own, wherever it keeps it."""
-    found = dict(getattr(value, "__dict__", {}))
-    for cls in type(value).__mro__:
-        slots = vars(cls).get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            name = f"_{cls.__name__.lstrip('_')}{slot}" if _is_private(slot) else slot
-            if slot not in ("__dict__", "__weakref__") and hasattr(value, name):
-                found[name] = getattr(value, name)
-    derived = set(_derived_names(type(value)))
-    return {name: at for name, at in found.items() if name not in derived}
-
-
-def _derived_names(cls: type) -> Iterator[str]:
-    """Attributes that were computed from others, and say nothing that these do not."""
-    for base in cls.__mro__:
-        for name, member in vars(base).items():
-            if isinstance(member, functools.cached_property):
-                yield name
-    for field in getattr(cls, "__dataclass_fields__", {}).values():
-        if not field.init and not field.compare:
-            yield field.name
-
-
-def _is_private(name: str) -> bool:
-    return name.startswith("__") and not name.endswith("__")
-
-
-def _hides_state(cls: type) -> bool:
-    """Whether objects of a class have more in them than attributes and slots, as those of C do."""
-    word = struct.calcsize("P")
-    for base in cls.__mro__[:-1]:
-        above = base.__base__ or object
-        members = vars(base).values()
-        seen = sum(isinstance(member, types.MemberDescriptorType) for member in members)
-        seen += sum(name in vars(base) for name in ("__dict__", "__weakref__"))
-        if base.__itemsize__ or base.__basicsize__ - above.__basicsize__ > seen * word:
-            return True
-    return False
-
-
-def _is_generated(member: object) -> bool:
-    """Whether a method was written by `dataclasses` or `collections.namedtuple`."""
-    code = getattr(inspect.unwrap(member) if callable(member) else member, "__code__", None)
-    return isinstance(code, types.CodeType) and code.co_filename == "<string>"
-
-
-def _names_in(cls: type) -> set[str]:
-    """The attributes that a class and its bases know of."""
-    names: set[str] = set()
-    for base in cls.__mro__:
-        slots = vars(base).get("__slots__", ())
-        names.update((slots,) if isinstance(slots, str) else slots)
-        names.update(vars(base).get("__annotations__", {}))
-        for member in vars(base).values():
-            inner = getattr(member, "fget", None) or getattr(member, "__func__", member)
-            code = getattr(inner, "__code__", None)
-            if isinstance(code, types.CodeType):
-                names.update(code.co_names)
-    return names
-
-
-def kind(part: object) -> str:
-    """The name of a function or class, or that of an object's class."""
-    if isinstance(part, functools.partial):
-        return f"partial {kind(part.func)}"
-    return str(getattr(part, "__qualname__", type(part).__qualname__))

@@ -20,9 +20,11 @@ from rsalign import (
     Plain,
     Prompt,
     Punctuation,
+    RewardError,
     align,
 )
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward, JournalStatistics
+from rsalign.journal_lines import plain, segment_of
 from rsalign.protocols import Ranked, Scored
 from rsalign.rewards import Cached, FunctionReward, Metered, Scaled, WeightedSum
 from rsalign.testing import EOS, ToyPolicy, ToyReward, check_policy, check_reward, check_strategy
@@ -280,9 +282,7 @@ def test_all_of_a_segment_comes_back(tmp_path):
 
 
 def journal_copy(segment):
-    from rsalign.journal import _plain, _segment
-
-    copied = _segment(json.loads(json.dumps(_plain(segment))))
+    copied = segment_of(json.loads(json.dumps(plain(segment))))
     return copied, copied.beyond
 
 
