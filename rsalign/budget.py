@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from rsalign.errors import ConfigError
+from rsalign.errors import ConfigError, PolicyError, RewardError
+from rsalign.foreign import brief, errors_as, told
 from rsalign.key import Key
 from rsalign.protocols import (
     Boundary,
@@ -206,7 +207,10 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class MeteredPolicy:
-    """A policy whose every token is counted; what its inner policy can do, it can do."""
+    """A policy whose every token is counted; what its inner policy can do, it can do.
+
+    It is also the edge of the policy: whatever the inner one raises is a `PolicyError` here.
+    """
 
     inner: Policy
     meter: Meter
@@ -241,8 +245,9 @@ class MeteredPolicy:
         response = prefix[len(self.meter.prompt.tokens) :]
         drawn = 0
         try:
-            segment = await draw(prefix, max_new_tokens=granted, key=key, boundary=boundary)
-            drawn = segment.num_drawn
+            with errors_as(self._failed):
+                segment = await draw(prefix, max_new_tokens=granted, key=key, boundary=boundary)
+                drawn = segment.num_drawn
         except asyncio.CancelledError as cancelled:
             # an engine attaches what it had drawn when it was told to stop
             tokens: Tokens = getattr(cancelled, "drawn", ())
@@ -262,16 +267,19 @@ class MeteredPolicy:
     @property
     def headroom(self) -> float:
         """As the inner policy."""
-        return headroom(self.inner)
+        with errors_as(self._failed):
+            return headroom(self.inner)
 
     @property
     def sampling(self) -> Sampling:
         """As the inner policy."""
-        return sampling(self.inner)
+        with errors_as(self._failed):
+            return sampling(self.inner)
 
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
-        return self.inner.text(tokens)
+        with errors_as(self._failed):
+            return self.inner.text(tokens)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
         """As the inner policy.
@@ -285,12 +293,21 @@ class MeteredPolicy:
                 "this strategy needs: use a policy with log_probs (VllmPolicy has it)"
             )
         self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
-        return await self.inner.log_probs(prefix, tokens)
+        with errors_as(self._failed):
+            return await self.inner.log_probs(prefix, tokens)
+
+    def _failed(self, failure: BaseException) -> PolicyError:
+        return PolicyError(
+            f"the policy {_kind(self.inner)} raised {told(failure)}", prompt=self.meter.prompt
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class MeteredReward:
-    """A reward whose every call is counted."""
+    """A reward whose every call is counted.
+
+    It is also the edge of the reward: whatever the inner one raises is a `RewardError` here.
+    """
 
     inner: Reward
     meter: Meter
@@ -299,9 +316,25 @@ class MeteredReward:
         """As the inner reward, within the budget."""
         self.meter.seen_partial(response.tokens)
         await self.meter.admit_reward_call()
-        value = await self.inner.score(prompt, response)
+
+        def failed(failure: BaseException) -> RewardError:
+            return RewardError(
+                f"the reward {_kind(self.inner)} raised {told(failure)} on "
+                f"{brief(response.text)}: mend it, or catch what it may raise and return a number",
+                prompt=prompt,
+                response=response,
+            )
+
+        with errors_as(failed):
+            value = await self.inner.score(prompt, response)
+            is_finite = isinstance(value, float | int) and math.isfinite(value)
         if isinstance(value, Scored):
             self.meter.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
-        if isinstance(value, float | int) and math.isfinite(value):
+        if is_finite:
             self.meter.seen(Candidate(response, value))
         return value
+
+
+def _kind(part: Policy | Reward) -> str:
+    """The name of its class, or of what it wraps (a journal may be between)."""
+    return type(getattr(part, "inner", part)).__name__

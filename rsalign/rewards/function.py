@@ -2,16 +2,15 @@
 
 import asyncio
 import inspect
-import multiprocessing
-import multiprocessing.context
 import pickle
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import is_dataclass
 from typing import Literal, SupportsFloat, TypeAlias
 
 from rsalign.errors import ConfigError, RewardError
-from rsalign.rewards.workers import DaemonThreads
+from rsalign.foreign import brief, errors_as
+from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
+from rsalign.rewards.workers import Attempt, DaemonThreads
 from rsalign.types import Prompt, Response
 
 RewardFunction: TypeAlias = Callable[[str, str], float | Awaitable[float]]
@@ -30,8 +29,9 @@ class FunctionReward:
         pool: where a sync function runs: ``"thread"``, or ``"process"`` for one that computes in
             pure Python or must not share memory (it must then be importable, not a lambda).
         num_workers: how many calls of a sync function may run at once.
-        timeout_seconds: after which a call counts as failed; None waits for ever. A thread cannot
-            be stopped: one that hangs is left behind and replaced.
+        timeout_seconds: after which a call counts as failed, counted from when a worker is free
+            for it; None waits for ever. A thread cannot be stopped: one that hangs is left behind
+            and replaced. A process that hangs, or dies, is ended and replaced.
 
     Raises:
         ConfigError: if the pool is unknown or the function cannot go to another process.
@@ -56,10 +56,12 @@ class FunctionReward:
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
         self._threads = DaemonThreads(num_workers, name="rsalign-reward")
-        self._processes: Executor | None = None
+        self._processes: ChildProcesses | None = None
         if pool == "process":
             self._check_picklable()
-            self._processes = ProcessPoolExecutor(num_workers, mp_context=_spawn())
+            self._processes = ChildProcesses(
+                function, num_workers, timeout_seconds=timeout_seconds
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -75,53 +77,78 @@ class FunctionReward:
         """What the function returns.
 
         Raises:
-            RewardError: if the function raised, took too long or returned no number.
+            RewardError: if the function raised, whatever it was, took too long or returned no
+                number.
         """
-        try:
-            async with asyncio.timeout(self._timeout_seconds) as deadline:
-                value: object = await self._call(prompt.text, response.text)
-        except Exception as failure:
-            if deadline.expired():
+        deadline = asyncio.timeout(self._timeout_seconds if self._is_async else None)
+
+        def error(said: str) -> RewardError:
+            return RewardError(
+                f"the reward function {self._name} {said}", prompt=prompt, response=response
+            )
+
+        def failed(failure: BaseException) -> RewardError:
+            if deadline.expired() or isinstance(failure, CallTimeoutError):
                 what = f"took longer than {self._timeout_seconds} seconds"
                 mend = "mend it, or raise timeout_seconds of FunctionReward"
             else:
-                what = f"raised {failure!r}"
+                what = f"raised {brief(failure)}"
                 mend = "mend it, or catch what it may raise and return a number"
-            raise RewardError(
-                f"the reward function {self._name} {what} on {response.text!r}: {mend}",
-                prompt=prompt,
-                response=response,
-            ) from failure
-        if not isinstance(value, SupportsFloat):
-            raise RewardError(
-                f"the reward function {self._name} returned {value!r} for {response.text!r}, but "
-                "must return a number",
-                prompt=prompt,
-                response=response,
-            )
-        return float(value)
+            return error(f"{what} on {brief(response.text)}: {mend}")
+
+        with errors_as(failed):
+            async with deadline:
+                value: object = await self._call(prompt.text, response.text, deadline)
+            is_number = isinstance(value, SupportsFloat)
+            if is_number:
+                return float(value)  # type: ignore[arg-type]
+        raise error(
+            f"returned {brief(value)} for {brief(response.text)}, but must return a number"
+        )
 
     def close(self) -> None:
         """Ends the workers; calls that have not begun are dropped."""
         self._threads.close()
         if self._processes is not None:
-            self._processes.shutdown(wait=False, cancel_futures=True)
+            self._processes.close()
 
     @property
     def _name(self) -> str:
         return getattr(self._function, "__qualname__", type(self._function).__name__)
 
-    async def _call(self, prompt: str, response: str) -> float:
+    async def _call(self, prompt: str, response: str, deadline: asyncio.Timeout) -> float:
         if self._is_async:
             value = self._function(prompt, response)
         else:
-            future: Future[float | Awaitable[float]]
-            if self._processes is not None:
-                future = self._processes.submit(self._function, prompt, response)
-            else:
-                future = self._threads.submit(self._function, prompt, response)
-            value = await asyncio.wrap_future(future)
+            value = (await self._elsewhere(prompt, response, deadline)).value()
         return await value if inspect.isawaitable(value) else value
+
+    async def _elsewhere(
+        self, prompt: str, response: str, deadline: asyncio.Timeout
+    ) -> "Attempt[float | Awaitable[float]]":
+        """Calls a sync function; its time begins when a worker is free, not when it is asked."""
+        loop = asyncio.get_running_loop()
+        is_over = False
+
+        def begun() -> None:
+            if self._timeout_seconds is not None and not is_over:
+                deadline.reschedule(loop.time() + self._timeout_seconds)
+
+        def begins() -> None:
+            loop.call_soon_threadsafe(begun)
+
+        def call() -> "Attempt[float | Awaitable[float]]":
+            begins()
+            return Attempt.of(self._function, prompt, response)
+
+        if self._processes is not None:
+            future = self._processes.submit(begins, prompt, response)
+        else:
+            future = self._threads.submit(call)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            is_over = True
 
     def _check_picklable(self) -> None:
         try:
@@ -132,7 +159,3 @@ class FunctionReward:
                 "module, or use pool='thread'"
             ) from failure
 
-
-def _spawn() -> multiprocessing.context.SpawnContext:
-    """Processes that start afresh: a fork would copy the engine's threads and locks."""
-    return multiprocessing.get_context("spawn")

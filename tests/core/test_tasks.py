@@ -82,7 +82,7 @@ def test_until_looks_in_order_and_cancels_what_comes_later():
     assert asyncio.run(until((one(i) for i in range(3)), lambda i: False)) == [0, 1, 2]
 
 
-def test_until_raises_the_first_failure_alone():
+def test_until_raises_the_failure_that_comes_first_in_order():
     async def fails(i):
         await asyncio.sleep(0.01 * i)
         raise KeyError(i)
@@ -90,7 +90,7 @@ def test_until_raises_the_first_failure_alone():
     async def good():
         return 7
 
-    with pytest.raises(KeyError, match="0"):
+    with pytest.raises(KeyError, match="1"):
         asyncio.run(until([fails(1), fails(0)], bool))
     assert asyncio.run(until([good(), fails(1)], lambda value: value == 7)) == [7]
 
