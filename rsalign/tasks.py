@@ -28,7 +28,7 @@ async def concurrently(awaitables: Iterable[Awaitable[T]], *, limit: int | None 
     numbered = enumerate(awaitables)
 
     async def one(index: int, awaitable: Awaitable[T]) -> None:
-        outcome = await _outcome(awaitable)
+        outcome = await outcome_of(awaitable)
         if outcome.failure is None:
             results[index] = outcome.result  # type: ignore[assignment]
         else:
@@ -45,9 +45,12 @@ async def concurrently(awaitables: Iterable[Awaitable[T]], *, limit: int | None 
 
     def fail(failure: BaseException) -> None:
         failures.append(failure)
+        if len(failures) == 1:  # what is finished in this very turn of the loop is not lost
+            asyncio.get_running_loop().call_soon(cancel)
+
+    def cancel() -> None:
         for task in tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
+            task.cancel()
 
     try:
         # no task of the group raises anything: the group would cancel this very task as well
@@ -81,7 +84,7 @@ async def until(awaitables: Iterable[Awaitable[T]], enough: Callable[[T], bool])
     failure: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_outcome(awaitable)) for awaitable in awaitables]
+            tasks = [group.create_task(outcome_of(awaitable)) for awaitable in awaitables]
             for position, task in enumerate(tasks, 1):
                 outcome = await task
                 failure = outcome.failure
@@ -103,14 +106,24 @@ async def until(awaitables: Iterable[Awaitable[T]], enough: Callable[[T], bool])
 
 
 @dataclass(slots=True)
-class _Outcome(Generic[T]):
+class Outcome(Generic[T]):
     """What came of an awaitable: its result, or what it raised."""
 
     result: T | None = None
     failure: BaseException | None = None
 
+    def value(self) -> T:
+        """The result.
 
-async def _outcome(awaitable: Awaitable[T]) -> _Outcome[T]:
+        Raises:
+            BaseException: what the awaitable raised.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return self.result  # type: ignore[return-value]
+
+
+async def outcome_of(awaitable: Awaitable[T]) -> Outcome[T]:
     """Awaits it. Cancelling the task that runs this, and a signal to the process, are no outcome.
 
     A task must not raise `SystemExit`, which would end its event loop, nor a `CancelledError` that
@@ -120,13 +133,13 @@ async def _outcome(awaitable: Awaitable[T]) -> _Outcome[T]:
         asyncio.CancelledError: if that task was cancelled.
     """
     try:
-        return _Outcome(await awaitable)
+        return Outcome(await awaitable)
     except GeneratorExit:
         raise
-    except BaseException as failure:  # noqa: BLE001 - it belongs to whoever started the task
+    except BaseException as failure:
         if is_cancellation(failure) or is_interrupt(failure):
             raise
-        return _Outcome(failure=failure)
+        return Outcome(failure=failure)
 
 
 def _close(awaitables: Iterable[object]) -> None:

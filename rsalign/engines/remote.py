@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rsalign.engines.answers import Served, Unavailable, meaning
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, InstallError, PolicyError
+from rsalign.errors import ConfigError, EngineError, InstallError
 from rsalign.tasks import concurrently
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class Replicas:
 
     async def _line(self, address: str) -> "_Line":
         if self._closed:
-            raise PolicyError(f"the connection to {address} was closed: connect again")
+            raise EngineError(f"the connection to {address} was closed: connect again")
         loop = asyncio.get_running_loop()
         lines = self._lines.get(loop)
         if lines is None:
@@ -294,9 +294,9 @@ async def _end(owner: AsyncGenerator[Any, None]) -> None:
     await owner.aclose()
 
 
-def _unreachable(failures: Mapping[str, Unavailable]) -> PolicyError:
+def _unreachable(failures: Mapping[str, Unavailable]) -> EngineError:
     said = "; ".join(f"{address}: {failed}" for address, failed in failures.items())
-    error = PolicyError(
+    error = EngineError(
         f"no server answered ({said}): check that they run and that the addresses are right"
     )
     error.__cause__ = next(iter(failures.values())).__cause__

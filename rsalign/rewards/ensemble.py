@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rsalign.errors import ConfigError, RewardError
+from rsalign.foreign import brief, errors_as
 from rsalign.protocols import Reward
 from rsalign.rewards.parts import Composite, ask_all, combined, require_finite, require_rewards
 from rsalign.types import Prompt, Response
@@ -94,16 +95,19 @@ class Routed(Composite):
         Raises:
             RewardError: if a predicate fails.
         """
+
+        def failed(failure: BaseException) -> RewardError:
+            return RewardError(
+                f"a predicate of Routed raised {brief(failure)} on the prompt "
+                f"{brief(prompt.text)}: mend it, or catch what it may raise and return True or "
+                "False",
+                prompt=prompt,
+                response=response,
+            )
+
         for predicate, reward in self.routes:
-            try:
+            with errors_as(failed):
                 chosen = predicate(prompt)
-            except Exception as failure:
-                raise RewardError(
-                    f"a predicate of Routed raised {failure!r} on the prompt {prompt.text!r}: mend "
-                    "it, or catch what it may raise and return True or False",
-                    prompt=prompt,
-                    response=response,
-                ) from failure
             if chosen:
                 return await reward.score(prompt, response)
         return await self.default.score(prompt, response)

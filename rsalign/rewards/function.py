@@ -59,9 +59,7 @@ class FunctionReward:
         self._processes: ChildProcesses | None = None
         if pool == "process":
             self._check_picklable()
-            self._processes = ChildProcesses(
-                function, num_workers, timeout_seconds=timeout_seconds
-            )
+            self._processes = ChildProcesses(function, num_workers, timeout_seconds=timeout_seconds)
 
     @property
     def fingerprint(self) -> str:
@@ -102,9 +100,7 @@ class FunctionReward:
             is_number = isinstance(value, SupportsFloat)
             if is_number:
                 return float(value)  # type: ignore[arg-type]
-        raise error(
-            f"returned {brief(value)} for {brief(response.text)}, but must return a number"
-        )
+        raise error(f"returned {brief(value)} for {brief(response.text)}, but must return a number")
 
     def close(self) -> None:
         """Ends the workers; calls that have not begun are dropped."""
@@ -158,4 +154,3 @@ class FunctionReward:
                 f"{self._name} cannot go to another process ({failure}): define it at the top of a "
                 "module, or use pool='thread'"
             ) from failure
-

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rsalign.errors import ConfigError, RewardError
+from rsalign.foreign import brief, errors_as, told
 from rsalign.key import Key
 from rsalign.protocols import PairwiseReward
 from rsalign.selectors.protocol import Selection, certain
@@ -72,7 +73,16 @@ class Knockout:
         )
 
     async def _ask(self, prompt: Prompt, one: Response, other: Response) -> float:
-        prefer = await self.judge.prefer(prompt, one, other)
+        def failed(failure: BaseException) -> RewardError:
+            return RewardError(
+                f"the judge {type(self.judge).__name__} raised {told(failure)} on "
+                f"{brief(one.text)} and {brief(other.text)}",
+                prompt=prompt,
+                response=one,
+            )
+
+        with errors_as(failed):
+            prefer = await self.judge.prefer(prompt, one, other)
         if not isinstance(prefer, float | int) or not 0 <= prefer <= 1:
             raise RewardError(
                 f"the preference for {one.text!r} over {other.text!r} is {prefer!r}, but must be "

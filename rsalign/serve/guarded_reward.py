@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rsalign.errors import ConfigError, RewardError, RsalignError
+from rsalign.foreign import errors_as, told
 from rsalign.protocols import Reward
 from rsalign.types import Prompt, Response
 
@@ -33,21 +35,33 @@ class GuardedReward:
         """
         try:
             async with asyncio.timeout(self.timeout_seconds) as deadline:
-                value = await self.reward.score(prompt, response)
+                with errors_as(lambda failure: RewardError(told(failure))):
+                    value = await self.reward.score(prompt, response)
         except ConfigError:
             raise
-        except Exception as failure:  # of anyone's reward, on behalf of a client
+        except (RsalignError, TimeoutError) as failure:
             logger.debug("the reward failed on %r", response.text, exc_info=True)
             if deadline.expired():
                 raise RewardError(
                     f"the reward took longer than {self.timeout_seconds} seconds"
                 ) from None
-            if any(kind.__name__ == "TemplateError" for kind in type(failure).__mro__):
-                raise ConfigError(
-                    f"the reward model's chat template refuses this conversation: {failure}"
-                ) from None
-            cause = failure.__cause__ if isinstance(failure, RsalignError) else failure
-            raise RewardError(f"the reward failed ({type(cause or failure).__name__})") from None
+            causes = [*_causes(failure)]
+            for cause in causes:
+                if any(kind.__name__ == "TemplateError" for kind in type(cause).__mro__):
+                    raise ConfigError(
+                        f"the reward model's chat template refuses this conversation: {cause}"
+                    ) from None
+            raise RewardError(f"the reward failed ({type(causes[0]).__name__})") from None
         if not isinstance(value, float | int) or not math.isfinite(value):
             raise RewardError(f"the reward is {value!r}, but must be a finite number")
         return value
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    """What the failure came of, the nearest first; itself where it came of nothing."""
+    cause = failure.__cause__
+    if cause is None:
+        yield failure
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsalign import BestOf, Budget, ConfigError, FixedSize, Key, Message, Plain, Prompt, RewardError, Stop, align
+from rsalign import (
+    BestOf,
+    Budget,
+    ConfigError,
+    FixedSize,
+    Key,
+    Message,
+    Plain,
+    Prompt,
+    RewardError,
+    Stop,
+    align,
+)
 from rsalign.rules.acceptance import Soft
 from rsalign.rules.thresholds import Constant
 from rsalign.strategies.cards import Cards

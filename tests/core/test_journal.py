@@ -3,7 +3,17 @@ import json
 
 import pytest
 
-from rsalign import Aligner, BestOf, ConfigError, Key, Message, Plain, Prompt, align
+from rsalign import (
+    Aligner,
+    BestOf,
+    ConfigError,
+    Key,
+    Message,
+    Plain,
+    PolicyError,
+    Prompt,
+    align,
+)
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.testing import EOS, ToyPolicy, ToyReward, check_policy, check_reward, check_strategy
 from rsalign.types import Response, Stop
@@ -86,7 +96,7 @@ def test_a_run_that_dies_goes_on(tmp_path):
         def fingerprint(self):
             return repr(ToyPolicy(4))
 
-    with Journal(tmp_path / "j") as journal, pytest.raises(RuntimeError, match="power cut"):
+    with Journal(tmp_path / "j") as journal, pytest.raises(PolicyError, match="power cut"):
         run(journal, policy=Dies(4))
     with Journal(tmp_path / "j") as journal:
         result = run(journal)
