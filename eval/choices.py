@@ -15,6 +15,7 @@ from rsalign import AlignedOutput, ConfigError, EngineError, RsalignError
 from rsalign.aligner.outputs import AlignedCompletion, Alignment, failure
 from rsalign.budget import Usage
 from rsalign.engines.loop_thread import LoopThread
+from rsalign.foreign import errors_as, told
 from rsalign.protocols import Encoder, Likelihood
 from rsalign.tasks import concurrently
 from rsalign.trace import Trace
@@ -54,7 +55,8 @@ def answer_choices(
     try:
         for item, seed in missing:
             try:
-                kept = loop.call(_weighed(policy, job, item, seed))
+                with errors_as(lambda raised: RsalignError(f"weighing raised {told(raised)}")):
+                    kept = loop.call(_weighed(policy, job, item, seed))
             except RsalignError as error:
                 if isinstance(error, EngineError):
                     raise  # the engine is gone

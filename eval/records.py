@@ -47,7 +47,7 @@ class RecordFile:
 
     def append(self, record: Record) -> None:
         """Adds a record; it is safe from a kill when this returns."""
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
+        line = _encoded(record)
         if self._file.write(line) != len(line):  # the next one must not be joined to it
             raise OSError(f"{self.path}: only a part of a record could be written; is there room?")
         if record["error"] is None:
@@ -106,8 +106,18 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
+        value = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):  # a lone surrogate has no UTF-8, which a table wants
+        return value.encode(errors="backslashreplace").decode()
     return value
+
+
+def _encoded(record: Record) -> bytes:
+    """A record as one line; a text that has no UTF-8 (a lone surrogate) is escaped."""
+    try:
+        return (json.dumps(record, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(record) + "\n").encode()
 
 
 def _parsed(lines: Iterable[bytes], path: Path) -> list[Record]:

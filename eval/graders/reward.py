@@ -14,6 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.settings import require_one_of
 from rsalign import ConfigError, Prompt, Response, RewardError, Stop
+from rsalign.foreign import errors_as, told
 from rsalign.protocols import PairwiseReward, Reward
 
 Scale: TypeAlias = Literal["above", "probability", "logistic"]
@@ -59,7 +60,8 @@ class ByReward:
     async def grade(self, item: Item, prompt: Prompt, response: Response) -> Grade:
         """See the class."""
         try:
-            value = float(await self.reward.score(prompt, response))
+            with errors_as(_failed):
+                value = float(await self.reward.score(prompt, response))
         except (RewardError, ConfigError) as failure:  # it may not fit the judge
             return ungradable(f"the reward failed: {failure}")
         if not math.isfinite(value):
@@ -96,17 +98,22 @@ class BeatsReference:
         # rewards of texts read no token ids, which the reference has none of in this vocabulary
         reference = Response(tokens=(), text=text, stop=Stop.EOS)
         try:
-            if isinstance(self.reward, PairwiseReward):
-                margin = float(await self.reward.prefer(prompt, response, reference)) - 0.5
-            else:
-                margin = float(await self.reward.score(prompt, response)) - float(
-                    await self.reward.score(prompt, reference)
-                )
+            with errors_as(_failed):
+                if isinstance(self.reward, PairwiseReward):
+                    margin = float(await self.reward.prefer(prompt, response, reference)) - 0.5
+                else:
+                    margin = float(await self.reward.score(prompt, response)) - float(
+                        await self.reward.score(prompt, reference)
+                    )
         except (RewardError, ConfigError) as failure:
             return ungradable(f"the reward failed: {failure}")
         if math.isnan(margin):
             return ungradable("the rewards cannot be compared: one is no number")
         return Grade(score=float(margin > 0), details={"margin": margin, "tie": margin == 0})
+
+
+def _failed(failure: BaseException) -> RewardError:
+    return RewardError(f"it raised {told(failure)}")
 
 
 def _logistic(x: float) -> float:

@@ -9,7 +9,7 @@ from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
 from rsalign.budget import Budget
 from rsalign.errors import ConfigError, RsalignError, StrategyError
-from rsalign.foreign import errors_as, told
+from rsalign.foreign import brief, errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
 from rsalign.protocols import Policy, Reward, Strategy
@@ -50,8 +50,7 @@ class Batch:
     on_progress: OnProgress | None = None
 
     def __post_init__(self) -> None:
-        if self.on_error not in ("raise", "return"):
-            raise ConfigError(f"on_error={self.on_error!r}: choose 'raise' or 'return'")
+        check_on_error(self.on_error)
         for request in self.requests:
             if isinstance(request, Refused) and self.on_error == "raise":
                 raise request.error
@@ -117,6 +116,16 @@ class Batch:
             if self.on_error == "raise":
                 raise
             return failure(str(name), request.prompt.text, request.strategy, key.root, error)
+
+
+def check_on_error(given: object) -> None:
+    """Refuses what is no `OnError`.
+
+    Raises:
+        ConfigError: with the value.
+    """
+    if given not in ("raise", "return"):
+        raise ConfigError(f"on_error={brief(given)}: choose 'raise' or 'return'")
 
 
 def law(policy: Policy, request: Request) -> Policy:

@@ -96,10 +96,16 @@ class FunctionReward:
 
         with errors_as(failed):
             async with deadline:
-                value: object = await self._call(prompt.text, response.text, deadline)
+                value: object
+                if self._is_async:
+                    value = self._function(prompt.text, response.text)
+                else:
+                    value = (await self._elsewhere(prompt.text, response.text, deadline)).value()
+                if inspect.isawaitable(value):
+                    value = await value
             is_number = isinstance(value, SupportsFloat)
             if is_number:
-                return float(value)  # type: ignore[arg-type]
+                return float(value)
         raise error(f"returned {brief(value)} for {brief(response.text)}, but must return a number")
 
     def close(self) -> None:
@@ -111,13 +117,6 @@ class FunctionReward:
     @property
     def _name(self) -> str:
         return getattr(self._function, "__qualname__", type(self._function).__name__)
-
-    async def _call(self, prompt: str, response: str, deadline: asyncio.Timeout) -> float:
-        if self._is_async:
-            value = self._function(prompt, response)
-        else:
-            value = (await self._elsewhere(prompt, response, deadline)).value()
-        return await value if inspect.isawaitable(value) else value
 
     async def _elsewhere(
         self, prompt: str, response: str, deadline: asyncio.Timeout
