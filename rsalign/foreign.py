@@ -49,8 +49,8 @@ def is_cancellation(failure: BaseException) -> bool:
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no event loop runs in this thread
-        return True
-    return task is None or task.cancelling() > 0
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def is_interrupt(failure: BaseException) -> bool:
@@ -95,6 +95,7 @@ def brief(value: object, form: Callable[[Any], str] = repr) -> str:
         if is_interrupt(failure):
             raise
         text = f"<{type(value).__name__}>"
+    text = text.encode(errors="backslashreplace").decode()  # so that it can be written anywhere
     if len(text) <= _MAX_CHARS:
         return text
     half = (_MAX_CHARS - 3) // 2

@@ -2,7 +2,9 @@
 
 import asyncio
 import faulthandler
+import math
 import signal
+import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -15,6 +17,8 @@ from rsalign.serve.vllm_internals import engine, listen, parse_flags, serve_app
 
 _SHUTDOWN_SECONDS = 20.0
 """For an orderly end, besides the time in which vLLM finishes open requests."""
+
+_ends_at = math.inf
 
 
 def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
@@ -67,7 +71,9 @@ def _loop(shutdown_timeout: float) -> Callable[[], asyncio.AbstractEventLoop]:
     import uvloop
 
     class Loop(uvloop.Loop):
-        def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        def add_signal_handler(  # type: ignore[override]
+            self, sig: int, callback: Callable[..., object], *args: Any
+        ) -> None:
             super().add_signal_handler(sig, callback, *args)
             inner = signal.getsignal(sig)
 
@@ -82,11 +88,15 @@ def _loop(shutdown_timeout: float) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _end_within(seconds: float) -> None:
-    """Ends this process after so long, whatever its threads do; the last call counts.
+    """Ends this process after so long, whatever its threads do; the earliest end counts.
 
     The timer is a thread that needs no lock of Python's, so that nothing can hold it up.
     """
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    global _ends_at
+    now = time.monotonic()
+    if now + seconds < _ends_at:
+        _ends_at = now + seconds
+        faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def _interrupt(*_: Any) -> NoReturn:

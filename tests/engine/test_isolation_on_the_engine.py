@@ -1,0 +1,154 @@
+"""What vLLM, its tokenizers and its templates refuse of one request concerns no other."""
+
+import asyncio
+
+import pytest
+
+from rsalign import Aligner, BestOf, ConfigError, Key, Plain, PolicyError, Sampling, aligned
+from rsalign.embedded.problems import problems
+
+pytestmark = pytest.mark.engine
+
+QUESTION = problems("heldout", 1)[0].question
+PLAIN = Plain(max_tokens=4)
+REFUSES = """{% for message in messages %}{% if 'REFUSE' in message['content'] %}
+{{ raise_exception('no such words here') }}{% endif %}
+{% if 'BUG' in message['content'] %}{{ 1 + message['content'] }}{% endif %}
+{% if 'UNDEFINED' in message['content'] %}{{ nothing.at_all }}{% endif %}
+{{ message['content'] }}{% endfor %}"""
+
+
+@pytest.fixture(params=["in_process", "async"])
+def either(request):
+    """The policy on each kind of engine."""
+    name = {"in_process": "policy", "async": "beside"}[request.param]
+    return request.getfixturevalue(name)
+
+
+@pytest.mark.parametrize("bad", ["a \ud83d", "\udc00", "First " * 600])
+def test_a_text_that_cannot_be_read(policy, reward, bad):
+    with Aligner(policy, reward, BestOf(n=2, inner=PLAIN)) as aligner:
+        results = aligner.generate([QUESTION, bad, QUESTION], on_error="return")
+        assert [result.finished for result in results] == [True, False, True]
+        assert isinstance(results[1].error, ConfigError)
+        conversations = [[{"role": "user", "content": text}] for text in (QUESTION, bad, QUESTION)]
+        results = aligner.chat(conversations, on_error="return")
+        assert [result.finished for result in results] == [True, False, True]
+
+
+@pytest.mark.parametrize("bad", ["REFUSE", "BUG", "UNDEFINED"])
+def test_a_template_that_refuses_a_conversation(policy, bad):
+    conversations = [[{"role": "user", "content": text}] for text in ("First", bad, "Next")]
+    with Aligner(policy, None, PLAIN) as aligner:
+        results = aligner.chat(conversations, chat_template=REFUSES, on_error="return")
+    assert [result.finished for result in results] == [True, False, True]
+    assert isinstance(results[1].error, ConfigError)
+
+
+def test_a_rewards_template_that_refuses_a_conversation(policy, reward, monkeypatch):
+    tokenizer = reward.engine.tokenizer
+    monkeypatch.setattr(tokenizer, "chat_template", REFUSES)
+    with Aligner(policy, reward, PLAIN) as aligner:
+        results = aligner.generate(["Next", "First BUG", "Then"], on_error="return")
+    assert [result.finished for result in results] == [True, False, True]
+    assert results[1].error.prompt.text == "First BUG"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("logit_bias", {10**6: 1.0}),
+        ("logit_bias", {-1: 1.0}),
+        ("allowed_token_ids", [10**6]),
+        ("allowed_token_ids", ["word"]),
+        ("stop_token_ids", [10**6]),
+        ("stop_token_ids", ["word"]),
+        ("stop", [b"x"]),
+        ("temperature", 3.0),
+    ],
+)
+def test_parameters_that_the_engine_cannot_have(either, field, value):
+    from vllm import SamplingParams
+
+    wrong = SamplingParams(max_tokens=4)
+    setattr(wrong, field, value)  # where vLLM would not let it be made
+    good = SamplingParams(max_tokens=4)
+    with Aligner(either, None, PLAIN) as aligner:
+        results = aligner.generate(["First"] * 3, [good, wrong, good], on_error="return")
+        assert [result.finished for result in results] == [True, False, True]
+        assert isinstance(results[1].error, ConfigError)
+        assert field in str(results[1].error)
+
+
+def test_a_bias_of_a_json_object(either):
+    """Its keys are text."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(max_tokens=3, temperature=0.0)
+    params.logit_bias = {"40": 100.0}
+    with Aligner(either, None, PLAIN) as aligner:
+        (answer,) = aligner.generate("First", params)
+    assert answer.outputs[0].token_ids == [40, 40, 40]
+
+
+@pytest.mark.parametrize("kind", [TypeError, OverflowError, KeyError, RuntimeError, SystemExit])
+def test_a_request_that_the_engine_fails_to_take_is_not_its_death(policy, monkeypatch, kind):
+    engine = policy.engine._engine
+    add = engine.add_request
+
+    def picky(request_id, prompt, params):
+        if prompt["prompt_token_ids"] == [5, 5]:
+            add(request_id, prompt, params)  # half of it is done
+            raise kind("planned")
+        return add(request_id, prompt, params)
+
+    monkeypatch.setattr(engine, "add_request", picky)
+
+    async def ask(prefix):
+        return await policy.extend(prefix, max_new_tokens=2, key=Key(0))
+
+    error = ConfigError if kind in (TypeError, OverflowError) else PolicyError
+    with pytest.raises(error, match="planned"):
+        asyncio.run(ask((5, 5)))
+    assert len(asyncio.run(ask((5,))).tokens) > 0
+    assert not engine.has_unfinished_requests()
+
+
+def test_a_law_of_ones_own(either):
+    """`Sampling` is refused like vLLM's parameters, before anything is drawn."""
+    with Aligner(either, None, PLAIN) as aligner:
+        for law in (Sampling(stop_token_ids=(10**6,)), Sampling(logit_bias=((10**6, 1.0),))):
+            with pytest.raises(ConfigError, match="out-of-vocab"):
+                aligner.generate("First", law)
+
+
+def test_the_block_answers_the_others():
+    from vllm import LLM, SamplingParams
+
+    from rsalign.embedded import POLICY
+    from rsalign.engines.guards import engine_arguments
+
+    arguments = engine_arguments(POLICY, {"kv_cache_memory_bytes": 64 << 20}, pooling=False)
+    llm = LLM(**arguments)
+    good, wrong = SamplingParams(max_tokens=4), SamplingParams(max_tokens=4, temperature=3.0)
+    asked = SamplingParams(max_tokens=4, extra_args={"rsalign": "no such strategy"})
+
+    def picky(prompt, response):
+        if prompt == "Then":
+            raise SystemExit(3)
+        return float(len(response))
+
+    prompts = ["First", "a \ud83d", "First", "First", "Then", "Next"]
+    params = [good, good, wrong, asked, good, good]
+    with aligned(llm, picky, BestOf(n=2, inner=PLAIN), on_error="return"):
+        outputs = llm.generate(prompts, params, use_tqdm=False)
+    assert [output.error is None for output in outputs] == [True, *[False] * 4, True]
+    assert all(output.outputs[0].text for output in (outputs[0], outputs[-1]))
+    for failed in outputs[1:-1]:
+        assert failed.outputs[0].finish_reason == "error"
+        assert failed.outputs[0].text == ""
+    with aligned(llm, picky, BestOf(n=2, inner=PLAIN)):
+        with pytest.raises(ConfigError, match="prompt 1"):
+            llm.generate(prompts[:2], good, use_tqdm=False)
+        assert llm.generate("First", good, use_tqdm=False)[0].outputs[0].reward is not None
+    llm.llm_engine.engine_core.shutdown()
