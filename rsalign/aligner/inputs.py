@@ -1,5 +1,6 @@
 """What users pass in, as prompts, laws and limits; everything is checked before any work."""
 
+import json
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -416,7 +417,9 @@ def _tried(
     index: int, item: Any, make: Callable[[Any, Policy], Prompt], policy: Policy
 ) -> Prompt | Refused:
     def failed(failure: BaseException) -> ConfigError:
-        return ConfigError(f"the policy cannot read it ({told(failure)}): {brief(item)}")
+        return ConfigError(
+            f"the policy cannot read it ({told(failure)}): {brief(item)}{_remark(item)}"
+        )
 
     try:
         with errors_as(failed):
@@ -430,3 +433,14 @@ def _tried(
 def _shown(item: Any) -> str:
     """A prompt as it was given, for whoever looks for it in the results."""
     return item if isinstance(item, str) else brief(item)
+
+
+def _remark(item: Any) -> str:
+    """What is often wrong with a text that no tokenizer reads."""
+    try:
+        json.dumps(item, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return "; it has half of a surrogate pair, which is no character: decode the text again"
+    except (TypeError, ValueError):
+        return ""
+    return ""
