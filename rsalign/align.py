@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from rsalign.budget import Budget, Meter, MeteredPolicy, MeteredReward, Usage
+from rsalign.checks import shown
 from rsalign.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.key import Key
 from rsalign.protocols import Policy, Reward, Strategy
@@ -164,7 +165,7 @@ async def _sampled(
         raise
     if not isinstance(candidate, Candidate):
         raise StrategyError(
-            f"{name}.sample returned {brief(candidate)}, but must return a Candidate", prompt=prompt
+            f"{name}.sample returned {shown(candidate)}, but must return a Candidate", prompt=prompt
         )
     return candidate
 

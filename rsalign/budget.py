@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from rsalign.checks import above, at_least, check_settings, finite_reward, refused, shown
 from rsalign.errors import ConfigError, PolicyError, RewardError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.foreign import errors_as, told
 from rsalign.key import Key
 from rsalign.protocols import (
     Boundary,
@@ -55,27 +56,19 @@ class Budget:
     completion_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("policy_tokens", "reward_calls"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise ConfigError(
-                    f"Budget({name}={value!r}): give a whole number of at least 1, or None for "
-                    "no limit"
-                )
-        if self.seconds is not None and not (
-            isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf
-        ):
-            raise ConfigError(
-                f"Budget(seconds={self.seconds!r}): give a positive number of seconds, or None "
-                "for no limit"
-            )
-        held = self.completion_tokens
-        if not isinstance(held, int) or held < 0 or held >= (self.policy_tokens or math.inf):
-            raise ConfigError(
-                f"Budget(completion_tokens={held!r}): give a whole number below policy_tokens "
-                f"({self.policy_tokens}), which it is a part of; 0 completes nothing"
+        none = "None is no limit"
+        check_settings(
+            self,
+            policy_tokens=at_least(1, note=none),
+            reward_calls=at_least(1, note=none),
+            seconds=above(0.0, note=none),
+            completion_tokens=at_least(0, note="0 completes nothing"),
+        )
+        if self.completion_tokens >= (self.policy_tokens or math.inf):
+            raise refused(
+                self,
+                "completion_tokens",
+                f"a whole number below policy_tokens={self.policy_tokens}, which it is a part of",
             )
 
 
@@ -320,18 +313,17 @@ class MeteredReward:
         def failed(failure: BaseException) -> RewardError:
             return RewardError(
                 f"the reward {_kind(self.inner)} raised {told(failure)} on "
-                f"{brief(response.text)}: mend it, or catch what it may raise and return a number",
+                f"{shown(response.text)}: mend it, or catch what it may raise and return a number",
                 prompt=prompt,
                 response=response,
             )
 
         with errors_as(failed):
-            value = await self.inner.score(prompt, response)
-            is_finite = isinstance(value, float | int) and math.isfinite(value)
-        if isinstance(value, Scored):
-            self.meter.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
-        if is_finite:
-            self.meter.seen(Candidate(response, value))
+            given = await self.inner.score(prompt, response)
+            value = finite_reward(given, self.inner, prompt, response)
+        if isinstance(given, Scored):
+            self.meter.count(reward_tokens=given.tokens, reward_cached_tokens=given.cached_tokens)
+        self.meter.seen(Candidate(response, value))
         return value
 
 

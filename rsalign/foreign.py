@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
+from rsalign.declared import in_one_line
 from rsalign.errors import RsalignError
-
-_MAX_CHARS = 160
 
 
 @contextlib.contextmanager
@@ -77,29 +76,12 @@ def is_interrupt(failure: BaseException) -> bool:
 
 def told(failure: BaseException) -> str:
     """An exception in one line: its kind and what it says."""
-    return f"{type(failure).__name__}: {brief(failure, str)}".rstrip(": ")
+    return f"{type(failure).__name__}: {said(failure)}".rstrip(": ")
 
 
-def brief(value: object, form: Callable[[Any], str] = repr) -> str:
-    """A value in one line of limited length; works for any value.
-
-    Example:
-        >>> brief("a word")
-        "'a word'"
-        >>> len(brief("x" * 10_000))
-        160
-    """
-    try:
-        text = " ".join(str(form(value)).split())
-    except BaseException as failure:  # a value of anyone's, whose own text may fail
-        if is_interrupt(failure):
-            raise
-        text = f"<{type(value).__name__}>"
-    text = text.encode(errors="backslashreplace").decode()  # so that it can be written anywhere
-    if len(text) <= _MAX_CHARS:
-        return text
-    half = (_MAX_CHARS - 3) // 2
-    return f"{text[: _MAX_CHARS - 3 - half]}...{text[-half:]}"
+def said(failure: BaseException) -> str:
+    """What an exception says, in one line."""
+    return in_one_line(failure, str, longest=160)
 
 
 def _code(handler: Any) -> CodeType | None:

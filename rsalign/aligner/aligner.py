@@ -18,9 +18,10 @@ from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
 from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
+from rsalign.checks import SEED, shown, whole
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.errors import ConfigError, PolicyError, RsalignError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Label
 from rsalign.protocols import Policy, Reward, Strategy, sampling
@@ -407,7 +408,7 @@ class Aligner:
 
 
 def _unreadable(params: Any, failure: BaseException) -> ConfigError:
-    return ConfigError(f"sampling_params={brief(params)} cannot be honoured: {told(failure)}")
+    return ConfigError(f"sampling_params={shown(params)} cannot be honoured: {told(failure)}")
 
 
 def _check(strategy: Any, budget: Any, seed: Any, *, has_reward: bool) -> None:
@@ -418,8 +419,7 @@ def _check(strategy: Any, budget: Any, seed: Any, *, has_reward: bool) -> None:
         )
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise ConfigError(f"seed={seed!r}: give a whole number")
+    whole("Aligner", "seed", seed, SEED)
     if needs_reward(strategy) and not has_reward:
         raise ConfigError(
             f"{type(strategy).__name__} needs a reward: give reward=..., a model id or path, a "

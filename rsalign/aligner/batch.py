@@ -8,8 +8,9 @@ from rsalign.align import OnProgress, align
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
 from rsalign.budget import Budget
+from rsalign.checks import shown
 from rsalign.errors import ConfigError, RsalignError, StrategyError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
 from rsalign.protocols import Policy, Reward, Strategy
@@ -125,7 +126,7 @@ def check_on_error(given: object) -> None:
         ConfigError: with the value.
     """
     if given not in ("raise", "return"):
-        raise ConfigError(f"on_error={brief(given)}: choose 'raise' or 'return'")
+        raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
 
 
 def law(policy: Policy, request: Request) -> Policy:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeAlias, TypeVar
 
+from rsalign.checks import shown
 from rsalign.errors import ConfigError, RsalignError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.foreign import errors_as, told
 from rsalign.hooks.guidance import is_guidance, read_guidance
 from rsalign.key import Label
 from rsalign.protocols import Encoder, Policy, Strategy
@@ -97,7 +98,7 @@ def prompts(given: TextOrTokens | Sequence[TextOrTokens], policy: Policy) -> lis
             seen.add(name)
             continue
         error = ConfigError(
-            f"prompt {position} has id {brief(name)}: an id is text or a whole number, and no two "
+            f"prompt {position} has id {shown(name)}: an id is text or a whole number, and no two "
             "prompts of a call have the same (it is the address of their draws)"
         )
         found[position] = Refused(_shown(item), error)
@@ -110,7 +111,7 @@ def ids(given: TextOrTokens | Sequence[TextOrTokens]) -> list[Label]:
     `prompts` refuses those whose id is no name, or another prompt's.
     """
     names = [_id(item, position) for position, item in enumerate(_items(given))]
-    return [name if isinstance(name, str | int) else brief(name) for name in names]
+    return [name if isinstance(name, str | int) else shown(name) for name in names]
 
 
 def _items(given: Any) -> list[Any]:
@@ -123,7 +124,7 @@ def _items(given: Any) -> list[Any]:
         return [given]
     if not isinstance(given, Collection) or isinstance(given, bytes):
         raise ConfigError(
-            f"prompts={brief(given)}: give a text, {{'prompt_token_ids': [...]}}, or a list of them"
+            f"prompts={shown(given)}: give a text, {{'prompt_token_ids': [...]}}, or a list of them"
         )
     return list(given)
 
@@ -142,7 +143,7 @@ def conversations(
     """Prompts of `chat`; as in `prompts`."""
     if not _is_list(given):
         raise ConfigError(
-            f"messages={brief(given)}: give a list of {{'role': ..., 'content': ...}}, or a list "
+            f"messages={shown(given)}: give a list of {{'role': ..., 'content': ...}}, or a list "
             "of such lists"
         )
     if not given:
@@ -217,7 +218,7 @@ def _strings(name: str, given: Any) -> tuple[str, ...]:
     """
     many = () if given is None else [given] if isinstance(given, str) else given
     if not _is_list(many) or not all(isinstance(each, str) for each in many):
-        raise ConfigError(f"{name}={brief(given)}: give a string, or a list of strings")
+        raise ConfigError(f"{name}={shown(given)}: give a string, or a list of strings")
     return tuple(many)
 
 
@@ -235,7 +236,7 @@ def _biases(given: Any) -> tuple[tuple[int, float], ...]:
         return ()
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"logit_bias={brief(given)}: give a dictionary of token ids and what is added to their "
+            f"logit_bias={shown(given)}: give a dictionary of token ids and what is added to their "
             "logits, such as {40: 5.0}"
         )
     return tuple((_token(key, "logit_bias"), bias) for key, bias in given.items())
@@ -250,7 +251,7 @@ def _tokens(name: str, given: Any) -> Tokens:
     if given is None:
         return ()
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ConfigError(f"{name}={brief(given)}: give a list of token ids")
+        raise ConfigError(f"{name}={shown(given)}: give a list of token ids")
     return tuple(_token(token, name) for token in given)
 
 
@@ -263,7 +264,7 @@ def _token(given: Any, name: str) -> int:
         return operator.index(given)
     except TypeError:
         raise ConfigError(
-            f"{name} has {brief(given)} where a token id is expected, a whole number"
+            f"{name} has {shown(given)} where a token id is expected, a whole number"
         ) from None
 
 
@@ -383,7 +384,7 @@ def _token_ids(ids: Any) -> Tokens:
 def _messages(conversation: Conversation) -> tuple[Message, ...]:
     if isinstance(conversation, str | Mapping) or not isinstance(conversation, Iterable):
         raise ConfigError(
-            f"messages={brief(conversation)}: give a list of {{'role': ..., 'content': ...}}"
+            f"messages={shown(conversation)}: give a list of {{'role': ..., 'content': ...}}"
         )
     return tuple(_message(item) for item in conversation)
 
@@ -418,7 +419,7 @@ def _tried(
 ) -> Prompt | Refused:
     def failed(failure: BaseException) -> ConfigError:
         return ConfigError(
-            f"the policy cannot read it ({told(failure)}): {brief(item)}{_remark(item)}"
+            f"the policy cannot read it ({told(failure)}): {shown(item)}{_remark(item)}"
         )
 
     try:
@@ -432,7 +433,7 @@ def _tried(
 
 def _shown(item: Any) -> str:
     """A prompt as it was given, for whoever looks for it in the results."""
-    return item if isinstance(item, str) else brief(item)
+    return item if isinstance(item, str) else shown(item)
 
 
 def _remark(item: Any) -> str:

@@ -18,9 +18,10 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from rsalign.aligner import AlignedOutput
+from rsalign.checks import shown
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.errors import ConfigError, PolicyError, RsalignError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.foreign import errors_as, told
 from rsalign.harnesses.conversation import Conversation
 from rsalign.harnesses.failures import Failures
 from rsalign.harnesses.generation import Generation
@@ -187,7 +188,7 @@ class AlignedLM(PolicyText):
                 with errors_as(failed):
                     scored = await policy.log_probs(tuple(context), tuple(continuation))
             except RsalignError as error:
-                failures.add(brief("".join(asked)), error)
+                failures.add(shown("".join(asked)), error)
                 return -math.inf, False
             found = sum(scored), all(map(_greedy, scored))
             if any(asked):  # pieces of a longer text are kept by whoever joins them

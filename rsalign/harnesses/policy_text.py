@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import TemplateLM
 
 from rsalign.aligner import Aligner
+from rsalign.checks import shown
 from rsalign.errors import ConfigError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.foreign import errors_as, told
 from rsalign.harnesses.arguments import Arguments
 from rsalign.harnesses.conversation import Conversation
 from rsalign.types import Message
@@ -99,7 +100,7 @@ class PolicyText(TemplateLM):
             add_special_tokens = True
 
         def unreadable(failure: BaseException) -> UnreadableError:
-            return UnreadableError(f"the tokenizer cannot read {brief(string)} ({told(failure)})")
+            return UnreadableError(f"the tokenizer cannot read {shown(string)} ({told(failure)})")
 
         with errors_as(unreadable):
             return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))

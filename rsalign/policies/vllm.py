@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from rsalign.checks import check_settings
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.engines.reports import Reading, awaited
 from rsalign.errors import ConfigError, PolicyError
-from rsalign.foreign import brief, errors_as
+from rsalign.foreign import errors_as, said
 from rsalign.hooks.guidance import (
     Guide,
     check_guidance,
@@ -59,6 +60,7 @@ class VllmPolicy:
     _shared: VllmModel | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_settings(self)
         check_guidance(self.sampling, self.engine.vllm_config)
         if self._shared is None:
             object.__setattr__(self, "_shared", VllmModel.of(self.engine))
@@ -144,7 +146,7 @@ class VllmPolicy:
         policy = VllmPolicy(self.engine, sampling, self._model)
 
         def refused(failure: BaseException) -> ConfigError:
-            return ConfigError(f"vLLM refuses {sampling}: {brief(failure, str)}")
+            return ConfigError(f"vLLM refuses {sampling}: {said(failure)}")
 
         with errors_as(refused):
             policy._params(1, Key(0), {}).verify(

@@ -5,10 +5,11 @@ import inspect
 import pickle
 from collections.abc import Awaitable, Callable
 from dataclasses import is_dataclass
-from typing import Literal, SupportsFloat, TypeAlias
+from typing import Literal, TypeAlias
 
+from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.errors import ConfigError, RewardError
-from rsalign.foreign import brief, errors_as
+from rsalign.foreign import errors_as
 from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
 from rsalign.rewards.workers import Attempt, DaemonThreads
 from rsalign.types import Prompt, Response
@@ -45,13 +46,15 @@ class FunctionReward:
         num_workers: int = 4,
         timeout_seconds: float | None = 300.0,
     ) -> None:
-        if pool not in ("thread", "process") or num_workers < 1:
-            raise ConfigError(
-                f"pool={pool!r}, num_workers={num_workers}: choose 'thread' or 'process', and at "
-                "least 1 worker"
-            )
+        name = "FunctionReward"
+        checked(name, "function", function, RewardFunction, part("a function or a callable object"))
+        checked(name, "pool", pool, Literal["thread", "process"])
+        num_workers = whole(name, "num_workers", num_workers, at_least(1))
         self._function = function
-        self._timeout_seconds = timeout_seconds
+        limit = above(0.0, note="None waits for ever")
+        self._timeout_seconds: float | None = checked(
+            name, "timeout_seconds", timeout_seconds, float | None, limit
+        )
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
@@ -90,9 +93,9 @@ class FunctionReward:
                 what = f"took longer than {self._timeout_seconds} seconds"
                 mend = "mend it, or raise timeout_seconds of FunctionReward"
             else:
-                what = f"raised {brief(failure)}"
+                what = f"raised {shown(failure, longest=160)}"
                 mend = "mend it, or catch what it may raise and return a number"
-            return error(f"{what} on {brief(response.text)}: {mend}")
+            return error(f"{what} on {shown(response.text)}: {mend}")
 
         with errors_as(failed):
             async with deadline:
@@ -103,10 +106,13 @@ class FunctionReward:
                     value = (await self._elsewhere(prompt.text, response.text, deadline)).value()
                 if inspect.isawaitable(value):
                     value = await value
-            is_number = isinstance(value, SupportsFloat)
-            if is_number:
-                return float(value)
-        raise error(f"returned {brief(value)} for {brief(response.text)}, but must return a number")
+            found = finite_or_none(value)
+        if found is None:
+            raise error(
+                f"returned {shown(value)} for {shown(response.text)}, but must return a finite "
+                "number"
+            )
+        return found
 
     def close(self) -> None:
         """Ends the workers; calls that have not begun are dropped."""

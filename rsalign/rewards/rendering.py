@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+from rsalign.checks import shown
 from rsalign.errors import ConfigError, RewardError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.foreign import errors_as, told
 from rsalign.types import Message, Prompt, Response, Tokens
 
 
@@ -62,7 +63,7 @@ class Rendering:
     ) -> RewardError:
         return RewardError(
             f"the reward model's chat template or tokenizer fails on this conversation "
-            f"({told(failure)}): {brief(prompt.text)}, answered by {brief(response.text)}",
+            f"({told(failure)}): {shown(prompt.text)}, answered by {shown(response.text)}",
             prompt=prompt,
             response=response,
         )

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rsalign.checks import finite_or_none, shown
 from rsalign.errors import ConfigError, RewardError, RsalignError
 from rsalign.foreign import errors_as, told
 from rsalign.protocols import Reward
@@ -52,9 +52,10 @@ class GuardedReward:
                         f"the reward model's chat template refuses this conversation: {cause}"
                     ) from None
             raise RewardError(f"the reward failed ({type(causes[0]).__name__})") from None
-        if not isinstance(value, float | int) or not math.isfinite(value):
-            raise RewardError(f"the reward is {value!r}, but must be a finite number")
-        return value
+        found = finite_or_none(value)
+        if found is None:
+            raise RewardError(f"the reward is {shown(value)}, but must be a finite number")
+        return found
 
 
 def _causes(failure: BaseException) -> Iterator[BaseException]:

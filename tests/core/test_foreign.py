@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from rsalign import RewardError, RsalignError
-from rsalign.foreign import brief, errors_as, told
+from rsalign.checks import shown
+from rsalign.foreign import errors_as, told
 
 
 def edge():
@@ -91,8 +92,7 @@ def test_a_closed_coroutine_is_just_closed():
 
 @pytest.mark.parametrize("value", ["a\nb" * 1000, {"key": "x" * 10_000}, "\ud83d", b"\xff" * 999])
 def test_a_value_is_one_short_line(value):
-    text = brief(value)
-    assert 0 < len(text) <= 160
-    assert "\n" not in text
-    text.encode()
-    brief(value, str).encode()
+    for text in (shown(value), told(ValueError(value))):
+        assert 0 < len(text) <= 180
+        assert "\n" not in text
+        text.encode()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from rsalign import Aligner, BestOf, ConfigError, Key, Plain, PolicyError, Sampling, aligned
+from rsalign import Aligner, BestOf, ConfigError, Key, Plain, PolicyError, RewardError, Sampling
 from rsalign.embedded.problems import problems
 
 pytestmark = pytest.mark.engine
@@ -46,11 +46,12 @@ def test_a_template_that_refuses_a_conversation(policy, bad):
 
 
 def test_a_rewards_template_that_refuses_a_conversation(policy, reward, monkeypatch):
-    tokenizer = reward.engine.tokenizer
-    monkeypatch.setattr(tokenizer, "chat_template", REFUSES)
+    monkeypatch.setattr(reward._rendering.tokenizer, "chat_template", REFUSES)
+    prompts = ["Next 7411", "First BUG", "Then 7411"]  # which no other test renders
     with Aligner(policy, reward, PLAIN) as aligner:
-        results = aligner.generate(["Next", "First BUG", "Then"], on_error="return")
+        results = aligner.generate(prompts, on_error="return")
     assert [result.finished for result in results] == [True, False, True]
+    assert isinstance(results[1].error, RewardError)
     assert results[1].error.prompt.text == "First BUG"
 
 
@@ -120,35 +121,3 @@ def test_a_law_of_ones_own(either):
         for law in (Sampling(stop_token_ids=(10**6,)), Sampling(logit_bias=((10**6, 1.0),))):
             with pytest.raises(ConfigError, match="out-of-vocab"):
                 aligner.generate("First", law)
-
-
-def test_the_block_answers_the_others():
-    from vllm import LLM, SamplingParams
-
-    from rsalign.embedded import POLICY
-    from rsalign.engines.guards import engine_arguments
-
-    arguments = engine_arguments(POLICY, {"kv_cache_memory_bytes": 64 << 20}, pooling=False)
-    llm = LLM(**arguments)
-    good, wrong = SamplingParams(max_tokens=4), SamplingParams(max_tokens=4, temperature=3.0)
-    asked = SamplingParams(max_tokens=4, extra_args={"rsalign": "no such strategy"})
-
-    def picky(prompt, response):
-        if prompt == "Then":
-            raise SystemExit(3)
-        return float(len(response))
-
-    prompts = ["First", "a \ud83d", "First", "First", "Then", "Next"]
-    params = [good, good, wrong, asked, good, good]
-    with aligned(llm, picky, BestOf(n=2, inner=PLAIN), on_error="return"):
-        outputs = llm.generate(prompts, params, use_tqdm=False)
-    assert [output.error is None for output in outputs] == [True, *[False] * 4, True]
-    assert all(output.outputs[0].text for output in (outputs[0], outputs[-1]))
-    for failed in outputs[1:-1]:
-        assert failed.outputs[0].finish_reason == "error"
-        assert failed.outputs[0].text == ""
-    with aligned(llm, picky, BestOf(n=2, inner=PLAIN)):
-        with pytest.raises(ConfigError, match="prompt 1"):
-            llm.generate(prompts[:2], good, use_tqdm=False)
-        assert llm.generate("First", good, use_tqdm=False)[0].outputs[0].reward is not None
-    llm.llm_engine.engine_core.shutdown()
