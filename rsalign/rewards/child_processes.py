@@ -213,7 +213,7 @@ def _able_to_travel(failure: BaseException | None) -> BaseException | None:
     if failure is None:
         return None
     stack = "".join(traceback.format_exception(failure))
-    return RaisedElsewhereError(shown(failure, longest=160), stack)
+    return RaisedElsewhereError(shown(failure, longest=320), stack)
 
 
 def _end_with_parent() -> None:

@@ -83,7 +83,7 @@ class Routed(Composite):
 
         def failed(failure: BaseException) -> RewardError:
             return RewardError(
-                f"a predicate of Routed raised {shown(failure, longest=160)} on the prompt "
+                f"a predicate of Routed raised {shown(failure, longest=320)} on the prompt "
                 f"{shown(prompt.text)}: mend it, or catch what it may raise and return True or "
                 "False",
                 prompt=prompt,

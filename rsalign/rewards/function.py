@@ -93,7 +93,7 @@ class FunctionReward:
                 what = f"took longer than {self._timeout_seconds} seconds"
                 mend = "mend it, or raise timeout_seconds of FunctionReward"
             else:
-                what = f"raised {shown(failure, longest=160)}"
+                what = f"raised {shown(failure, longest=320)}"
                 mend = "mend it, or catch what it may raise and return a number"
             return error(f"{what} on {shown(response.text)}: {mend}")
 

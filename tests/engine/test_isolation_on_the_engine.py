@@ -5,7 +5,10 @@ import asyncio
 import pytest
 
 from rsalign import Aligner, BestOf, ConfigError, Key, Plain, PolicyError, RewardError, Sampling
+from rsalign.embedded import REWARD
 from rsalign.embedded.problems import problems
+from rsalign.rewards.rendering import Rendering
+from rsalign.rewards.vllm import VllmReward
 
 pytestmark = pytest.mark.engine
 
@@ -45,14 +48,19 @@ def test_a_template_that_refuses_a_conversation(policy, bad):
     assert isinstance(results[1].error, ConfigError)
 
 
-def test_a_rewards_template_that_refuses_a_conversation(policy, reward, monkeypatch):
-    monkeypatch.setattr(reward._rendering.tokenizer, "chat_template", REFUSES)
-    prompts = ["Next 7411", "First BUG", "Then 7411"]  # which no other test renders
-    with Aligner(policy, reward, PLAIN) as aligner:
-        results = aligner.generate(prompts, on_error="return")
+@pytest.mark.parametrize("bad", ["First REFUSE", "First BUG", "First UNDEFINED"])
+def test_a_rewards_template_that_refuses_a_conversation(policy, reward, bad):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(REWARD)
+    tokenizer.chat_template = REFUSES
+    picky = VllmReward(reward.engine)
+    object.__setattr__(picky, "_rendering", Rendering(tokenizer, 512))
+    with Aligner(policy, picky, PLAIN) as aligner:
+        results = aligner.generate(["Next", bad, "Then"], on_error="return")
     assert [result.finished for result in results] == [True, False, True]
     assert isinstance(results[1].error, RewardError)
-    assert results[1].error.prompt.text == "First BUG"
+    assert results[1].error.prompt.text == bad
 
 
 @pytest.mark.parametrize(
