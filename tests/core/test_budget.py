@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsalign import BestOf, Budget, ConfigError, FixedSize, Key, Message, Plain, Prompt, Stop, align
+from rsalign import (
+    BestOf,
+    Budget,
+    ConfigError,
+    FixedSize,
+    Key,
+    Message,
+    Plain,
+    Prompt,
+    RewardError,
+    Stop,
+    align,
+)
 from rsalign.rules.acceptance import Soft
 from rsalign.rules.thresholds import Constant
 from rsalign.strategies.cards import Cards
@@ -136,7 +148,7 @@ def test_a_timeout_of_the_rewards_own_is_no_expiry():
         async def score(self, prompt, response):
             raise TimeoutError("the judge did not answer")
 
-    with pytest.raises(TimeoutError, match="judge"):
+    with pytest.raises(RewardError, match="TimeoutError: the judge did not answer"):
         run(Plain(max_tokens=2), Budget(seconds=50), reward=Impatient())
 
 

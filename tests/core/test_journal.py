@@ -18,6 +18,7 @@ from rsalign import (
     Key,
     Message,
     Plain,
+    PolicyError,
     Prompt,
     Punctuation,
     RewardError,
@@ -109,7 +110,7 @@ def test_a_run_that_dies_goes_on(tmp_path):
         def fingerprint(self):
             return repr(ToyPolicy(4))
 
-    with Journal(tmp_path / "j") as journal, pytest.raises(RuntimeError, match="power cut"):
+    with Journal(tmp_path / "j") as journal, pytest.raises(PolicyError, match="power cut"):
         run(journal, policy=Dies(4))
     with Journal(tmp_path / "j") as journal:
         result = run(journal)
