@@ -19,7 +19,11 @@ from rsalign.errors import RsalignError
 
 
 @contextlib.contextmanager
-def errors_as(error: Callable[[BaseException], RsalignError]) -> Iterator[None]:
+def errors_as(
+    error: Callable[[BaseException], RsalignError],
+    *,
+    kept: type[RsalignError] | tuple[()] = RsalignError,
+) -> Iterator[None]:
     """Runs a block that calls foreign code; what it raises is raised as ``error(failure)``.
 
     The failure is the new error's cause. `SystemExit` and other exceptions that are no `Exception`
@@ -30,13 +34,14 @@ def errors_as(error: Callable[[BaseException], RsalignError]) -> Iterator[None]:
 
     Args:
         error: makes the error, given what was raised.
+        kept: errors of ours that are left as they are; ``()`` is none.
     """
     try:
         yield
-    except (RsalignError, GeneratorExit):
+    except GeneratorExit:
         raise
     except BaseException as failure:
-        if is_cancellation(failure) or is_interrupt(failure):
+        if isinstance(failure, kept) or is_cancellation(failure) or is_interrupt(failure):
             raise
         raise error(failure) from failure
 

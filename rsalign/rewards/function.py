@@ -100,7 +100,7 @@ class FunctionReward:
                 mend = "mend it, or catch what it may raise and return a number"
             return error(f"{what} on {shown(response.text)}: {mend}")
 
-        with errors_as(failed):
+        with errors_as(failed, kept=()):
             async with deadline:
                 value: object
                 if self._is_async:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rsalign import RewardError, RsalignError
+from rsalign import ConfigError, RewardError, RsalignError
 from rsalign.checks import shown
 from rsalign.foreign import errors_as, told
 
@@ -20,6 +20,11 @@ def test_an_error_of_ours_is_left_as_it_is():
     with pytest.raises(RsalignError) as raised, edge():
         raise error
     assert raised.value is error
+
+
+def test_an_error_of_ours_is_foreign_where_only_a_users_function_can_raise_it():
+    with pytest.raises(RewardError), errors_as(lambda failure: RewardError("x"), kept=()):
+        raise ConfigError("raised by a reward function")
 
 
 def test_an_interrupt_on_the_main_thread_is_the_users():
@@ -93,6 +98,6 @@ def test_a_closed_coroutine_is_just_closed():
 @pytest.mark.parametrize("value", ["a\nb" * 1000, {"key": "x" * 10_000}, "\ud83d", b"\xff" * 999])
 def test_a_value_is_one_short_line(value):
     for text in (shown(value), told(ValueError(value))):
-        assert 0 < len(text) <= 180
+        assert 0 < len(text) <= 340
         assert "\n" not in text
         text.encode()
