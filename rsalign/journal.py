@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from rsalign.checks import finite_reward
+from rsalign.checks import checked, finite_reward, part
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import (
@@ -63,7 +63,7 @@ class Journal:
     """
 
     def __init__(self, path: str | Path, *, also: Iterable[Path] = ()) -> None:
-        self.path = Path(path)
+        self.path = Path(checked("Journal", "path", path, str | Path, part("a file's path")))
         self._lines: dict[str, bytes] = {}  # read when they are asked for: few are, of many
         self._replayed = self._recorded = 0
         try:

@@ -248,7 +248,7 @@ def test_restarts_bound_the_distance_to_the_target(combine, candidates, restart)
 
 
 def test_a_hot_replica_starts_from_the_pool_as_its_own_target_weighs_it():
-    """Its start is seen as the state that its first proposal was made from."""
+    """Of two draws of the policy each start is one, in proportion to w to the power 1 / factor."""
     space = Space(2, 2, salt=1)
     factors = (1.0, 3.0, math.inf)
     strategy = QAlign(beta=0.3, steps=1, max_tokens=space.max_tokens, pool=2, tempering=factors[1:])
