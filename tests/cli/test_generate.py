@@ -90,7 +90,7 @@ def test_rewards():
         (["generate", "--strategy", "best-of"], "did you mean 'best_of'?"),
         (["generate", "--set", "N=3"], "has no parameter 'N'"),
         (["generate", "--set", "n"], "give name=value"),
-        (["generate", "--set", "n=0"], "at least 1"),
+        (["generate", "--set", "n=0"], "of at least 1"),
         (["generate", "--budget-seconds", "-1"], "finite number above 0"),
         (["generate", "--temperature", "-1"], "temperature=-1.0"),
         (["generate", "--strategy", "json:JSONDecoder"], "is not a strategy"),
