@@ -192,19 +192,22 @@ _WORDS = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mbox|mathrm)\s*\{([^{}]*)\}"
 _LETTER = re.compile(r"(?<![^\W_])[A-Za-z](?![^\W_])")
 _BRACED_COMMA = re.compile(r"\{\s*,\s*\}")
 _BLANK_GROUP = re.compile(r"(?<=\d)[ ]+(?=\d{3}(?![\d/]))")
-_TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=[\d.$])")
+_TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=\$?\.?\d)")
+_WORD_TIMES = re.compile(r"(?<=\s)[xX](?=\s+[$(]?\.?\d)")  # "3 hours x $10"
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), instead)
     for pattern, instead in (
-        (r"(?i)\b(?:divided|multiplied)\s+by\b|\btimes\b(?=\s*[$\d.(-])", " \u00f7 "),
-        (r"(?i)\bplus\b(?=\s*[$\d.(])", " + "),
-        (r"(?i)\b(?:minus|negative)\s+(?=[$\d.(])", " -"),
+        (r"(?i)\b(?:divided|multiplied)\s+by\b|\btimes\b(?=\s*[$(-]*\.?\d)", " \u00f7 "),
+        (r"(?i)\bplus\b(?=\s*[$(]*\.?\d)", " + "),
+        (r"(?i)\b(?:minus|negative)\s+(?=[$(]*\.?\d)", " -"),
         (r"(?i)\band\s+(?:a|one|two|three)[ -](?:half|quarters?|thirds?|fourths?)\b", " dozen "),
         (r"\\[dtc]frac", r"\\frac"),
+        (r"(?<=[A-Za-z])&(?=[A-Za-z])", "and"),  # "M&M's"
         (r"[=-]>|\u2192|\u21d2|\u21d4|\u27f9|\u2234|&|\t", ";"),
         (r"[<>!]=", "\u2264"),
         (r"\+/?-", "\u00b1"),
         (r"\u2248|\u2261|\u2245|={2,}", "="),
+        (r"(?i)\bout\s+of\b", " out "),
         (r"#+", " "),
     )
 )
@@ -226,6 +229,8 @@ def _plain(line: str, formula: bool) -> str:
         line = pattern.sub(instead, line)
     if formula:
         line = _BLANK_GROUP.sub("\u2009", line)
+    else:
+        line = _WORD_TIMES.sub("\u00d7", line)
     return _TIMES.sub("\u00d7", line)
 
 
@@ -337,7 +342,7 @@ _FUNCTIONS = _set("sqrt root pi sin cos tan cot sec csc log ln exp mod infinity"
 _SHORT_UNITS = _set(
     "mm cm dm km m in ft yd mi kg mg g lb oz lbs ml mL cl dl L l s h hr hrs min sec pm am mph"
     " kmh kph st nd rd th sq cc pts yrs hz Hz kHz W V A J N ha ac qt pt gal c p of per day men won"
-    " m2 m3 cm2 cm3 km2 ft2 ft3 in2 in3 mm2 mm3"
+    " kB KB MB GB TB Mb Gb m2 m3 cm2 cm3 km2 ft2 ft3 in2 in3 mm2 mm3"
 )
 _LENGTHS = _set(
     "mm cm dm km m in ft yd mi inch inches foot feet yard yards mile miles meter meters metre"
@@ -646,34 +651,36 @@ def _ends(chain: _Chain | None) -> bool:
 
 
 def _relate(one: _Chain, other: _Chain, between: str, tokens: list[_Token], formula: bool) -> None:
-    """Sees whether two neighbours are a list, alternatives, or parts of one unclear number."""
+    """Marks two neighbours that are a list, alternatives, or parts of one unclear number."""
     between = between.replace(" ", "").replace("s", "")
+    unclear = False
     if not between:
         left, right = tokens[one.last].text, tokens[other.first].text
-        groups = re.search(r"(?<!\d)\d{1,3}$", left) and re.match(r"\d{3}(?!\d)", right)
-        if groups or formula or "/" in right or "\\" in right:
-            one.refused = other.refused = True
-    elif re.fullmatch(r",?\|W?", between):
+        groups = bool(re.search(r"(?<!\d)\d{1,3}$", left) and re.match(r"\d{3}(?!\d)", right))
+        unclear = groups or formula or "/" in right or "\\" in right
+    elif between == "&":  # "1 and 3/4" may be one number
+        unclear = bool(re.search(r"/|\\frac", tokens[other.first].text))
+    elif re.fullmatch(r"W[,&]{0,2}", between):
+        unclear = _is_compound(one, other, tokens)
+    elif re.fullmatch(r",?\|", between):
         one.refused = other.refused = True
-    elif re.fullmatch(r"W[,&]{0,2}", between) and _is_compound(one, other, tokens):
-        one.refused = other.refused = True
-    elif between == "&" and re.search(r"/|\\frac", tokens[other.first].text):
-        one.refused = other.refused = True  # "1 and 3/4" may be one number
-    elif re.fullmatch(r",|,?&", between):
-        alone = len(other.sides) == 1 or other.sides[0].variable
-        one.listed |= alone
-        other.listed |= alone
+    if unclear:
+        one.sides[-1].value = other.sides[0].value = None
+    elif re.fullmatch(r",|,?&", between) and (
+        len(other.sides) == 1 or other.sides[0].variable  # else "..., 3 * 4 = 12" is the next step
+    ):
+        one.listed = other.listed = True
 
 
 def _is_compound(one: _Chain, other: _Chain, tokens: list[_Token]) -> bool:
     """Whether the units of two neighbours are a unit and its part."""
-    whole, part = (
-        next(
-            (token.text.lower() for token in tokens[chain.last + 1 :][:2] if token.kind == "W"), ""
-        )
-        for chain in (one, other)
-    )
+    whole, part = (_unit_after(tokens, chain.last) for chain in (one, other))
     return part.rstrip("s") in _PARTS.get(whole.rstrip("s"), "").split()
+
+
+def _unit_after(tokens: list[_Token], at: int) -> str:
+    following = tokens[at + 1 : at + 3]
+    return next((token.text.lower() for token in following if token.kind == "W"), "")
 
 
 def _read_line(line: str, formula: bool) -> list[Number]:
