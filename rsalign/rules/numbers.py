@@ -227,25 +227,22 @@ def _plain(line: str, formula: bool) -> str:
     line = _BRACED_COMMA.sub(",", line)
     for pattern, instead in _SHAPES:
         line = pattern.sub(instead, line)
-    if formula:
-        line = _BLANK_GROUP.sub("\u2009", line)
-    else:
-        line = _WORD_TIMES.sub("\u00d7", line)
+    line = _BLANK_GROUP.sub("\u2009", line) if formula else _WORD_TIMES.sub("\u00d7", line)
     return _TIMES.sub("\u00d7", line)
 
 
 # Literals -----------------------------------------------------------------------------------
 
 _DIGITS = r"\.?\d(?:[.,:'_\u2009]?\d)*"  # more than can be read, so that nothing is cut in two
-_POWER = r"\s*[\u00d7\u00b7*]\s*10\s*(?:\^|\*\*)\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+)"
+_POWER = r"\s*[\u00d7\u00b7*]\s*10\s*(?:\^|\*\*)\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+(?!\.?\d))"
 _PART = rf"\s*(?:\{{\s*([+-]?\s*\$?{_DIGITS})\s*\}}|(\d))"
 _TOKEN = re.compile(
     rf"(?P<fraction>\\frac{_PART}{_PART})"
     rf"|(?P<number>(?P<digits>{_DIGITS})(?P<repeating>\.?\\overline\s*\{{\d+\}})?"
     r"(?P<exponent>[eE][+-]?\d+(?!\w))?"
     rf"(?:(?P<power>{_POWER})|\s*/\s*\$?(?P<below>{_DIGITS}))?)"
-    r"|(?P<subscript>_\s*(?:\{[^{}]*\}|\w))"
-    r"|(?P<raised>(?:\^|(?<=[\d)])\*\*(?=\d))\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+))"
+    r"|(?P<subscript>(?<=[\w)}\]])_\s*(?:\{[^{}]*\}|\w+))"
+    r"|(?P<raised>(?:\^|(?<=[\d)])\*\*(?=\d))\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+(?!\.?\d)))"
     r"|(?P<unit>(?:USD|EUR|GBP|CAD|AUD|CHF|INR|US(?=\$)|Rs\.?)(?=\s?[\d.$])"
     r"|[$\u00a2\u00a3\u00a5\u20a9\u20ac\u20b9\u20bd%\u00b0\u2032\u2033])"
     r"|(?P<code>[A-Z]{1,3}\d+(?:[.,]\d+)*(?!\w))"  # "R18" may be a price or a name
@@ -338,7 +335,7 @@ _VAGUE = _set(
 )
 """What changes the value of the number before it in a way that is not the same everywhere."""
 
-_FUNCTIONS = _set("sqrt root pi sin cos tan cot sec csc log ln exp mod infinity")
+_FUNCTIONS = _set("sqrt root pi \u03c0 sin cos tan cot sec csc log ln exp mod infinity")
 _SHORT_UNITS = _set(
     "mm cm dm km m in ft yd mi kg mg g lb oz lbs ml mL cl dl L l s h hr hrs min sec pm am mph"
     " kmh kph st nd rd th sq cc pts yrs hz Hz kHz W V A J N ha ac qt pt gal c p of per day men won"
@@ -594,7 +591,8 @@ def _chains(tokens: list[_Token], formula: bool) -> list[_Chain]:
             if chain is None:
                 chains.append(chain := _Chain(at))
             side = chain.sides[-1]
-            side.expression |= side.operands > 0 or (kind == "V" and len(token.text) > 1)
+            letter = len(token.text) == 1 and token.text.isalpha() and token.text != "\u03c0"
+            side.expression |= side.operands > 0 or (kind == "V" and not letter)
             side.operands += 1
             chain.last = at
             if kind == "N":
@@ -603,8 +601,8 @@ def _chains(tokens: list[_Token], formula: bool) -> list[_Chain]:
                 if negative and side.value is not None:
                     side.value = -side.value
                 chain.refused |= bounded
-            elif len(token.text) == 1 and token.text.isalpha():
-                side.variable = True
+            else:
+                side.variable |= letter
             negative = unclear = bounded = joined = worded = False
         elif kind == "s":
             unclear |= negative
