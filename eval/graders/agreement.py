@@ -6,8 +6,8 @@ Without files it takes the bundled solutions of models to GSM8K, and the solutio
 ``--gsm8k`` reads the files that GSM8K's authors publish: ``test.jsonl``, ``train.jsonl`` and
 ``example_model_solutions.jsonl``. ``--math`` reads MATH-500's ``test.jsonl``.
 
-Of MATH-500 three kinds of answers are graded: the solution of each problem; the right answer in
-other notations (another box, after "the answer is"); and the right answers to other problems.
+Of MATH-500 three kinds of answers are graded: the solution of each problem; the right answer framed
+otherwise ("The answer is $...$."); and the right answers to other problems.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def math(rows: Sequence[dict[str, Any]], pairs: int) -> Iterator[Answer]:
     for row in rows:
         gold = row["answer"]
         yield Answer(source="math solutions", text=row["solution"], gold=gold)
-        for form in (r"\fbox{%s}", r"\boxed {%s}", r"The answer is $%s$.", r"\boxed{%s.}"):
+        for form in (r"The answer is $%s$.", r"\[\boxed{\displaystyle %s}\]", r"So it is $%s$."):
             yield Answer(source="math notations", text=form % gold, gold=gold)
     golds = sorted({row["answer"] for row in rows})[:pairs]
     for gold in golds:
@@ -145,8 +145,8 @@ def compare(answer: Answer) -> list[str]:
         outcomes.append("theirs against the authors")
     if right != theirs or len(outcomes) > 1:
         print(
-            f"{', '.join(outcomes)}: right is {answer.gold!r}; we read {ours.answer!r}, math-verify "
-            f"{read!r} in {answer.text[-80:]!r} ({answer.source})"
+            f"{', '.join(outcomes)}: right is {answer.gold!r}; we read {ours.answer!r}, "
+            f"math-verify {read!r} in {answer.text[-80:]!r} ({answer.source})"
         )
     return outcomes
 

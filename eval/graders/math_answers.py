@@ -44,10 +44,14 @@ from rsalign.rules.extraction import (
 from rsalign.rules.numbers import read_number, spell
 
 _FORMULA = re.compile(
-    r"\$\$(?P<display>[^$]{1,400})\$\$|\\\[(?P<bracket>(?:(?!\\\]).){1,400})\\\]"
-    r"|\\\((?P<inline>(?:(?!\\\)).){1,400})\\\)|(?<![\\$])\$(?P<dollar>(?=\S)[^$\n]{1,400})(?<=\S)\$",
+    r"(?<!\\)\$\$(?P<display>(?:\\.|[^$\\]){1,400})\$\$"
+    r"|\\\[(?P<bracket>(?:(?!\\\]).){1,400})\\\]"
+    r"|\\\((?P<inline>(?:(?!\\\)).){1,400})\\\)"
+    # as Pandoc does: "$5 and $6" is no formula
+    r"|(?<![\\$])\$(?=\S)(?P<dollar>(?:\\.|[^$\\\n]){1,400})(?<=\S)\$(?!\d)",
     re.DOTALL,
 )
+"""A formula; of a bounded length, so that the time is linear in that of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +145,13 @@ _FRACTION = re.compile(r"\\frac\s*(\{[^{}]*\}|\d)\s*(\{[^{}]*\}|\d)")
 _ROOT = re.compile(r"\\sqrt\s*(\d)")
 _SPACING = re.compile(
     r"(?<!\\)\\[!,;: ]|\\left(?![a-z])|\\right(?![a-z])|\\[bB]igg?[lr]?(?![a-z])|\\q?quad|~|\$"
+    r"|\\(?:displaystyle|textstyle|mathbf|mathit|mathsf|boldsymbol|bm)(?![a-zA-Z])"
 )
 _BLANK = re.compile(r"(?<=[a-zA-Z])(\s+)(?=[a-zA-Z])|\s+")
 _BOTH = re.compile(r",?\s*(?:\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*")
 _MIXED = re.compile(r"(?<![\w.}^])(\d+)\\frac\{(\d+)\}\{(\d+)\}")
 _UNIT = re.compile(r"(?<=.)\\text\{[^{}]*\}(?:\^\{?\d\}?)?$|\^\{?\\circ\}?$|\\%$|%$|\.$")
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it)|mbox)\s*(?=\{)")
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox)\s*(?=\{)")
 _GROUPING = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,;:! ])\s*(?=\d{3})")
 _GROUPED = re.compile(r"(?<![\d,.(\[{])\d{1,3}(,\d{3})+(?![\d,])")
 _ASSIGNED = re.compile(r"^(?:[a-zA-Z](?:\([a-zA-Z]\))?|\\[a-z]+)(?:=|\\in(?![a-z]))(?=[^=]+$)")

@@ -234,7 +234,9 @@ def _plain(line: str, formula: bool) -> str:
 # Literals -----------------------------------------------------------------------------------
 
 _DIGITS = r"\.?\d(?:[.,:'_\u2009]?\d)*"  # more than can be read, so that nothing is cut in two
-_POWER = r"\s*[\u00d7\u00b7*]\s*10\s*(?:\^|\*\*)\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+(?!\.?\d))"
+_POWER = (
+    r"\s*[\u00d7\u00b7*]\s*10\s*(?:\^|\*\*)\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+(?![.,:'_\u2009]?\d))"
+)
 _PART = rf"\s*(?:\{{\s*([+-]?\s*\$?{_DIGITS})\s*\}}|(\d))"
 _TOKEN = re.compile(
     rf"(?P<fraction>\\frac{_PART}{_PART})"
@@ -242,7 +244,7 @@ _TOKEN = re.compile(
     r"(?P<exponent>[eE][+-]?\d+(?!\w))?"
     rf"(?:(?P<power>{_POWER})|\s*/\s*\$?(?P<below>{_DIGITS}))?)"
     r"|(?P<subscript>(?<=[\w)}\]])_\s*(?:\{[^{}]*\}|\w+))"
-    r"|(?P<raised>(?:\^|(?<=[\d)])\*\*(?=\d))\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+(?!\.?\d)))"
+    r"|(?P<raised>(?:\^|(?<=[\d)])\*\*(?=\d))\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+(?![.,:'_\u2009]?\d)))"
     r"|(?P<unit>(?:USD|EUR|GBP|CAD|AUD|CHF|INR|US(?=\$)|Rs\.?)(?=\s?[\d.$])"
     r"|[$\u00a2\u00a3\u00a5\u20a9\u20ac\u20b9\u20bd%\u00b0\u2032\u2033])"
     r"|(?P<code>[A-Z]{1,3}\d+(?:[.,]\d+)*(?!\w))"  # "R18" may be a price or a name
