@@ -23,7 +23,6 @@ What `eval.graders.agreement` prints tells where the two differ on public answer
     ('x**2 + 2*x + 1', 'x**2 + 2*x + 1')
 """
 
-import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -228,7 +227,7 @@ def _computed(written: str) -> str | None:
         return None
     letters = re.sub(r"\\(?:begin|end)\{[a-z]+\}|\\[a-zA-Z]+", " ", written)
     if re.search(
-        r"[a-zA-Z]{4}|\b(?:no|on|yes|odd|one|two|six|ten|all|any)\b|\d{31}|\^\{[^{}]*\^|\^\{?-?\d{4}|[!)}]!",
+        r"[a-zA-Z]{4}|\b(?:no|on|yes|odd|one|two|six|ten|all|any)\b|\d{31}|\^\{[^{}]*\^|\^\{?-?\d{4}|[!)}]!|\.\d*\.",
         letters,
     ):
         return None
@@ -237,10 +236,10 @@ def _computed(written: str) -> str | None:
         return None  # math-verify does not tell upper case from lower case
     if _depth(written) > _MOST_NESTED:
         return None
-    found = _math_verify().read(_DECIMAL.sub(_as_fraction, written))
+    library = _math_verify()
     try:
-        return None if found is None else _form(found)
-    except Exception:  # noqa: BLE001 - SymPy raises anything on what a model may write
+        return _form(library.read(_DECIMAL.sub(_as_fraction, written)))
+    except Exception:  # noqa: BLE001 - both libraries raise anything on what a model may write
         return None
 
 
@@ -384,22 +383,15 @@ def _growth(found: Any) -> tuple[int, int]:
 def _math_verify() -> SimpleNamespace:
     try:
         import sympy
-        from math_verify import LatexExtractionConfig, parse
+        from latex2sympy2_extended import latex2sympy
     except ImportError as missing:
         raise InstallError(
             "grading mathematical answers needs math-verify, which is not installed: "
             "pip install 'math-verify[antlr4_9_3]'"
         ) from missing
-    # it warns that its time limits are off, and reports each text it cannot read
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 
     def read(latex: str) -> Any:
-        found = parse(
-            rf"\boxed{{{latex}}}",
-            extraction_config=[LatexExtractionConfig(boxed_match_priority=0)],
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
-        )
-        return found[0] if found else None
+        # its normalization is left out: it takes the "t" of "5t" for a unit
+        return latex2sympy(latex, is_real=True, convert_degrees=False, normalization_config=None)
 
     return SimpleNamespace(sympy=sympy, read=read)

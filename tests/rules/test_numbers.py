@@ -352,7 +352,7 @@ def test_no_other_value_is_read(value, notation, before, after, formula):
     if written is None:
         return
     allowed = {None, value, *(number.value for number in find_numbers(before + "," + after))}
-    if before.endswith("-"):
+    if before.rstrip().endswith("-"):
         allowed |= {-value}
     if before == "12 ":  # a mixed number
         allowed |= {12 + value}
