@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rsalign.aligner.aligner import Aligner
+from rsalign.aligner.aligner import Aligner, StrategyLike
 from rsalign.aligner.vllm_call import VllmCall
 from rsalign.budget import Budget
 from rsalign.engines.guards import import_vllm, is_cpu_build
@@ -17,6 +17,7 @@ from rsalign.errors import ConfigError
 from rsalign.journal import Journal
 from rsalign.protocols import Strategy
 from rsalign.strategies.plain import Plain
+from rsalign.words.parts import strategy_from
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ _REFUSED = ("enqueue", "enqueue_chat")
 def aligned(
     llm: Any,
     reward: Any = None,
-    strategy: Strategy | None = None,
+    strategy: StrategyLike | None = None,
     *,
     seed: int = 0,
     budget: Budget | None = None,
@@ -73,7 +74,7 @@ def aligned(
             evaluate(llm)  # any code that calls llm.generate or llm.chat
     """
     _check(llm)
-    strategy = strategy if strategy is not None else Plain()
+    strategy = Plain() if strategy is None else strategy_from(strategy)
     with Aligner(
         llm,
         reward,

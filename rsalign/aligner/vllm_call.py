@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
 from rsalign.aligner.request_outputs import request_output, without_presentation
-from rsalign.aligner.request_strategy import requested, without_strategy
+from rsalign.budget import Budget
 from rsalign.engines.inprocess import stepping_paused
 from rsalign.errors import ConfigError
 from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
+from rsalign.words.read import OnRewardError, Specification, read_flat
+from rsalign.words.request import one_seed, refuse_others, requested, without_strategy
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -44,6 +46,7 @@ class VllmCall:
         own: that method as it is outside the block.
         prompts: texts, token ids or conversations, as vLLM takes them.
         params: of each prompt.
+        asked: by each prompt's `extra_args`.
         strategies: of each prompt; None is the engine's own sampling.
         use_tqdm: as vLLM takes it.
         arguments: all others by name.
@@ -54,6 +57,7 @@ class VllmCall:
     own: Callable[..., "list[RequestOutput]"]
     prompts: Sequence[Any]
     params: Sequence["SamplingParams"]
+    asked: Sequence[Specification]
     strategies: Sequence[Strategy | None]
     use_tqdm: Any
     arguments: Mapping[str, Any]
@@ -94,13 +98,15 @@ class VllmCall:
         if params is None:
             params = llm.get_default_sampling_params()
         params = llm._params_to_seq(params, len(prompts))
+        asked = [read_flat(each.extra_args) or Specification() for each in params]
         return cls(
             llm=llm,
             name=name,
             own=own,
             prompts=prompts,
             params=params,
-            strategies=[requested(each.extra_args, default) for each in params],
+            asked=asked,
+            strategies=[requested(each, default) for each in asked],
             use_tqdm=arguments.pop("use_tqdm", True),
             arguments=arguments,
         )
@@ -124,16 +130,16 @@ class VllmCall:
         if any(strategy is not None for strategy in self.strategies):
             self._refuse_unsupported()
         requests = [
-            _Request.of(self, i, strategy, next(numbers))
+            _Request.of(self, i, strategy, next(numbers), aligner.budget)
             for i, strategy in enumerate(self.strategies)
         ]
         outputs: dict[int, RequestOutput] = {}
         left = requests
-        while left:  # each time those with the first one's strategy
-            strategy = left[0].strategy
-            now = [request for request in left if request.strategy == strategy]
-            left = [request for request in left if request.strategy != strategy]
-            answers = self._sample(now) if strategy is None else self._align(now, aligner)
+        while left:  # each time those that ask for the same as the first
+            way = left[0].way
+            now = [request for request in left if request.way == way]
+            left = [request for request in left if request.way != way]
+            answers = self._sample(now) if now[0].strategy is None else self._align(now, aligner)
             outputs |= {request.index: output for request, output in zip(now, answers, strict=True)}
         return [outputs[request.index] for request in requests]
 
@@ -153,6 +159,8 @@ class VllmCall:
                 [request.prompt for request in requests],
                 [request.params for request in requests],
                 strategy=requests[0].strategy,
+                budget=requests[0].budget,
+                on_reward_error=requests[0].on_reward_error,
                 **progress,
             )
         return [
@@ -210,6 +218,8 @@ class _Request:
         params: as the aligner, or else the engine, takes them.
         prompt: as `Aligner.generate` takes it; empty for the engine's own sampling.
         text: of the prompt, as vLLM would report it.
+        budget: of the prompt; None: the aligner's.
+        on_reward_error: of the prompt; None: the aligner's.
     """
 
     index: int
@@ -217,15 +227,30 @@ class _Request:
     params: "SamplingParams"
     prompt: Mapping[str, Any]
     text: str | None
+    budget: Budget | None = None
+    on_reward_error: OnRewardError | None = None
+
+    @property
+    def way(self) -> tuple[Any, ...]:
+        """What prompts must share to be answered in one call."""
+        return self.strategy, self.budget, self.on_reward_error
 
     @classmethod
-    def of(cls, call: VllmCall, index: int, strategy: Strategy | None, number: int) -> "_Request":
+    def of(
+        cls,
+        call: VllmCall,
+        index: int,
+        strategy: Strategy | None,
+        number: int,
+        budget: Budget | None,
+    ) -> "_Request":
         params, config = call.params[index], call.llm.llm_engine.vllm_config
         if strategy is None:
             params = params.clone()
             params.extra_args = without_strategy(params.extra_args)
             check_hooks(params, config)
             return cls(index, None, params, {}, None)
+        refuse_others(params.extra_args)
         rendered = call.render(index)
         text = rendered.get("prompt")
         prompt: dict[str, Any] = {"id": number, "prompt_token_ids": rendered["prompt_token_ids"]}
@@ -233,7 +258,22 @@ class _Request:
             prompt["messages"] = call.prompts[index]
         elif text is not None:
             prompt["prompt"] = text
-        return cls(index, strategy, without_presentation(params, config), prompt, text)
+        asked = call.asked[index]
+        plain = without_presentation(params, config)
+        if plain.max_tokens is not None and asked.max_tokens is not None:
+            plain.max_tokens = min(plain.max_tokens, asked.max_tokens)
+        elif asked.max_tokens is not None:
+            plain.max_tokens = asked.max_tokens
+        plain.seed = one_seed(plain.seed, asked.seed)
+        return cls(
+            index,
+            strategy,
+            plain,
+            prompt,
+            text,
+            budget=asked.within(budget) if asked.budget else None,
+            on_reward_error=asked.on_reward_error,
+        )
 
 
 @contextlib.contextmanager
