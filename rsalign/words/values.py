@@ -125,13 +125,22 @@ def _sequence(declared: Any, value: Any) -> Any:
         if inside[:1] + inside[-1:] in ("[]", "()"):
             inside = inside[1:-1]
         items = [item for item in inside.split(",") if item.strip()]
-    elif isinstance(value, Real) and not isinstance(value, bool):
+    elif _is_number(value):
         items = [value]
     if not isinstance(items, list | tuple):
         raise _MisfitError
-    inner = [one for one in get_args(declared) if one is not Ellipsis]
+    inner = get_args(declared)
+    if _is_pairwise(inner):
+        if len(items) != len(inner):
+            raise _MisfitError
+        return tuple(_first(one, item) for one, item in zip(inner, items, strict=True))
     made = [_first(inner[0], item) if inner else item for item in items]
     return made if (get_origin(declared) or declared) is list else tuple(made)
+
+
+def _is_pairwise(inner: tuple[Any, ...]) -> bool:
+    """Whether a tuple has a type for each place, such as ``tuple[int, float]``."""
+    return len(inner) > 1 and inner[-1] is not Ellipsis
 
 
 def _first(declared: Any, value: Any) -> Any:
@@ -150,7 +159,7 @@ def _text(value: Any) -> str:
         quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
         meant = guess(value) if quoted else value
         return meant if isinstance(meant, str) else value
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if _is_number(value):
         return show(value)  # a parser before us took a text such as 4 for a number
     raise _MisfitError
 
@@ -170,7 +179,7 @@ def _scalar(form: Any, value: Any) -> Any:
         return None
     if form is bool and isinstance(value, bool):
         return value
-    if form not in (int, float) or isinstance(value, bool) or not isinstance(value, Real):
+    if form not in (int, float) or not _is_number(value):
         raise _MisfitError
     try:
         if form is float:
@@ -180,6 +189,10 @@ def _scalar(form: Any, value: Any) -> Any:
     except OverflowError:  # an integer of 400 digits is no float
         pass
     raise _MisfitError
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _wanted(types: list[Any]) -> str:
