@@ -22,13 +22,6 @@ from rsalign.errors import ConfigError, InstallError
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """Ends of names that tell what a file holds."""
 
-_BYTE_ORDER_MARKS = (
-    (b"\xff\xfe\x00\x00", "utf-32"),  # before UTF-16, whose mark it begins with
-    (b"\x00\x00\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-)
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 _LINE_END = re.compile("\r\n|\n|\r")  # not splitlines(): U+2028 and its like may be within a text
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -60,14 +53,10 @@ def read_bytes(path: str) -> bytes:
         ConfigError: if it cannot be read.
     """
     try:
-        if path == "-":
-            raw = sys.stdin.buffer.read()
-        else:
-            file = Path(path).expanduser()
-            if file.is_dir():
-                raise ConfigError(f"{path} is a folder: give the path of a file in it")
-            raw = file.read_bytes()
+        raw = sys.stdin.buffer.read() if path == "-" else Path(path).expanduser().read_bytes()
         return gzip.decompress(raw) if raw.startswith(_GZIP) else raw
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path} is a folder: give the path of a file in it") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: a NUL in the path
         raise ConfigError(f"cannot read {_shown(path)}: {error}") from error
 
@@ -76,8 +65,8 @@ def read_rows(path: str) -> list[Row]:
     """The rows of a file, or of standard input (``-``).
 
     A file whose name tells no format holds JSON if it begins as JSON does (with ``{``, or with
-    ``[`` and then ``{`` or a text), and otherwise text: each line is one row. Empty lines are left
-    out.
+    ``[`` and then ``{`` or a text) or is an array as a whole, and otherwise text: each line is one
+    row. Empty lines are left out.
 
     Raises:
         ConfigError: if it cannot be read, or is not what its name or its beginning says.
@@ -93,7 +82,7 @@ def read_rows(path: str) -> list[Row]:
         text = decode(raw)
         if form in (".csv", ".tsv"):
             return _numbered(_read_table(text, "," if form == ".csv" else "\t"))
-        if form in FORMATS or text.lstrip()[:1] == "{" or _JSON_ARRAY.match(text):
+        if form in FORMATS or _begins_as_json(text):
             form = form if form in FORMATS else "JSON"
             return _read_json(text)
     except (ValueError, csv.Error) as error:
@@ -102,15 +91,13 @@ def read_rows(path: str) -> list[Row]:
 
 
 def decode(raw: bytes) -> str:
-    """Text by its byte order mark, or else UTF-8.
+    """Text in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if it is in another encoding.
     """
-    marked = (name for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark))
-    encoding = next(marked, "utf-8")
     try:
-        return raw.decode(encoding)
+        return raw.decode(json.detect_encoding(raw))
     except UnicodeDecodeError as error:
         raise ValueError(f"{error}; save it as UTF-8, such as by iconv -t UTF-8") from error
 
@@ -158,6 +145,13 @@ def _read_values(text: str) -> list[Row]:
         except RecursionError as deep:
             raise ValueError(str(deep)) from deep
         rows.append(Row(place, value))
+
+
+def _begins_as_json(text: str) -> bool:
+    """Whether a text is meant as JSON: a prompt, too, may begin with a bracket."""
+    if text.lstrip()[:1] == "{" or _JSON_ARRAY.match(text):
+        return True
+    return text.lstrip()[:1] == "[" and _is_json(text)
 
 
 def _is_json(line: str) -> bool:

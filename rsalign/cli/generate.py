@@ -173,7 +173,11 @@ def _answer(
 
     # a prompt keeps its number, which is the address of its draws, whatever has been done before
     prompts = [items[index].value | {"id": index} for index in wanted]
-    return aligner.generate(prompts, sampling, on_result=write, on_error="return")
+    # a policy of the user's own may have a law that is fixed: flags that are not given ask nothing
+    is_fixed = sampling == Sampling() and not hasattr(aligner.policy, "with_sampling")
+    return aligner.generate(
+        prompts, None if is_fixed else sampling, on_result=write, on_error="return"
+    )
 
 
 def _write_page(outputs: list[AlignedOutput], path: str, aligner: Aligner) -> None:
@@ -238,6 +242,8 @@ def _item(row: Row, *, chat: bool) -> dict[str, Any]:
     """A prompt as the aligner takes it."""
     if isinstance(row.value, str):
         return _text(row.value, chat=chat)
+    if isinstance(row.value, list) and row.value and isinstance(row.value[0], Mapping):
+        return {"messages": row.value}
     if not isinstance(row.value, Mapping):
         raise ConfigError(f"{row.place} is {show(row.value)}: give text, or an object for a prompt")
     # a table has a cell for every column, and an empty one is a value that is not given

@@ -147,7 +147,7 @@ class Menu:
         if strategy != self.default and size > self.max_size:
             raise ConfigError(
                 f"the whole-number parameters of {type(strategy).__name__}, and of what is inside "
-                f"it, multiply to {size}, but a request may ask for {self.max_size} at most: "
+                f"it, multiply to {show(size)}, but a request may ask for {self.max_size} at most: "
                 "lower them, or raise --max-strategy-size"
             )
         if needs_reward(strategy) and not self.has_reward:

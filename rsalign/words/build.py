@@ -250,6 +250,6 @@ def _find(kind: Kind, name: str, *, own_classes: bool) -> Any:
         return found
     or_function = ", or a function" if kind.method == "__call__" else ""
     raise ConfigError(
-        f"{name} is not a {kind.word}: give a dataclass with `{kind.method}`, an object of "
+        f"{name} is not a {kind.word}: give a dataclass with `{kind.method}`, or an object of "
         f"one{or_function}"
     )

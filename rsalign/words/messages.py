@@ -23,6 +23,8 @@ def show(value: Any) -> str:
     meant = guess(value) if isinstance(value, str) else value
     if isinstance(meant, float) and meant.is_integer():
         meant = int(meant)
+    if isinstance(meant, tuple):
+        meant = list(meant)  # what YAML's lists have become
     if isinstance(meant, str):
         meant = meant[: _MOST_SHOWN + 1]  # repr of megabytes takes its time
     try:

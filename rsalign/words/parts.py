@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.engines.remote import is_address
-from rsalign.errors import ConfigError
+from rsalign.errors import ConfigError, RsalignError
 from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.words.length import with_max_tokens
 from rsalign.words.load import is_reference, load
@@ -238,7 +238,15 @@ def _call(make: Callable[..., T], arguments: Mapping[str, Any], name: str, given
         ) from wrong
     except ValueError:  # a builtin without a signature
         pass
-    return make(**arguments)
+    try:
+        return make(**arguments)
+    except RsalignError:
+        raise
+    except (Exception, SystemExit) as error:  # code of the user's own
+        raise ConfigError(
+            f"{getattr(make, '__qualname__', make)}{_named(given)} cannot be made: "
+            f"{clip(f'{type(error).__name__}: {error}', 400)}"
+        ) from error
 
 
 def _connect(connect: Callable[..., T], given: Any, arguments: Mapping[str, Any], name: str) -> T:

@@ -290,9 +290,10 @@ def _limits(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(words: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Objects as dotted names; in an object of a part, `NAME` says which part it is."""
+    """Objects as dotted names; ``select.name`` says which part it is, as ``select`` does."""
     for key, value in words.items():
-        name = path if path and key == NAME else f"{path}.{key}" if path else str(key)
+        name = f"{path}.{key}" if path else str(key)
+        name = name.removesuffix(f".{NAME}")
         if name.count(".") >= _MOST_LEVELS:
             raise ConfigError(f"{show_name(name)}: parts are nested {_MOST_LEVELS} deep at most")
         if isinstance(value, str) and value.lstrip()[:1] == "{":
