@@ -122,7 +122,9 @@ class VllmCall:
             ConfigError: if something is asked for that cannot be honoured; before any work.
             RsalignError: as `Aligner.generate`.
         """
-        if self.llm.llm_engine.has_unfinished_requests():
+        with stepping_paused():  # what an earlier call's budget has cancelled is gone by then
+            has_others = self.llm.llm_engine.has_unfinished_requests()
+        if has_others:
             raise ConfigError(
                 "the engine has requests in its queue, whose outputs an aligned call would lose: "
                 "take them by wait_for_completion() first"
