@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 from rsalign.align import OnProgress, needs_reward
 from rsalign.aligner import inputs
@@ -23,11 +23,8 @@ from rsalign.key import Label
 from rsalign.protocols import Policy, Reward, Strategy, sampling
 from rsalign.strategies.plain import Plain
 from rsalign.types import Prompt
-from rsalign.words.parts import is_none, policy_from, reward_from, strategy_from
+from rsalign.words.parts import StrategyLike, is_none, policy_from, reward_from, strategy_from
 from rsalign.words.read import OnRewardError
-
-StrategyLike: TypeAlias = Strategy | str | Mapping[str, Any]
-"""A strategy, or what names one (`rsalign.words.parts.strategy_from`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rsalign.aligner.aligner import Aligner, StrategyLike
+from rsalign.aligner.aligner import Aligner
 from rsalign.aligner.vllm_call import VllmCall
 from rsalign.budget import Budget
 from rsalign.engines.guards import import_vllm, is_cpu_build
@@ -17,7 +17,7 @@ from rsalign.errors import ConfigError
 from rsalign.journal import Journal
 from rsalign.protocols import Strategy
 from rsalign.strategies.plain import Plain
-from rsalign.words.parts import strategy_from
+from rsalign.words.parts import StrategyLike, strategy_from
 
 logger = logging.getLogger(__name__)
 

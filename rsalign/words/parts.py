@@ -6,7 +6,7 @@ several with commas between them, ``module:name`` of one's own, or the id or pat
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.engines.remote import is_address
@@ -18,6 +18,9 @@ from rsalign.words.messages import clip, show
 from rsalign.words.read import Specification, read_object
 
 T = TypeVar("T")
+
+StrategyLike: TypeAlias = Strategy | str | Mapping[str, Any]
+"""A strategy, or what names one (see `strategy_from`)."""
 
 POLICIES = {"embedded": POLICY, "embedded/policy": POLICY, "embedded/strong": STRONG}
 """Policies that ship with rsalign, by name."""

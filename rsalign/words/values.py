@@ -69,7 +69,7 @@ def convert(what: str, value: Any, declared: Any) -> Any:
 def takes(declared: Any, value: Any) -> bool:
     """Whether a value fits one of the plain types among the declared ones.
 
-    >>> takes(float | Strategy, "0.5"), takes(float | Strategy, "plain")
+    >>> takes(float | range, "0.5"), takes(float | range, "plain")
     (True, False)
     """
     for one in filter(_is_plain, members(declared)):
