@@ -188,10 +188,6 @@ def share(budget: Budget, answers: int) -> Budget:
     return replace(budget, **shares)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _least(one: int | None, other: int | None) -> int | None:
     given = [limit for limit in (one, other) if limit is not None]
     return min(given, default=None)
@@ -205,5 +201,5 @@ def _numbers(strategy: Any) -> Iterator[int]:
             yield from _numbers(value)
         elif isinstance(value, list | tuple):  # such as a ladder of replicas
             yield len(value) + 1
-        elif each.name != "max_tokens" and _is_count(value):
+        elif each.name != "max_tokens" and type(value) is int and value >= 1:
             yield value

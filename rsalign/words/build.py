@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
+from rsalign.declared import declared_types
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
 from rsalign.words.load import is_reference, load
 from rsalign.words.messages import clip, guess, show, suggest
-from rsalign.words.registry import KINDS, Kind, declared_types, default_of, kind_of
+from rsalign.words.registry import KINDS, Kind, default_of, kind_of
 from rsalign.words.values import convert, example, takes
 
 NAME = "name"

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from rsalign.declared import shown
+
 _MOST_SHOWN = 80
 """Characters of a value in a message."""
 _MOST_PARSED = 10_000
@@ -27,11 +29,7 @@ def show(value: Any) -> str:
         meant = list(meant)  # what YAML's lists have become
     if isinstance(meant, str):
         meant = meant[: _MOST_SHOWN + 1]  # repr of megabytes takes its time
-    try:
-        text = repr(meant)
-    except Exception:  # noqa: BLE001 - an integer beyond Python's limit of digits, or a foreign object's repr
-        text = f"a value of type {type(meant).__name__}"
-    return clip(text, _MOST_SHOWN)
+    return shown(meant)
 
 
 def clip(text: str, most: int = 1000) -> str:

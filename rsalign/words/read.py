@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from rsalign.budget import Budget
+from rsalign.declared import declared_types
 from rsalign.errors import ConfigError
 from rsalign.hooks.guidance import is_guidance
 from rsalign.hooks.request import KEYS
@@ -25,7 +26,6 @@ from rsalign.protocols import Strategy
 from rsalign.strategies import STRATEGIES
 from rsalign.words.build import NAME, build_strategy, show_name
 from rsalign.words.messages import guess, show, suggest
-from rsalign.words.registry import declared_types
 from rsalign.words.values import convert, takes
 
 STRATEGY = "rsalign"

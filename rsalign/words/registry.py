@@ -2,7 +2,7 @@
 
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass
 from typing import Any, get_args
 
 from rsalign.chains.stopping import STOPPING, Stopping
@@ -63,23 +63,6 @@ KINDS: Mapping[str, Kind] = {
     )
 }
 """By word."""
-
-
-def declared_types(made: Any) -> dict[str, Any]:
-    """The type of each field of a dataclass that its constructor takes, by name.
-
-    A module may postpone its annotations (``from __future__ import annotations``), so that they
-    are text; where such a text cannot be resolved, the type is `Any`.
-    """
-    settable = [field for field in fields(made) if field.init]
-    try:
-        hints = typing.get_type_hints(made)
-    except Exception:  # noqa: BLE001 - a user's class may name what is imported nowhere
-        hints = {}
-    return {
-        field.name: hints.get(field.name, Any if isinstance(field.type, str) else field.type)
-        for field in settable
-    }
 
 
 def kind_of(field: "Field[Any]", declared: Any) -> Kind | None:
