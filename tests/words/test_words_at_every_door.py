@@ -287,7 +287,7 @@ def test_words_that_every_strategy_understands(reader, word):
         ("seed", "x", "seed='x': must be of type int or None: give a whole number"),
         ("on_reward_error", "panic", "on_reward_error='panic': give 'fail' or 'best'"),
         ("budget.seconds", "true", "budget.seconds=True: must be of type float or None"),
-        ("budget.seconds", "-1", "Budget(seconds=-1.0): give a positive number"),
+        ("budget.seconds", "-1", "Budget(seconds=-1.0): give a finite number above 0"),
         ("budget.policy_tokens", "1.5", "budget.policy_tokens=1.5: must be of type int or None"),
         ("budget.dollars", "1", "the budget has no limit 'dollars' (known: completion_tokens, pol"),
         ("budget", "5", "budget=5: give its limits by name, such as budget.seconds=10"),
