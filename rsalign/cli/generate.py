@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from rsalign.aligner import AlignedOutput, Aligner
-from rsalign.cli.records import Records, run_id
+from rsalign.cli.records import Records, model_id, run_id
 from rsalign.embedded import POLICY
 from rsalign.errors import ConfigError
+from rsalign.fingerprint import fingerprint
 from rsalign.rows import Row, read_rows
 from rsalign.types import Sampling
 from rsalign.words.messages import show
-from rsalign.words.parts import default_reward, strategy_of
+from rsalign.words.parts import POLICIES, REWARDS, default_reward, is_none, strategy_of
 from rsalign.words.read import Specification, read_arguments, read_table, read_words
 
 _PROMPTS = ("prompt", "messages", "prompt_token_ids")
@@ -117,11 +118,12 @@ def run(arguments: argparse.Namespace) -> int:
     items = read_items(arguments.input, chat=arguments.chat)
     if arguments.trace:
         _check_page(arguments.trace)
+    engine_args = read_table(arguments.engine_arg, "--engine-arg")
+    reward_args = read_table(arguments.reward_arg, "--reward-arg")
     shared = {
-        "policy": arguments.policy,
-        "reward": reward,
-        "strategy": arguments.strategy,
-        "settings": plain_data(strategy),
+        "policy": model_id(POLICIES.get(arguments.policy, arguments.policy), engine_args),
+        "reward": None if is_none(reward) else model_id(REWARDS.get(reward, reward), reward_args),
+        "strategy": fingerprint(strategy),
         "sampling": asdict(sampling),
         "budget": asdict(budget),
         "seed": seed,
@@ -137,8 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
             strategy,
             seed=seed,
             budget=budget,
-            engine_args=read_table(arguments.engine_arg, "--engine-arg"),
-            reward_args=read_table(arguments.reward_arg, "--reward-arg"),
+            engine_args=engine_args,
+            reward_args=reward_args,
             on_reward_error=asked.on_reward_error or "fail",
             journal=arguments.journal or records.journal_path,
         ) as aligner:
