@@ -83,7 +83,7 @@ def test_by_name_and_parameters(asked, default, strategy):
         ({"rsalign_n": 2.5}, "must be of type int"),
         ({"rsalign_n": True}, "must be of type int"),
         ({"rsalign_n": None}, "must be of type int"),
-        ({"rsalign_n": 0}, "at least 1 candidate"),
+        ({"rsalign_n": 0}, "of at least 1"),
         ({"rsalign_n.k": 0}, "no parameter 'k'"),
         ({"rsalign_inner": "x"}, "no strategy is called 'x'"),
         ({"rsalign_inner": "os:getcwd"}, "no strategy is called 'os:getcwd'"),
