@@ -16,7 +16,6 @@ from rsalign.aligner.batch import Batch, OnError, OnResult, law
 from rsalign.aligner.inputs import Conversation, Refused, Request, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
-from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
 from rsalign.checks import SEED, shown, whole
 from rsalign.engines.loop_thread import LoopThread
@@ -27,16 +26,19 @@ from rsalign.key import Label
 from rsalign.protocols import Policy, Reward, Strategy, sampling
 from rsalign.strategies.plain import Plain
 from rsalign.types import Prompt, Tokens
+from rsalign.words.parts import StrategyLike, is_none, policy_from, reward_from, strategy_from
+from rsalign.words.read import OnRewardError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Overrides:
     """What a call sets instead of the aligner's own."""
 
-    strategy: Strategy | None
+    strategy: StrategyLike | None
     budget: Budget | None
     seed: int | None
     on_error: OnError
+    on_reward_error: OnRewardError | None = None
 
 
 class Aligner:
@@ -46,19 +48,22 @@ class Aligner:
     same call gives the same answers (see README, "Seeds", for what each engine can promise).
 
     Args:
-        policy: a model id or path (vLLM starts it), the address of an OpenAI-compatible server or a
-            list of them, a running `vllm.LLM` or `AsyncLLM` (left running on close), or any
-            `Policy`.
-        reward: a model id or path (vLLM's pooling runner starts it), the address of a vLLM pooling
-            server, any `Reward`, a callable (prompt_text, response_text) -> float, or None for a
-            strategy that needs none.
-        strategy: how answers are drawn; may be replaced in each call.
+        policy: ``"embedded"``, a model id or path (vLLM starts it), the address of an
+            OpenAI-compatible server or a list of them, ``"module:name"`` of one's own, a running
+            `vllm.LLM` or `AsyncLLM` (left running on close), or any `Policy`.
+        reward: ``"embedded"``, a model id or path (vLLM's pooling runner starts it), the address of
+            a vLLM pooling server, ``"module:name"`` of one's own, any `Reward`, a callable
+            (prompt_text, response_text) -> float, or None for a strategy that needs none.
+        strategy: how answers are drawn, as an instance, a name such as ``"best_of"``, or an object
+            such as ``{"name": "best_of", "n": 8}``; may be replaced in each call.
         seed: root of all randomness.
         budget: hard limits for each prompt; may be replaced in each call.
         engine_args: for the policy's engine, if we start it (`vllm.EngineArgs`).
         reward_args: for the reward's engine, if we start it.
         journal: a path (opened and closed here) or a `Journal`: draws and rewards are on record
             there, and a killed run that is started again pays only for what is missing.
+        on_reward_error: ``"fail"`` ends a prompt whose reward fails with `RewardError`, ``"best"``
+            with the best answer so far, flagged as expired.
 
     Raises:
         ConfigError: if anything given cannot work; before an engine starts where that is possible.
@@ -77,17 +82,18 @@ class Aligner:
         self,
         policy: Any,
         reward: Any = None,
-        strategy: Strategy | None = None,
+        strategy: StrategyLike | None = None,
         *,
         seed: int = 0,
         budget: Budget | None = None,
         engine_args: Mapping[str, Any] | None = None,
         reward_args: Mapping[str, Any] | None = None,
         journal: str | Path | Journal | None = None,
+        on_reward_error: OnRewardError = "fail",
     ) -> None:
-        self._strategy = strategy if strategy is not None else Plain()
-        _check(self._strategy, budget, seed, has_reward=reward is not None)
-        self._seed, self._budget = seed, budget
+        self._strategy = Plain() if strategy is None else strategy_from(strategy)
+        _check(self._strategy, budget, seed, has_reward=not is_none(reward))
+        self._seed, self._budget, self._on_reward_error = seed, budget, on_reward_error
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
         try:
@@ -113,17 +119,23 @@ class Aligner:
         """The reward that answers are judged by."""
         return self._reward
 
+    @property
+    def budget(self) -> Budget | None:
+        """The limits for each prompt, where a call gives none."""
+        return self._budget
+
     def generate(
         self,
         prompts: TextOrTokens | Sequence[TextOrTokens],
         sampling_params: Any = None,
         *,
-        strategy: Strategy | None = None,
+        strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
         use_tqdm: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        on_reward_error: OnRewardError | None = None,
     ) -> list[AlignedOutput]:
         """Answers prompts; blocks until all are done.
 
@@ -142,6 +154,7 @@ class Aligner:
                 Either way a failure is an `RsalignError`, whatever a tokenizer, a chat template or
                 code of yours raised; that is its ``__cause__``.
             on_result: called with each result as soon as it is there, in order of completion.
+            on_reward_error: instead of the aligner's.
 
         Returns:
             One result per prompt, in order; each with its answers, best first.
@@ -153,7 +166,13 @@ class Aligner:
             RewardError: if the reward failed.
             StrategyError: if the strategy failed, or a function that it was given.
         """
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
+        given = _Overrides(
+            strategy=strategy,
+            budget=budget,
+            seed=seed,
+            on_error=on_error,
+            on_reward_error=on_reward_error,
+        )
         found = inputs.prompts(prompts, self._policy)
         batch = self._batch(found, inputs.ids(prompts), sampling_params, given)
         return self._block(batch, use_tqdm, on_result)
@@ -163,7 +182,7 @@ class Aligner:
         messages: Conversation | Sequence[Conversation],
         sampling_params: Any = None,
         *,
-        strategy: Strategy | None = None,
+        strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
         use_tqdm: bool = True,
@@ -202,7 +221,7 @@ class Aligner:
         prompts: TextOrTokens | Sequence[TextOrTokens],
         sampling_params: Any = None,
         *,
-        strategy: Strategy | None = None,
+        strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
         on_error: OnError = "raise",
@@ -219,7 +238,7 @@ class Aligner:
         messages: Conversation | Sequence[Conversation],
         sampling_params: Any = None,
         *,
-        strategy: Strategy | None = None,
+        strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
         chat_template: str | None = None,
@@ -242,7 +261,7 @@ class Aligner:
         prompt: TextOrTokens,
         sampling_params: Any = None,
         *,
-        strategy: Strategy | None = None,
+        strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
     ) -> AsyncIterator[Event]:
@@ -343,7 +362,7 @@ class Aligner:
         sampling_params: Any,
         given: _Overrides,
     ) -> Batch:
-        strategy = given.strategy if given.strategy is not None else self._strategy
+        strategy = self._strategy if given.strategy is None else strategy_from(given.strategy)
         seed = given.seed if given.seed is not None else self._seed
         _check(strategy, given.budget, seed, has_reward=self._reward is not None)
         params = inputs.per_prompt(sampling_params, len(found), "sampling_params")
@@ -357,6 +376,7 @@ class Aligner:
             budget=given.budget if given.budget is not None else self._budget,
             journal=self._journal,
             on_error=given.on_error,
+            on_reward_error=given.on_reward_error or self._on_reward_error,
         )
 
     def _requests(
@@ -413,12 +433,7 @@ def _unreadable(params: Any, failure: BaseException) -> ConfigError:
     return ConfigError(f"sampling_params={shown(params)} cannot be honoured: {told(failure)}")
 
 
-def _check(strategy: Any, budget: Any, seed: Any, *, has_reward: bool) -> None:
-    if not isinstance(strategy, Strategy) or isinstance(strategy, type):
-        raise ConfigError(
-            f"strategy={strategy!r}: give an instance, such as BestOf(n=8); what it is must have "
-            "`async def sample(prompt, run)`"
-        )
+def _check(strategy: Strategy, budget: Any, seed: Any, *, has_reward: bool) -> None:
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
     whole("Aligner", "seed", seed, SEED)

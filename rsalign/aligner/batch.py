@@ -17,6 +17,7 @@ from rsalign.key import Key, Label
 from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.tasks import concurrently
 from rsalign.types import Tokens
+from rsalign.words.read import OnRewardError
 
 OnError: TypeAlias = Literal["raise", "return"]
 OnResult: TypeAlias = Callable[[AlignedOutput], object]
@@ -34,6 +35,8 @@ class Batch:
         ids: what each is called; part of the address of its draws, ``(requests,)``.
         strategy: of those that were refused.
         seed: root of all randomness.
+        on_reward_error: ``"fail"``, or ``"best"`` to end a run whose reward fails with the best
+            answer so far.
         on_error: whether a failed prompt ends the batch, or is returned in its place.
         on_commit: called with each piece of an answer that is certain (streaming one prompt).
         on_progress: called with where a long run stands (likewise).
@@ -48,11 +51,14 @@ class Batch:
     budget: Budget | None
     journal: Journal | None
     on_error: OnError
+    on_reward_error: OnRewardError = "fail"
     on_commit: Callable[[Tokens], None] | None = None
     on_progress: OnProgress | None = None
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
+        if self.on_reward_error not in ("fail", "best"):
+            raise ConfigError(f"on_reward_error={self.on_reward_error!r}: choose 'fail' or 'best'")
         for request in self.requests:
             if isinstance(request, Refused) and self.on_error == "raise":
                 raise request.error
@@ -117,6 +123,7 @@ class Batch:
                         on_progress=self.on_progress,
                         budget=self.budget,
                         journal=self.journal,
+                        on_reward_error="best" if self.on_reward_error == "best" else "raise",
                     )
                     for i in range(request.n)
                 )

@@ -52,7 +52,7 @@ def without_presentation(params: "SamplingParams", config: "VllmConfig") -> "Sam
             "with logprobs_mode='processed_logprobs'"
         )
     plain = copy.copy(params)  # only its own fields are set; what they hold stays as it is
-    # what names a strategy has been read (`rsalign.aligner.request_strategy`)
+    # what names a strategy has been read (`rsalign.words.read`)
     plain.extra_args = {
         k: v for k, v in (params.extra_args or {}).items() if is_guidance(k)
     } or None

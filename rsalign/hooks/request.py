@@ -14,7 +14,7 @@ from rsalign.types import Sampling
 if TYPE_CHECKING:
     from vllm import SamplingParams
 
-_STRATEGY, _NO_STRATEGY = "rsalign", "none"  # as in `rsalign.aligner.request_strategy`
+_STRATEGY, _NO_STRATEGY = "rsalign", "none"  # as in `rsalign.words.read`
 _PREFIX = "rsalign_"
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "rsalign_entropy_threshold": (int, float),

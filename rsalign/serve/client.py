@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.inputs import Refused, prompts, request
 from rsalign.aligner.request_outputs import without_presentation
-from rsalign.aligner.request_strategy import NO_STRATEGY, STRATEGY, without_strategy
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.errors import ConfigError, RsalignError
 from rsalign.hooks.admission import check_hooks
-from rsalign.hooks.guidance import is_guidance
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.protocols import Policy, Reward
 from rsalign.serve.failures import as_vllm
 from rsalign.serve.job import Job, OnTokens
 from rsalign.serve.limits import Admission
 from rsalign.serve.observe import Observer
-from rsalign.serve.request import Menu, Wanted, asked_in, others, share
+from rsalign.serve.request import Menu, Wanted, share
 from rsalign.serve.request_engine import RequestEngine
 from rsalign.serve.vllm_internals import AsyncLLM, EngineClient, VLLMValidationError
 from rsalign.strategies.plain import Plain
 from rsalign.types import Prompt, Sampling
+from rsalign.words.messages import clip
+from rsalign.words.read import NO_STRATEGY, STRATEGY, read_flat
+from rsalign.words.request import one_seed, refuse_others, without_strategy
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -37,7 +38,7 @@ class AlignedClient:
     """Everything but `generate` and `abort` is the engine's own, and so are these for its requests.
 
     A request asks for a strategy in the `extra_args` of its `SamplingParams`, as
-    `rsalign.serve.request` says; one that asks for none has the server's default, if there is one,
+    `rsalign.words.read` says; one that asks for none has the server's default, if there is one,
     and otherwise goes to the engine as it came.
 
     Args:
@@ -90,7 +91,7 @@ class AlignedClient:
         extra_args = sampling_params.extra_args or {}
         given = extra_args.get(STRATEGY)
         try:
-            wanted = given if isinstance(given, Wanted) else self.menu.order(asked_in(extra_args))
+            wanted = given if isinstance(given, Wanted) else self.menu.order(read_flat(extra_args))
             if wanted is not None:
                 return self._answers(
                     self._job(wanted, prompt, sampling_params, request_id, options)
@@ -101,7 +102,7 @@ class AlignedClient:
             if extra_args:
                 check_hooks(sampling_params, self._inner.vllm_config)
         except ConfigError as wrong:
-            raise VLLMValidationError(str(wrong)) from None
+            raise VLLMValidationError(clip(str(wrong)), parameter=STRATEGY) from None
         untouched: AsyncGenerator[RequestOutput, None] = self._inner.generate(
             prompt, sampling_params, request_id, **options
         )
@@ -227,8 +228,7 @@ def _plain(params: "SamplingParams", wanted: Wanted, config: Any) -> "SamplingPa
     """
     from vllm.sampling_params import RequestOutputKind
 
-    if unknown := {key for key in others(params.extra_args or {}) if not is_guidance(key)}:
-        raise ConfigError(f"a strategy cannot honour {', '.join(sorted(unknown))} in vllm_xargs")
+    refuse_others(params.extra_args)
     if params.structured_outputs is not None:
         raise ConfigError(
             "response_format, structured_outputs and a required tool cannot be honoured by a "
@@ -242,4 +242,5 @@ def _plain(params: "SamplingParams", wanted: Wanted, config: Any) -> "SamplingPa
     plain.skip_clone = False  # vLLM's servers set it
     if plain.max_tokens is not None and wanted.max_tokens is not None:
         plain.max_tokens = min(plain.max_tokens, wanted.max_tokens)
+    plain.seed = one_seed(plain.seed, wanted.seed)
     return plain

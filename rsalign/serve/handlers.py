@@ -8,23 +8,23 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from dataclasses import replace
 from typing import Any
 
-from rsalign.aligner.request_strategy import NO_STRATEGY, STRATEGY
-from rsalign.aligner.settings import suggest
 from rsalign.errors import ConfigError
 from rsalign.serve.event_stream import EventStream, count_drawn
 from rsalign.serve.report import block
-from rsalign.serve.request import (
-    Asked,
-    Menu,
-    Wanted,
-    asked_by,
-    asked_in,
-    names,
-    others,
-)
+from rsalign.serve.request import Menu, Wanted
 from rsalign.serve.vllm_internals import ErrorResponse, VLLMValidationError
 from rsalign.serve.whole_numbers import refuse_great_numbers
 from rsalign.types import Message
+from rsalign.words.messages import clip, suggest
+from rsalign.words.read import (
+    NO_STRATEGY,
+    STRATEGY,
+    Specification,
+    names,
+    read_flat,
+    read_object,
+)
+from rsalign.words.request import others
 
 
 class AlignedHandler:
@@ -85,7 +85,7 @@ class AlignedHandler:
                     f"latter give rsalign={NO_STRATEGY!r}"
                 )
         except ConfigError as wrong:
-            raise VLLMValidationError(str(wrong), parameter=STRATEGY) from None
+            raise VLLMValidationError(clip(str(wrong)), parameter=STRATEGY) from None
         wanted = replace(wanted, num_prompts=num_prompts)
         wanted.ledger.watched = bool(request.stream)
         if wanted.max_tokens is not None and not await _says(raw_request, "max_tokens"):
@@ -121,17 +121,17 @@ class AlignedHandler:
         Raises:
             ConfigError: if it contradicts itself, or asks for what there is not.
         """
-        asked = asked_in(request.vllm_xargs)
+        asked = read_flat(request.vllm_xargs) or Specification()
         in_body = (request.model_extra or {}).get(STRATEGY)
         if in_body is not None:
-            asked = _same(asked, asked_by(in_body))
+            asked = asked.joined(read_object(in_body))
         model, colon, alias = (request.model or "").rpartition(":")
         models = self._handler.models
         served = models.is_base_model(model) or model in models.lora_requests
         if colon and alias in names() and served:
             request.model = model
-            asked = _same(asked, Asked(alias, {}))
-        if in_body is not None and asked and not asked.name and self._menu.default is None:
+            asked = asked.joined(Specification(name=alias))
+        if in_body is not None and not asked.name and self._menu.default is None:
             raise ConfigError(
                 "the request names no strategy, and this server has no default: give 'strategy'"
                 f"{suggest('', names())}"
@@ -150,27 +150,6 @@ def closing(scope: Any) -> list[Callable[[], Awaitable[None]]]:
 async def _says(raw_request: Any, name: str) -> bool:
     """Whether the body has this field; vLLM's model of a request does not tell a default."""
     return raw_request is None or name in await raw_request.json()
-
-
-def _same(one: Asked | None, other: Asked) -> Asked:
-    """Both together.
-
-    Raises:
-        ConfigError: if they differ.
-    """
-    if one is None:
-        return other
-    if one.name is not None and other.name is not None and one.name != other.name:
-        raise ConfigError(
-            f"the request asks for two strategies, {one.name!r} and {other.name!r}: name one"
-        )
-    for key in one.settings.keys() & other.settings.keys():
-        if one.settings[key] != other.settings[key]:
-            raise ConfigError(
-                f"the request gives {key} twice, as {one.settings[key]!r} and as "
-                f"{other.settings[key]!r}: give it once"
-            )
-    return Asked(one.name or other.name, {**one.settings, **other.settings})
 
 
 def _message(given: Mapping[str, Any]) -> Message:

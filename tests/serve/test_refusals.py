@@ -23,6 +23,21 @@ REFUSED = {
     ),
     "alias and strategy": ({"rsalign": "plain", "model": "tiny:best_of"}, "two strategies"),
     "other words": ({"rsalign": "plain", "vllm_xargs": {"other": 1}}, "other"),
+    "words for no strategy": (
+        {"rsalign": {"strategy": "none", "n": 3}},
+        "'n' is given, but rsalign",
+    ),
+    "object for a number": ({"rsalign": {"strategy": "best_of", "n": {}}}, "n={}: must be of type"),
+    "truth for seconds": (
+        {"rsalign": {"strategy": "plain", "budget.seconds": True}},
+        "seconds=True",
+    ),
+    "no such limit": (
+        {"rsalign": {"strategy": "plain", "budget.dollars": 1}},
+        "no limit 'dollars'",
+    ),
+    "long name": ({"rsalign": "x" * 1_000_000}, "no strategy is called 'xxx"),
+    "two seeds": ({"rsalign": {"strategy": "plain", "seed": 2}, "seed": 3}, "two seeds, 3 as"),
     "grammar": ({"rsalign": "plain", "response_format": {"type": "json_object"}}, "grammar"),
     "penalty": ({"rsalign": "plain", "presence_penalty": 1.0}, "presence_penalty"),
     "min_tokens": ({"rsalign": "plain", "min_tokens": 3}, "min_tokens"),
@@ -52,6 +67,9 @@ def test_with_a_reason(server, path, case, stream):
     status, text, _ = posted(server, path, body, stream=stream)
     assert status == 400, text
     assert reason in message_of(status, text)
+    assert len(text) < 1000
+    ours = case != "temperature"  # which vLLM itself refuses
+    assert json.loads(text)["error"]["param"] == ("rsalign" if ours else case)
 
 
 @pytest.mark.parametrize("stream", [False, True])
