@@ -167,7 +167,7 @@ def test_one_number(text, number):
         # notations that differ from country to country, or are no number at all
         *("1.234,5", "1,5", "12,3456", "1,00,000", "3{,}14", "70 000", "1 000 000", "2024,100"),
         # of vague size
-        *("5k", "$3M", "2 dozen", "2 and a half", "1 and 3/4", "1 7/4", "0.333..."),
+        *("5k", "$3M", "2 dozen", "2 and a half", "1 and 3/4", "1 7/4", "1.5 3/4", "0.333..."),
         # signs that may be dashes
         *("- 5", "total - 18", "Covid-19"),
         # other bases, quantities in two units, names
