@@ -24,6 +24,7 @@ from rsalign.protocols import (
     Scored,
     headroom,
     measuring,
+    overdraws,
     sampling,
 )
 from rsalign.types import Certainty, Prompt, Response, Sampling, Segment, Stop, Tokens
@@ -206,6 +207,11 @@ class JournaledPolicy:
     def headroom(self) -> float:
         """As the inner policy."""
         return headroom(self.inner)
+
+    @property
+    def overdraws(self) -> bool | None:
+        """As the inner policy."""
+        return overdraws(self.inner)
 
     @property
     def sampling(self) -> Sampling:

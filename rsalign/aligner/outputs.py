@@ -51,6 +51,9 @@ class Alignment:
         seed: root of all randomness.
         forced: whether any guarantee was given up (`Verdict.FORCED`).
         expired: whether a budget ended it.
+        warnings: what the user should know (`Trace.warn`): that the policy is greedy and one answer
+            was drawn instead of many, say, or that a target is out of reach. Of all answers
+            together, without repeats.
     """
 
     strategy: Strategy
@@ -61,6 +64,7 @@ class Alignment:
     seed: int
     forced: bool
     expired: bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +139,7 @@ def output(
             seed=results[0].seed,
             forced=trace.forced,
             expired=any(result.expired for result in results),
+            warnings=trace.all_warnings(),
         ),
     )
 

@@ -208,6 +208,7 @@ def record(answer: AlignedOutput, strategy: str) -> dict[str, Any]:
         "seed": how.seed,
         "forced": how.forced,
         "expired": how.expired,
+        "warnings": list(how.warnings),
         "usage": asdict(how.usage),
         "diagnostics": plain_data(how.diagnostics),
     }
