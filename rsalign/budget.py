@@ -229,7 +229,8 @@ class Meter:
             self._judged.clear()
             await self._judged.wait()
         loop = asyncio.get_running_loop()
-        self.deadline.reschedule(loop.time())
+        if not self.deadline.expired():  # another draw, or the clock, may have been first
+            self.deadline.reschedule(loop.time())
         await loop.create_future()  # never done: the deadline cancels this very wait
         raise AssertionError("unreachable")
 
@@ -331,11 +332,11 @@ class MeteredPolicy:
         finally:
             self.meter.release(granted, drawn)
         self.meter.count(cached_tokens=segment.cached_tokens)
-        if asked < max_new_tokens:
-            segment = replace(segment, beyond=None)  # the budget may have cut it short
-        if segment.stop is Stop.LENGTH and drawn == asked < max_new_tokens:
-            self.meter.seen_partial(response + segment.tokens)
-            await self.meter.expire()  # the budget cut this draw short, not the strategy
+        if drawn == asked < max_new_tokens:  # the budget may have cut it short, not the strategy
+            segment = replace(segment, beyond=None)
+            if segment.stop is Stop.LENGTH:
+                self.meter.seen_partial(response + segment.tokens)
+                await self.meter.expire()
         return segment
 
     @property

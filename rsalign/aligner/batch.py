@@ -1,17 +1,23 @@
 """Many requests at once: each by itself, none waiting for another."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from rsalign.align import OnProgress, align
+from rsalign.align import OnProgress, Result, align
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
-from rsalign.budget import Budget
+from rsalign.budget import Budget, Usage
 from rsalign.errors import ConfigError, RsalignError
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
-from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.protocols import (
+    Policy,
+    Reward,
+    Strategy,
+    sampling,
+    varies_by_policy_alone,
+)
 from rsalign.tasks import concurrently
 from rsalign.types import Tokens
 
@@ -93,6 +99,7 @@ class Batch:
         if request.seed is not None:
             key = Key(request.seed)
         policy = law(self.policy, request)
+        num_runs = num_different(request, policy)
         try:
             results = await concurrently(
                 align(
@@ -106,13 +113,30 @@ class Batch:
                     budget=self.budget,
                     journal=self.journal,
                 )
-                for i in range(request.n)
+                for i in range(num_runs)
             )
         except RsalignError as error:
             if self.on_error == "raise":
                 raise
             return failure(str(name), request.prompt.text, request.strategy, key.root, error)
+        results += repeated(results[0], request.n - num_runs)
         return output(str(name), request.prompt, request.strategy, results)
+
+
+def num_different(request: Request, policy: Policy) -> int:
+    """How many of a request's answers must be found: one, where the others would only repeat it."""
+    repeats = varies_by_policy_alone(request.strategy) and sampling(policy).is_point_mass
+    return 1 if repeats else request.n
+
+
+def repeated(result: Result, num_more: int) -> list[Result]:
+    """So many more answers like one, which cost nothing; the user is told of them."""
+    if num_more:
+        result.trace.warn(
+            f"the policy has one possible answer to this prompt: it was found once and is returned "
+            f"{num_more + 1} times, as n={num_more + 1} asks"
+        )
+    return [replace(result, usage=Usage()) for _ in range(num_more)]
 
 
 def law(policy: Policy, request: Request) -> Policy:

@@ -214,7 +214,7 @@ class MarkovChain(ABC):
             )
         rewards = [draw.reward for draw in draws]
         log_weight = self._included(self.log_weight(rewards))
-        for warning in self.warnings(rewards):
+        for warning in () if is_stuck else self.warnings(rewards):
             run.trace.warn(warning)
         starts = self._starts(draws, log_weight, factors, run)
         histories += [History(start=chain[0]) for chain in starts]

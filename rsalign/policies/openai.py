@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from rsalign.engines.affinity import Prompts
 from rsalign.engines.answers import Completion
@@ -50,6 +50,8 @@ class OpenAIPolicy:
     Raises:
         ConfigError: if `sampling` cannot be had from such a server.
     """
+
+    overdraws: ClassVar[bool] = False  # past a rule's end, but never past a segment's size
 
     replicas: Replicas
     model: str

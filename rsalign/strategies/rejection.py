@@ -77,6 +77,7 @@ class Rejection:
         acceptance = Soft(beta=self.beta)
         drawn: dict[int, Candidate] = {}
         tested: list[Candidate] = []
+        accepted = False
         repeats = run.has_one_answer(f"it was drawn once, and not up to {self.max_draws} times")
 
         async def attempt(index: int) -> int:
@@ -106,7 +107,6 @@ class Rejection:
             return self._forced(tested, run) if tested else None
 
         run.trace.answer_by(answer_so_far)
-        accepted = False
         while not accepted and len(tested) < self.max_draws:
             size = 1 if repeats else self.at_once
             tries = range(len(tested), min(len(tested) + size, self.max_draws))
