@@ -118,7 +118,7 @@ def output(
     request_id: str, prompt: Prompt, strategy: Strategy, results: Sequence[Result]
 ) -> AlignedOutput:
     """Joins the independent answers to one prompt, best first."""
-    ranked = sorted(results, key=lambda result: -(result.reward or 0.0))
+    ranked = best_first(results)
     if len(results) == 1:
         trace = results[0].trace
     else:
@@ -142,6 +142,16 @@ def output(
             warnings=trace.all_warnings(),
         ),
     )
+
+
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Judged answers by reward; then those that were not judged, whole ones before pieces."""
+
+    def place(result: Result) -> tuple[bool, bool, float]:
+        whole = result.candidate.response.complete
+        return result.reward is None, not whole, -(result.reward or 0.0)
+
+    return sorted(results, key=place)
 
 
 def _completion(index: int, result: Result) -> AlignedCompletion:
