@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from rsalign.checks import Allowed, above, check_settings, shown
 from rsalign.errors import ConfigError
 from rsalign.rules.estimators import effective_sample_size, tilted_weights
 from rsalign.trace import Note
@@ -56,8 +57,7 @@ class TargetKL:
     nats: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.nats < math.inf:
-            raise ConfigError(f"{self}: nats must be a finite number above 0")
+        check_settings(self, nats=above(0.0))
 
     def beta(self, rewards: Sequence[float]) -> float:
         """The KL falls as beta grows."""
@@ -101,8 +101,7 @@ class TargetSampleSize:
     share: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ConfigError(f"{self}: share must be above 0 and below 1")
+        check_settings(self, share=above(0.0, below=1.0))
 
     def beta(self, rewards: Sequence[float]) -> float:
         """The size grows with beta."""
@@ -167,20 +166,25 @@ def beta_warnings(beta: float | BetaRule, rewards: Sequence[float]) -> tuple[str
     return (f"{why}; the greatest beta that comes nearest is used, {found:.3g}",)
 
 
-def require_beta(owner: object, beta: object, pool: int | None) -> None:
-    """Refuses what is neither a finite number above 0 nor a rule with a pool to learn from.
+BETA = Allowed(
+    low=0.0,
+    excludes_low=True,
+    words="a rule such as TargetKL(nats=1.0) of rsalign.rules.temperatures",
+    note="in the reward's units",
+)
+"""What a beta that may be found by a rule must be."""
+
+
+def require_pool(owner: object, beta: float | BetaRule, pool: int | None) -> None:
+    """Refuses a rule without a pool to learn from.
 
     Raises:
-        ConfigError: with the value.
+        ConfigError: with the rule.
     """
-    name = type(owner).__name__
-    if isinstance(beta, BetaRule) and not isinstance(beta, type):
-        if pool is None:
-            raise ConfigError(f"{name}(beta={beta!r}) is found from a pool of draws: give pool=16")
-    elif not isinstance(beta, int | float) or not 0 < beta < math.inf:
+    if pool is None and isinstance(beta, BetaRule):
         raise ConfigError(
-            f"{name}(beta={beta!r}): give a finite number above 0, in the reward's units, or a "
-            "rule such as TargetKL(nats=1.0) of rsalign.rules.temperatures"
+            f"{type(owner).__name__}(beta={shown(beta)}) is found from a pool of draws: give "
+            "pool=16"
         )
 
 

@@ -20,11 +20,12 @@ from rsalign.chains.kernel import LogWeight
 from rsalign.chains.markov_chain import MarkovChain
 from rsalign.rules.likelihood import log_prob
 from rsalign.rules.temperatures import (
+    BETA,
     BetaRule,
     beta_notes,
     beta_warnings,
     found_beta,
-    require_beta,
+    require_pool,
 )
 from rsalign.trace import Note
 
@@ -45,13 +46,15 @@ class Quest(MarkovChain):
     beta: float | BetaRule = 1.0
 
     def __post_init__(self) -> None:
-        MarkovChain.__post_init__(self)
-        require_beta(self, self.beta, self.pool)
+        self.check(beta=BETA)
+        require_pool(self, self.beta, self.pool)
 
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """The reward divided by beta, against the policy's own probability."""
         beta = found_beta(self.beta, prompt_rewards)
-        return lambda candidate: candidate.reward / beta - log_prob(candidate.response)
+        return lambda candidate: self.exponent(
+            candidate.reward / beta - log_prob(candidate.response)
+        )
 
     def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
         """``beta``, and ``target_unreachable`` where a rule found it."""
