@@ -414,6 +414,25 @@ def test_rejection_tests_what_was_drawn_and_forces_one():
         assert held.candidate is held.trace.proposals[-1].candidate
 
 
+def test_rejection_accepts_what_an_earlier_draw_kept_waiting():
+    """Draws are tested in order; when the first never ends, the second is the first accepted."""
+
+    class FirstHangs(ToyPolicy):
+        async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+            if key.path[:2] == ("try", 0):
+                await asyncio.Event().wait()
+            return await super().extend(
+                prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
+            )
+
+    strategy = Rejection(beta=0.3, bound=-9.0, max_tokens=6, at_once=4)
+    for seed in range(4):
+        result = run(strategy, reward=ToyReward(), policy=FirstHangs(5), seed=seed, seconds=0.1)
+        assert result.expired
+        assert not result.trace.forced
+        assert result.candidate.response.address == ("try", 1)
+
+
 @dataclass(frozen=True)
 class Pending(ToyReward):
     """The first answers take longest."""
