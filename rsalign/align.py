@@ -1,13 +1,16 @@
 """align(): one prompt, one strategy, one result."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from rsalign.budget import Budget, Meter, MeteredPolicy, MeteredReward, Usage
-from rsalign.errors import ConfigError, RewardError, RsalignError
+from rsalign.checks import shown
+from rsalign.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.key import Key
 from rsalign.protocols import Policy, Reward, Strategy
@@ -87,8 +90,9 @@ async def align(
 
     Raises:
         ConfigError: if the strategy needs a reward and none is given.
-        PolicyError: if the engine failed.
+        PolicyError: if the policy failed; an `EngineError` if its engine is gone.
         RewardError: if the reward failed or is not finite.
+        StrategyError: if the strategy itself failed, or a function that it was given.
     """
     if reward is None and needs_reward(strategy):
         raise ConfigError(
@@ -99,7 +103,11 @@ async def align(
     trace = Trace(on_commit=on_commit)
     budget = budget or Budget()
     try:
-        async with asyncio.timeout(budget.seconds) as deadline:
+        async with (
+            # before the clock runs: what a journal cannot tell from others is refused first
+            contextlib.nullcontext() if journal is None else journal.holding(policy, reward),
+            asyncio.timeout(budget.seconds) as deadline,
+        ):
             meter = Meter(prompt, budget, deadline)
             if journal is not None:
                 policy = JournaledPolicy(policy, journal, meter.replayed)
@@ -107,11 +115,11 @@ async def align(
             if on_progress is not None:
                 trace.on_progress = lambda progress: on_progress(progress, meter.usage(0))
             run = Run(MeteredPolicy(policy, meter), MeteredReward(reward, meter), key, trace)
-            candidate = await strategy.sample(prompt, run)
+            candidate = await _sampled(strategy, prompt, run, deadline)
     except TimeoutError:
         if not deadline.expired():
             raise
-        candidate, judged = await _best_so_far(policy, reward, meter, trace)
+        candidate, judged = await _best_so_far(run, reward, meter)
         expired = True
         if budget.completion_tokens and not candidate.response.complete:
             run = Run(policy, MeteredReward(None, meter), key.child("completion"), trace)
@@ -120,7 +128,7 @@ async def align(
     except RewardError:
         if on_reward_error == "raise":
             raise
-        candidate, judged = await _best_so_far(policy, reward, meter, trace)
+        candidate, judged = await _best_so_far(run, reward, meter)
         expired = True
         trace.note(reward_failed=True)
     else:
@@ -143,15 +151,41 @@ def needs_reward(strategy: Strategy) -> bool:
     return bool(getattr(strategy, "needs_reward", True))
 
 
-async def _best_so_far(
-    policy: Policy, reward: Reward | None, meter: Meter, trace: Trace
-) -> tuple[Candidate, bool]:
+async def _sampled(
+    strategy: Strategy, prompt: Prompt, run: Run, deadline: asyncio.Timeout
+) -> Candidate:
+    """What the strategy draws; the edge of strategies and of all functions that they are given."""
+    name = type(strategy).__name__
+
+    def failed(failure: BaseException) -> StrategyError:
+        return StrategyError(
+            f"{name} raised {told(failure)}: if it has a part of your own (a strategy, a selector, "
+            "an extractor, a function), mend that; the cause has the place",
+            prompt=prompt,
+        )
+
+    try:
+        with errors_as(failed):
+            candidate = await strategy.sample(prompt, run)
+    except RsalignError as failure:
+        if deadline.expired():  # a call that is cancelled may fail in a way of its own
+            raise asyncio.CancelledError from failure
+        raise
+    if not isinstance(candidate, Candidate):
+        raise StrategyError(
+            f"{name}.sample returned {shown(candidate)}, but must return a Candidate", prompt=prompt
+        )
+    return candidate
+
+
+async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[Candidate, bool]:
     """The answer of a run that was ended early, and whether it was judged; see `Budget`.
 
     What was committed was streamed, perhaps, and is never contradicted.
     """
+    trace = run.trace
     committed = trace.committed
-    own = await _own_answer(trace)
+    own = await _own_answer(run)
     if own is None or own.tokens[: len(committed)] != committed:
         own = meter.best_finished(committed)
     if own is not None:
@@ -162,19 +196,25 @@ async def _best_so_far(
         if committed and proposal.candidate.tokens == committed:
             return proposal.candidate, reward is not None
     tokens = committed or meter.partial
-    text = policy.text(tokens) if tokens else ""
+    text = run.policy.text(tokens) if tokens else ""
     return Candidate(Response(tokens, text, None), 0.0), False
 
 
-async def _own_answer(trace: Trace) -> Candidate | None:
+async def _own_answer(run: Run) -> Candidate | None:
     """What the strategy would answer now, if it says how that is found and nobody must be asked."""
+
+    def failed(failure: BaseException) -> StrategyError:
+        return StrategyError(f"choosing among them raised {told(failure)}")
+
+    trace = run.trace
     if trace.estimate is None:
         return None
     why = ""
     try:
         # a budget is spent: what waits for somebody (a judge, say) is cancelled at its first wait
         async with asyncio.timeout(0) as deadline:
-            return await trace.estimate()
+            with errors_as(failed):
+                return await trace.estimate()
     except TimeoutError:
         if not deadline.expired():
             raise
@@ -211,7 +251,12 @@ def _warn_of_forced(trace: Trace) -> None:
 async def _completed(kept: Tokens, run: Run, meter: Meter, max_tokens: int) -> Candidate:
     """What is kept of an answer, and what the policy says next."""
     limit = min(max_tokens, len(kept) + meter.budget.completion_tokens)
-    candidate = await run.draft(meter.prompt, kept, max_tokens=limit)
+
+    def failed(failure: BaseException) -> PolicyError:
+        return PolicyError(f"the policy raised {told(failure)}", prompt=meter.prompt)
+
+    with errors_as(failed):
+        candidate = await run.draft(meter.prompt, kept, max_tokens=limit)
     meter.count(
         policy_requests=1,
         prompt_tokens=len(meter.prompt.tokens) + len(kept),

@@ -8,21 +8,29 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from rsalign.checks import above, at_least, check_settings, finite_reward, refused
-from rsalign.errors import ConfigError
+from rsalign.checks import above, at_least, check_settings, finite_reward, refused, shown
+from rsalign.errors import PolicyError, RewardError
+from rsalign.foreign import errors_as, told
 from rsalign.key import Key, Label
 from rsalign.protocols import (
     Boundary,
     Likelihood,
+    Loaded,
+    Measuring,
+    PairwiseReward,
     Policy,
     Reward,
     Scored,
+    Shaped,
+    StepReward,
     headroom,
+    likelihood,
     measuring,
     overdraws,
     sampling,
 )
 from rsalign.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
+from rsalign.wrapper import Wrapper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +220,12 @@ class Meter:
             self._num_judging -= 1
             self._judged.set()
 
+    def count_cost(self, *values: float) -> None:
+        """Counts what rewards cost, where they know it."""
+        for value in values:
+            if isinstance(value, Scored):
+                self.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
+
     async def expire(self) -> NoReturn:
         """Ends the run: cancels everything that is open.
 
@@ -270,8 +284,11 @@ def _order(response: Response) -> tuple[tuple[bool, Label], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredPolicy:
-    """A policy whose every token is counted; what its inner policy can do, it can do."""
+class MeteredPolicy(Wrapper):
+    """A policy whose every token is counted.
+
+    It is also the edge of the policy: whatever the inner one raises is a `PolicyError` here.
+    """
 
     inner: Policy
     meter: Meter
@@ -281,17 +298,6 @@ class MeteredPolicy:
     ) -> Segment:
         """As the inner policy, within the budget."""
         return await self._draw(self.inner.extend, prefix, max_new_tokens, key, boundary)
-
-    async def measure(
-        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
-    ) -> Segment:
-        """As the inner policy, within the budget.
-
-        Raises:
-            ConfigError: if it cannot tell.
-        """
-        inner = measuring(self.inner)
-        return await self._draw(inner.measure, prefix, max_new_tokens, key, boundary)
 
     async def _draw(
         self,
@@ -314,8 +320,9 @@ class MeteredPolicy:
         response = prefix[len(self.meter.prompt.tokens) :]
         drawn = 0
         try:
-            segment = await draw(prefix, max_new_tokens=asked, key=key, boundary=boundary)
-            drawn = segment.num_drawn
+            with errors_as(self._failed):
+                segment = await draw(prefix, max_new_tokens=asked, key=key, boundary=boundary)
+                drawn = segment.num_drawn
         except asyncio.CancelledError as cancelled:
             # an engine attaches what it had drawn when it was told to stop
             tokens: Tokens = getattr(cancelled, "drawn", ())
@@ -333,42 +340,62 @@ class MeteredPolicy:
         return segment
 
     @property
-    def headroom(self) -> float:
-        """As the inner policy."""
-        return headroom(self.inner)
-
-    @property
     def overdraws(self) -> bool | None:
         """As the inner policy."""
         return overdraws(self.inner)
 
-    @property
-    def sampling(self) -> Sampling:
-        """As the inner policy."""
-        return sampling(self.inner)
-
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
-        return self.inner.text(tokens)
+        with errors_as(self._failed):
+            return self.inner.text(tokens)
 
-    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """As the inner policy.
+    def _failed(self, failure: BaseException) -> PolicyError:
+        return PolicyError(
+            f"the policy {_kind(self.inner)} raised {told(failure)}", prompt=self.meter.prompt
+        )
 
-        Raises:
-            ConfigError: if it cannot tell.
-        """
-        if not isinstance(self.inner, Likelihood):
-            raise ConfigError(
-                f"{type(self.inner).__name__} cannot tell the probability of given tokens, which "
-                "this strategy needs: use a policy with log_probs (VllmPolicy has it)"
-            )
-        self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
-        return await self.inner.log_probs(prefix, tokens)
+
+@MeteredPolicy.able(Loaded)
+def headroom_within_budget(self: MeteredPolicy) -> float:
+    """As the inner policy."""
+    with errors_as(self._failed):
+        return headroom(self.inner)
+
+
+@MeteredPolicy.able(Shaped)
+def sampling_within_budget(self: MeteredPolicy) -> Sampling:
+    """As the inner policy."""
+    with errors_as(self._failed):
+        return sampling(self.inner)
+
+
+@MeteredPolicy.able(Measuring)
+async def measure(
+    self: MeteredPolicy,
+    prefix: Tokens,
+    *,
+    max_new_tokens: int,
+    key: Key,
+    boundary: Boundary | None = None,
+) -> Segment:
+    """As the inner policy, within the budget."""
+    draw = measuring(self.inner).measure
+    return await self._draw(draw, prefix, max_new_tokens, key, boundary)
+
+
+@MeteredPolicy.able(Likelihood)
+async def log_probs(self: MeteredPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+    """As the inner policy, counted as one request."""
+    self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
+    with errors_as(self._failed):
+        return await likelihood(self.inner).log_probs(prefix, tokens)
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredReward:
+class MeteredReward(Wrapper):
     """A reward whose every call is counted, and whose answers are remembered.
+
+    It is also the edge of the reward: whatever the inner one raises is a `RewardError` here.
 
     Attributes:
         inner: judges; None where no reward was given: everything is then worth 0, and nothing is
@@ -386,10 +413,52 @@ class MeteredReward:
             return 0.0
         self.meter.seen_unjudged(response)
         await self.meter.admit_reward_call()
-        with self.meter.judging():
-            value = await self.inner.score(prompt, response)
-        if isinstance(value, Scored):
-            self.meter.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
-        value = finite_reward(value, self.inner, prompt, response)
+        with self.meter.judging(), errors_as(self._failed_on(prompt, response)):
+            given = await self.inner.score(prompt, response)
+            value = finite_reward(given, self.inner, prompt, response)
+        self.meter.count_cost(given)
         self.meter.seen(Candidate(response, value))
         return value
+
+    def _failed_on(
+        self, prompt: Prompt, response: Response
+    ) -> Callable[[BaseException], RewardError]:
+        def failed(failure: BaseException) -> RewardError:
+            return RewardError(
+                f"the reward {_kind(self.inner)} raised {told(failure)} on "
+                f"{shown(response.text)}: mend it, or catch what it may raise and return a number",
+                prompt=prompt,
+                response=response,
+            )
+
+        return failed
+
+
+@MeteredReward.able(StepReward)
+async def score_steps(
+    self: MeteredReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[float, ...]:
+    """As the inner reward, within the budget; one call."""
+    self.meter.seen_unjudged(response)
+    await self.meter.admit_reward_call()
+    inner: StepReward = self.wrapped
+    with self.meter.judging(), errors_as(self._failed_on(prompt, response)):
+        values = tuple(await inner.score_steps(prompt, response, ends))
+    self.meter.count_cost(*values)
+    return values
+
+
+@MeteredReward.able(PairwiseReward)
+async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Response) -> float:
+    """As the inner reward, within the budget; one call."""
+    await self.meter.admit_reward_call()
+    inner: PairwiseReward = self.wrapped
+    with self.meter.judging(), errors_as(self._failed_on(prompt, one)):
+        value = await inner.prefer(prompt, one, other)
+    self.meter.count_cost(value)
+    return value
+
+
+def _kind(part: Policy | Reward | None) -> str:
+    """The name of its class, or of what it wraps (a journal may be between)."""
+    return type(getattr(part, "inner", part)).__name__

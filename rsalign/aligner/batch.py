@@ -1,5 +1,6 @@
 """Many requests at once: each by itself, none waiting for another."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -8,7 +9,9 @@ from rsalign.align import OnProgress, Result, align
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
 from rsalign.budget import Budget, Usage
-from rsalign.errors import ConfigError, RsalignError
+from rsalign.checks import shown
+from rsalign.errors import ConfigError, RsalignError, StrategyError
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
 from rsalign.protocols import (
@@ -55,12 +58,9 @@ class Batch:
     on_progress: OnProgress | None = None
 
     def __post_init__(self) -> None:
-        if self.on_error not in ("raise", "return"):
-            raise ConfigError(f"on_error={self.on_error!r}: choose 'raise' or 'return'")
+        check_on_error(self.on_error)
         for request in self.requests:
-            if isinstance(request, Request):
-                law(self.policy, request)  # one that cannot be is refused before any work
-            elif self.on_error == "raise":
+            if isinstance(request, Refused) and self.on_error == "raise":
                 raise request.error
 
     async def answer(self, on_result: OnResult | None = None) -> list[AlignedOutput]:
@@ -86,8 +86,15 @@ class Batch:
             for name, request in zip(self.ids, self.requests, strict=True):
                 yield one(name, request)
 
+        journal = self.journal
         try:
-            return await concurrently(waiting(), limit=min(len(self.requests), _MAX_OPEN_PROMPTS))
+            async with (
+                contextlib.nullcontext()
+                if journal is None
+                else journal.holding(self.policy, self.reward)
+            ):
+                limit = min(len(self.requests), _MAX_OPEN_PROMPTS)
+                return await concurrently(waiting(), limit=limit)
         except RsalignError as error:
             error.finished = tuple(finished)
             raise
@@ -98,29 +105,44 @@ class Batch:
         key = Key(self.seed).child("prompt", name)
         if request.seed is not None:
             key = Key(request.seed)
-        policy = law(self.policy, request)
-        num_runs = num_different(request, policy)
+
+        def failed(raised: BaseException) -> StrategyError:
+            return StrategyError(f"answering raised {told(raised)}", prompt=request.prompt)
+
         try:
-            results = await concurrently(
-                align(
-                    request.prompt,
-                    request.strategy,
-                    policy=policy,
-                    reward=self.reward,
-                    seed=key if request.n == 1 else key.child("sample", i),
-                    on_commit=self.on_commit,
-                    on_progress=self.on_progress,
-                    budget=self.budget,
-                    journal=self.journal,
+            with errors_as(failed):
+                policy = law(self.policy, request)
+                num_runs = num_different(request, policy)
+                results = await concurrently(
+                    align(
+                        request.prompt,
+                        request.strategy,
+                        policy=policy,
+                        reward=self.reward,
+                        seed=key if request.n == 1 else key.child("sample", i),
+                        on_commit=self.on_commit,
+                        on_progress=self.on_progress,
+                        budget=self.budget,
+                        journal=self.journal,
+                    )
+                    for i in range(num_runs)
                 )
-                for i in range(num_runs)
-            )
+                results += repeated(results[0], request.n - num_runs)
+                return output(str(name), request.prompt, request.strategy, results)
         except RsalignError as error:
             if self.on_error == "raise":
                 raise
             return failure(str(name), request.prompt.text, request.strategy, key.root, error)
-        results += repeated(results[0], request.n - num_runs)
-        return output(str(name), request.prompt, request.strategy, results)
+
+
+def check_on_error(given: object) -> None:
+    """Refuses what is no `OnError`.
+
+    Raises:
+        ConfigError: with the value.
+    """
+    if given not in ("raise", "return"):
+        raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
 
 
 def num_different(request: Request, policy: Policy) -> int:

@@ -11,13 +11,13 @@ import hashlib
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rsalign.checks import above, at_least, number, whole
 from rsalign.engines.answers import Served, Unavailable, meaning
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, InstallError, PolicyError
+from rsalign.errors import ConfigError, EngineError, InstallError
 from rsalign.tasks import concurrently
 
 if TYPE_CHECKING:
@@ -144,8 +144,24 @@ class Replicas:
                     "give addresses of one model, or model=..."
                 )
             if found:
-                return min(found, key=lambda answer: answer.max_model_len or 0)
+                shortest = min(found, key=lambda answer: answer.max_model_len or 0)
+                return replace(shortest, version=await self._version())
         raise _unreachable(failures)
+
+    async def _version(self) -> str | None:
+        """Of vLLM at the replicas; None where one does not tell, as other servers do not."""
+        try:
+            answers: dict[str, Any] = await self.ask_each(
+                lambda client: client.get("/version", cast_to=object)
+            )
+        except (ConfigError, EngineError):  # 404, or what other servers have at this path
+            return None
+        told = {
+            str(one["version"])
+            for one in answers.values()
+            if isinstance(one, dict) and "version" in one
+        }
+        return ", ".join(sorted(told)) or None
 
     async def ask_each(self, send: Callable[["AsyncOpenAI"], Awaitable[T]]) -> dict[str, T]:
         """The same request to every replica, once; by address. One out of reach is left out.
@@ -224,7 +240,7 @@ class Replicas:
 
     async def _line(self, address: str) -> "_Line":
         if self._closed:
-            raise PolicyError(f"the connection to {address} was closed: connect again")
+            raise EngineError(f"the connection to {address} was closed: connect again")
         loop = asyncio.get_running_loop()
         lines = self._lines.get(loop)
         if lines is None:
@@ -292,9 +308,9 @@ async def _end(owner: AsyncGenerator[Any, None]) -> None:
     await owner.aclose()
 
 
-def _unreachable(failures: Mapping[str, Unavailable]) -> PolicyError:
+def _unreachable(failures: Mapping[str, Unavailable]) -> EngineError:
     said = "; ".join(f"{address}: {failed}" for address, failed in failures.items())
-    error = PolicyError(
+    error = EngineError(
         f"no server answered ({said}): check that they run and that the addresses are right"
     )
     error.__cause__ = next(iter(failures.values())).__cause__

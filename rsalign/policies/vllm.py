@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rsalign.checks import check_settings
 from rsalign.engines.asynchronous import AsyncEngine
-from rsalign.engines.guards import import_vllm, is_cpu_build, refusal_types
+from rsalign.engines.guards import import_vllm, is_cpu_build
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.engines.reports import Reading, awaited
 from rsalign.errors import ConfigError, PolicyError
+from rsalign.foreign import errors_as, said
 from rsalign.hooks.guidance import (
     Guide,
     check_guidance,
-    guides_of,
     start_arguments,
     write_guidance,
 )
@@ -132,10 +132,21 @@ class VllmPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this law from others in a journal: the model, its precision and the sampling."""
-        model = self.engine.vllm_config.model_config
-        guides = guides_of(self.engine.vllm_config) if any(self.sampling.guidance) else ()
-        return f"vllm {model.model} {model.dtype} {self.sampling} {guides or ''}".rstrip()
+        """Tells this law from others in a journal: what the engine runs, the guides, the sampling.
+
+        By content and not by name (`rsalign.engines.identity`); where the engine reports raw
+        log-probabilities, that is told, too.
+
+        Raises:
+            ConfigError: if the model's files have changed since the engine was started or adopted.
+        """
+        model = self._model
+        told = [f"vllm {model.fingerprint} {self.sampling}"]
+        if any(self.sampling.guidance):
+            told.append(f"guided by {model.guides_fingerprint}")
+        if not model.exact_log_probs:
+            told.append("raw log-probabilities")
+        return " ".join(told)
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
         """The same engine under another law.
@@ -143,11 +154,19 @@ class VllmPolicy:
         Raises:
             ConfigError: if vLLM cannot have that law (a temperature above 2, say).
         """
+        config = self.engine.vllm_config
         policy = VllmPolicy(self.engine, sampling, self._model)
-        try:
-            policy._params(1, Key(0), {})
-        except refusal_types() as refused:
-            raise ConfigError(f"vLLM refuses {sampling}: {refused}") from refused
+
+        def refused(failure: BaseException) -> ConfigError:
+            return ConfigError(f"vLLM refuses {sampling}: {said(failure)}")
+
+        with errors_as(refused):
+            policy._params(1, Key(0), {}).verify(
+                config.model_config,
+                config.speculative_config,
+                config.structured_outputs_config,
+                self._model.tokenization.tokenizer,
+            )
         return policy
 
     async def extend(

@@ -2,17 +2,16 @@
 
 import asyncio
 import inspect
-import multiprocessing
-import multiprocessing.context
 import pickle
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import is_dataclass
 from typing import Literal, TypeAlias
 
 from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.errors import ConfigError, RewardError
-from rsalign.rewards.workers import DaemonThreads
+from rsalign.fingerprint import fingerprint as told
+from rsalign.foreign import errors_as
+from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
+from rsalign.rewards.workers import Attempt, DaemonThreads
 from rsalign.types import Prompt, Response
 
 RewardFunction: TypeAlias = Callable[[str, str], float | Awaitable[float]]
@@ -31,8 +30,11 @@ class FunctionReward:
         pool: where a sync function runs: ``"thread"``, or ``"process"`` for one that computes in
             pure Python or must not share memory (it must then be importable, not a lambda).
         num_workers: how many calls of a sync function may run at once.
-        timeout_seconds: after which a call counts as failed; None waits for ever. A thread cannot
-            be stopped: one that hangs is left behind and replaced.
+        fingerprint: tells the function from others in a journal (see `Reward`); default: the one
+            that it has as an attribute, else a digest of its code and values.
+        timeout_seconds: after which a call counts as failed, counted from when a worker is free
+            for it; None waits for ever. A thread cannot be stopped: one that hangs is left behind
+            and replaced. A process that hangs, or dies, is ended and replaced.
 
     Raises:
         ConfigError: if the pool is unknown or the function cannot go to another process.
@@ -45,6 +47,7 @@ class FunctionReward:
         pool: Literal["thread", "process"] = "thread",
         num_workers: int = 4,
         timeout_seconds: float | None = 300.0,
+        fingerprint: str | None = None,
     ) -> None:
         name = "FunctionReward"
         checked(name, "function", function, RewardFunction, part("a function or a callable object"))
@@ -55,53 +58,62 @@ class FunctionReward:
         self._timeout_seconds: float | None = checked(
             name, "timeout_seconds", timeout_seconds, float | None, limit
         )
+        self._fingerprint: str | None = checked(name, "fingerprint", fingerprint, str | None)
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
         self._threads = DaemonThreads(num_workers, name="rsalign-reward")
-        self._processes: Executor | None = None
+        self._processes: ChildProcesses | None = None
         if pool == "process":
             self._check_picklable()
-            self._processes = ProcessPoolExecutor(num_workers, mp_context=_spawn())
+            self._processes = ChildProcesses(function, num_workers, timeout_seconds=timeout_seconds)
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal.
+        """Tells this reward from others in a journal: what the function is, by content.
 
-        A function is told by its name, and a dataclass that can be called by its settings, too.
+        Raises:
+            ConfigError: if the function has no fingerprint (`rsalign.fingerprint`).
         """
-        settings = repr(self._function) if is_dataclass(self._function) else ""
-        home = getattr(self._function, "__module__", "")
-        return f"function {home}.{self._name} {settings}".rstrip()
+        return f"function {self._fingerprint or told(self._function)}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """What the function returns.
 
         Raises:
-            RewardError: if the function raised, took too long or returned no number.
+            RewardError: if the function raised, whatever it was, took too long or returned no
+                number.
         """
-        try:
-            async with asyncio.timeout(self._timeout_seconds) as deadline:
-                value: object = await self._call(prompt.text, response.text)
-        except Exception as failure:
-            if deadline.expired():
+        deadline = asyncio.timeout(self._timeout_seconds if self._is_async else None)
+
+        def error(said: str) -> RewardError:
+            return RewardError(
+                f"the reward function {self._name} {said}", prompt=prompt, response=response
+            )
+
+        def failed(failure: BaseException) -> RewardError:
+            if deadline.expired() or isinstance(failure, CallTimeoutError):
                 what = f"took longer than {self._timeout_seconds} seconds"
                 mend = "mend it, or raise timeout_seconds of FunctionReward"
             else:
-                what = f"raised {failure!r}"
+                what = f"raised {shown(failure, longest=320)}"
                 mend = "mend it, or catch what it may raise and return a number"
-            raise RewardError(
-                f"the reward function {self._name} {what} on {response.text!r}: {mend}",
-                prompt=prompt,
-                response=response,
-            ) from failure
-        found = finite_or_none(value)
+            return error(f"{what} on {shown(response.text)}: {mend}")
+
+        with errors_as(failed, kept=()):
+            async with deadline:
+                value: object
+                if self._is_async:
+                    value = self._function(prompt.text, response.text)
+                else:
+                    value = (await self._elsewhere(prompt.text, response.text, deadline)).value()
+                if inspect.isawaitable(value):
+                    value = await value
+            found = finite_or_none(value)
         if found is None:
-            raise RewardError(
-                f"the reward function {self._name} returned {shown(value)} for "
-                f"{shown(response.text)}, but must return a finite number",
-                prompt=prompt,
-                response=response,
+            raise error(
+                f"returned {shown(value)} for {shown(response.text)}, but must return a finite "
+                "number"
             )
         return found
 
@@ -109,23 +121,38 @@ class FunctionReward:
         """Ends the workers; calls that have not begun are dropped."""
         self._threads.close()
         if self._processes is not None:
-            self._processes.shutdown(wait=False, cancel_futures=True)
+            self._processes.close()
 
     @property
     def _name(self) -> str:
         return getattr(self._function, "__qualname__", type(self._function).__name__)
 
-    async def _call(self, prompt: str, response: str) -> float:
-        if self._is_async:
-            value = self._function(prompt, response)
+    async def _elsewhere(
+        self, prompt: str, response: str, deadline: asyncio.Timeout
+    ) -> "Attempt[float | Awaitable[float]]":
+        """Calls a sync function; its time begins when a worker is free, not when it is asked."""
+        loop = asyncio.get_running_loop()
+        is_over = False
+
+        def begun() -> None:
+            if self._timeout_seconds is not None and not is_over:
+                deadline.reschedule(loop.time() + self._timeout_seconds)
+
+        def begins() -> None:
+            loop.call_soon_threadsafe(begun)
+
+        def call() -> "Attempt[float | Awaitable[float]]":
+            begins()
+            return Attempt.of(self._function, prompt, response)
+
+        if self._processes is not None:
+            future = self._processes.submit(begins, prompt, response)
         else:
-            future: Future[float | Awaitable[float]]
-            if self._processes is not None:
-                future = self._processes.submit(self._function, prompt, response)
-            else:
-                future = self._threads.submit(self._function, prompt, response)
-            value = await asyncio.wrap_future(future)
-        return await value if inspect.isawaitable(value) else value
+            future = self._threads.submit(call)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            is_over = True
 
     def _check_picklable(self) -> None:
         try:
@@ -135,8 +162,3 @@ class FunctionReward:
                 f"{self._name} cannot go to another process ({failure}): define it at the top of a "
                 "module, or use pool='thread'"
             ) from failure
-
-
-def _spawn() -> multiprocessing.context.SpawnContext:
-    """Processes that start afresh: a fork would copy the engine's threads and locks."""
-    return multiprocessing.get_context("spawn")
