@@ -1,16 +1,17 @@
 """What a run may cost and what it did cost. Strategies know of neither."""
 
 import asyncio
+import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from rsalign.checks import above, at_least, check_settings, finite_reward, refused, shown
 from rsalign.errors import PolicyError, RewardError
 from rsalign.foreign import errors_as, told
-from rsalign.key import Key
+from rsalign.key import Key, Label
 from rsalign.protocols import (
     Boundary,
     Likelihood,
@@ -25,6 +26,7 @@ from rsalign.protocols import (
     headroom,
     likelihood,
     measuring,
+    overdraws,
     sampling,
 )
 from rsalign.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
@@ -35,14 +37,23 @@ from rsalign.wrapper import Wrapper
 class Budget:
     """Hard limits for one prompt; None is no limit.
 
-    When one is reached, open requests are cancelled in the engine and the best complete answer so
-    far comes back (or the longest partial one), flagged as expired; nothing raises. If it is not
-    complete, `completion_tokens` may complete what was certain of it.
+    When one is reached, open requests are cancelled in the engine, and the best answer that there
+    is comes back, flagged as expired; nothing raises. It is the first of these that exists and that
+    begins with what was already streamed:
 
-    Bounds: `policy_tokens` and `reward_calls` are never exceeded. A draw reserves its greatest
-    length before it starts, and waits while others hold the rest; the last one is drawn with what
-    is left. `seconds` is exceeded by the time that cancelling takes (one engine step), and by that
-    of the completion.
+    1. what the strategy itself chooses from the answers finished by then (`Trace.answer_by`). A
+       strategy that votes, averages or selects does so by the estimator that it was configured
+       with, among fewer draws. A selector that would have to ask a judge (`Knockout`) is not run;
+    2. the finished answer with the highest reward, the first by address among equals;
+    3. a finished answer that could not be judged any more;
+    4. the longest partial answer. `completion_tokens` may complete what was certain of it.
+
+    Bounds: `policy_tokens` and `reward_calls` are never exceeded. A draw reserves what it can take
+    at most before it starts (of a segment, its greatest size; see `Policy` for those that draw past
+    it), and waits while others hold the rest; draws are served in the order in which they ask, and
+    the last one is drawn with what is left. Calls of the reward that are open when tokens or calls
+    run out may finish. `seconds` is exceeded by the time that cancelling takes (one engine step),
+    and by that of the completion.
 
     Attributes:
         policy_tokens: tokens drawn from the policy, discarded ones included.
@@ -123,18 +134,23 @@ class Meter:
     Attributes:
         budget: the limits.
         deadline: the scope that is cancelled when a limit is reached.
-        best: the complete candidate with the highest reward.
+        finished: complete answers that were judged (or, in a run without a reward, drawn).
+        unjudged: complete answers that were drawn and shown to the reward, judged or not.
         partial: the longest piece of an answer that was drawn but never judged complete.
     """
 
     prompt: Prompt
     budget: Budget
     deadline: asyncio.Timeout
-    best: Candidate | None = None
+    finished: list[Candidate] = field(default_factory=list)
+    unjudged: list[Response] = field(default_factory=list)
     partial: Tokens = ()
     _usage: Usage = field(default_factory=Usage)
     _reserved: int = 0
     _released: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _num_judging: int = 0
+    _judged: asyncio.Event = field(default_factory=asyncio.Event)
     _started: float = field(default_factory=time.perf_counter)
 
     def usage(self, kept: int) -> Usage:
@@ -153,19 +169,28 @@ class Meter:
         """Counts one more draw that a journal had."""
         self.count(replayed=1)
 
-    async def reserve(self, max_new_tokens: int) -> int:
-        """Waits until so many tokens may be drawn; fewer if that is all that is left."""
-        limit = self.budget.policy_tokens
-        if limit is None:
-            return max_new_tokens
-        limit -= self.budget.completion_tokens
-        while True:
-            left = limit - self._usage.policy_tokens_drawn - self._reserved
-            if left < max_new_tokens and self._reserved:
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether there is a limit to what is drawn."""
+        return self.budget.policy_tokens is not None
+
+    async def reserve(self, num_tokens: int) -> int:
+        """Waits until so many tokens may be drawn; fewer if that is all that is left.
+
+        Draws are served in the order in which they ask, so that a long one is not overtaken by
+        short ones for ever. The last one gets what is left once no other draw is open.
+        """
+        if self.budget.policy_tokens is None:
+            return num_tokens
+        limit = self.budget.policy_tokens - self.budget.completion_tokens
+        async with self._turn:  # asyncio's locks are fair
+            while True:
+                left = limit - self._usage.policy_tokens_drawn - self._reserved
+                if left >= num_tokens or not self._reserved:
+                    break
                 self._released.clear()
                 await self._released.wait()
-                continue
-            granted = min(left, max_new_tokens)
+            granted = min(left, num_tokens)
             if granted < 1:
                 await self.expire()
             self._reserved += granted
@@ -174,7 +199,7 @@ class Meter:
     def release(self, granted: int, drawn: int) -> None:
         """Ends a reservation: `drawn` of the `granted` tokens were used."""
         self.count(policy_tokens_drawn=drawn)
-        if self.budget.policy_tokens is not None:
+        if self.limits_tokens:
             self._reserved -= granted
             self._released.set()
 
@@ -185,6 +210,16 @@ class Meter:
             await self.expire()
         self.count(reward_calls=1)
 
+    @contextlib.contextmanager
+    def judging(self) -> Iterator[None]:
+        """While a call of the reward is open."""
+        self._num_judging += 1
+        try:
+            yield
+        finally:
+            self._num_judging -= 1
+            self._judged.set()
+
     def count_cost(self, *values: float) -> None:
         """Counts what rewards cost, where they know it."""
         for value in values:
@@ -192,23 +227,60 @@ class Meter:
                 self.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
 
     async def expire(self) -> NoReturn:
-        """Ends the run: cancels everything that is open."""
+        """Ends the run: cancels everything that is open.
+
+        Calls of the reward that are open were paid for, and what they judge was drawn: they may
+        finish first.
+        """
+        while self._num_judging:
+            self._judged.clear()
+            await self._judged.wait()
         loop = asyncio.get_running_loop()
-        self.deadline.reschedule(loop.time())
+        if not self.deadline.expired():  # another draw, or the clock, may have been first
+            self.deadline.reschedule(loop.time())
         await loop.create_future()  # never done: the deadline cancels this very wait
         raise AssertionError("unreachable")
 
     def seen(self, candidate: Candidate) -> None:
         """Remembers a judged candidate, should the run end before the strategy does."""
-        if candidate.response.complete and (
-            self.best is None or candidate.reward > self.best.reward
-        ):
-            self.best = candidate
+        if candidate.response.complete:
+            self.finished.append(candidate)
+
+    def seen_unjudged(self, response: Response) -> None:
+        """Remembers what was drawn before the reward is asked about it."""
+        if response.complete:
+            self.unjudged.append(response)
+        self.seen_partial(response.tokens)
 
     def seen_partial(self, tokens: Tokens) -> None:
         """Remembers tokens that were drawn but could not be judged."""
         if len(tokens) > len(self.partial):
             self.partial = tokens
+
+    def best_finished(self, committed: Tokens) -> Candidate | None:
+        """The judged answer with the highest reward; of equal ones that with the first address.
+
+        Args:
+            committed: what it must begin with.
+        """
+        candidates = [c for c in self.finished if c.tokens[: len(committed)] == committed]
+        candidates.sort(key=lambda candidate: _order(candidate.response))
+        # max() takes the first among equals
+        return max(candidates, key=lambda candidate: candidate.reward, default=None)
+
+    def first_unjudged(self, committed: Tokens) -> Response | None:
+        """The complete answer with the first address, judged or not.
+
+        Args:
+            committed: what it must begin with.
+        """
+        responses = [r for r in self.unjudged if r.tokens[: len(committed)] == committed]
+        return min(responses, key=_order, default=None)
+
+
+def _order(response: Response) -> tuple[tuple[bool, Label], ...]:
+    """Sorts responses by address: depends on what was drawn, not on which draw was faster."""
+    return tuple((isinstance(label, str), label) for label in response.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +307,21 @@ class MeteredPolicy(Wrapper):
         key: Key,
         boundary: Boundary | None,
     ) -> Segment:
-        granted = await self.meter.reserve(max_new_tokens)
+        most = max_new_tokens
+        stops = overdraws(self.inner)
+        if boundary is not None and not stops:
+            # one more than a segment may have tells "the segment is full" from "the budget is"
+            most = min(most, boundary.max_tokens + (stops is None))
+        granted = await self.meter.reserve(most)
+        asked = max_new_tokens
+        if self.meter.limits_tokens and (granted < most or stops is None):
+            asked = granted
         self.meter.count(policy_requests=1, prompt_tokens=len(prefix))
         response = prefix[len(self.meter.prompt.tokens) :]
         drawn = 0
         try:
             with errors_as(self._failed):
-                segment = await draw(prefix, max_new_tokens=granted, key=key, boundary=boundary)
+                segment = await draw(prefix, max_new_tokens=asked, key=key, boundary=boundary)
                 drawn = segment.num_drawn
         except asyncio.CancelledError as cancelled:
             # an engine attaches what it had drawn when it was told to stop
@@ -252,12 +332,17 @@ class MeteredPolicy(Wrapper):
         finally:
             self.meter.release(granted, drawn)
         self.meter.count(cached_tokens=segment.cached_tokens)
-        if granted < max_new_tokens:
-            segment = replace(segment, beyond=None)  # the budget may have cut it short
-        if segment.stop is Stop.LENGTH and drawn == granted < max_new_tokens:
-            self.meter.seen_partial(response + segment.tokens)
-            await self.meter.expire()  # the budget cut this draw short, not the strategy
+        if drawn == asked < max_new_tokens:  # the budget may have cut it short, not the strategy
+            segment = replace(segment, beyond=None)
+            if segment.stop is Stop.LENGTH:
+                self.meter.seen_partial(response + segment.tokens)
+                await self.meter.expire()
         return segment
+
+    @property
+    def overdraws(self) -> bool | None:
+        """As the inner policy."""
+        return overdraws(self.inner)
 
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
@@ -308,19 +393,27 @@ async def log_probs(self: MeteredPolicy, prefix: Tokens, tokens: Tokens) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class MeteredReward(Wrapper):
-    """A reward whose every call is counted.
+    """A reward whose every call is counted, and whose answers are remembered.
 
     It is also the edge of the reward: whatever the inner one raises is a `RewardError` here.
+
+    Attributes:
+        inner: judges; None where no reward was given: everything is then worth 0, and nothing is
+            counted.
+        meter: counts and remembers.
     """
 
-    inner: Reward
+    inner: Reward | None
     meter: Meter
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """As the inner reward, within the budget."""
-        self.meter.seen_partial(response.tokens)
+        if self.inner is None:
+            self.meter.seen(Candidate(response, 0.0))
+            return 0.0
+        self.meter.seen_unjudged(response)
         await self.meter.admit_reward_call()
-        with errors_as(self._failed_on(prompt, response)):
+        with self.meter.judging(), errors_as(self._failed_on(prompt, response)):
             given = await self.inner.score(prompt, response)
             value = finite_reward(given, self.inner, prompt, response)
         self.meter.count_cost(given)
@@ -346,10 +439,10 @@ async def score_steps(
     self: MeteredReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
     """As the inner reward, within the budget; one call."""
-    self.meter.seen_partial(response.tokens)
+    self.meter.seen_unjudged(response)
     await self.meter.admit_reward_call()
     inner: StepReward = self.wrapped
-    with errors_as(self._failed_on(prompt, response)):
+    with self.meter.judging(), errors_as(self._failed_on(prompt, response)):
         values = tuple(await inner.score_steps(prompt, response, ends))
     self.meter.count_cost(*values)
     return values
@@ -360,12 +453,12 @@ async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Resp
     """As the inner reward, within the budget; one call."""
     await self.meter.admit_reward_call()
     inner: PairwiseReward = self.wrapped
-    with errors_as(self._failed_on(prompt, one)):
+    with self.meter.judging(), errors_as(self._failed_on(prompt, one)):
         value = await inner.prefer(prompt, one, other)
     self.meter.count_cost(value)
     return value
 
 
-def _kind(part: Policy | Reward) -> str:
+def _kind(part: Policy | Reward | None) -> str:
     """The name of its class, or of what it wraps (a journal may be between)."""
     return type(getattr(part, "inner", part)).__name__

@@ -35,6 +35,21 @@ class Run:
         """An inner run with a trace of its own, for strategies that run concurrently."""
         return replace(self, key=self.key.child(*labels), trace=self.trace.child(*labels))
 
+    def has_one_answer(self, consequence: str) -> bool:
+        """Whether the policy's settings leave one possible continuation; warns the user if so.
+
+        Args:
+            consequence: what the strategy does about it, a clause for the warning.
+        """
+        why = sampling(self.policy).why_point_mass
+        if why is None:
+            return False
+        self.trace.warn(
+            f"the policy has one possible answer to this prompt ({why}), so that drawing again "
+            f"would repeat it: {consequence}"
+        )
+        return True
+
     async def judge(
         self,
         prompt: Prompt,
@@ -62,7 +77,9 @@ class Run:
         text = self.policy.text(tokens)
         if stop is Stop.STOP and isinstance(stop_reason, str):
             text = text.partition(stop_reason)[0]
-        response = Response(tokens, text, stop, log_probs, stop_reason, certainty)
+        response = Response(
+            tokens, text, stop, log_probs, stop_reason, certainty, address=self.key.path
+        )
         value = await self.reward.score(prompt, response)
         return Candidate(response, finite_reward(value, self.reward, prompt, response))
 

@@ -6,9 +6,12 @@ from typing import TypeAlias
 
 from rsalign.checks import above, at_least, check_settings
 from rsalign.errors import ConfigError
+from rsalign.key import Label
 
 Tokens: TypeAlias = tuple[int, ...]
 """Token ids in the policy's vocabulary."""
+
+_UNSPLITTABLE = 1e-6  # a nucleus of this mass is one token in any vocabulary of up to a million
 
 
 class Stop(StrEnum):
@@ -168,6 +171,7 @@ class Response:
         stop_reason: as in `Segment`.
         certainty: as in `Segment`, for all tokens; None where it is not known of all.
         beyond: as in `Segment`, after all tokens.
+        address: path of the key that its last tokens were drawn under; empty if that is not known.
     """
 
     tokens: Tokens
@@ -177,6 +181,7 @@ class Response:
     stop_reason: int | str | None = None
     certainty: Certainty | None = field(default=None, compare=False)
     beyond: Segment | None = field(default=None, compare=False)
+    address: tuple[Label, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def complete(self) -> bool:
@@ -259,8 +264,42 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether the law is a point mass (vLLM's own limit of temperature)."""
+        """Whether the most probable token is always taken, without a draw.
+
+        The limit of the temperature is vLLM's own. Every token then has probability 1.
+        """
         return self.temperature < 1e-5
+
+    @property
+    def is_point_mass(self) -> bool:
+        """Whether the settings leave one possible continuation, so that drawing again is useless.
+
+        That is: greedy decoding; ``top_k=1``; ``min_p=1``; a `top_p` that no vocabulary can split
+        (the most probable token has at least probability 1 / vocabulary); or a single allowed
+        token.
+
+        ``top_k=1`` and ``min_p=1`` keep all tokens that share the greatest logit (vLLM masks what
+        is *below* the k-th value), and vLLM draws among them by the request's seed. Such exact ties
+        are rare but real in 16-bit arithmetic. They count as one continuation here: one of them is
+        drawn. Their log-probabilities are therefore not assumed to be 0 but read from the engine,
+        unlike those of greedy decoding.
+        """
+        return self.why_point_mass is not None
+
+    @property
+    def why_point_mass(self) -> str | None:
+        """The setting that leaves one possible continuation, for messages; None if none does."""
+        if self.greedy:
+            return f"temperature={self.temperature:g} is greedy"
+        for name, leaves_one in (
+            ("top_k", self.top_k == 1),
+            ("min_p", self.min_p == 1),
+            ("top_p", self.top_p <= _UNSPLITTABLE),
+            ("allowed_token_ids", len(set(self.allowed_token_ids)) == 1),
+        ):
+            if leaves_one:
+                return f"{name}={getattr(self, name)!r} allows one token at each place"
+        return None
 
     @property
     def reshapes(self) -> bool:

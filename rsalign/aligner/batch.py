@@ -2,19 +2,25 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from rsalign.align import OnProgress, align
+from rsalign.align import OnProgress, Result, align
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
-from rsalign.budget import Budget
+from rsalign.budget import Budget, Usage
 from rsalign.checks import shown
 from rsalign.errors import ConfigError, RsalignError, StrategyError
 from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
-from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.protocols import (
+    Policy,
+    Reward,
+    Strategy,
+    sampling,
+    varies_by_policy_alone,
+)
 from rsalign.tasks import concurrently
 from rsalign.types import Tokens
 from rsalign.words.read import OnRewardError
@@ -112,6 +118,7 @@ class Batch:
         try:
             with errors_as(failed):
                 policy = law(self.policy, request)
+                num_runs = num_different(request, policy)
                 results = await concurrently(
                     align(
                         request.prompt,
@@ -125,8 +132,9 @@ class Batch:
                         journal=self.journal,
                         on_reward_error="best" if self.on_reward_error == "best" else "raise",
                     )
-                    for i in range(request.n)
+                    for i in range(num_runs)
                 )
+                results += repeated(results[0], request.n - num_runs)
                 return output(str(name), request.prompt, request.strategy, results)
         except RsalignError as error:
             if self.on_error == "raise":
@@ -142,6 +150,22 @@ def check_on_error(given: object) -> None:
     """
     if given not in ("raise", "return"):
         raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
+
+
+def num_different(request: Request, policy: Policy) -> int:
+    """How many of a request's answers must be found: one, where the others would only repeat it."""
+    repeats = varies_by_policy_alone(request.strategy) and sampling(policy).is_point_mass
+    return 1 if repeats else request.n
+
+
+def repeated(result: Result, num_more: int) -> list[Result]:
+    """So many more answers like one, which cost nothing; the user is told of them."""
+    if num_more:
+        result.trace.warn(
+            f"the policy has one possible answer to this prompt: it was found once and is returned "
+            f"{num_more + 1} times, as n={num_more + 1} asks"
+        )
+    return [replace(result, usage=Usage()) for _ in range(num_more)]
 
 
 def law(policy: Policy, request: Request) -> Policy:

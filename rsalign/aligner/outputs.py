@@ -51,6 +51,9 @@ class Alignment:
         seed: root of all randomness.
         forced: whether any guarantee was given up (`Verdict.FORCED`).
         expired: whether a budget ended it.
+        warnings: what the user should know (`Trace.warn`): that the policy is greedy and one answer
+            was drawn instead of many, say, or that a target is out of reach. Of all answers
+            together, without repeats.
     """
 
     strategy: Strategy
@@ -61,6 +64,7 @@ class Alignment:
     seed: int
     forced: bool
     expired: bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +118,7 @@ def output(
     request_id: str, prompt: Prompt, strategy: Strategy, results: Sequence[Result]
 ) -> AlignedOutput:
     """Joins the independent answers to one prompt, best first."""
-    ranked = sorted(results, key=lambda result: -(result.reward or 0.0))
+    ranked = best_first(results)
     if len(results) == 1:
         trace = results[0].trace
     else:
@@ -135,8 +139,19 @@ def output(
             seed=results[0].seed,
             forced=trace.forced,
             expired=any(result.expired for result in results),
+            warnings=trace.all_warnings(),
         ),
     )
+
+
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Judged answers by reward; then those that were not judged, whole ones before pieces."""
+
+    def place(result: Result) -> tuple[bool, bool, float]:
+        whole = result.candidate.response.complete
+        return result.reward is None, not whole, -(result.reward or 0.0)
+
+    return sorted(results, key=place)
 
 
 def _completion(index: int, result: Result) -> AlignedCompletion:

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -147,6 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
             outputs = _answer(aligner, items, wanted, sampling, arguments.strategy, records)
             if arguments.trace:
                 _write_page(outputs, arguments.trace, aligner)
+    _tell_warnings(outputs)
     failures = sum(not output.finished for output in outputs)
     if failures:
         print(f"rsalign: {failures} of {len(items)} prompts failed", file=sys.stderr)
@@ -180,6 +182,13 @@ def _answer(
     return aligner.generate(
         prompts, None if is_fixed else sampling, on_result=write, on_error="return"
     )
+
+
+def _tell_warnings(outputs: Sequence[AlignedOutput]) -> None:
+    """On standard error, each text once; the records have those of each prompt."""
+    warned = Counter(text for output in outputs for text in output.alignment.warnings)
+    for text, number in warned.items():
+        print(f"rsalign: warning ({number} of {len(outputs)} prompts): {text}", file=sys.stderr)
 
 
 def _write_page(outputs: list[AlignedOutput], path: str, aligner: Aligner) -> None:
@@ -222,6 +231,7 @@ def record(answer: AlignedOutput, strategy: str) -> dict[str, Any]:
         "seed": how.seed,
         "forced": how.forced,
         "expired": how.expired,
+        "warnings": list(how.warnings),
         "usage": asdict(how.usage),
         "diagnostics": plain_data(how.diagnostics),
     }

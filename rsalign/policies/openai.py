@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from rsalign.checks import at_least, check_settings
 from rsalign.engines.affinity import Prompts
@@ -53,6 +53,8 @@ class OpenAIPolicy:
     Raises:
         ConfigError: if `sampling` cannot be had from such a server.
     """
+
+    overdraws: ClassVar[bool] = False  # past a rule's end, but never past a segment's size
 
     replicas: Replicas
     model: str

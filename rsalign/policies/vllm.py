@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rsalign.checks import check_settings
 from rsalign.engines.asynchronous import AsyncEngine
@@ -53,6 +53,8 @@ class VllmPolicy:
         engine: where requests go. Several policies may share one.
         sampling: temperature, truncation and stops: part of pi.
     """
+
+    overdraws: ClassVar[bool] = False
 
     engine: Engine
     sampling: Sampling = field(default_factory=Sampling)

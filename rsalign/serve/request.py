@@ -29,6 +29,8 @@ class Ledger:
 
     Attributes:
         expected: number of answers, all prompts together; known once all have been asked for.
+        num_ended: answers that are under way no more.
+        has_tokens: whether any of these has a token.
         results: answers that are complete, each with its place among the choices.
         failure: why there will be no more.
         watched: whether someone looks for `failure` when a stream ends before it has begun.
@@ -38,6 +40,8 @@ class Ledger:
     """
 
     expected: int = 0
+    num_ended: int = 0
+    has_tokens: bool = False
     results: dict[int, Result] = field(default_factory=dict)
     failure: Exception | None = None
     watched: bool = False
