@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from rsalign.budget import Budget, Meter, MeteredPolicy, MeteredReward, Usage
+from rsalign.budget import Budget, Usage
 from rsalign.checks import shown
 from rsalign.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
 from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.key import Key
+from rsalign.meter import Meter, MeteredPolicy, MeteredReward
 from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.run import Run
 from rsalign.trace import Progress, Trace, Verdict
