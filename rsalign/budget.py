@@ -18,6 +18,7 @@ from rsalign.protocols import (
     headroom,
     measuring,
     sampling,
+    with_sampling,
 )
 from rsalign.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
 
@@ -268,6 +269,14 @@ class MeteredPolicy:
     def sampling(self) -> Sampling:
         """As the inner policy."""
         return sampling(self.inner)
+
+    def with_sampling(self, law: Sampling) -> "MeteredPolicy":
+        """The same, over the inner policy under another law.
+
+        Raises:
+            ConfigError: if the inner policy's law is fixed.
+        """
+        return replace(self, inner=with_sampling(self.inner, law))
 
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""

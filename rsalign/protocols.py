@@ -7,7 +7,7 @@ for our classes and for anyone's.
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rsalign.errors import ConfigError
 from rsalign.key import Key
@@ -215,7 +215,10 @@ class Strategy(Protocol):
     Laws: what it commits to the trace concatenates to the result; every key is drawn once; the
     result does not depend on what else runs; no task outlives the call; equal by value, picklable.
 
-    A strategy that never asks for a reward says so by ``needs_reward = False``.
+    A strategy that never asks for a reward says so by ``needs_reward = False``. One that draws
+    whole answers only, and never the rest of one whose first tokens it keeps, says so by
+    ``cuts_answers = False``: it can then be used with penalties, grammars and whatever else
+    depends on where the prompt ended (`Sampling.whole_answer_fields`).
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:
@@ -247,6 +250,22 @@ def sampling(policy: Policy) -> Sampling:
     return policy.sampling if isinstance(policy, Shaped) else Sampling()
 
 
+def with_sampling(policy: Policy, law: Sampling) -> Policy:
+    """The same policy under another law.
+
+    Raises:
+        ConfigError: if the policy's law is fixed, or it cannot have this one.
+    """
+    tuned = getattr(policy, "with_sampling", None)
+    if tuned is None:
+        raise ConfigError(
+            f"{type(policy).__name__} has no with_sampling(): its law is fixed; leave "
+            "sampling_params=None and set lengths in the strategy"
+        )
+    reshaped: Policy = tuned(law)
+    return reshaped
+
+
 class Ranked(float):
     """A token's log-probability that knows its place in the law.
 
@@ -263,6 +282,25 @@ class Ranked(float):
         ranked = super().__new__(cls, value)
         ranked.rank = rank
         return ranked
+
+
+class Listed(float):
+    """A drawn token's log-probability that knows those of other tokens at its place.
+
+    Attributes:
+        others: what the engine listed at this place, by token id: vLLM's `Logprob` objects, the
+            drawn token's own among them.
+    """
+
+    __slots__ = ("others",)
+
+    others: Mapping[int, Any]
+
+    def __new__(cls, value: float, *, others: Mapping[int, Any]) -> "Listed":
+        """A float with its neighbours."""
+        listed = super().__new__(cls, value)
+        listed.others = others
+        return listed
 
 
 class Scored(float):

@@ -18,6 +18,7 @@ from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
 from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
 from rsalign.engines.loop_thread import LoopThread
+from rsalign.engines.options import RequestOptions
 from rsalign.errors import ConfigError
 from rsalign.journal import Journal
 from rsalign.key import Label
@@ -34,6 +35,8 @@ class _Overrides:
     budget: Budget | None
     seed: int | None
     on_error: OnError
+    lora_request: Any = None
+    priority: int | Sequence[int] | None = None
 
 
 class Aligner:
@@ -119,6 +122,8 @@ class Aligner:
         use_tqdm: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """Answers prompts; blocks until all are done.
 
@@ -135,6 +140,10 @@ class Aligner:
             on_error: ``"raise"`` ends the batch at the first failure, whose `finished` holds what
                 was complete; ``"return"`` goes on, and a failed prompt's result has its `error`.
             on_result: called with each result as soon as it is there, in order of completion.
+            lora_request: vLLM's `LoRARequest` of the adapter that draws; one for all or one per
+                prompt. It takes a policy in an engine that was started with ``enable_lora=True``.
+            priority: of the requests to the engine, one for all or one per prompt; lower is served
+                first by an engine with ``scheduling_policy="priority"``.
 
         Returns:
             One result per prompt, in order; each with its answers, best first.
@@ -144,9 +153,18 @@ class Aligner:
             PolicyError: if the engine failed.
             RewardError: if the reward failed.
         """
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
+        given = _Overrides(
+            strategy=strategy,
+            budget=budget,
+            seed=seed,
+            on_error=on_error,
+            lora_request=lora_request,
+            priority=priority,
+        )
         found = inputs.prompts(prompts, self._policy)
-        batch = self._batch(found, inputs.ids(prompts), sampling_params, given)
+        batch = self._batch(
+            found, inputs.ids(prompts), sampling_params, given, inputs.cache_salts(prompts)
+        )
         return self._block(batch, use_tqdm, on_result)
 
     def chat(
@@ -162,6 +180,8 @@ class Aligner:
         add_generation_prompt: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """Answers conversations; as `generate`, with the policy's chat template applied.
 
@@ -176,8 +196,17 @@ class Aligner:
             add_generation_prompt: open the assistant's turn.
             on_error: as in `generate`.
             on_result: as in `generate`.
+            lora_request: as in `generate`.
+            priority: as in `generate`.
         """
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
+        given = _Overrides(
+            strategy=strategy,
+            budget=budget,
+            seed=seed,
+            on_error=on_error,
+            lora_request=lora_request,
+            priority=priority,
+        )
         found = inputs.conversations(
             messages,
             self._policy,
@@ -198,11 +227,22 @@ class Aligner:
         seed: int | None = None,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
+        given = _Overrides(
+            strategy=strategy,
+            budget=budget,
+            seed=seed,
+            on_error=on_error,
+            lora_request=lora_request,
+            priority=priority,
+        )
         found = inputs.prompts(prompts, self._policy)
-        batch = self._batch(found, inputs.ids(prompts), sampling_params, given)
+        batch = self._batch(
+            found, inputs.ids(prompts), sampling_params, given, inputs.cache_salts(prompts)
+        )
         return await batch.answer(on_result)
 
     async def achat(
@@ -217,9 +257,18 @@ class Aligner:
         add_generation_prompt: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
+        given = _Overrides(
+            strategy=strategy,
+            budget=budget,
+            seed=seed,
+            on_error=on_error,
+            lora_request=lora_request,
+            priority=priority,
+        )
         found = inputs.conversations(
             messages,
             self._policy,
@@ -236,6 +285,8 @@ class Aligner:
         strategy: Strategy | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> AsyncIterator[Event]:
         """Answers one prompt; yields its text as soon as it is certain, then the result.
 
@@ -250,19 +301,36 @@ class Aligner:
             strategy: as in `generate`.
             budget: as in `generate`.
             seed: as in `generate`.
+            lora_request: as in `generate`.
+            priority: as in `generate`.
 
         Yields:
             `TextEvent` and `ProgressEvent` any number of times, then one `ResultEvent`.
 
         Raises:
-            ConfigError: if ``n`` is not 1; otherwise as `generate`.
+            ConfigError: if ``n`` is not 1, or the text is to be shown in another way than usual
+                (``skip_special_tokens``, ``logprobs``, ...); otherwise as `generate`.
         """
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error="raise")
+        given = _Overrides(
+            strategy=strategy,
+            budget=budget,
+            seed=seed,
+            on_error="raise",
+            lora_request=lora_request,
+            priority=priority,
+        )
         found = inputs.prompts(prompt, self._policy)
-        batch = self._batch(found, inputs.ids(prompt), sampling_params, given)
+        batch = self._batch(
+            found, inputs.ids(prompt), sampling_params, given, inputs.cache_salts(prompt)
+        )
         (request,) = batch.requests
         if isinstance(request, Refused) or request.n != 1:
             raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
+        if request.shown is not None:
+            raise ConfigError(
+                "astream shows text as usual: leave out logprobs, detokenize, skip_special_tokens, "
+                "spaces_between_special_tokens and include_stop_str_in_output, or use agenerate"
+            )
         stop = (request.sampling or sampling(self._policy)).stop
         pieces = Pieces(self._policy.text, stop)
 
@@ -324,17 +392,28 @@ class Aligner:
         ids: Sequence[Label],
         sampling_params: Any,
         given: _Overrides,
+        cache_salts: Sequence[str] | None = None,
     ) -> Batch:
         strategy = given.strategy if given.strategy is not None else self._strategy
         seed = given.seed if given.seed is not None else self._seed
         _check(strategy, given.budget, seed, has_reward=self._reward is not None)
         params = inputs.per_prompt(sampling_params, len(found), "sampling_params")
+        adapters = inputs.per_prompt(given.lora_request, len(found), "lora_request")
+        priorities = inputs.per_prompt(given.priority, len(found), "priority")
+        options = [
+            RequestOptions(cache_salt=salt, lora_request=adapter, priority=priority or 0)
+            for salt, adapter, priority in zip(
+                cache_salts or [""] * len(found), adapters, priorities, strict=True
+            )
+        ]
         return Batch(
             policy=self._policy,
             reward=self._reward,
             requests=[
-                prompt if isinstance(prompt, Refused) else inputs.request(prompt, each, strategy)
-                for prompt, each in zip(found, params, strict=True)
+                prompt
+                if isinstance(prompt, Refused)
+                else inputs.request(prompt, each, strategy, carried)
+                for prompt, each, carried in zip(found, params, options, strict=True)
             ],
             ids=ids,
             strategy=strategy,

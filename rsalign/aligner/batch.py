@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from rsalign.align import OnProgress, align
+from rsalign.align import OnProgress, align, check_law
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
+from rsalign.aligner.request_outputs import shown
 from rsalign.budget import Budget
 from rsalign.errors import ConfigError, RsalignError
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
-from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.protocols import Policy, Reward, Strategy, sampling, with_sampling
 from rsalign.tasks import concurrently
 from rsalign.types import Tokens
 
@@ -53,7 +54,13 @@ class Batch:
             raise ConfigError(f"on_error={self.on_error!r}: choose 'raise' or 'return'")
         for request in self.requests:
             if isinstance(request, Request):
-                law(self.policy, request)  # one that cannot be is refused before any work
+                # one that cannot be is refused before any work
+                law(self.policy, request, self.budget)
+                if self.journal is not None and request.options.lists_log_probs:
+                    raise ConfigError(
+                        "logprobs and logprob_token_ids list more than the drawn tokens, which a "
+                        "journal does not record: leave them out (logprobs=0 is known), or journal"
+                    )
             elif self.on_error == "raise":
                 raise request.error
 
@@ -92,7 +99,7 @@ class Batch:
         key = Key(self.seed).child("prompt", name)
         if request.seed is not None:
             key = Key(request.seed)
-        policy = law(self.policy, request)
+        policy = law(self.policy, request, self.budget)
         try:
             results = await concurrently(
                 align(
@@ -112,22 +119,53 @@ class Batch:
             if self.on_error == "raise":
                 raise
             return failure(str(name), request.prompt.text, request.strategy, key.root, error)
-        return output(str(name), request.prompt, request.strategy, results)
+        answered = output(str(name), request.prompt, request.strategy, results)
+        if request.shown is None:
+            return answered
+        return shown(answered, request.shown, tokenizer(policy))
 
 
-def law(policy: Policy, request: Request) -> Policy:
-    """The policy under the law that the request asks for.
+def law(policy: Policy, request: Request, budget: Budget | None = None) -> Policy:
+    """The policy under the law that the request asks for, with what goes with it to the engine.
 
     Raises:
-        ConfigError: if the policy's law is fixed.
+        ConfigError: if the policy's law is fixed, the strategy cannot draw from it, or the policy
+            can do nothing with an option or with how answers are to be shown.
     """
-    if request.sampling is None:
-        return policy
-    tuned = getattr(policy, "with_sampling", None)
-    if tuned is None:
+    if request.sampling is not None:
+        policy = with_sampling(policy, request.sampling)
+    check_law(request.strategy, sampling(policy), budget)
+    if given := request.options.given():
+        if not hasattr(policy, "with_options"):
+            name, value = next(iter(given.items()))
+            raise ConfigError(
+                f"{name}={value!r} cannot be honoured: {type(policy).__name__} has no "
+                "with_options(), so that its requests carry nothing besides the prompt and the law"
+            )
+        policy = policy.with_options(request.options)
+    if request.shown is not None:
+        tokenizer(policy)
+        wants = getattr(request.shown, "logprobs", None) is not None
+        if wants and not getattr(policy, "tells_log_probs", True):
+            raise ConfigError(
+                f"logprobs={request.shown.logprobs} cannot be honoured: the policy's engine "
+                "reports log-probabilities before temperature and truncation, and the law is "
+                f"{sampling(policy)}; start it with logprobs_mode='processed_logprobs'"
+            )
+    return policy
+
+
+def tokenizer(policy: Policy) -> Any:
+    """The tokenizer that shows a policy's tokens.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    found = getattr(policy, "tokenization", None)
+    if found is None:
         raise ConfigError(
-            f"{type(policy).__name__} has no with_sampling(): its law is fixed; leave "
-            "sampling_params=None and set lengths in the strategy"
+            f"{type(policy).__name__} has no tokenizer (an attribute `tokenization`), so that its "
+            "answers are shown in one way only: leave out logprobs, detokenize, "
+            "skip_special_tokens and the like"
         )
-    reshaped: Policy = tuned(request.sampling)
-    return reshaped
+    return found.tokenizer

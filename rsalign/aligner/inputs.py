@@ -1,15 +1,18 @@
 """What users pass in, as prompts, laws and limits; everything is checked before any work."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeAlias, TypeVar
 
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.errors import ConfigError
 from rsalign.hooks.guidance import is_guidance, read_guidance
 from rsalign.key import Label
 from rsalign.protocols import Encoder, Policy, Strategy
 from rsalign.types import Message, Prompt, Sampling, Tokens
+from rsalign.words.fields import refuse
 
 TextOrTokens: TypeAlias = str | Mapping[str, Any]
 """A text, ``{"prompt": text}`` or ``{"prompt_token_ids": ids}`` as vLLM takes them, or
@@ -19,28 +22,20 @@ Conversation: TypeAlias = Sequence[Mapping[str, Any] | Message]
 
 S = TypeVar("S")
 
+_UNSET = (None, False)
+_OWN_KEYS = ("id", "messages")
+
 _NO_LIMIT = 1 << 30  # the engine ends a response where its context does
 
-_PRESENTATION = frozenset(
-    {
-        *("output_kind", "detokenize", "skip_special_tokens", "stream_interval"),
-        "output_text_buffer_length",  # vLLM derives it from the stop strings
-    }
-)
-_TRANSLATED = frozenset(
-    {
-        *("n", "seed", "max_tokens", "temperature", "top_p", "top_k", "min_p"),
-        *("repetition_penalty", "logit_bias", "allowed_token_ids", "stop", "stop_token_ids"),
-    }
-)
-_REASONS = {
-    "presence_penalty": "it depends on where the prompt ended, so segments would change the law",
-    "frequency_penalty": "it depends on where the prompt ended, so segments would change the law",
-    "min_tokens": "it depends on where the prompt ended, so segments would change the law",
-    "ignore_eos": "the end-of-sequence token is part of a response",
-    "logprobs": "log-probabilities come as cumulative_logprob, without being asked for",
-    "extra_args": "no such parameter is known here",
+_SHOWN: Mapping[str, Any] = {
+    "logprobs": None,
+    "logprob_token_ids": None,
+    "detokenize": True,
+    "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
+    "include_stop_str_in_output": False,
 }
+"""How vLLM shows an answer unless it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +48,8 @@ class Request:
         sampling: None: the policy's own law.
         n: number of independent answers.
         seed: of the request itself; None: the aligner's, by position.
+        options: what goes with each of its requests to the engine.
+        shown: vLLM's `SamplingParams` that say how its answers are presented; None: as always.
     """
 
     prompt: Prompt
@@ -60,6 +57,8 @@ class Request:
     sampling: Sampling | None = None
     n: int = 1
     seed: int | None = None
+    options: RequestOptions = NO_OPTIONS
+    shown: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +107,12 @@ def ids(given: TextOrTokens | Sequence[TextOrTokens]) -> list[Label]:
     return found
 
 
+def cache_salts(given: TextOrTokens | Sequence[TextOrTokens]) -> list[str]:
+    """The ``"cache_salt"`` of each prompt of `generate`; empty where it has none."""
+    many = [given] if isinstance(given, str | Mapping) else given
+    return [item.get("cache_salt") or "" if isinstance(item, Mapping) else "" for item in many]
+
+
 def conversations(
     given: Conversation | Sequence[Conversation],
     policy: Policy,
@@ -140,15 +145,24 @@ def per_prompt(given: S | Sequence[S] | None, count: int, what: str) -> list[S |
     return list(given)
 
 
-def request(prompt: Prompt, params: Any, strategy: Strategy) -> Request:
+def request(
+    prompt: Prompt, params: Any, strategy: Strategy, options: RequestOptions = NO_OPTIONS
+) -> Request:
     """Applies vLLM `SamplingParams` (or anything with its attributes) to a strategy.
+
+    Args:
+        prompt: what is answered.
+        params: the law, the length, the number of answers and how they are shown.
+        strategy: how it is answered.
+        options: what goes with each request to the engine, besides what `params` say of that.
 
     Raises:
         ConfigError: if a parameter is set that cannot be honoured; none is ever ignored.
     """
     if params is None or isinstance(params, Sampling):
-        return Request(prompt=prompt, strategy=strategy, sampling=params)
+        return Request(prompt=prompt, strategy=strategy, sampling=params, options=options)
     refuse_unsupported(params)
+    shown = any(getattr(params, name, default) != default for name, default in _SHOWN.items())
     max_tokens = params.max_tokens if params.max_tokens is not None else _NO_LIMIT
     return Request(
         prompt=prompt,
@@ -156,6 +170,19 @@ def request(prompt: Prompt, params: Any, strategy: Strategy) -> Request:
         sampling=sampling(params),
         n=params.n,
         seed=params.seed,
+        options=_told(params).over(options),
+        shown=params if shown else None,
+    )
+
+
+def _told(params: Any) -> RequestOptions:
+    """What vLLM's `SamplingParams` say of requests to the engine."""
+    return RequestOptions(
+        watermarking=getattr(params, "watermarking", None),
+        skip_reading_prefix_cache=bool(getattr(params, "skip_reading_prefix_cache", False)),
+        # the drawn tokens' own are known without being asked for
+        num_logprobs=getattr(params, "logprobs", None) or None,
+        logprob_token_ids=tuple(getattr(params, "logprob_token_ids", None) or ()),
     )
 
 
@@ -177,7 +204,30 @@ def sampling(params: Any) -> Sampling:
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         stop_token_ids=tuple(params.stop_token_ids or ()),
         guidance=read_guidance(getattr(params, "extra_args", None)),
+        ignore_eos=getattr(params, "ignore_eos", False),
+        min_tokens=getattr(params, "min_tokens", 0),
+        presence_penalty=getattr(params, "presence_penalty", 0.0),
+        frequency_penalty=getattr(params, "frequency_penalty", 0.0),
+        bad_words=tuple(getattr(params, "bad_words", None) or ()),
+        structured_outputs=_grammar(getattr(params, "structured_outputs", None)),
+        thinking_token_budget=getattr(params, "thinking_token_budget", None),
     )
+
+
+def _grammar(given: Any) -> str:
+    """VLLM's `StructuredOutputsParams` as `Sampling.structured_outputs`.
+
+    Raises:
+        ConfigError: if it is not JSON.
+    """
+    if given is None:
+        return ""
+    values = {each.name: getattr(given, each.name) for each in fields(given) if each.init}
+    try:
+        # the order of a schema's properties is that of the answer's
+        return json.dumps({name: value for name, value in values.items() if value not in _UNSET})
+    except (TypeError, ValueError) as wrong:
+        raise ConfigError(f"structured_outputs={given!r} is no JSON: {wrong}") from wrong
 
 
 def refuse_unsupported(params: Any) -> None:
@@ -186,18 +236,17 @@ def refuse_unsupported(params: Any) -> None:
     Raises:
         ConfigError: naming the parameter and the reason.
     """
-    kind: type = type(params)
-    defaults = _defaults(kind)
+    defaults = _defaults(type(params))
     names = getattr(params, "__struct_fields__", None) or vars(params)
-    for name in names:
-        if name.startswith("_") or name in _PRESENTATION or name in _TRANSLATED:
-            continue
-        value, default = getattr(params, name), getattr(defaults, name, None)
-        if name == "extra_args" and all(map(is_guidance, value or ())):
-            continue
-        if value != default:
-            reason = _REASONS.get(name, "strategies do not support it")
-            raise ConfigError(f"sampling_params.{name}={value!r} cannot be honoured: {reason}")
+    refuse(
+        "SamplingParams",
+        ((name, getattr(params, name), getattr(defaults, name, None)) for name in names),
+    )
+    for key in getattr(params, "extra_args", None) or ():
+        if not is_guidance(key):
+            raise ConfigError(
+                f"extra_args has {key!r}, which cannot be honoured: no such parameter is known here"
+            )
 
 
 @cache
@@ -253,6 +302,9 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
             raise ConfigError("the prompt is empty: give some text")
         return Prompt((Message("user", item),), _encoder(policy).encode(item))
     if isinstance(item, Mapping):
+        refuse("prompt", ((key, item[key], None) for key in item if key not in _OWN_KEYS))
+        if not isinstance(item.get("cache_salt") or "", str):
+            raise ConfigError(f"cache_salt={item['cache_salt']!r}: give a text")
         if "messages" in item and "prompt_token_ids" in item:
             return Prompt(_messages(item["messages"]), _token_ids(item["prompt_token_ids"]))
         if "messages" in item:

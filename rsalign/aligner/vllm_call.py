@@ -13,6 +13,7 @@ from rsalign.engines.inprocess import stepping_paused
 from rsalign.errors import ConfigError
 from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
+from rsalign.words.fields import refuse
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -25,13 +26,8 @@ _RENDERING = {
         *("add_generation_prompt", "tools", "tokenization_kwargs"),
     ),
 }
-_REASONS = {
-    "lora_request": "a strategy's requests go to the base model",
-    "priority": "a strategy's requests have none",
-    "continue_final_message": "the reward would judge the continuation as an answer of its own; "
-    "render the conversation yourself, and call generate()",
-    "mm_processor_kwargs": "prompts are text",
-}
+_EACH = ("lora_request", "priority")
+"""Arguments of which there is one for all prompts, or one for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +140,7 @@ class VllmCall:
                 [self.prompts[request.index] for request in requests],
                 [request.params for request in requests],
                 use_tqdm=self.use_tqdm,
-                **self.arguments,
+                **{**self.arguments, **self._each(requests)},
             )
 
     def _align(self, requests: "Sequence[_Request]", aligner: Aligner) -> "list[RequestOutput]":
@@ -153,6 +149,7 @@ class VllmCall:
                 [request.prompt for request in requests],
                 [request.params for request in requests],
                 strategy=requests[0].strategy,
+                **self._each(requests),
                 **progress,
             )
         return [
@@ -190,14 +187,26 @@ class VllmCall:
     def _refuse_unsupported(self) -> None:
         """Refuses every argument that is set and can only be ignored."""
         declared = inspect.signature(getattr(type(self.llm), self.name)).parameters
-        for name, value in self.arguments.items():
-            if name in _RENDERING[self.name] or value == declared[name].default:
-                continue
-            reason = _REASONS.get(name, "it is not known here")
-            raise ConfigError(
-                f"{self.name}({name}={value!r}) cannot be honoured in an aligned call: "
-                f"{reason}. For the engine's own sampling give extra_args={{'rsalign': 'none'}}"
+        try:
+            refuse(
+                f"LLM.{self.name}",
+                ((name, value, declared[name].default) for name, value in self.arguments.items()),
             )
+        except ConfigError as refused:
+            raise ConfigError(
+                f"{self.name}(): {refused}. For the engine's own sampling give "
+                "extra_args={'rsalign': 'none'}"
+            ) from None
+
+    def _each(self, requests: "Sequence[_Request]") -> dict[str, Any]:
+        """The arguments that there may be one of for each prompt, for these."""
+        return {
+            name: [value[request.index] for request in requests]
+            if isinstance(value := self.arguments[name], list | tuple)
+            else value
+            for name in _EACH
+            if name in self.arguments
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +242,9 @@ class _Request:
             prompt["messages"] = call.prompts[index]
         elif text is not None:
             prompt["prompt"] = text
-        return cls(index, strategy, without_presentation(params, config), prompt, text)
+        if salt := rendered.get("cache_salt"):
+            prompt["cache_salt"] = salt
+        return cls(index, strategy, without_presentation(params), prompt, text)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from rsalign.engines.guards import (
     refusal_types,
     refusals,
 )
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading, take
 from rsalign.errors import ConfigError, PolicyError
 from rsalign.types import Tokens
@@ -90,14 +91,21 @@ class InProcessEngine:
         """How many of our requests are open."""
         return len(self._waiting)
 
-    async def generate(self, tokens: Tokens, params: "SamplingParams") -> "RequestOutput":
+    async def generate(
+        self, tokens: Tokens, params: "SamplingParams", options: RequestOptions = NO_OPTIONS
+    ) -> "RequestOutput":
         """The final output for one prompt (see `Engine`)."""
-        output: RequestOutput = await self._request(tokens, params)
+        for name in options.arguments().keys() - _TAKEN:
+            raise ConfigError(
+                f"{name}={getattr(options, name)!r} cannot be honoured by an engine in this "
+                "process: use an AsyncLLM (backend='async')"
+            )
+        output: RequestOutput = await self._request(tokens, params, options)
         return output
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """The pooled output for one prompt (see `Engine`)."""
-        output: PoolingRequestOutput[Any] = await self._request(tokens, params)
+        output: PoolingRequestOutput[Any] = await self._request(tokens, params, NO_OPTIONS)
         return output
 
     @property
@@ -122,10 +130,10 @@ class InProcessEngine:
         self._closed = True
         _STEPPER.remove(self)
 
-    async def _request(self, tokens: Tokens, params: Any) -> Any:
+    async def _request(self, tokens: Tokens, params: Any, options: RequestOptions) -> Any:
         self._check_alive()
         waiter = _Waiter(asyncio.get_running_loop())
-        _STEPPER.submit(lambda: self._add(waiter, tokens, params))
+        _STEPPER.submit(lambda: self._add(waiter, tokens, params, options))
         try:
             return await waiter.future
         except asyncio.CancelledError as cancelled:
@@ -174,7 +182,7 @@ class InProcessEngine:
         elif requests:
             self._engine.abort_request(requests, internal=True)
 
-    def _add(self, waiter: "_Waiter", tokens: Tokens, params: Any) -> None:
+    def _add(self, waiter: "_Waiter", tokens: Tokens, params: Any, options: RequestOptions) -> None:
         if waiter.gone:
             return
         if self._failure is not None:
@@ -183,7 +191,7 @@ class InProcessEngine:
         external = f"rsalign-{next(_REQUEST_IDS)}"
         try:
             internal = self._engine.add_request(
-                external, {"prompt_token_ids": list(tokens)}, params
+                external, options.prompt(tokens), params, **options.arguments()
             )
         except refusal_types() as refused:  # vLLM validates before it takes a request
             error = ConfigError(f"vLLM refuses this request: {refused}")
@@ -329,6 +337,8 @@ def _due(busy: "list[InProcessEngine]") -> "list[InProcessEngine]":
 
 _STEPPER = _Stepper()
 _REQUEST_IDS = itertools.count()
+_TAKEN = {"priority", "lora_request", "session_id", "trace_headers"}
+"""Options that `LLMEngine.add_request` takes."""
 _PATIENCE = 4
 """Steps that an engine that scores is passed over at most, and only while more than so many
 requests are being drawn for each that waits to be scored."""

@@ -1,13 +1,15 @@
 """A language model in vLLM, in this process or beside it, started by us or adopted."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build, refusal_types
 from rsalign.engines.inprocess import InProcessEngine
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import Engine
 from rsalign.engines.reports import Reading, awaited
 from rsalign.errors import ConfigError, PolicyError
@@ -24,7 +26,7 @@ from rsalign.hooks.statistics_request import write_statistics_request
 from rsalign.key import Key
 from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
-from rsalign.protocols import Boundary, Ranked
+from rsalign.protocols import Boundary, Listed, Ranked
 from rsalign.types import Message, Sampling, Segment, Stop, Tokens
 
 if TYPE_CHECKING:
@@ -51,10 +53,12 @@ class VllmPolicy:
     Attributes:
         engine: where requests go. Several policies may share one.
         sampling: temperature, truncation and stops: part of pi.
+        options: what goes with each request to the engine; an adapter among them is part of pi.
     """
 
     engine: Engine
     sampling: Sampling = field(default_factory=Sampling)
+    options: RequestOptions = NO_OPTIONS
     _shared: VllmModel | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -131,7 +135,21 @@ class VllmPolicy:
         """Tells this law from others in a journal: the model, its precision and the sampling."""
         model = self.engine.vllm_config.model_config
         guides = guides_of(self.engine.vllm_config) if any(self.sampling.guidance) else ()
-        return f"vllm {model.model} {model.dtype} {self.sampling} {guides or ''}".rstrip()
+        adapter = self.options.lora_request
+        lora = f"lora {adapter.lora_name} {adapter.lora_path}" if adapter is not None else ""
+        return " ".join(
+            filter(
+                None,
+                (
+                    "vllm",
+                    model.model,
+                    str(model.dtype),
+                    str(self.sampling),
+                    lora,
+                    str(guides or ""),
+                ),
+            )
+        )
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
         """The same engine under another law.
@@ -139,12 +157,22 @@ class VllmPolicy:
         Raises:
             ConfigError: if vLLM cannot have that law (a temperature above 2, say).
         """
-        policy = VllmPolicy(self.engine, sampling, self._model)
+        policy = replace(self, sampling=sampling)
         try:
             policy._params(1, Key(0), {})
         except refusal_types() as refused:
             raise ConfigError(f"vLLM refuses {sampling}: {refused}") from refused
         return policy
+
+    def with_options(self, options: RequestOptions) -> "VllmPolicy":
+        """The same policy, whose requests to the engine carry these options, too."""
+        return replace(self, options=options.over(self.options))
+
+    @property
+    def tells_log_probs(self) -> bool:
+        """Whether segments have the log-probabilities of the law that they are drawn from."""
+        law = self.sampling
+        return self._model.exact_log_probs or not law.reshapes or law.greedy
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
@@ -195,7 +223,8 @@ class VllmPolicy:
                 asked |= write_statistics_request(config, self.sampling, ticket)
             elif by_entropy:
                 asked["rsalign_report"] = ticket
-            output = await self.engine.generate(prefix, self._params(limit, key, asked))
+            params = self._params(limit, key, asked)
+            output = await self.engine.generate(prefix, params, self.options)
             segment = self._segment(output, room)
             ended = "rsalign_sentinel" in asked and segment.stop_reason == sentinel
             if ended:  # its last token says so, and was never a part of it
@@ -239,6 +268,7 @@ class VllmPolicy:
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             ),
+            self.options,
         )
         scored = output.prompt_logprobs
         if scored is None:
@@ -282,9 +312,15 @@ class VllmPolicy:
         self, limit: int, key: Key, asked: Mapping[str, int | float | str]
     ) -> "SamplingParams":
         # not from vllm itself, which looks the name up anew each time
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
+        from vllm.sampling_params import (
+            RequestOutputKind,
+            SamplingParams,
+            StructuredOutputsParams,
+        )
 
-        law = self.sampling
+        law, options = self.sampling, self.options
+        own = 0 if self.tells_log_probs else None
+        grammar = json.loads(law.structured_outputs) if law.structured_outputs else None
         sentinels = [asked["rsalign_sentinel"]] if "rsalign_sentinel" in asked else []
         extra_args = {**asked, **write_guidance(law.guidance)}
         return SamplingParams(
@@ -299,9 +335,20 @@ class VllmPolicy:
             stop_token_ids=[*law.stop_token_ids, *sentinels] or None,
             extra_args=extra_args or None,
             max_tokens=limit,
+            ignore_eos=law.ignore_eos,
+            min_tokens=min(law.min_tokens, limit),
+            presence_penalty=law.presence_penalty,
+            frequency_penalty=law.frequency_penalty,
+            bad_words=list(law.bad_words) or None,
+            structured_outputs=StructuredOutputsParams(**grammar) if grammar else None,
+            thinking_token_budget=law.thinking_token_budget,
+            watermarking=options.watermarking,
+            skip_reading_prefix_cache=options.skip_reading_prefix_cache,
             seed=None if law.greedy else key.seed(),
-            logprobs=0 if self._model.exact_log_probs or not law.reshapes else None,
-            flat_logprobs=True,  # lists of numbers instead of an object for each token
+            logprobs=None if options.logprob_token_ids else (options.num_logprobs or own),
+            logprob_token_ids=list(options.logprob_token_ids) or None,
+            # lists of numbers instead of an object for each token
+            flat_logprobs=not options.lists_log_probs,
             # stop strings can only be found in text; whole responses are decoded by `text`
             detokenize=bool(law.stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -325,6 +372,14 @@ class VllmPolicy:
         return Segment(tokens, self._log_probs(drawn), stop, reason, output.num_cached_tokens or 0)
 
     def _log_probs(self, drawn: Any) -> tuple[float, ...] | None:
+        if self.options.lists_log_probs:
+            # the law of a greedy policy is a point mass, whatever the engine lists
+            return tuple(
+                Listed(
+                    0.0 if self.sampling.greedy else min(0.0, listed[token].logprob), others=listed
+                )
+                for token, listed in zip(drawn.token_ids, drawn.logprobs, strict=True)
+            )
         if self.sampling.greedy:
             return (0.0,) * len(drawn.token_ids)  # the law is a point mass
         if drawn.logprobs is None:

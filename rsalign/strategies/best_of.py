@@ -16,6 +16,7 @@ Streams  at the end: until then any candidate may still win.
 
 from dataclasses import dataclass, field
 
+from rsalign.align import cuts_answers
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
 from rsalign.run import Run
@@ -58,6 +59,11 @@ class BestOf:
     def needs_reward(self) -> bool:
         """Whether the selector or the inner strategy does."""
         return any_needs_reward(self.inner, self.select)
+
+    @property
+    def cuts_answers(self) -> bool:
+        """Whether the inner strategy does."""
+        return cuts_answers(self.inner)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws n candidates and keeps the one that the selector chooses."""

@@ -31,6 +31,7 @@ class Plain:
     measured: bool = False
 
     needs_reward: ClassVar[bool] = False
+    cuts_answers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:

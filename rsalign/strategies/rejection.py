@@ -17,6 +17,7 @@ Streams  the answer once it is accepted.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rsalign.errors import ConfigError
 from rsalign.rules.acceptance import Soft
@@ -52,6 +53,8 @@ class Rejection:
     max_tokens: int = 256
     max_draws: int = 64
     at_once: int = 4
+
+    cuts_answers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         Soft(beta=self.beta)  # refuses what is no beta
