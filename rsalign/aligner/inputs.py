@@ -236,7 +236,8 @@ def refuse_unsupported(params: Any) -> None:
     Raises:
         ConfigError: naming the parameter and the reason.
     """
-    defaults = _defaults(type(params))
+    kind: type = type(params)
+    defaults = _defaults(kind)
     names = getattr(params, "__struct_fields__", None) or vars(params)
     refuse(
         "SamplingParams",

@@ -35,6 +35,7 @@ class Ledger:
     """What becomes of a request, for whoever answers it over HTTP.
 
     Attributes:
+        num_prompts: number of prompts that have been asked for.
         expected: number of answers, all prompts together; known once all have been asked for.
         results: answers that are complete, each with its place among the choices.
         failure: why there will be no more.
@@ -44,6 +45,7 @@ class Ledger:
         seconds: from the first call to the last answer.
     """
 
+    num_prompts: int = 0
     expected: int = 0
     results: dict[int, Result] = field(default_factory=dict)
     failure: Exception | None = None
@@ -72,7 +74,8 @@ class Wanted:
         budget: of the request as a whole.
         has_own_budget: whether the request itself asked for it.
         on_reward_error: ``"fail"``, or ``"best"`` for the best so far.
-        messages: the conversation, for the reward; None: there is only the prompt's text.
+        conversations: of each prompt, in order, for the reward; where there is none, there is only
+            the prompt's text.
         num_prompts: how many prompts share the budget.
         ledger: what becomes of it.
     """
@@ -83,7 +86,7 @@ class Wanted:
     budget: Budget = field(default_factory=Budget)
     has_own_budget: bool = False
     on_reward_error: Literal["fail", "best"] = "fail"
-    messages: tuple[Message, ...] | None = field(default=None, repr=False)
+    conversations: list[tuple[Message, ...]] = field(default_factory=list, repr=False)
     num_prompts: int = 1
     ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)
 
@@ -169,6 +172,13 @@ class Menu:
     budget: Budget = field(default_factory=Budget)
     on_reward_error: Literal["fail", "best"] = "fail"
     max_size: int = 4096
+
+    @property
+    def way_out(self) -> str:
+        """What to say to clients who are refused and may not have asked for a strategy."""
+        if self.default is None:
+            return ""
+        return f'; for the engine\'s own sampling give {STRATEGY}: "{NO_STRATEGY}"'
 
     def order(self, asked: Asked | None) -> Wanted | None:
         """What is to be done; None: leave the request to the engine.

@@ -218,7 +218,7 @@ BATCH: Mapping[str, Row] = {
 }
 RESPONSES: Mapping[str, Row] = {
     **_OPENAI,
-    "input": Row(Fate.LAW, "if it ends with an assistant's message it is refused: " + _CONTINUES),
+    "input": Row(Fate.LAW, "not if its last message is incomplete: " + _CONTINUES),
     "max_output_tokens": Row(Fate.LAW),
     "text": Row(Fate.WHOLE, "its format may be a grammar"),
     "tool_choice": CHAT["tool_choice"],
@@ -234,9 +234,7 @@ RESPONSES: Mapping[str, Row] = {
 }
 MESSAGES: Mapping[str, Row] = {
     **_BODY,
-    "messages": Row(
-        Fate.LAW, "if they end with an assistant's message they are refused: " + _CONTINUES
-    ),
+    "messages": Row(Fate.LAW, "the reward gets them, too"),
     **_rows(Fate.LAW, "max_tokens", "stop_sequences"),
     "output_config": Row(Fate.WHOLE, "its format may be a grammar"),
     "tool_choice": CHAT["tool_choice"],
