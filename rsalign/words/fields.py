@@ -105,7 +105,7 @@ PROMPT: Mapping[str, Row] = {
     **_rows(Fate.REFUSED, "multi_modal_data", "multi_modal_uuids", note=_PLAIN_PROMPTS),
     **_rows(Fate.REFUSED, "media_io_kwargs", "mm_processor_kwargs", note=_PLAIN_PROMPTS),
     "token_type_ids": Row(Fate.REFUSED, "they are for models that judge pairs of texts"),
-    "prompt_embeds": Row(Fate.REFUSED, _PLAIN_PROMPTS),
+    **_rows(Fate.REFUSED, "prompt_embeds", "prompt_is_token_ids", note=_PLAIN_PROMPTS),
 }
 """The keys of vLLM's prompts: `TextPrompt`, `TokensPrompt` and `EmbedsPrompt`."""
 
