@@ -171,7 +171,9 @@ def test_how_answers_are_shown(name, value):
     assert asked().shown is None
 
 
-@pytest.mark.parametrize("strategy", [QAlign(), Cards(segmenter=FixedSize(4)), BestOf(inner=QAlign())])
+@pytest.mark.parametrize(
+    "strategy", [QAlign(), Cards(segmenter=FixedSize(4)), BestOf(inner=QAlign())]
+)
 @pytest.mark.parametrize("name", WHOLE_ANSWER_FIELDS)
 def test_methods_that_cut_answers_refuse_what_needs_whole_ones(strategy, name):
     from rsalign.align import check_law
