@@ -300,3 +300,40 @@ def _same(value: Any, default: Any) -> bool:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def markdown() -> str:
+    """The tables as docs/fields.md shows them."""
+    parts = [_HEAD]
+    for table, rows in TABLES.items():
+        parts.append(f"\n## `{table}`\n\n| what becomes of it | fields |\n|---|---|\n")
+        for fate in Fate:
+            names = [name for name in rows if rows[name].fate is fate and name[0] != "_"]
+            if names:
+                shown = ", ".join(f"`{name}`" for name in names)
+                parts.append(f"| {fate.value} | {shown} |\n")
+        notes: dict[str, list[str]] = {}
+        for name, row in rows.items():
+            if row.note and name[0] != "_":
+                notes.setdefault(row.note, []).append(f"`{name}`")
+        if notes:
+            parts.append("\n")
+        parts += [f"- {', '.join(names)}: {note}\n" for note, names in notes.items()]
+    return "".join(parts)
+
+
+_HEAD = """# What becomes of each field of a request
+
+vLLM's requests have many fields. Where a strategy answers, each of them is honoured or refused with
+the reason; none is ignored. This page is written by `python -m rsalign.words.fields`, and a test
+compares the table behind it with the installed vLLM.
+
+Strategies that draw whole answers (`plain`, `best_of`, `early_stop`, `rejection`) honour everything
+that vLLM's own sampling does. Strategies that continue answers from the middle (`cards`,
+`calibrate`, `qalign`, `quest`, `power`, and others over them) refuse what depends on where the prompt
+ended: an engine that continues an answer takes its first part for the prompt. `min_tokens` is
+honoured by all of them: the engine is told what is left of it.
+"""
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """The table of what becomes of each field is complete for the installed vLLM, and says it well."""
 
 import inspect
@@ -13,7 +14,7 @@ from rsalign.errors import ConfigError
 from rsalign.types import WHOLE_ANSWER_FIELDS
 from rsalign.words.fields import TABLES, Fate
 
-import_vllm()
+import_vllm()  # it reads the environment as it is imported
 
 from vllm import LLM, SamplingParams
 from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
@@ -183,3 +184,13 @@ def test_methods_that_cut_answers_refuse_what_needs_whole_ones(strategy, name):
         check_law(strategy, law)
     for whole in (Plain(), BestOf(n=2)):
         check_law(whole, law)
+
+
+def test_the_page_about_fields_is_that_of_the_table():
+    """Written by ``python -m rsalign.words.fields > docs/fields.md``."""
+    from pathlib import Path
+
+    from rsalign.words.fields import markdown
+
+    page = Path(__file__).parents[2] / "docs" / "fields.md"
+    assert page.read_text() == markdown()

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import pytest
 from cards_law import PROMPT
@@ -52,7 +52,7 @@ CUTTING = {"cards", "calibrate", "qalign", "quest", "power", "best of chains"}
 class Patient(ToyPolicy):
     """Masks EOS as vLLM does: in the first tokens of each *request*, whatever came before."""
 
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
 
     def with_sampling(self, law):
         return replace(self, sampling=law)
@@ -167,7 +167,7 @@ def test_refused_before_any_work(name):
 
     @dataclass(frozen=True)
     class Penalized(ToyPolicy):
-        sampling: Sampling = Sampling(presence_penalty=1.0)
+        sampling: Sampling = field(default_factory=lambda: Sampling(presence_penalty=1.0))
 
         async def extend(self, prefix, **how):
             drawn.append(prefix)
@@ -180,7 +180,7 @@ def test_refused_before_any_work(name):
         )
 
     if name in CUTTING:
-        with pytest.raises(ConfigError, match="presence_penalty.*continues answers"):
+        with pytest.raises(ConfigError, match=r"presence_penalty.*continues answers"):
             run()
     else:
         assert run().candidate.tokens
