@@ -52,6 +52,8 @@ def next_law(prompt, output, law):
         allowed = list(law.allowed_token_ids)
         masked[allowed] = logits[allowed]
         logits = masked
+    for token, bias in law.logit_bias:
+        logits[token] += bias
     for word in law.bad_words:
         ids = tokenizer().encode(word, add_special_tokens=False)
         if tuple(ids[:-1]) == output[len(output) - len(ids) + 1 :]:
@@ -78,13 +80,15 @@ def answers(prompt, max_tokens, law):
 
 
 WORDS = ("So", "First", "Then", " 12")
-"""Few tokens at a high temperature: answers repeat them, and end early."""
+"""Few tokens at a high temperature: answers repeat them, and some end early."""
 
 
 def few(**setting):
     ids = [tokenizer().encode(word, add_special_tokens=False)[0] for word in WORDS]
-    allowed = (*ids, tokenizer().eos_token_id)
-    return Sampling(temperature=2.0, allowed_token_ids=allowed, **setting)
+    eos = tokenizer().eos_token_id
+    return Sampling(
+        temperature=2.0, allowed_token_ids=(*ids, eos), logit_bias=((eos, -11.0),), **setting
+    )
 
 
 LAWS = {
