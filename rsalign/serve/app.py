@@ -58,15 +58,14 @@ def align_state(state: Any, client: AlignedClient, *, interval_seconds: float) -
         interval_seconds: longest silence of a stream.
     """
     state.engine_client = client
+    if (responses := getattr(state, "openai_serving_responses", None)) is not None:
+        tell_conversations(responses)
     for name in (*_HANDLERS, *_OTHER_HANDLERS):
         handler = getattr(state, name, None)
         if handler is not None:
             handler.engine_client = client
             if name in _HANDLERS:
                 setattr(state, name, AlignedHandler(handler, client.menu, interval_seconds))
-    responses = getattr(state, "openai_serving_responses", None)
-    if responses is not None:
-        tell_conversations(responses)
     tokenization = getattr(state, _TOKENIZATION, None)
     if tokenization is not None:
         setattr(state, _TOKENIZATION, TokenizationHandler(tokenization))

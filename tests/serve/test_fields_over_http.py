@@ -26,7 +26,8 @@ SCHEMA = {
     "required": ["total", "right"],
     "additionalProperties": False,
 }
-TOOLS = [{"type": "function", "function": {"name": "count", "parameters": SCHEMA}}]
+COUNT = {"name": "count", "parameters": SCHEMA, "strict": True}
+TOOLS = [{"type": "function", "function": COUNT}]
 REFUSED = {
     "use_beam_search": True,
     "prompt_logprobs": 1,
@@ -73,7 +74,9 @@ def test_every_refused_field_says_why(server, path):
             body["add_generation_prompt"] = False
         status, text = posted(server, path, BEST | body)
         assert status == 400, (name, text)
-        assert TABLES[path][name].note in reason_of(path, status, text)
+        reason = reason_of(path, status, text)
+        # vLLM's own model of the request may be faster
+        assert TABLES[path][name].note in reason or f"set `{name}` to" in reason
 
 
 @pytest.mark.parametrize("path", BODIES)
