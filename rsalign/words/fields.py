@@ -5,6 +5,7 @@ of the request bodies of its server. A test compares it with the installed vLLM,
 can be forgotten or ignored silently. Doors refuse by this table (`refuse`), with its reason.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -328,12 +329,12 @@ vLLM's requests have many fields. Where a strategy answers, each of them is hono
 the reason; none is ignored. This page is written by `python -m rsalign.words.fields`, and a test
 compares the table behind it with the installed vLLM.
 
-Strategies that draw whole answers (`plain`, `best_of`, `early_stop`, `rejection`) honour everything
-that vLLM's own sampling does. Strategies that continue answers from the middle (`cards`,
-`calibrate`, `qalign`, `quest`, `power`, and others over them) refuse what depends on where the prompt
-ended: an engine that continues an answer takes its first part for the prompt. `min_tokens` is
-honoured by all of them: the engine is told what is left of it.
+Strategies that draw whole answers (`plain`, `best_of`, `early_stop`, `rejection`) also honour what
+depends on where the prompt ended, such as penalties and grammars: it holds for each draw. Strategies
+that continue answers from the middle (`cards`, `calibrate`, `qalign`, `quest`, `power`, and others
+over them) refuse it: an engine that continues an answer takes its first part for the prompt.
+`min_tokens` is honoured by all of them: the engine is told what is left of it.
 """
 
 if __name__ == "__main__":
-    print(markdown(), end="")
+    sys.stdout.write(markdown())
