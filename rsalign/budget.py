@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from rsalign.checks import above, at_least, check_settings, finite_reward, refused
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import (
@@ -55,27 +56,19 @@ class Budget:
     completion_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("policy_tokens", "reward_calls"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise ConfigError(
-                    f"Budget({name}={value!r}): give a whole number of at least 1, or None for "
-                    "no limit"
-                )
-        if self.seconds is not None and not (
-            isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf
-        ):
-            raise ConfigError(
-                f"Budget(seconds={self.seconds!r}): give a positive number of seconds, or None "
-                "for no limit"
-            )
-        held = self.completion_tokens
-        if not isinstance(held, int) or held < 0 or held >= (self.policy_tokens or math.inf):
-            raise ConfigError(
-                f"Budget(completion_tokens={held!r}): give a whole number below policy_tokens "
-                f"({self.policy_tokens}), which it is a part of; 0 completes nothing"
+        none = "None is no limit"
+        check_settings(
+            self,
+            policy_tokens=at_least(1, note=none),
+            reward_calls=at_least(1, note=none),
+            seconds=above(0.0, note=none),
+            completion_tokens=at_least(0, note="0 completes nothing"),
+        )
+        if self.completion_tokens >= (self.policy_tokens or math.inf):
+            raise refused(
+                self,
+                "completion_tokens",
+                f"a whole number below policy_tokens={self.policy_tokens}, which it is a part of",
             )
 
 
@@ -311,6 +304,6 @@ class MeteredReward:
         value = await self.inner.score(prompt, response)
         if isinstance(value, Scored):
             self.meter.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
-        if isinstance(value, float | int) and math.isfinite(value):
-            self.meter.seen(Candidate(response, value))
+        value = finite_reward(value, self.inner, prompt, response)
+        self.meter.seen(Candidate(response, value))
         return value

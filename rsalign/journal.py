@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from rsalign.checks import finite_reward
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import (
@@ -246,10 +247,11 @@ class JournaledReward:
         if (found := self.journal.find(request)) is not None:
             value, tokens, cached = found
             return Scored(value, tokens=tokens, cached_tokens=cached)
-        value = await self.inner.score(prompt, response)
+        value = finite_reward(
+            await self.inner.score(prompt, response), self.inner, prompt, response
+        )
         tokens, cached = getattr(value, "tokens", 0), getattr(value, "cached_tokens", 0)
-        if isinstance(value, float | int):  # anything else is refused by whoever asked
-            self.journal.record(request, [float(value), tokens, cached])
+        self.journal.record(request, [float(value), tokens, cached])
         return value
 
 

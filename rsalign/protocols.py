@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from rsalign.checks import part
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.types import Candidate, Message, Prompt, Response, Sampling, Segment, Tokens
@@ -57,6 +58,10 @@ class Boundary(Protocol):
             text: of that token alone.
         """
         ...
+
+
+SEGMENTER = part("a segmenter, such as FixedSize(16)")
+"""What a `Boundary` is called where it is a setting."""
 
 
 @runtime_checkable

@@ -1,11 +1,11 @@
 """The values that travel between strategies, policies and rewards. All are immutable."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TypeAlias
 
+from rsalign.checks import above, at_least, check_settings
 from rsalign.errors import ConfigError
 
 Tokens: TypeAlias = tuple[int, ...]
@@ -259,23 +259,22 @@ class Sampling:
     thinking_token_budget: int | None = None
 
     def __post_init__(self) -> None:
-        allowed = {
-            "temperature": (0 <= self.temperature < math.inf, "at least 0"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-            "top_k": (self.top_k >= -1, "at least 0 (0 keeps everything)"),
-            "min_p": (0 <= self.min_p <= 1, "between 0 and 1"),
-            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0"),
-            "stop": ("" not in self.stop, "non-empty strings"),
-            "guidance": (all(map(math.isfinite, self.guidance)), "finite numbers"),
-            "min_tokens": (self.min_tokens >= 0, "at least 0"),
-            "presence_penalty": (-2 <= self.presence_penalty <= 2, "between -2 and 2"),
-            "frequency_penalty": (-2 <= self.frequency_penalty <= 2, "between -2 and 2"),
-            "bad_words": (all(self.bad_words), "non-empty strings"),
-            "thinking_token_budget": ((self.thinking_token_budget or 0) >= 0, "at least 0"),
-        }
-        for name, (valid, range_) in allowed.items():
-            if not valid:
-                raise ConfigError(f"{name}={getattr(self, name)!r}: must be {range_}")
+        check_settings(
+            self,
+            temperature=at_least(0.0, note="0 is greedy"),
+            top_p=above(0.0, 1.0),
+            top_k=at_least(-1, note="0 keeps everything"),
+            min_p=at_least(0.0, 1.0),
+            repetition_penalty=above(0.0),
+            stop=at_least(1),
+            stop_token_ids=at_least(0),
+            allowed_token_ids=at_least(0),
+            min_tokens=at_least(0),
+            presence_penalty=at_least(-2.0, 2.0),
+            frequency_penalty=at_least(-2.0, 2.0),
+            bad_words=at_least(1),
+            thinking_token_budget=at_least(0),
+        )
 
     def first_stop(self, text: str, after: int = 0) -> str | None:
         """The stop string that is complete first in a text; None if there is none.

@@ -17,6 +17,7 @@ from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
 from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
+from rsalign.checks import SEED, whole
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.engines.options import RequestOptions
 from rsalign.errors import ConfigError
@@ -453,8 +454,7 @@ def _check(strategy: Any, budget: Any, seed: Any, *, has_reward: bool) -> None:
         )
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise ConfigError(f"seed={seed!r}: give a whole number")
+    whole("Aligner", "seed", seed, SEED)
     if needs_reward(strategy) and not has_reward:
         raise ConfigError(
             f"{type(strategy).__name__} needs a reward: give reward=..., a model id or path, a "

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rsalign.checks import above, at_least, number, whole
 from rsalign.engines.answers import Served, Unavailable, meaning
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.errors import ConfigError, InstallError, PolicyError
@@ -73,15 +74,12 @@ class Replicas:
                 f"the address of a server is {wrong[0] if wrong else given!r}: give "
                 "http://host:port or https://host, or a list of them"
             )
-        if not timeout_seconds > 0 or retries < 0 or max_open < 1:
-            raise ConfigError(
-                f"timeout_seconds={timeout_seconds!r}, retries={retries!r}, max_open={max_open!r}: "
-                "must be above 0, at least 0 and at least 1"
-            )
         roots = (each.rstrip("/").removesuffix("/v1").rstrip("/") for each in given)
         self._replicas = [_Replica(root) for root in dict.fromkeys(roots)]
         self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        self._timeout_seconds, self._retries, self._max_open = timeout_seconds, retries, max_open
+        self._timeout_seconds = number("Replicas", "timeout_seconds", timeout_seconds, above(0.0))
+        self._retries = whole("Replicas", "retries", retries, at_least(0))
+        self._max_open = whole("Replicas", "max_open", max_open, at_least(1))
         self._lines: dict[asyncio.AbstractEventLoop, _Lines] = {}
         self._closed = False
 

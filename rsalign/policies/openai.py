@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rsalign.checks import at_least, check_settings
 from rsalign.engines.affinity import Prompts
 from rsalign.engines.answers import Completion
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
@@ -65,6 +66,7 @@ class OpenAIPolicy:
     _prompts: Prompts = field(default_factory=Prompts, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_settings(self, sentinel=at_least(0))
         if any(self.sampling.guidance):
             raise ConfigError(
                 f"guidance={self.sampling.guidance}: guides are part of an engine that VllmPolicy "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from rsalign.checks import check_settings
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build, refusal_types
 from rsalign.engines.inprocess import InProcessEngine
@@ -62,6 +63,7 @@ class VllmPolicy:
     _shared: VllmModel | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_settings(self)
         check_guidance(self.sampling, self.engine.vllm_config)
         if self._shared is None:
             object.__setattr__(self, "_shared", VllmModel.of(self.engine))

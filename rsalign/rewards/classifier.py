@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rsalign.checks import at_least, whole
 from rsalign.errors import ConfigError, InstallError
 from rsalign.protocols import Scored
 from rsalign.rewards.batching import Batcher
@@ -23,7 +24,8 @@ class TransformersReward:
 
     Raises:
         InstallError: if transformers is missing.
-        ConfigError: if the model has another number of labels than one, or no chat template.
+        ConfigError: if the model has another number of labels than one, or no chat template; or if
+            `max_batch_size` is not at least 1.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class TransformersReward:
         device: str = "cpu",
         max_batch_size: int = 32,
     ) -> None:
+        size = whole("TransformersReward", "max_batch_size", max_batch_size, at_least(1))
         try:
             import torch
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -58,7 +61,7 @@ class TransformersReward:
         length = int(self._model.config.max_position_embeddings)
         self._rendering = Rendering(AutoTokenizer.from_pretrained(model), length)
         self._batcher: Batcher[Tokens, float] = Batcher(
-            self._forward, max_batch_size=max_batch_size, name="rsalign-transformers-reward"
+            self._forward, max_batch_size=size, name="rsalign-transformers-reward"
         )
 
     async def score(self, prompt: Prompt, response: Response) -> float:

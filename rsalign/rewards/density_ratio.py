@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rsalign.checks import above, check_settings, part
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.protocols import Encoder, Likelihood, Policy, Scored
 from rsalign.rewards.parts import fingerprint
@@ -50,11 +51,9 @@ class DensityRatio:
     per_token: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta < math.inf:
-            raise ConfigError(
-                f"beta={self.beta!r}: must be a positive number; to reverse the ratio, exchange "
-                "numerator and denominator"
-            )
+        model = part("a policy that has log_probs(); VllmPolicy does")
+        to_reverse = "to reverse the ratio, exchange numerator and denominator"
+        check_settings(self, numerator=model, denominator=model, beta=above(0.0, note=to_reverse))
 
     @property
     def fingerprint(self) -> str:

@@ -8,8 +8,9 @@ import pickle
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import is_dataclass
-from typing import Literal, SupportsFloat, TypeAlias
+from typing import Literal, TypeAlias
 
+from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.errors import ConfigError, RewardError
 from rsalign.rewards.workers import DaemonThreads
 from rsalign.types import Prompt, Response
@@ -45,13 +46,15 @@ class FunctionReward:
         num_workers: int = 4,
         timeout_seconds: float | None = 300.0,
     ) -> None:
-        if pool not in ("thread", "process") or num_workers < 1:
-            raise ConfigError(
-                f"pool={pool!r}, num_workers={num_workers}: choose 'thread' or 'process', and at "
-                "least 1 worker"
-            )
+        name = "FunctionReward"
+        checked(name, "function", function, RewardFunction, part("a function or a callable object"))
+        checked(name, "pool", pool, Literal["thread", "process"])
+        num_workers = whole(name, "num_workers", num_workers, at_least(1))
         self._function = function
-        self._timeout_seconds = timeout_seconds
+        limit = above(0.0, note="None waits for ever")
+        self._timeout_seconds: float | None = checked(
+            name, "timeout_seconds", timeout_seconds, float | None, limit
+        )
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
@@ -92,14 +95,15 @@ class FunctionReward:
                 prompt=prompt,
                 response=response,
             ) from failure
-        if not isinstance(value, SupportsFloat):
+        found = finite_or_none(value)
+        if found is None:
             raise RewardError(
-                f"the reward function {self._name} returned {value!r} for {response.text!r}, but "
-                "must return a number",
+                f"the reward function {self._name} returned {shown(value)} for "
+                f"{shown(response.text)}, but must return a finite number",
                 prompt=prompt,
                 response=response,
             )
-        return float(value)
+        return found
 
     def close(self) -> None:
         """Ends the workers; calls that have not begun are dropped."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rsalign.checks import at_least, check_settings
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build
 from rsalign.engines.inprocess import InProcessEngine
@@ -56,6 +57,7 @@ class VllmStepReward:
     _known: "_Known" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_settings(self, num_remembered=at_least(1))
         model = self.engine.vllm_config.model_config
         if model.attn_type in ("encoder_only", "encoder_decoder"):
             raise ConfigError(
@@ -72,8 +74,6 @@ class VllmStepReward:
                 f"the tokenizer of {model.model} has no offset mapping: give a model with a fast "
                 "tokenizer (tokenizer.json)"
             )
-        if self.num_remembered < 1:
-            raise ConfigError(f"num_remembered={self.num_remembered}: must be at least 1")
         rendering = Rendering(self.engine.tokenizer, model.max_model_len)
         object.__setattr__(self, "_rendering", rendering)
         object.__setattr__(self, "_known", _Known(self.num_remembered))

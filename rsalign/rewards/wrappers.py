@@ -12,16 +12,15 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least, check_settings, checked, whole
 from rsalign.protocols import Reward, Scored
 from rsalign.rewards.parts import (
+    A_REWARD,
     Composite,
     ask,
     close_all,
     combined,
     fingerprint,
-    require_finite,
-    require_rewards,
 )
 from rsalign.types import Prompt, Response, Stop
 
@@ -49,8 +48,7 @@ class Scaled(Composite):
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        require_rewards(self, self.reward)
-        require_finite(self, scale=self.scale, shift=self.shift)
+        check_settings(self, reward=A_REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The reward in the new units."""
@@ -79,14 +77,10 @@ class Cached:
     """
 
     def __init__(self, reward: Reward, max_size: int = 10_000) -> None:
-        self.reward = reward
-        self.max_size = max_size
-        require_rewards(self, reward)
-        if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
-            raise ConfigError(
-                f"Cached(max_size={max_size!r}): give a whole number of at least 1 (without a "
-                "cache, leave the wrapper out)"
-            )
+        self.reward: Reward = checked("Cached", "reward", reward, Reward, A_REWARD)
+        self.max_size = whole(
+            "Cached", "max_size", max_size, at_least(1, note="for no cache leave the wrapper out")
+        )
         self._answers: OrderedDict[_Question, float] = OrderedDict()
         self._calls: dict[tuple[asyncio.AbstractEventLoop, _Question], _Call] = {}
         self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
@@ -178,8 +172,7 @@ class Metered:
     """
 
     def __init__(self, reward: Reward) -> None:
-        self.reward = reward
-        require_rewards(self, reward)
+        self.reward: Reward = checked("Metered", "reward", reward, Reward, A_REWARD)
         self._statistics = RewardStatistics()
         self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
 

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import math
 from dataclasses import dataclass
 
+from rsalign.checks import finite_or_none, shown
 from rsalign.errors import ConfigError, RewardError, RsalignError
 from rsalign.protocols import Reward
 from rsalign.types import Prompt, Response
@@ -48,6 +48,7 @@ class GuardedReward:
                 ) from None
             cause = failure.__cause__ if isinstance(failure, RsalignError) else failure
             raise RewardError(f"the reward failed ({type(cause or failure).__name__})") from None
-        if not isinstance(value, float | int) or not math.isfinite(value):
-            raise RewardError(f"the reward is {value!r}, but must be a finite number")
-        return value
+        found = finite_or_none(value)
+        if found is None:
+            raise RewardError(f"the reward is {shown(value)}, but must be a finite number")
+        return found

@@ -330,7 +330,7 @@ the reason; none is ignored. This page is written by `python -m rsalign.words.fi
 compares the table behind it with the installed vLLM.
 
 Strategies that draw whole answers (`plain`, `best_of`, `early_stop`, `rejection`) also honour what
-depends on where the prompt ended, such as penalties and grammars: it holds for each draw. Strategies
+depends on where the prompt ended, such as penalties and grammars: it holds for each draw. Those
 that continue answers from the middle (`cards`, `calibrate`, `qalign`, `quest`, `power`, and others
 over them) refuse it: an engine that continues an answer takes its first part for the prompt.
 `min_tokens` is honoured by all of them: the engine is told what is left of it.
