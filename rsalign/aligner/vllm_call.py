@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
+from rsalign.aligner.inputs import per_prompt
 from rsalign.aligner.request_outputs import request_output, without_presentation
 from rsalign.aligner.request_strategy import requested, without_strategy
 from rsalign.engines.inprocess import stepping_paused
@@ -199,13 +200,19 @@ class VllmCall:
             ) from None
 
     def _each(self, requests: "Sequence[_Request]") -> dict[str, Any]:
-        """The arguments that there may be one of for each prompt, for these."""
+        """The arguments that there may be one of for each prompt, for these.
+
+        Raises:
+            ConfigError: if there are more or fewer of one than prompts.
+        """
+        given = {name: self.arguments.get(name) for name in _EACH}
+        each = {
+            name: per_prompt(value, len(self.prompts), name)
+            for name, value in given.items()
+            if value is not None
+        }
         return {
-            name: [value[request.index] for request in requests]
-            if isinstance(value := self.arguments[name], list | tuple)
-            else value
-            for name in _EACH
-            if name in self.arguments
+            name: [values[request.index] for request in requests] for name, values in each.items()
         }
 
 
