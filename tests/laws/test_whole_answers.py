@@ -121,15 +121,19 @@ def test_it_would_not_be_if_the_engine_were_told_the_same_each_time():
 
 
 def test_through_a_meter_and_a_journal(tmp_path):
-    policy = Patient(3, 1, sampling=Sampling(min_tokens=3))
+    """Both pass on what is left of the length: answers are those of the policy itself."""
+    policy, reward = Patient(3, 1, sampling=Sampling(min_tokens=2)), ToyReward()
+    lengths = set()
     with Journal(tmp_path / "journal") as journal:
         for seed in range(40):
-            result = asyncio.run(
-                align(
-                    PROMPT, PIECEMEAL, policy=policy, reward=ToyReward(), seed=seed, journal=journal
+            direct = asyncio.run(PIECEMEAL.sample(PROMPT, Run(policy, reward, Key(seed))))
+            for given in (None, journal, journal):
+                result = asyncio.run(
+                    align(PROMPT, PIECEMEAL, policy=policy, reward=reward, seed=seed, journal=given)
                 )
-            )
-            assert EOS not in result.candidate.tokens[:3]
+                assert result.candidate.tokens == direct.tokens
+            lengths.add(len(direct.tokens))
+    assert lengths == {3, 4}
 
 
 @pytest.mark.parametrize("name", STRATEGIES_BY_NAME)
