@@ -10,6 +10,7 @@ from rsalign.checks import check_settings
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build, refusal_types
 from rsalign.engines.inprocess import InProcessEngine
+from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import Engine
 from rsalign.engines.reports import Reading, awaited
@@ -17,7 +18,6 @@ from rsalign.errors import ConfigError, PolicyError
 from rsalign.hooks.guidance import (
     Guide,
     check_guidance,
-    guides_of,
     start_arguments,
     write_guidance,
 )
@@ -134,24 +134,23 @@ class VllmPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this law from others in a journal: the model, its precision and the sampling."""
-        model = self.engine.vllm_config.model_config
-        guides = guides_of(self.engine.vllm_config) if any(self.sampling.guidance) else ()
-        adapter = self.options.lora_request
-        lora = f"lora {adapter.lora_name} {adapter.lora_path}" if adapter is not None else ""
-        return " ".join(
-            filter(
-                None,
-                (
-                    "vllm",
-                    model.model,
-                    str(model.dtype),
-                    str(self.sampling),
-                    lora,
-                    str(guides or ""),
-                ),
-            )
-        )
+        """Tells this law from others in a journal: what the engine runs, the guides, the sampling.
+
+        By content and not by name (`rsalign.engines.identity`); where the engine reports raw
+        log-probabilities, that is told, too.
+
+        Raises:
+            ConfigError: if the model's files have changed since the engine was started or adopted.
+        """
+        model = self._model
+        told = [f"vllm {model.fingerprint} {self.sampling}"]
+        if any(self.sampling.guidance):
+            told.append(f"guided by {model.guides_fingerprint}")
+        if not model.exact_log_probs:
+            told.append("raw log-probabilities")
+        if (adapter := self.options.lora_request) is not None:
+            told.append(f"adapter {ModelFiles.of(adapter.lora_path).digest()}")
+        return " ".join(told)
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
         """The same engine under another law.
