@@ -4,40 +4,27 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rsalign.align import OnProgress, needs_reward
+from rsalign.align import OnProgress
 from rsalign.aligner import inputs
 from rsalign.aligner.batch import Batch, OnError, OnResult
+from rsalign.aligner.call import Call, check_call
 from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
 from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
-from rsalign.checks import SEED, whole
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.engines.options import RequestOptions
 from rsalign.errors import ConfigError
 from rsalign.journal import Journal
 from rsalign.key import Label
 from rsalign.protocols import Policy, Reward, Strategy, sampling
 from rsalign.strategies.plain import Plain
 from rsalign.types import Prompt
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Overrides:
-    """What a call sets instead of the aligner's own."""
-
-    strategy: Strategy | None
-    budget: Budget | None
-    seed: int | None
-    on_error: OnError
-    lora_request: Any = None
-    priority: int | Sequence[int] | None = None
 
 
 class Aligner:
@@ -87,7 +74,7 @@ class Aligner:
         journal: str | Path | Journal | None = None,
     ) -> None:
         self._strategy = strategy if strategy is not None else Plain()
-        _check(self._strategy, budget, seed, has_reward=reward is not None)
+        check_call(self._strategy, budget, seed, has_reward=reward is not None)
         self._seed, self._budget = seed, budget
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
@@ -156,14 +143,7 @@ class Aligner:
             PolicyError: if the engine failed.
             RewardError: if the reward failed.
         """
-        given = _Overrides(
-            strategy=strategy,
-            budget=budget,
-            seed=seed,
-            on_error=on_error,
-            lora_request=lora_request,
-            priority=priority,
-        )
+        given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.prompts(prompts, self._policy)
         batch = self._batch(
             found, inputs.ids(prompts), sampling_params, given, inputs.cache_salts(prompts)
@@ -202,14 +182,7 @@ class Aligner:
             lora_request: as in `generate`.
             priority: as in `generate`.
         """
-        given = _Overrides(
-            strategy=strategy,
-            budget=budget,
-            seed=seed,
-            on_error=on_error,
-            lora_request=lora_request,
-            priority=priority,
-        )
+        given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.conversations(
             messages,
             self._policy,
@@ -234,14 +207,7 @@ class Aligner:
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
-        given = _Overrides(
-            strategy=strategy,
-            budget=budget,
-            seed=seed,
-            on_error=on_error,
-            lora_request=lora_request,
-            priority=priority,
-        )
+        given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.prompts(prompts, self._policy)
         batch = self._batch(
             found, inputs.ids(prompts), sampling_params, given, inputs.cache_salts(prompts)
@@ -264,14 +230,7 @@ class Aligner:
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
-        given = _Overrides(
-            strategy=strategy,
-            budget=budget,
-            seed=seed,
-            on_error=on_error,
-            lora_request=lora_request,
-            priority=priority,
-        )
+        given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.conversations(
             messages,
             self._policy,
@@ -314,14 +273,7 @@ class Aligner:
             ConfigError: if ``n`` is not 1, or the text is to be shown in another way than usual
                 (``skip_special_tokens``, ``logprobs``, ...); otherwise as `generate`.
         """
-        given = _Overrides(
-            strategy=strategy,
-            budget=budget,
-            seed=seed,
-            on_error="raise",
-            lora_request=lora_request,
-            priority=priority,
-        )
+        given = Call(strategy, budget, seed, "raise", lora_request, priority)
         found = inputs.prompts(prompt, self._policy)
         batch = self._batch(
             found, inputs.ids(prompt), sampling_params, given, inputs.cache_salts(prompt)
@@ -394,21 +346,14 @@ class Aligner:
         found: Sequence[Prompt | Refused],
         ids: Sequence[Label],
         sampling_params: Any,
-        given: _Overrides,
+        given: Call,
         cache_salts: Sequence[str] | None = None,
     ) -> Batch:
         strategy = given.strategy if given.strategy is not None else self._strategy
         seed = given.seed if given.seed is not None else self._seed
-        _check(strategy, given.budget, seed, has_reward=self._reward is not None)
+        check_call(strategy, given.budget, seed, has_reward=self._reward is not None)
         params = inputs.per_prompt(sampling_params, len(found), "sampling_params")
-        adapters = inputs.per_prompt(given.lora_request, len(found), "lora_request")
-        priorities = inputs.per_prompt(given.priority, len(found), "priority")
-        options = [
-            RequestOptions(cache_salt=salt, lora_request=adapter, priority=priority or 0)
-            for salt, adapter, priority in zip(
-                cache_salts or [""] * len(found), adapters, priorities, strict=True
-            )
-        ]
+        options = given.options(cache_salts or [""] * len(found))
         return Batch(
             policy=self._policy,
             reward=self._reward,
@@ -446,19 +391,3 @@ class Aligner:
                     on_result(result)
 
             return self._loop.call(batch.answer(done))
-
-
-def _check(strategy: Any, budget: Any, seed: Any, *, has_reward: bool) -> None:
-    if not isinstance(strategy, Strategy) or isinstance(strategy, type):
-        raise ConfigError(
-            f"strategy={strategy!r}: give an instance, such as BestOf(n=8); what it is must have "
-            "`async def sample(prompt, run)`"
-        )
-    if budget is not None and not isinstance(budget, Budget):
-        raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
-    whole("Aligner", "seed", seed, SEED)
-    if needs_reward(strategy) and not has_reward:
-        raise ConfigError(
-            f"{type(strategy).__name__} needs a reward: give reward=..., a model id or path, a "
-            "Reward or a callable (prompt_text, response_text) -> float"
-        )

@@ -28,6 +28,7 @@ from rsalign.engines.guards import (
     refusal_types,
     refusals,
 )
+from rsalign.engines.loop_thread import call_on
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading, take
 from rsalign.errors import ConfigError, PolicyError
@@ -95,11 +96,7 @@ class InProcessEngine:
         self, tokens: Tokens, params: "SamplingParams", options: RequestOptions = NO_OPTIONS
     ) -> "RequestOutput":
         """The final output for one prompt (see `Engine`)."""
-        for name in options.arguments().keys() - _TAKEN:
-            raise ConfigError(
-                f"{name}={getattr(options, name)!r} cannot be honoured by an engine in this "
-                "process: use an AsyncLLM (backend='async')"
-            )
+        options.refuse_beside_process()
         output: RequestOutput = await self._request(tokens, params, options)
         return output
 
@@ -171,7 +168,7 @@ class InProcessEngine:
             if output.finished and (waiter := self._waiting.pop(output.request_id, None)):
                 finished.setdefault(waiter.loop, []).append((waiter, output))
         for loop, results in finished.items():
-            _on_loop(loop, _deliver, results)
+            call_on(loop, _deliver, results)
 
     def shut_down(self) -> None:
         """The end: no waiter is left behind, and no request in an engine that runs on."""
@@ -186,7 +183,7 @@ class InProcessEngine:
         if waiter.gone:
             return
         if self._failure is not None:
-            _on_loop(waiter.loop, waiter.fail, self._failure)
+            call_on(waiter.loop, waiter.fail, self._failure)
             return
         external = f"rsalign-{next(_REQUEST_IDS)}"
         try:
@@ -196,10 +193,10 @@ class InProcessEngine:
         except refusal_types() as refused:  # vLLM validates before it takes a request
             error = ConfigError(f"vLLM refuses this request: {refused}")
             error.__cause__ = refused
-            _on_loop(waiter.loop, waiter.fail, error)
+            call_on(waiter.loop, waiter.fail, error)
             return
         except Exception as failure:  # noqa: BLE001 - this thread serves all engines and must live
-            _on_loop(waiter.loop, waiter.fail, failure)
+            call_on(waiter.loop, waiter.fail, failure)
             return
         waiter.external, waiter.internal = external, internal
         waiter.state = self._engine.output_processor.request_states.get(internal)
@@ -217,7 +214,7 @@ class InProcessEngine:
         self._failure = failure
         waiters, self._waiting = list(self._waiting.values()), {}
         for waiter in waiters:
-            _on_loop(waiter.loop, waiter.fail, failure)
+            call_on(waiter.loop, waiter.fail, failure)
 
 
 class _Waiter:
@@ -337,8 +334,6 @@ def _due(busy: "list[InProcessEngine]") -> "list[InProcessEngine]":
 
 _STEPPER = _Stepper()
 _REQUEST_IDS = itertools.count()
-_TAKEN = {"priority", "lora_request", "session_id", "trace_headers"}
-"""Options that `LLMEngine.add_request` takes."""
 _PATIENCE = 4
 """Steps that an engine that scores is passed over at most, and only while more than so many
 requests are being drawn for each that waits to be scored."""
@@ -400,9 +395,3 @@ def _deliver(results: list[tuple[_Waiter, Any]]) -> None:
     for waiter, output in results:
         if not waiter.future.done():
             waiter.future.set_result(output)
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
-    """Calls `function` on `loop`; a loop that was closed has nobody left who waits."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function, *args)

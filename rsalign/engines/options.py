@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from rsalign.errors import ConfigError
 from rsalign.types import Tokens
 
 
@@ -62,6 +63,18 @@ class RequestOptions:
         """Those that are set, as arguments of vLLM's `AsyncLLM.generate`."""
         return {name: value for name, value in self.given().items() if name in _ARGUMENTS}
 
+    def refuse_beside_process(self) -> None:
+        """Refuses what an engine in this process (`LLMEngine.add_request`) does not take.
+
+        Raises:
+            ConfigError: naming the option.
+        """
+        for name in self.arguments().keys() - _IN_PROCESS:
+            raise ConfigError(
+                f"{name}={getattr(self, name)!r} cannot be honoured by an engine in this process: "
+                "use an AsyncLLM (backend='async')"
+            )
+
     def given(self) -> dict[str, Any]:
         """Those that are set, by name."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -76,4 +89,5 @@ _ARGUMENTS = (
     *("priority", "lora_request", "data_parallel_rank", "session_id", "trace_headers"),
     *("reasoning_ended", "reasoning_parser_kwargs"),
 )
+_IN_PROCESS = {"priority", "lora_request", "session_id", "trace_headers"}
 NO_OPTIONS = RequestOptions()

@@ -1,7 +1,6 @@
 """A language model in vLLM, in this process or beside it, started by us or adopted."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +18,6 @@ from rsalign.hooks.guidance import (
     Guide,
     check_guidance,
     start_arguments,
-    write_guidance,
 )
 from rsalign.hooks.readings import with_boundary_entropy, with_certainty
 from rsalign.hooks.segment_request import write_segment_request
@@ -27,6 +25,7 @@ from rsalign.hooks.statistics_request import write_statistics_request
 from rsalign.key import Key
 from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
+from rsalign.policies.vllm_params import engine_params
 from rsalign.protocols import Boundary, Listed, Ranked
 from rsalign.types import Message, Sampling, Segment, Stop, Tokens
 
@@ -312,48 +311,8 @@ class VllmPolicy:
     def _params(
         self, limit: int, key: Key, asked: Mapping[str, int | float | str]
     ) -> "SamplingParams":
-        # not from vllm itself, which looks the name up anew each time
-        from vllm.sampling_params import (
-            RequestOutputKind,
-            SamplingParams,
-            StructuredOutputsParams,
-        )
-
-        law, options = self.sampling, self.options
         own = 0 if self.tells_log_probs else None
-        grammar = json.loads(law.structured_outputs) if law.structured_outputs else None
-        sentinels = [asked["rsalign_sentinel"]] if "rsalign_sentinel" in asked else []
-        extra_args = {**asked, **write_guidance(law.guidance)}
-        return SamplingParams(
-            temperature=law.temperature,
-            top_p=law.top_p,
-            top_k=law.top_k,
-            min_p=law.min_p,
-            repetition_penalty=law.repetition_penalty,
-            logit_bias=dict(law.logit_bias) or None,
-            allowed_token_ids=list(law.allowed_token_ids) or None,
-            stop=list(law.stop) or None,
-            stop_token_ids=[*law.stop_token_ids, *sentinels] or None,
-            extra_args=extra_args or None,
-            max_tokens=limit,
-            ignore_eos=law.ignore_eos,
-            min_tokens=min(law.min_tokens, limit),
-            presence_penalty=law.presence_penalty,
-            frequency_penalty=law.frequency_penalty,
-            bad_words=list(law.bad_words) or None,
-            structured_outputs=StructuredOutputsParams(**grammar) if grammar else None,
-            thinking_token_budget=law.thinking_token_budget,
-            watermarking=options.watermarking,
-            skip_reading_prefix_cache=options.skip_reading_prefix_cache,
-            seed=None if law.greedy else key.seed(),
-            logprobs=None if options.logprob_token_ids else (options.num_logprobs or own),
-            logprob_token_ids=list(options.logprob_token_ids) or None,
-            # lists of numbers instead of an object for each token
-            flat_logprobs=not options.lists_log_probs,
-            # stop strings can only be found in text; whole responses are decoded by `text`
-            detokenize=bool(law.stop),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        return engine_params(self.sampling, self.options, limit, key, asked, own)
 
     def _segment(self, output: "RequestOutput", room: int) -> Segment:
         drawn = output.outputs[0]
