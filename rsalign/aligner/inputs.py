@@ -24,6 +24,7 @@ S = TypeVar("S")
 
 _UNSET = (None, False)
 _OWN_KEYS = ("id", "messages")
+_PROMPTS = ("messages", "prompt", "prompt_token_ids")
 
 _NO_LIMIT = 1 << 30  # the engine ends a response where its context does
 
@@ -303,7 +304,8 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
             raise ConfigError("the prompt is empty: give some text")
         return Prompt((Message("user", item),), _encoder(policy).encode(item))
     if isinstance(item, Mapping):
-        refuse("prompt", ((key, item[key], None) for key in item if key not in _OWN_KEYS))
+        if not item.keys().isdisjoint(_PROMPTS):
+            refuse("prompt", ((key, item[key], None) for key in item if key not in _OWN_KEYS))
         if not isinstance(item.get("cache_salt") or "", str):
             raise ConfigError(f"cache_salt={item['cache_salt']!r}: give a text")
         if "messages" in item and "prompt_token_ids" in item:
