@@ -12,19 +12,19 @@ from typing import Any
 from rsalign.align import OnProgress
 from rsalign.aligner import inputs
 from rsalign.aligner.batch import Batch, OnError, OnResult
-from rsalign.aligner.call import Call, check_call
+from rsalign.aligner.call import Call, check_call, requests
 from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
 from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError
+from rsalign.errors import ConfigError, PolicyError
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
-from rsalign.key import Label
 from rsalign.protocols import Policy, Reward, Strategy, sampling
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt
+from rsalign.types import Prompt, Tokens
 
 
 class Aligner:
@@ -129,6 +129,8 @@ class Aligner:
             use_tqdm: show a progress bar, if the output is a terminal.
             on_error: ``"raise"`` ends the batch at the first failure, whose `finished` holds what
                 was complete; ``"return"`` goes on, and a failed prompt's result has its `error`.
+                Either way a failure is an `RsalignError`, whatever a tokenizer, a chat template or
+                code of yours raised; that is its ``__cause__``.
             on_result: called with each result as soon as it is there, in order of completion.
             lora_request: vLLM's `LoRARequest` of the adapter that draws; one for all or one per
                 prompt. It takes a policy in an engine that was started with ``enable_lora=True``.
@@ -139,15 +141,15 @@ class Aligner:
             One result per prompt, in order; each with its answers, best first.
 
         Raises:
-            ConfigError: if a prompt or parameter cannot work; before any work is done.
-            PolicyError: if the engine failed.
+            ConfigError: if a prompt or parameter cannot work; before any work is done. With
+                ``on_error="return"`` only what concerns all prompts is raised.
+            PolicyError: if the policy failed; an `EngineError` if its engine is gone.
             RewardError: if the reward failed.
+            StrategyError: if the strategy failed, or a function that it was given.
         """
         given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.prompts(prompts, self._policy)
-        batch = self._batch(
-            found, inputs.ids(prompts), sampling_params, given, inputs.cache_salts(prompts)
-        )
+        batch = self._batch(found, sampling_params, given, prompts)
         return self._block(batch, use_tqdm, on_result)
 
     def chat(
@@ -189,9 +191,7 @@ class Aligner:
             chat_template=chat_template,
             add_generation_prompt=add_generation_prompt,
         )
-        return self._block(
-            self._batch(found, range(len(found)), sampling_params, given), use_tqdm, on_result
-        )
+        return self._block(self._batch(found, sampling_params, given), use_tqdm, on_result)
 
     async def agenerate(
         self,
@@ -209,9 +209,7 @@ class Aligner:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
         given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.prompts(prompts, self._policy)
-        batch = self._batch(
-            found, inputs.ids(prompts), sampling_params, given, inputs.cache_salts(prompts)
-        )
+        batch = self._batch(found, sampling_params, given, prompts)
         return await batch.answer(on_result)
 
     async def achat(
@@ -237,7 +235,7 @@ class Aligner:
             chat_template=chat_template,
             add_generation_prompt=add_generation_prompt,
         )
-        return await self._batch(found, range(len(found)), sampling_params, given).answer(on_result)
+        return await self._batch(found, sampling_params, given).answer(on_result)
 
     async def astream(
         self,
@@ -275,19 +273,17 @@ class Aligner:
         """
         given = Call(strategy, budget, seed, "raise", lora_request, priority)
         found = inputs.prompts(prompt, self._policy)
-        batch = self._batch(
-            found, inputs.ids(prompt), sampling_params, given, inputs.cache_salts(prompt)
-        )
+        batch = self._batch(found, sampling_params, given, prompt)
         (request,) = batch.requests
         if isinstance(request, Refused) or request.n != 1:
             raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
         if request.shown is not None:
             raise ConfigError(
-                "astream shows text as usual: leave out logprobs, detokenize, skip_special_tokens, "
-                "spaces_between_special_tokens and include_stop_str_in_output, or use agenerate"
+                "astream shows text as usual: leave out logprobs, detokenize, "
+                "skip_special_tokens and the like, or use agenerate"
             )
         stop = (request.sampling or sampling(self._policy)).stop
-        pieces = Pieces(self._policy.text, stop)
+        pieces = Pieces(self._text, stop)
 
         async def answer(on_commit: OnCommit, on_progress: OnProgress) -> AlignedOutput:
             watched = replace(batch, on_commit=on_commit, on_progress=on_progress)
@@ -329,6 +325,15 @@ class Aligner:
     ) -> None:
         self.close()
 
+    def _text(self, tokens: Tokens) -> str:
+        """As the policy decodes them.
+
+        Raises:
+            PolicyError: if it cannot.
+        """
+        with errors_as(lambda failure: PolicyError(f"the policy's text() raised {told(failure)}")):
+            return self._policy.text(tokens)
+
     def _opened(self, journal: str | Path | Journal | None) -> Journal | None:
         if journal is None or isinstance(journal, Journal):
             return journal
@@ -344,29 +349,25 @@ class Aligner:
     def _batch(
         self,
         found: Sequence[Prompt | Refused],
-        ids: Sequence[Label],
         sampling_params: Any,
         given: Call,
-        cache_salts: Sequence[str] | None = None,
+        prompts: TextOrTokens | Sequence[TextOrTokens] | None = None,
     ) -> Batch:
         strategy = given.strategy if given.strategy is not None else self._strategy
         seed = given.seed if given.seed is not None else self._seed
         check_call(strategy, given.budget, seed, has_reward=self._reward is not None)
         params = inputs.per_prompt(sampling_params, len(found), "sampling_params")
-        options = given.options(cache_salts or [""] * len(found))
+        budget = given.budget if given.budget is not None else self._budget
+        salts = [""] * len(found) if prompts is None else inputs.cache_salts(prompts)
+        options = given.options(salts)
         return Batch(
             policy=self._policy,
             reward=self._reward,
-            requests=[
-                prompt
-                if isinstance(prompt, Refused)
-                else inputs.request(prompt, each, strategy, carried)
-                for prompt, each, carried in zip(found, params, options, strict=True)
-            ],
-            ids=ids,
+            requests=requests(self._policy, found, params, strategy, options, budget),
+            ids=range(len(found)) if prompts is None else inputs.ids(prompts),
             strategy=strategy,
             seed=seed,
-            budget=given.budget if given.budget is not None else self._budget,
+            budget=budget,
             journal=self._journal,
             on_error=given.on_error,
         )

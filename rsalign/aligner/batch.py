@@ -8,9 +8,11 @@ from typing import Any, Literal, TypeAlias
 from rsalign.align import OnProgress, align, check_law
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
-from rsalign.aligner.request_outputs import shown
+from rsalign.aligner.request_outputs import presented
 from rsalign.budget import Budget
-from rsalign.errors import ConfigError, RsalignError
+from rsalign.checks import shown
+from rsalign.errors import ConfigError, RsalignError, StrategyError
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
 from rsalign.protocols import Policy, Reward, Strategy, sampling, with_sampling
@@ -51,19 +53,16 @@ class Batch:
     on_progress: OnProgress | None = None
 
     def __post_init__(self) -> None:
-        if self.on_error not in ("raise", "return"):
-            raise ConfigError(f"on_error={self.on_error!r}: choose 'raise' or 'return'")
+        check_on_error(self.on_error)
         for request in self.requests:
-            if isinstance(request, Request):
-                # one that cannot be is refused before any work
-                law(self.policy, request, self.budget)
-                if self.journal is not None and request.options.lists_log_probs:
-                    raise ConfigError(
-                        "logprobs and logprob_token_ids list more than the drawn tokens, which a "
-                        "journal does not record: leave them out (logprobs=0 is known), or journal"
-                    )
-            elif self.on_error == "raise":
-                raise request.error
+            if isinstance(request, Refused):
+                if self.on_error == "raise":
+                    raise request.error
+            elif self.journal is not None and request.options.lists_log_probs:
+                raise ConfigError(
+                    "logprobs and logprob_token_ids list more than the drawn tokens, which a "
+                    "journal does not record: leave them out (logprobs=0 is known), or journal"
+                )
 
     async def answer(self, on_result: OnResult | None = None) -> list[AlignedOutput]:
         """Answers all, in order.
@@ -107,30 +106,45 @@ class Batch:
         key = Key(self.seed).child("prompt", name)
         if request.seed is not None:
             key = Key(request.seed)
-        policy = law(self.policy, request, self.budget)
+
+        def failed(raised: BaseException) -> StrategyError:
+            return StrategyError(f"answering raised {told(raised)}", prompt=request.prompt)
+
         try:
-            results = await concurrently(
-                align(
-                    request.prompt,
-                    request.strategy,
-                    policy=policy,
-                    reward=self.reward,
-                    seed=key if request.n == 1 else key.child("sample", i),
-                    on_commit=self.on_commit,
-                    on_progress=self.on_progress,
-                    budget=self.budget,
-                    journal=self.journal,
+            with errors_as(failed):
+                policy = law(self.policy, request, self.budget)
+                results = await concurrently(
+                    align(
+                        request.prompt,
+                        request.strategy,
+                        policy=policy,
+                        reward=self.reward,
+                        seed=key if request.n == 1 else key.child("sample", i),
+                        on_commit=self.on_commit,
+                        on_progress=self.on_progress,
+                        budget=self.budget,
+                        journal=self.journal,
+                    )
+                    for i in range(request.n)
                 )
-                for i in range(request.n)
-            )
+                answered = output(str(name), request.prompt, request.strategy, results)
+                if request.shown is None:
+                    return answered
+                return presented(answered, request.shown, tokenizer(policy))
         except RsalignError as error:
             if self.on_error == "raise":
                 raise
             return failure(str(name), request.prompt.text, request.strategy, key.root, error)
-        answered = output(str(name), request.prompt, request.strategy, results)
-        if request.shown is None:
-            return answered
-        return shown(answered, request.shown, tokenizer(policy))
+
+
+def check_on_error(given: object) -> None:
+    """Refuses what is no `OnError`.
+
+    Raises:
+        ConfigError: with the value.
+    """
+    if given not in ("raise", "return"):
+        raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
 
 
 def law(policy: Policy, request: Request, budget: Budget | None = None) -> Policy:

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rsalign.align import needs_reward
-from rsalign.aligner.batch import OnError
-from rsalign.aligner.inputs import per_prompt
+from rsalign.aligner import inputs
+from rsalign.aligner.batch import OnError, law
+from rsalign.aligner.inputs import Refused, Request, per_prompt
 from rsalign.budget import Budget
-from rsalign.checks import SEED, whole
+from rsalign.checks import SEED, shown, whole
 from rsalign.engines.options import RequestOptions
-from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
+from rsalign.errors import ConfigError, RsalignError
+from rsalign.foreign import errors_as, told
+from rsalign.protocols import Policy, Strategy
+from rsalign.types import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,49 @@ def check_call(strategy: Any, budget: Any, seed: Any, *, has_reward: bool) -> No
             f"{type(strategy).__name__} needs a reward: give reward=..., a model id or path, a "
             "Reward or a callable (prompt_text, response_text) -> float"
         )
+
+
+def requests(
+    policy: Policy,
+    found: Sequence[Prompt | Refused],
+    params: Sequence[Any],
+    strategy: Strategy,
+    options: Sequence[RequestOptions],
+    budget: Budget | None,
+) -> list[Request | Refused]:
+    """Each prompt with its parameters; where they cannot work, it is refused by itself.
+
+    Args:
+        policy: draws.
+        found: the prompts.
+        params: vLLM's `SamplingParams` of each.
+        strategy: answers.
+        options: what goes with the requests of each to the engine.
+        budget: of each.
+
+    Raises:
+        ConfigError: if all prompts have the same parameters, and these cannot work.
+    """
+    made_of: list[Request | Refused] = []
+    all_share = all(each is params[0] for each in params)
+    for i, (prompt, each, carried) in enumerate(zip(found, params, options, strict=True)):
+        if isinstance(prompt, Refused):
+            made_of.append(prompt)
+            continue
+        try:
+            with errors_as(partial(_unreadable, each)):
+                made = inputs.request(prompt, each, strategy, carried)
+                law(policy, made, budget)
+        except RsalignError as error:
+            if all_share:
+                raise
+            refused = ConfigError(f"prompt {i}: {error}")
+            refused.__cause__ = error
+            made_of.append(Refused(prompt.text, refused))
+        else:
+            made_of.append(made)
+    return made_of
+
+
+def _unreadable(params: Any, failure: BaseException) -> ConfigError:
+    return ConfigError(f"sampling_params={shown(params)} cannot be honoured: {told(failure)}")

@@ -1,14 +1,23 @@
 """What users pass in, as prompts, laws and limits; everything is checked before any work."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from rsalign.aligner.parameters import (
+    carried,
+    is_list,
+    is_shown,
+    refuse_unsupported,
+    sampling,
+    token_ids,
+)
+from rsalign.checks import shown
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.errors import ConfigError
-from rsalign.hooks.guidance import is_guidance, read_guidance
+from rsalign.errors import ConfigError, RsalignError
+from rsalign.foreign import errors_as, told
 from rsalign.key import Label
 from rsalign.protocols import Encoder, Policy, Strategy
 from rsalign.types import Message, Prompt, Sampling, Tokens
@@ -22,21 +31,10 @@ Conversation: TypeAlias = Sequence[Mapping[str, Any] | Message]
 
 S = TypeVar("S")
 
-_UNSET = (None, False)
 _OWN_KEYS = ("id", "messages")
 _PROMPTS = ("messages", "prompt", "prompt_token_ids")
 
 _NO_LIMIT = 1 << 30  # the engine ends a response where its context does
-
-_SHOWN: Mapping[str, Any] = {
-    "logprobs": None,
-    "logprob_token_ids": None,
-    "detokenize": True,
-    "skip_special_tokens": True,
-    "spaces_between_special_tokens": True,
-    "include_stop_str_in_output": False,
-}
-"""How vLLM shows an answer unless it is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,45 +70,66 @@ class Refused:
     """
 
     text: str
-    error: ConfigError
+    error: RsalignError
 
 
 def prompts(given: TextOrTokens | Sequence[TextOrTokens], policy: Policy) -> list[Prompt | Refused]:
-    """Prompts of `generate`; each that is empty or of an unknown kind is refused by itself.
+    """Prompts of `generate`; one that cannot be answered is refused by itself.
+
+    What the policy's tokenizer or chat template raises on a prompt refuses that prompt.
 
     Raises:
         ConfigError: if there is none at all.
     """
-    if isinstance(given, str | Mapping):
-        given = [given]
-    if not given:
+    many = _items(given)
+    if not many:
         raise ConfigError("the list of prompts is empty: give at least one")
-    return [_tried(i, item, _prompt, policy) for i, item in enumerate(given)]
+    found = [_tried(i, item, _prompt, policy) for i, item in enumerate(many)]
+    seen: set[Label] = set()
+    for position, item in enumerate(many):
+        name = _id(item, position)
+        if isinstance(name, str | int) and name not in seen:
+            seen.add(name)
+            continue
+        error = ConfigError(
+            f"prompt {position} has id {shown(name)}: an id is text or a whole number, and no two "
+            "prompts of a call have the same (it is the address of their draws)"
+        )
+        found[position] = Refused(_shown(item), error)
+    return found
 
 
 def ids(given: TextOrTokens | Sequence[TextOrTokens]) -> list[Label]:
     """What the prompts of `generate` are called: their ``"id"``, else their position.
 
-    Raises:
-        ConfigError: if two have the same.
+    `prompts` refuses those whose id is no name, or another prompt's.
     """
-    many = [given] if isinstance(given, str | Mapping) else given
-    found = [
-        item.get("id", position) if isinstance(item, Mapping) else position
-        for position, item in enumerate(many)
-    ]
-    for position, name in enumerate(found):
-        if not isinstance(name, str | int) or found.index(name) != position:
-            raise ConfigError(
-                f"prompt {position} has id {name!r}: an id is text or a whole number, and no two "
-                "prompts of a call have the same (it is the address of their draws)"
-            )
-    return found
+    names = [_id(item, position) for position, item in enumerate(_items(given))]
+    return [name if isinstance(name, str | int) else shown(name) for name in names]
+
+
+def _items(given: Any) -> list[Any]:
+    """All prompts of a call.
+
+    Raises:
+        ConfigError: if they are neither one prompt nor a list.
+    """
+    if isinstance(given, str | Mapping):
+        return [given]
+    if not isinstance(given, Collection) or isinstance(given, bytes):
+        raise ConfigError(
+            f"prompts={shown(given)}: give a text, {{'prompt_token_ids': [...]}}, or a list of them"
+        )
+    return list(given)
+
+
+def _id(item: Any, position: int) -> Any:
+    return item.get("id", position) if isinstance(item, Mapping) else position
 
 
 def cache_salts(given: TextOrTokens | Sequence[TextOrTokens]) -> list[str]:
     """The ``"cache_salt"`` of each prompt of `generate`; empty where it has none."""
-    many = [given] if isinstance(given, str | Mapping) else given
+    many = _items(given)
     return [item.get("cache_salt") or "" if isinstance(item, Mapping) else "" for item in many]
 
 
@@ -122,6 +141,11 @@ def conversations(
     add_generation_prompt: bool,
 ) -> list[Prompt | Refused]:
     """Prompts of `chat`; as in `prompts`."""
+    if not is_list(given):
+        raise ConfigError(
+            f"messages={shown(given)}: give a list of {{'role': ..., 'content': ...}}, or a list "
+            "of such lists"
+        )
     if not given:
         raise ConfigError("the list of messages is empty: give at least one message")
     many = [given] if isinstance(given[0], Mapping | Message) else given
@@ -163,7 +187,6 @@ def request(
     if params is None or isinstance(params, Sampling):
         return Request(prompt=prompt, strategy=strategy, sampling=params, options=options)
     refuse_unsupported(params)
-    shown = any(getattr(params, name, default) != default for name, default in _SHOWN.items())
     max_tokens = params.max_tokens if params.max_tokens is not None else _NO_LIMIT
     return Request(
         prompt=prompt,
@@ -171,89 +194,9 @@ def request(
         sampling=sampling(params),
         n=params.n,
         seed=params.seed,
-        options=_told(params).over(options),
-        shown=params if shown else None,
+        options=carried(params).over(options),
+        shown=params if is_shown(params) else None,
     )
-
-
-def _told(params: Any) -> RequestOptions:
-    """What vLLM's `SamplingParams` say of requests to the engine."""
-    return RequestOptions(
-        watermarking=getattr(params, "watermarking", None),
-        skip_reading_prefix_cache=bool(getattr(params, "skip_reading_prefix_cache", False)),
-        # the drawn tokens' own are known without being asked for
-        num_logprobs=getattr(params, "logprobs", None) or None,
-        logprob_token_ids=tuple(getattr(params, "logprob_token_ids", None) or ()),
-    )
-
-
-def sampling(params: Any) -> Sampling:
-    """The law that vLLM's `SamplingParams` stand for.
-
-    Raises:
-        ConfigError: if their `extra_args` ask for guidance in a way that cannot be.
-    """
-    stop = params.stop or ()
-    return Sampling(
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=max(params.top_k, 0),
-        min_p=params.min_p,
-        repetition_penalty=params.repetition_penalty,
-        logit_bias=tuple((params.logit_bias or {}).items()),
-        allowed_token_ids=tuple(params.allowed_token_ids or ()),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        stop_token_ids=tuple(params.stop_token_ids or ()),
-        guidance=read_guidance(getattr(params, "extra_args", None)),
-        ignore_eos=getattr(params, "ignore_eos", False),
-        min_tokens=getattr(params, "min_tokens", 0),
-        presence_penalty=getattr(params, "presence_penalty", 0.0),
-        frequency_penalty=getattr(params, "frequency_penalty", 0.0),
-        bad_words=tuple(getattr(params, "bad_words", None) or ()),
-        structured_outputs=_grammar(getattr(params, "structured_outputs", None)),
-        thinking_token_budget=getattr(params, "thinking_token_budget", None),
-    )
-
-
-def _grammar(given: Any) -> str:
-    """VLLM's `StructuredOutputsParams` as `Sampling.structured_outputs`.
-
-    Raises:
-        ConfigError: if it is not JSON.
-    """
-    if given is None:
-        return ""
-    values = {each.name: getattr(given, each.name) for each in fields(given) if each.init}
-    try:
-        # the order of a schema's properties is that of the answer's
-        return json.dumps({name: value for name, value in values.items() if value not in _UNSET})
-    except (TypeError, ValueError) as wrong:
-        raise ConfigError(f"structured_outputs={given!r} is no JSON: {wrong}") from wrong
-
-
-def refuse_unsupported(params: Any) -> None:
-    """Refuses every parameter that has another value than its default and is not honoured.
-
-    Raises:
-        ConfigError: naming the parameter and the reason.
-    """
-    kind: type = type(params)
-    defaults = _defaults(kind)
-    names = getattr(params, "__struct_fields__", None) or vars(params)
-    refuse(
-        "SamplingParams",
-        ((name, getattr(params, name), getattr(defaults, name, None)) for name in names),
-    )
-    for key in getattr(params, "extra_args", None) or ():
-        if not is_guidance(key):
-            raise ConfigError(
-                f"extra_args has {key!r}, which cannot be honoured: no such parameter is known here"
-            )
-
-
-@cache
-def _defaults(kind: type) -> Any:
-    return kind()
 
 
 def with_max_tokens(strategy: Strategy, max_tokens: int) -> Strategy:
@@ -302,7 +245,7 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
     if isinstance(item, str):
         if not item:
             raise ConfigError("the prompt is empty: give some text")
-        return Prompt((Message("user", item),), _encoder(policy).encode(item))
+        return Prompt((Message("user", item),), tuple(_encoder(policy).encode(item)))
     if isinstance(item, Mapping):
         if not item.keys().isdisjoint(_PROMPTS):
             refuse("prompt", ((key, item[key], None) for key in item if key not in _OWN_KEYS))
@@ -338,20 +281,21 @@ def _conversation(
     tokens = _encoder(policy).encode_chat(
         messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
     )
-    return Prompt(messages, tokens)
+    return Prompt(messages, tuple(tokens))
 
 
 def _token_ids(ids: Any) -> Tokens:
-    try:
-        tokens = tuple(int(token) for token in ids)
-    except (TypeError, ValueError):
-        raise ConfigError(f"prompt_token_ids={ids!r}: must be a list of token ids") from None
+    tokens = token_ids("prompt_token_ids", ids)
     if not tokens:
         raise ConfigError("prompt_token_ids is empty: a policy needs at least one token")
     return tokens
 
 
 def _messages(conversation: Conversation) -> tuple[Message, ...]:
+    if isinstance(conversation, str | Mapping) or not isinstance(conversation, Iterable):
+        raise ConfigError(
+            f"messages={shown(conversation)}: give a list of {{'role': ..., 'content': ...}}"
+        )
     return tuple(_message(item) for item in conversation)
 
 
@@ -383,9 +327,31 @@ def _encoder(policy: Policy) -> Encoder:
 def _tried(
     index: int, item: Any, make: Callable[[Any, Policy], Prompt], policy: Policy
 ) -> Prompt | Refused:
+    def failed(failure: BaseException) -> ConfigError:
+        return ConfigError(
+            f"the policy cannot read it ({told(failure)}): {shown(item)}{_remark(item)}"
+        )
+
     try:
-        return make(item, policy)
-    except ConfigError as error:
+        with errors_as(failed):
+            return make(item, policy)
+    except RsalignError as error:
         numbered = ConfigError(f"prompt {index}: {error}")
         numbered.__cause__ = error
-        return Refused(str(item), numbered)
+        return Refused(_shown(item), numbered)
+
+
+def _shown(item: Any) -> str:
+    """A prompt as it was given, for whoever looks for it in the results."""
+    return item if isinstance(item, str) else shown(item)
+
+
+def _remark(item: Any) -> str:
+    """What is often wrong with a text that no tokenizer reads."""
+    try:
+        json.dumps(item, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return "; it has half of a surrogate pair, which is no character: decode the text again"
+    except (TypeError, ValueError):
+        return ""
+    return ""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput
+from rsalign.errors import RsalignError
 from rsalign.hooks.guidance import is_guidance
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def without_presentation(params: "SamplingParams") -> "SamplingParams":
     return plain
 
 
-def shown(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any) -> AlignedOutput:
+def presented(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any) -> AlignedOutput:
     """The same answers, presented as vLLM presents its own under these parameters.
 
     Args:
@@ -72,8 +73,9 @@ def request_output(
 
     Texts are vLLM's own detokenizer's. As everywhere in rsalign, log-probabilities are those of
     the law that tokens were drawn from: 0 if that is greedy. ``num_cached_tokens`` is over all
-    requests to the engine that the answers took. The output has two attributes more than vLLM's:
-    ``alignment``, and each of its completions ``reward``, as `AlignedOutput` has them.
+    requests to the engine that the answers took. The output has more attributes than vLLM's:
+    ``alignment`` and ``error`` (None), and each of its completions ``reward``, as `AlignedOutput`
+    has them.
 
     Args:
         answered: the answers, all finished.
@@ -97,6 +99,38 @@ def request_output(
         num_cached_tokens=answered.alignment.usage.cached_tokens,
     )
     output.alignment = answered.alignment
+    output.error = None
+    return output
+
+
+def failed_output(
+    error: RsalignError, params: "SamplingParams", *, request_id: str, prompt: str | None
+) -> "RequestOutput":
+    """What stands for a prompt that failed: empty answers that ended with ``"error"``.
+
+    Args:
+        error: why; the output's attribute ``error``.
+        params: what was asked for.
+        request_id: what the caller calls it.
+        prompt: its text, if the caller gave one.
+    """
+    from vllm.outputs import CompletionOutput, RequestOutput
+
+    completions = [
+        CompletionOutput(i, "", [], None, None, finish_reason="error") for i in range(params.n)
+    ]
+    for completion in completions:
+        completion.reward = None
+    output = RequestOutput(
+        request_id=request_id,
+        prompt=prompt,
+        prompt_token_ids=[],
+        prompt_logprobs=None,
+        outputs=completions,
+        finished=True,
+    )
+    output.alignment = None
+    output.error = error
     return output
 
 

@@ -25,13 +25,14 @@ from rsalign.engines.guards import (
     import_vllm,
     is_cpu_build,
     load_hooks,
-    refusal_types,
+    not_taken,
     refusals,
 )
 from rsalign.engines.loop_thread import call_on
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading, take
-from rsalign.errors import ConfigError, PolicyError
+from rsalign.engines.waiter import Waiter, deliver
+from rsalign.errors import EngineError
 from rsalign.types import Tokens
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class InProcessEngine:
     def __init__(self, engine: "LLMEngine", *, owns: bool) -> None:
         self.owns = owns
         self._engine = engine
-        self._waiting: dict[str, _Waiter] = {}
+        self._waiting: dict[str, Waiter] = {}
         self._failure: BaseException | None = None
         self._closed = False
         self.scores = engine.vllm_config.model_config.runner_type == "pooling"
@@ -129,7 +130,7 @@ class InProcessEngine:
 
     async def _request(self, tokens: Tokens, params: Any, options: RequestOptions) -> Any:
         self._check_alive()
-        waiter = _Waiter(asyncio.get_running_loop())
+        waiter = Waiter(asyncio.get_running_loop())
         _STEPPER.submit(lambda: self._add(waiter, tokens, params, options))
         try:
             return await waiter.future
@@ -140,11 +141,11 @@ class InProcessEngine:
 
     def _check_alive(self) -> None:
         if self._closed:
-            raise PolicyError(
+            raise EngineError(
                 f"the engine of {self._engine.model_config.model} was closed: start another"
             )
         if self._failure is not None:
-            raise PolicyError(
+            raise EngineError(
                 f"the engine of {self._engine.model_config.model} died ({self._failure!r}) and "
                 "will not recover: close it and start another"
             ) from self._failure
@@ -160,26 +161,26 @@ class InProcessEngine:
         """One step of the engine; hands finished outputs to those who wait for them."""
         try:
             outputs = self._engine.step()
-        except Exception as failure:  # noqa: BLE001 - it belongs to the waiters, not to the thread
+        except BaseException as failure:  # noqa: BLE001 - it belongs to the waiters, not to the thread
             self._fail(failure)
             return
-        finished: dict[asyncio.AbstractEventLoop, list[tuple[_Waiter, Any]]] = {}
+        finished: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, Any]]] = {}
         for output in outputs:
             if output.finished and (waiter := self._waiting.pop(output.request_id, None)):
                 finished.setdefault(waiter.loop, []).append((waiter, output))
         for loop, results in finished.items():
-            call_on(loop, _deliver, results)
+            call_on(loop, deliver, results)
 
     def shut_down(self) -> None:
         """The end: no waiter is left behind, and no request in an engine that runs on."""
         requests = [waiter.internal for waiter in self._waiting.values()]
-        self._fail(PolicyError("the engine was closed while this request was open"))
+        self._fail(EngineError("the engine was closed while this request was open"))
         if self.owns:
             self._engine.engine_core.shutdown()
         elif requests:
             self._engine.abort_request(requests, internal=True)
 
-    def _add(self, waiter: "_Waiter", tokens: Tokens, params: Any, options: RequestOptions) -> None:
+    def _add(self, waiter: Waiter, tokens: Tokens, params: Any, options: RequestOptions) -> None:
         if waiter.gone:
             return
         if self._failure is not None:
@@ -190,59 +191,42 @@ class InProcessEngine:
             internal = self._engine.add_request(
                 external, options.prompt(tokens), params, **options.arguments()
             )
-        except refusal_types() as refused:  # vLLM validates before it takes a request
-            error = ConfigError(f"vLLM refuses this request: {refused}")
-            error.__cause__ = refused
-            call_on(waiter.loop, waiter.fail, error)
-            return
-        except Exception as failure:  # noqa: BLE001 - this thread serves all engines and must live
-            call_on(waiter.loop, waiter.fail, failure)
+        except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
+            self._not_added(waiter, external, failure)
             return
         waiter.external, waiter.internal = external, internal
         waiter.state = self._engine.output_processor.request_states.get(internal)
         self._waiting[external] = waiter
 
-    def _abort(self, waiter: "_Waiter") -> None:
+    def _not_added(self, waiter: Waiter, external: str, failure: BaseException) -> None:
+        """A request that was not taken has failed by itself, unless the engine is dead."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if isinstance(failure, EngineDeadError):
+            self._fail(failure)
+            call_on(waiter.loop, waiter.fail, failure)
+            return
+        self._drop(external, internal=False)  # of what it may have left behind
+        error = not_taken(failure)
+        error.__cause__ = failure
+        call_on(waiter.loop, waiter.fail, error)
+
+    def _abort(self, waiter: Waiter) -> None:
         waiter.gone = True
         if self._waiting.pop(waiter.external, None):
-            try:
-                self._engine.abort_request([waiter.internal], internal=True)
-            except Exception as failure:  # noqa: BLE001 - this thread serves all engines and must live
-                self._fail(failure)
+            self._drop(waiter.internal, internal=True)
+
+    def _drop(self, request: str, *, internal: bool) -> None:
+        try:
+            self._engine.abort_request([request], internal=internal)
+        except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
+            self._fail(failure)
 
     def _fail(self, failure: BaseException) -> None:
         self._failure = failure
         waiters, self._waiting = list(self._waiting.values()), {}
         for waiter in waiters:
             call_on(waiter.loop, waiter.fail, failure)
-
-
-class _Waiter:
-    """One open request and the future that waits for it."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self.external = self.internal = ""
-        self.state: Any = None
-        self.gone = False
-
-    def drawn(self) -> Tokens:
-        """Tokens drawn so far, read from vLLM's own record of the request."""
-        detokenizer = getattr(self.state, "detokenizer", None)
-        return tuple(detokenizer.output_token_ids) if detokenizer is not None else ()
-
-    def fail(self, failure: BaseException) -> None:
-        if self.future.done():
-            return
-        if not isinstance(failure, ConfigError | PolicyError):
-            died = PolicyError(
-                f"the engine died while this request was open ({failure!r}): close it and start "
-                "another"
-            )
-            died.__cause__ = failure
-            failure = died
-        self.future.set_exception(failure)
 
 
 class _Stepper:
@@ -389,9 +373,3 @@ def _keep_shared_state() -> None:
 
     tear_down_after_the_last.waits_for_rsalign = True  # type: ignore[attr-defined]
     core.cleanup_dist_env_and_memory = tear_down_after_the_last
-
-
-def _deliver(results: list[tuple[_Waiter, Any]]) -> None:
-    for waiter, output in results:
-        if not waiter.future.done():
-            waiter.future.set_result(output)

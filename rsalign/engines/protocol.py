@@ -45,7 +45,7 @@ class Engine(Protocol):
 
         Raises:
             ConfigError: if the engine refuses the request.
-            PolicyError: if the engine died or was closed.
+            EngineError: if the engine died or was closed.
         """
         ...
 
@@ -69,7 +69,7 @@ class Engine(Protocol):
             None if nothing is known under this ticket, or it was read before.
 
         Raises:
-            PolicyError: if the engine died or was closed.
+            EngineError: if the engine died or was closed.
         """
         ...
 
