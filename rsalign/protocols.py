@@ -260,6 +260,10 @@ class Strategy(Protocol):
     policy with a single possible continuation (`Sampling.is_point_mass`) it is run once where
     several answers were asked for. One that chooses its answer from what it has drawn says by
     `Trace.answer_by` how that is done if a budget ends the run early.
+    One that draws
+    whole answers only, and never the rest of one whose first tokens it keeps, says so by
+    ``cuts_answers = False``: it can then be used with penalties, grammars and whatever else
+    depends on where the prompt ended (`Sampling.whole_answer_fields`).
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:
@@ -323,6 +327,20 @@ def varies_by_policy_alone(strategy: Strategy) -> bool:
     return bool(getattr(strategy, "varies_by_policy_alone", False))
 
 
+def with_sampling(policy: Policy, law: Sampling) -> Policy:
+    """The same policy under another law.
+
+    Raises:
+        ConfigError: if the policy's law is fixed, or it cannot have this one.
+    """
+    if isinstance(policy, Adjustable):
+        return policy.with_sampling(law)
+    raise ConfigError(
+        f"{type(policy).__name__} has no with_sampling(): its law is fixed; leave "
+        "sampling_params=None and set lengths in the strategy"
+    )
+
+
 class Ranked(float):
     """A token's log-probability that knows its place in the law.
 
@@ -339,6 +357,25 @@ class Ranked(float):
         ranked = super().__new__(cls, value)
         ranked.rank = rank
         return ranked
+
+
+class Listed(float):
+    """A drawn token's log-probability that knows those of other tokens at its place.
+
+    Attributes:
+        others: what the engine listed at this place, by token id: vLLM's `Logprob` objects, the
+            drawn token's own among them.
+    """
+
+    __slots__ = ("others",)
+
+    others: Mapping[int, Any]
+
+    def __new__(cls, value: float, *, others: Mapping[int, Any]) -> "Listed":
+        """A float with its neighbours."""
+        listed = super().__new__(cls, value)
+        listed.others = others
+        return listed
 
 
 class Scored(float):

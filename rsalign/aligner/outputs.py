@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rsalign.align import Result
 from rsalign.budget import Usage
@@ -25,6 +26,7 @@ class AlignedCompletion:
         stop_reason: the stop string or token id, if one ended it.
         reward: in the reward's units; None if no reward was asked.
         log_probs: what `cumulative_logprob` sums up, for each token.
+        logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
     """
 
     index: int
@@ -35,6 +37,7 @@ class AlignedCompletion:
     stop_reason: int | str | None
     reward: float | None
     log_probs: tuple[float, ...] | None = field(default=None, repr=False)
+    logprobs: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
 from rsalign.aligner.batch import OnError
+from rsalign.aligner.inputs import per_prompt
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.request_outputs import failed_output, request_output, without_presentation
 from rsalign.budget import Budget
@@ -17,6 +18,7 @@ from rsalign.errors import ConfigError, PolicyError, RsalignError
 from rsalign.foreign import errors_as, told
 from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
+from rsalign.words.fields import refuse
 from rsalign.words.read import OnRewardError, Specification, read_flat
 from rsalign.words.request import one_seed, refuse_others, requested, without_strategy
 
@@ -31,13 +33,8 @@ _RENDERING = {
         *("add_generation_prompt", "tools", "tokenization_kwargs"),
     ),
 }
-_REASONS = {
-    "lora_request": "a strategy's requests go to the base model",
-    "priority": "a strategy's requests have none",
-    "continue_final_message": "the reward would judge the continuation as an answer of its own; "
-    "render the conversation yourself, and call generate()",
-    "mm_processor_kwargs": "prompts are text",
-}
+_EACH = ("lora_request", "priority")
+"""Arguments of which there is one for all prompts, or one for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +170,7 @@ class VllmCall:
                 [self.prompts[request.index] for request in requests],
                 [request.params for request in requests],
                 use_tqdm=self.use_tqdm,
-                **self.arguments,
+                **{**self.arguments, **self._each(requests)},
             )
 
     def _align(
@@ -186,6 +183,7 @@ class VllmCall:
                 strategy=requests[0].strategy,
                 budget=requests[0].budget,
                 on_reward_error=requests[0].on_reward_error,
+                **self._each(requests),
                 on_error=on_error,
                 **progress,
             )
@@ -253,14 +251,32 @@ class VllmCall:
     def _refuse_unsupported(self) -> None:
         """Refuses every argument that is set and can only be ignored."""
         declared = inspect.signature(getattr(type(self.llm), self.name)).parameters
-        for name, value in self.arguments.items():
-            if name in _RENDERING[self.name] or value == declared[name].default:
-                continue
-            reason = _REASONS.get(name, "it is not known here")
-            raise ConfigError(
-                f"{self.name}({name}={value!r}) cannot be honoured in an aligned call: "
-                f"{reason}. For the engine's own sampling give extra_args={{'rsalign': 'none'}}"
+        try:
+            refuse(
+                f"LLM.{self.name}",
+                ((name, value, declared[name].default) for name, value in self.arguments.items()),
             )
+        except ConfigError as refused:
+            raise ConfigError(
+                f"{self.name}(): {refused}. For the engine's own sampling give "
+                "extra_args={'rsalign': 'none'}"
+            ) from None
+
+    def _each(self, requests: "Sequence[_Request]") -> dict[str, Any]:
+        """The arguments that there may be one of for each prompt, for these.
+
+        Raises:
+            ConfigError: if there are more or fewer of one than prompts.
+        """
+        given = {name: self.arguments.get(name) for name in _EACH}
+        each = {
+            name: per_prompt(value, len(self.prompts), name)
+            for name, value in given.items()
+            if value is not None
+        }
+        return {
+            name: [values[request.index] for request in requests] for name, values in each.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +324,9 @@ class _Request:
             prompt["messages"] = call.prompts[index]
         elif text is not None:
             prompt["prompt"] = text
-        plain = without_presentation(params, config)
+        if salt := rendered.get("cache_salt"):
+            prompt["cache_salt"] = salt
+        plain = without_presentation(params)
         if plain.max_tokens is not None and asked.max_tokens is not None:
             plain.max_tokens = min(plain.max_tokens, asked.max_tokens)
         elif asked.max_tokens is not None:

@@ -375,10 +375,21 @@ def test_a_reward_started_for_the_block_ends_with_it_alone(llm, untouched):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda m: m.generate("1", params(logprobs=2)), "logprobs=2"),
+        (lambda m: m.generate("1", params(watermarking=True)), "draws of one prompt"),
         (lambda m: m.generate("1", params(prompt_logprobs=1)), "no likelihood"),
-        (lambda m: m.generate("1", params(min_tokens=2)), "min_tokens=2"),
-        (lambda m: m.generate(["1", "2"], [params(), params(ignore_eos=True)]), "ignore_eos"),
+        (lambda m: m.generate("1", params(routed_experts_prompt_start=1)), "which experts"),
+        (
+            lambda m: m.generate(
+                ["1", "2"], [params(), params(min_tokens=2, trace_decode_token_ids=[4, 5])]
+            ),
+            "trace_decode_token_ids",
+        ),
+        (
+            lambda m: m.generate(
+                "1", params(presence_penalty=1.0, extra_args={"rsalign": "qalign"})
+            ),
+            "continues answers from the middle",
+        ),
         (lambda m: m.generate("1", params(extra_args={"rsalign": "best"})), "mean 'best_of'"),
         (lambda m: m.generate("1", params(extra_args={"top_w": 3})), "extra_args has 'top_w'"),
         (lambda m: m.generate("1", params(extra_args=OWN | {"rsalign_n": 3})), "'n' is given, but"),
@@ -386,8 +397,8 @@ def test_a_reward_started_for_the_block_ends_with_it_alone(llm, untouched):
             lambda m: m.generate("1", params(extra_args={"rsalign_inner.max_tokens": 3})),
             "bounded as a whole; give max_tokens",
         ),
-        (lambda m: m.generate("1", params(), priority=1), "priority=1"),
-        (lambda m: m.generate("1", params(), lora_request=[None]), "base model"),
+        (lambda m: m.generate("1", params(), priority=[1, 2]), "2 priority for 1 prompts"),
+        (lambda m: m.generate("1", params(), mm_processor_kwargs={"a": 1}), "not images"),
         (lambda m: m.generate("1", [params(), params()]), "must be the same"),
         (lambda m: m.generate({"prompt": ""}, params()), "empty"),
         (lambda m: m.chat([{"role": "user"}], params()), "'role' and 'content'"),
