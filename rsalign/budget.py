@@ -5,23 +5,27 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NoReturn
 
 from rsalign.checks import above, at_least, check_settings, finite_reward, refused, shown
-from rsalign.errors import ConfigError, PolicyError, RewardError
+from rsalign.errors import PolicyError, RewardError
 from rsalign.foreign import errors_as, told
 from rsalign.key import Key
 from rsalign.protocols import (
     Boundary,
     Likelihood,
+    Measuring,
+    PairwiseReward,
     Policy,
     Reward,
     Scored,
-    headroom,
+    StepReward,
+    likelihood,
     measuring,
-    sampling,
 )
-from rsalign.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
+from rsalign.types import Candidate, Prompt, Response, Segment, Stop, Tokens
+from rsalign.wrapper import Wrapper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +182,12 @@ class Meter:
             await self.expire()
         self.count(reward_calls=1)
 
+    def count_cost(self, *values: float) -> None:
+        """Counts what rewards cost, where they know it."""
+        for value in values:
+            if isinstance(value, Scored):
+                self.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
+
     async def expire(self) -> NoReturn:
         """Ends the run: cancels everything that is open."""
         loop = asyncio.get_running_loop()
@@ -199,8 +209,8 @@ class Meter:
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredPolicy:
-    """A policy whose every token is counted; what its inner policy can do, it can do.
+class MeteredPolicy(Wrapper):
+    """A policy whose every token is counted.
 
     It is also the edge of the policy: whatever the inner one raises is a `PolicyError` here.
     """
@@ -213,17 +223,6 @@ class MeteredPolicy:
     ) -> Segment:
         """As the inner policy, within the budget."""
         return await self._draw(self.inner.extend, prefix, max_new_tokens, key, boundary)
-
-    async def measure(
-        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
-    ) -> Segment:
-        """As the inner policy, within the budget.
-
-        Raises:
-            ConfigError: if it cannot tell.
-        """
-        inner = measuring(self.inner)
-        return await self._draw(inner.measure, prefix, max_new_tokens, key, boundary)
 
     async def _draw(
         self,
@@ -257,46 +256,41 @@ class MeteredPolicy:
             await self.meter.expire()  # the budget cut this draw short, not the strategy
         return segment
 
-    @property
-    def headroom(self) -> float:
-        """As the inner policy."""
-        with errors_as(self._failed):
-            return headroom(self.inner)
-
-    @property
-    def sampling(self) -> Sampling:
-        """As the inner policy."""
-        with errors_as(self._failed):
-            return sampling(self.inner)
-
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
         with errors_as(self._failed):
             return self.inner.text(tokens)
 
-    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """As the inner policy.
-
-        Raises:
-            ConfigError: if it cannot tell.
-        """
-        if not isinstance(self.inner, Likelihood):
-            raise ConfigError(
-                f"{type(self.inner).__name__} cannot tell the probability of given tokens, which "
-                "this strategy needs: use a policy with log_probs (VllmPolicy has it)"
-            )
-        self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
-        with errors_as(self._failed):
-            return await self.inner.log_probs(prefix, tokens)
-
     def _failed(self, failure: BaseException) -> PolicyError:
         return PolicyError(
-            f"the policy {_kind(self.inner)} raised {told(failure)}", prompt=self.meter.prompt
+            f"the policy {_kind(self)} raised {told(failure)}", prompt=self.meter.prompt
         )
 
 
+@MeteredPolicy.able(Measuring)
+async def measure(
+    self: MeteredPolicy,
+    prefix: Tokens,
+    *,
+    max_new_tokens: int,
+    key: Key,
+    boundary: Boundary | None = None,
+) -> Segment:
+    """As the inner policy, within the budget."""
+    draw = measuring(self.inner).measure
+    return await self._draw(draw, prefix, max_new_tokens, key, boundary)
+
+
+@MeteredPolicy.able(Likelihood)
+async def log_probs(self: MeteredPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+    """As the inner policy, counted as one request."""
+    self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
+    with errors_as(self._failed):
+        return await likelihood(self.inner).log_probs(prefix, tokens)
+
+
 @dataclass(frozen=True, slots=True)
-class MeteredReward:
+class MeteredReward(Wrapper):
     """A reward whose every call is counted.
 
     It is also the edge of the reward: whatever the inner one raises is a `RewardError` here.
@@ -309,24 +303,48 @@ class MeteredReward:
         """As the inner reward, within the budget."""
         self.meter.seen_partial(response.tokens)
         await self.meter.admit_reward_call()
-
-        def failed(failure: BaseException) -> RewardError:
-            return RewardError(
-                f"the reward {_kind(self.inner)} raised {told(failure)} on "
-                f"{shown(response.text)}: mend it, or catch what it may raise and return a number",
-                prompt=prompt,
-                response=response,
-            )
-
-        with errors_as(failed):
+        with errors_as(partial(self._failed, prompt, response)):
             given = await self.inner.score(prompt, response)
+            self.meter.count_cost(given)
             value = finite_reward(given, self.inner, prompt, response)
-        if isinstance(given, Scored):
-            self.meter.count(reward_tokens=given.tokens, reward_cached_tokens=given.cached_tokens)
         self.meter.seen(Candidate(response, value))
         return value
 
+    def _failed(self, prompt: Prompt, response: Response, failure: BaseException) -> RewardError:
+        return RewardError(
+            f"the reward {_kind(self)} raised {told(failure)} on {shown(response.text)}: mend it, "
+            "or catch what it may raise and return a number",
+            prompt=prompt,
+            response=response,
+        )
 
-def _kind(part: Policy | Reward) -> str:
-    """The name of its class, or of what it wraps (a journal may be between)."""
-    return type(getattr(part, "inner", part)).__name__
+
+@MeteredReward.able(StepReward)
+async def score_steps(
+    self: MeteredReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[float, ...]:
+    """As the inner reward, within the budget; one call."""
+    self.meter.seen_partial(response.tokens)
+    await self.meter.admit_reward_call()
+    inner: StepReward = self.wrapped
+    with errors_as(partial(self._failed, prompt, response)):
+        values = tuple(await inner.score_steps(prompt, response, ends))
+    self.meter.count_cost(*values)
+    return values
+
+
+@MeteredReward.able(PairwiseReward)
+async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Response) -> float:
+    """As the inner reward, within the budget; one call."""
+    await self.meter.admit_reward_call()
+    inner: PairwiseReward = self.wrapped
+    with errors_as(partial(self._failed, prompt, one)):
+        value = await inner.prefer(prompt, one, other)
+    self.meter.count_cost(value)
+    return value
+
+
+def _kind(part: Wrapper) -> str:
+    """The name of the class of what is wrapped in the end."""
+    inner = part.wrapped
+    return _kind(inner) if isinstance(inner, Wrapper) else type(inner).__name__

@@ -95,6 +95,8 @@ class Aligner:
             # the reward first: it is the smaller model, and its faults are found sooner
             self._reward: Reward | None = reward_from(reward, reward_args or {})
             self._closes(self._reward, given=reward)
+            if self._journal is not None and self._reward is not None:
+                self._journal.fingerprint_of(self._reward)  # refused before an engine starts
             self._policy: Policy = policy_from(policy, engine_args or {})
             self._closes(self._policy, given=policy)
         except BaseException:

@@ -10,6 +10,7 @@ from rsalign.engines.guards import engine_arguments, environment, import_vllm
 from rsalign.key import Key, Label
 from rsalign.protocols import Boundary, Policy, Reward
 from rsalign.types import Prompt, Response, Segment, Tokens
+from rsalign.wrapper import Wrapper
 
 Draw: TypeAlias = tuple[Tokens, int]
 """A prefix, and how many tokens were drawn after it."""
@@ -18,7 +19,7 @@ _IDS = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedPolicy:
+class RecordedPolicy(Wrapper):
     """A policy that remembers its draws.
 
     Attributes:
@@ -44,7 +45,7 @@ class RecordedPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedReward:
+class RecordedReward(Wrapper):
     """A reward that remembers what it was asked about."""
 
     inner: Reward

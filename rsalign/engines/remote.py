@@ -11,13 +11,13 @@ import hashlib
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rsalign.checks import above, at_least, number, whole
 from rsalign.engines.answers import Served, Unavailable, meaning
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, EngineError, InstallError
+from rsalign.errors import ConfigError, EngineError, InstallError, PolicyError
 from rsalign.tasks import concurrently
 
 if TYPE_CHECKING:
@@ -144,8 +144,24 @@ class Replicas:
                     "give addresses of one model, or model=..."
                 )
             if found:
-                return min(found, key=lambda answer: answer.max_model_len or 0)
+                shortest = min(found, key=lambda answer: answer.max_model_len or 0)
+                return replace(shortest, version=await self._version())
         raise _unreachable(failures)
+
+    async def _version(self) -> str | None:
+        """Of vLLM at the replicas; None where one does not tell, as other servers do not."""
+        try:
+            answers: dict[str, Any] = await self.ask_each(
+                lambda client: client.get("/version", cast_to=object)
+            )
+        except (ConfigError, PolicyError):  # 404, or what other servers have at this path
+            return None
+        told = {
+            str(one["version"])
+            for one in answers.values()
+            if isinstance(one, dict) and "version" in one
+        }
+        return ", ".join(sorted(told)) or None
 
     async def ask_each(self, send: Callable[["AsyncOpenAI"], Awaitable[T]]) -> dict[str, T]:
         """The same request to every replica, once; by address. One out of reach is left out.

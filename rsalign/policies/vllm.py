@@ -16,7 +16,6 @@ from rsalign.foreign import errors_as, said
 from rsalign.hooks.guidance import (
     Guide,
     check_guidance,
-    guides_of,
     start_arguments,
     write_guidance,
 )
@@ -131,10 +130,21 @@ class VllmPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this law from others in a journal: the model, its precision and the sampling."""
-        model = self.engine.vllm_config.model_config
-        guides = guides_of(self.engine.vllm_config) if any(self.sampling.guidance) else ()
-        return f"vllm {model.model} {model.dtype} {self.sampling} {guides or ''}".rstrip()
+        """Tells this law from others in a journal: what the engine runs, the guides, the sampling.
+
+        By content and not by name (`rsalign.engines.identity`); where the engine reports raw
+        log-probabilities, that is told, too.
+
+        Raises:
+            ConfigError: if the model's files have changed since the engine was started or adopted.
+        """
+        model = self._model
+        told = [f"vllm {model.fingerprint} {self.sampling}"]
+        if any(self.sampling.guidance):
+            told.append(f"guided by {model.guides_fingerprint}")
+        if not model.exact_log_probs:
+            told.append("raw log-probabilities")
+        return " ".join(told)
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
         """The same engine under another law.

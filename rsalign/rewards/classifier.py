@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsalign.checks import at_least, whole
+from rsalign.engines.model_files import ModelFiles
 from rsalign.errors import ConfigError, InstallError
 from rsalign.protocols import Scored
 from rsalign.rewards.batching import Batcher
@@ -46,6 +47,7 @@ class TransformersReward:
                 missing
             )
         self._torch: Any = torch
+        self._files, self._dtype = ModelFiles.of(model), dtype
         bars = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()  # a library shows none in pipes
         try:
@@ -63,6 +65,15 @@ class TransformersReward:
         self._batcher: Batcher[Tokens, float] = Batcher(
             self._forward, max_batch_size=size, name="rsalign-transformers-reward"
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this reward from others in a journal: the model by content, and the precision.
+
+        Raises:
+            ConfigError: if the model's files have changed since it was loaded.
+        """
+        return f"transformers {self._files.digest()} {self._dtype} {self._rendering.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of the response, open or finished; see `Reward`."""

@@ -59,8 +59,7 @@ class Routed(Composite):
     response of one prompt must be judged by the same member.
 
     Attributes:
-        routes: pairs of predicate and reward, in order, ``(routes,)``. A journal knows a predicate
-            by its name, so give it one.
+        routes: pairs of predicate and reward, in order, ``(routes,)``.
         default: judges prompts that no predicate claims.
 
     Raises:

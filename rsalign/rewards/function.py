@@ -4,11 +4,11 @@ import asyncio
 import inspect
 import pickle
 from collections.abc import Awaitable, Callable
-from dataclasses import is_dataclass
 from typing import Literal, TypeAlias
 
 from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.errors import ConfigError, RewardError
+from rsalign.fingerprint import fingerprint as told
 from rsalign.foreign import errors_as
 from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
 from rsalign.rewards.workers import Attempt, DaemonThreads
@@ -30,6 +30,8 @@ class FunctionReward:
         pool: where a sync function runs: ``"thread"``, or ``"process"`` for one that computes in
             pure Python or must not share memory (it must then be importable, not a lambda).
         num_workers: how many calls of a sync function may run at once.
+        fingerprint: tells the function from others in a journal (see `Reward`); default: the one
+            that it has as an attribute, else a digest of its code and values.
         timeout_seconds: after which a call counts as failed, counted from when a worker is free
             for it; None waits for ever. A thread cannot be stopped: one that hangs is left behind
             and replaced. A process that hangs, or dies, is ended and replaced.
@@ -45,6 +47,7 @@ class FunctionReward:
         pool: Literal["thread", "process"] = "thread",
         num_workers: int = 4,
         timeout_seconds: float | None = 300.0,
+        fingerprint: str | None = None,
     ) -> None:
         name = "FunctionReward"
         checked(name, "function", function, RewardFunction, part("a function or a callable object"))
@@ -55,6 +58,7 @@ class FunctionReward:
         self._timeout_seconds: float | None = checked(
             name, "timeout_seconds", timeout_seconds, float | None, limit
         )
+        self._fingerprint: str | None = checked(name, "fingerprint", fingerprint, str | None)
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
@@ -66,13 +70,12 @@ class FunctionReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal.
+        """Tells this reward from others in a journal: what the function is, by content.
 
-        A function is told by its name, and a dataclass that can be called by its settings, too.
+        Raises:
+            ConfigError: if the function has no fingerprint (`rsalign.fingerprint`).
         """
-        settings = repr(self._function) if is_dataclass(self._function) else ""
-        home = getattr(self._function, "__module__", "")
-        return f"function {home}.{self._name} {settings}".rstrip()
+        return f"function {self._fingerprint or told(self._function)}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """What the function returns.

@@ -13,7 +13,7 @@ from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.key import Key
 from rsalign.protocols import Encoder, Likelihood, Policy
 from rsalign.rewards.judge_templates import Template
-from rsalign.rewards.parts import fingerprint
+from rsalign.rewards.parts import described
 from rsalign.tasks import concurrently
 from rsalign.types import Message, Prompt, Response, Tokens
 
@@ -157,8 +157,8 @@ def unreadable(
 
 def judge_fingerprint(judge: Any) -> str:
     """Tells a judge from others in a journal: who is asked what, and how."""
-    first, *settings = (getattr(judge, field.name) for field in dataclasses.fields(judge))
-    return f"{type(judge).__name__}({fingerprint(first)}, {', '.join(map(repr, settings))})"
+    values = tuple(getattr(judge, field.name) for field in dataclasses.fields(judge))
+    return f"{type(judge).__name__}{described(values)}"
 
 
 def _check_distinct(choices: tuple[str, ...], options: list[Tokens]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from rsalign.checks import finite_or_none, finite_reward, part, refused, shown
 from rsalign.errors import RewardError
+from rsalign.fingerprint import fingerprint
 from rsalign.protocols import Reward, Scored, StepReward
 from rsalign.tasks import concurrently
 from rsalign.types import Prompt, Response
@@ -20,7 +21,7 @@ class Composite:
     @property
     def fingerprint(self) -> str:
         """Tells this reward from others in a journal: its parts' fingerprints and its settings."""
-        return f"{type(self).__name__}{_described(self._values())}"
+        return f"{type(self).__name__}{described(self._values())}"
 
     def close(self) -> None:
         """Closes the parts."""
@@ -86,9 +87,17 @@ def close_all(parts: Iterable[object]) -> None:
                 stack.callback(close)
 
 
-def fingerprint(part: object) -> str:
-    """What tells a part from others: its own word, or its kind."""
-    return str(getattr(part, "fingerprint", type(part).__qualname__))
+def described(value: object) -> str:
+    """Settings as they are, parts by their fingerprints, and tuples of both.
+
+    Raises:
+        ConfigError: if a part has no fingerprint.
+    """
+    if isinstance(value, tuple):
+        return f"({', '.join(map(described, value))})"
+    if type(value) in (float, int):
+        return repr(float(cast(float, value)))  # 1 and 1.0 are one setting
+    return repr(value) if value is None or type(value) in (str, bool) else fingerprint(value)
 
 
 A_REWARD = part("a reward: an object with `score` (for a function: FunctionReward(function))")
@@ -105,16 +114,6 @@ def require_some(owner: object, name: str, parts: Sequence[object]) -> None:
     """
     if not parts:
         raise refused(owner, name, "at least 1 reward: there is nothing to combine")
-
-
-def _described(value: object) -> str:
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_described, value))})"
-    if isinstance(value, float | int):
-        return repr(float(value))  # 1 and 1.0 are one setting
-    if hasattr(value, "__qualname__"):  # a predicate
-        return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
-    return fingerprint(value)
 
 
 def _leaves(value: object) -> Iterator[object]:

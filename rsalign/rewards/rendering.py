@@ -6,6 +6,7 @@ from typing import Any
 
 from rsalign.checks import shown
 from rsalign.errors import ConfigError, RewardError
+from rsalign.fingerprint import fingerprint
 from rsalign.foreign import errors_as, told
 from rsalign.types import Message, Prompt, Response, Tokens
 
@@ -32,6 +33,11 @@ class Rendering:
                 "set tokenizer.chat_template (a reward is only meaningful in the format that the "
                 "model was trained with)"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from others in a journal: vocabulary, rules and chat template."""
+        return fingerprint(self.tokenizer)
 
     def tokens(self, prompt: Prompt, response: Response) -> Tokens:
         """What the reward model reads.

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from rsalign.checks import REWARD, check_settings
 from rsalign.errors import ConfigError, RewardError
 from rsalign.protocols import Scored, StepReward
-from rsalign.rewards.parts import A_STEP_REWARD, ask_steps, fingerprint
+from rsalign.rewards.parts import A_STEP_REWARD, ask_steps, described
 from rsalign.types import Prompt, Response, Tokens
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
@@ -53,8 +53,8 @@ class Steps:
     @property
     def fingerprint(self) -> str:
         """Tells this reward from others in a journal."""
-        splitter = getattr(self.splitter, "__qualname__", fingerprint(self.splitter))
-        return f"Steps({fingerprint(self.reward)}, {self.aggregate}, {splitter}, {self.empty})"
+        settings = (self.aggregate, self.splitter, self.empty)
+        return f"Steps{described((self.reward, self.decode, *settings))}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The aggregate of the steps' values; see `Reward`."""
