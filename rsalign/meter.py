@@ -360,6 +360,6 @@ async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Resp
     return value
 
 
-def _kind(part: Policy | Reward | None) -> str:
-    """The name of its class, or of what it wraps (a journal may be between)."""
-    return type(getattr(part, "inner", part)).__name__
+def _kind(part: object) -> str:
+    """The name of a part's class, or of what it wraps in the end (a journal may be between)."""
+    return _kind(part.wrapped) if isinstance(part, Wrapper) else type(part).__name__
