@@ -11,6 +11,7 @@ from rsalign.errors import ConfigError, RewardError
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.key import Key
 from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.response_text import response_text
 from rsalign.run import Run
 from rsalign.trace import Progress, Trace
 from rsalign.types import Candidate, Prompt, Response, Stop, Tokens
@@ -152,7 +153,7 @@ def _best_so_far(policy: Policy, meter: Meter, trace: Trace) -> tuple[Candidate,
         if committed and proposal.candidate.tokens == committed:
             return proposal.candidate, True
     tokens = committed or meter.partial
-    text = policy.text(tokens) if tokens else ""
+    text = response_text(policy, meter.prompt.tokens, tokens)
     return Candidate(Response(tokens, text, None), 0.0), False
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from rsalign.detokenization import Detokenizer
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import (
@@ -19,6 +20,7 @@ from rsalign.protocols import (
     measuring,
     sampling,
 )
+from rsalign.response_text import detokenizer, token_text
 from rsalign.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
 
 
@@ -272,6 +274,14 @@ class MeteredPolicy:
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
         return self.inner.text(tokens)
+
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """As the inner policy."""
+        return detokenizer(self.inner, prompt)
+
+    def token_text(self, token: int) -> str:
+        """As the inner policy."""
+        return token_text(self.inner, token)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
         """As the inner policy.

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
+from rsalign.detokenization import Detokenizer
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import (
@@ -26,6 +27,7 @@ from rsalign.protocols import (
     measuring,
     sampling,
 )
+from rsalign.response_text import detokenizer, token_text
 from rsalign.types import Certainty, Prompt, Response, Sampling, Segment, Stop, Tokens
 
 _FORMAT = "rsalign journal 2"
@@ -216,6 +218,14 @@ class JournaledPolicy:
         """As the inner policy."""
         return self.inner.text(tokens)
 
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """As the inner policy."""
+        return detokenizer(self.inner, prompt)
+
+    def token_text(self, token: int) -> str:
+        """As the inner policy."""
+        return token_text(self.inner, token)
+
 
 @dataclass(frozen=True, slots=True)
 class JournaledReward:
@@ -229,7 +239,7 @@ class JournaledReward:
         request = _address(
             "score",
             fingerprint(self.inner),
-            [(message.role, message.content) for message in prompt.messages],
+            [message.canonical for message in prompt.messages],
             response.text,
             response.tokens,
             response.stop,

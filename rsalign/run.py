@@ -1,5 +1,7 @@
 """Run: what a strategy holds, and the three verbs it speaks in: draft, judge, decide."""
 
+import bisect
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 
@@ -7,6 +9,7 @@ from rsalign.errors import RewardError
 from rsalign.key import Key, Label
 from rsalign.overdraw import After, end
 from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling
+from rsalign.response_text import detokenizer, response_text, token_text
 from rsalign.trace import Proposal, Trace, Verdict
 from rsalign.types import Candidate, Certainty, Prompt, Response, Segment, Stop, Tokens
 
@@ -59,9 +62,9 @@ class Run:
             RewardError: if the reward failed or is not a finite number; prompt and response are
                 attached.
         """
-        text = self.policy.text(tokens)
-        if stop is Stop.STOP and isinstance(stop_reason, str):
-            text = text.partition(stop_reason)[0]
+        text = response_text(
+            self.policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason
+        )
         response = Response(tokens, text, stop, log_probs, stop_reason, certainty)
         value = await self.reward.score(prompt, response)
         if not isinstance(value, float | int) or not math.isfinite(value):
@@ -116,7 +119,7 @@ class Run:
             extend = self.policy.extend
             drawn = await extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
         if kept:
-            drawn = self._stopped(kept, drawn)
+            drawn = self._stopped(prompt, kept, drawn)
         before = kept_log_probs if kept else ()
         log_probs = certainty = None
         if before is not None and drawn.log_probs is not None:
@@ -137,7 +140,9 @@ class Run:
         self, prefix: Tokens, ahead: Segment, room: int, boundary: Boundary | None
     ) -> Segment:
         """The segment that begins with what was drawn before."""
-        length = end(ahead.tokens, boundary, self.policy.text) if boundary else None
+        length = None
+        if boundary is not None:
+            length = end(ahead.tokens, boundary, lambda one: token_text(self.policy, *one))
         if length is not None:
             return ahead.cut(length)
         if ahead.stop is not Stop.BOUNDARY:
@@ -151,18 +156,23 @@ class Run:
         )
         return ahead.joined(later)
 
-    def _stopped(self, kept: Tokens, drawn: Segment) -> Segment:
+    def _stopped(self, prompt: Prompt, kept: Tokens, drawn: Segment) -> Segment:
         """As much of what was drawn as the stop strings allow, given what was kept."""
         law = sampling(self.policy)
+        if not law.stop:
+            return drawn
         # a stop token ends a response before its text is looked at
         limit = len(drawn.tokens) - isinstance(drawn.stop_reason, int)
-        if not law.stop or law.first_stop(self.policy.text(kept + drawn.tokens[:limit])) is None:
+        growing = detokenizer(self.policy, prompt.tokens)
+        pieces = [growing.read(kept)]
+        pieces += [growing.read((token,)) for token in drawn.tokens[:limit]]
+        text = "".join(pieces)
+        stop = law.first_stop(text)
+        if stop is None or not limit:
             return drawn
-        for length in range(1, limit + 1):
-            stop = law.first_stop(self.policy.text(kept + drawn.tokens[:length]))
-            if stop is not None:
-                return drawn.upto(length, Stop.STOP, stop)
-        return drawn
+        ends = list(itertools.accumulate(map(len, pieces)))  # characters, by number of new tokens
+        length = bisect.bisect_left(ends, text.find(stop) + len(stop), lo=1)
+        return drawn.upto(length, Stop.STOP, stop)
 
     def decide(self, draft: Candidate, *, kept: int, log_accept: float) -> bool:
         """Draws whether `draft` is accepted, and records it.

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from rsalign.detokenization import Detokenizer
 from rsalign.engines.guards import engine_arguments, environment, import_vllm
 from rsalign.key import Key, Label
 from rsalign.protocols import Boundary, Policy, Reward
+from rsalign.response_text import detokenizer, token_text
 from rsalign.types import Prompt, Response, Segment, Tokens
 
 Draw: TypeAlias = tuple[Tokens, int]
@@ -41,6 +43,14 @@ class RecordedPolicy:
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
         return self.inner.text(tokens)
+
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """As the inner policy."""
+        return detokenizer(self.inner, prompt)
+
+    def token_text(self, token: int) -> str:
+        """As the inner policy."""
+        return token_text(self.inner, token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,11 @@ class AsyncEngine:
         return self._engine.get_tokenizer()
 
     @property
+    def renderer(self) -> Any:
+        """What vLLM renders conversations with."""
+        return self._engine.renderer
+
+    @property
     def num_open(self) -> int:
         """How many of our requests are open."""
         return self._num_open

@@ -86,6 +86,11 @@ class InProcessEngine:
         return self._engine.get_tokenizer()
 
     @property
+    def renderer(self) -> Any:
+        """What vLLM renders conversations with."""
+        return self._engine.renderer
+
+    @property
     def num_open(self) -> int:
         """How many of our requests are open."""
         return len(self._waiting)

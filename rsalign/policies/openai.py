@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rsalign.detokenization import Detokenizer
 from rsalign.engines.affinity import Prompts
 from rsalign.engines.answers import Completion
 from rsalign.engines.remote import Replicas
@@ -163,7 +164,7 @@ class OpenAIPolicy:
         segment = self._segment(drawn, max_new_tokens, limit, asked)
         if arguments or boundary is None or not boundary.engine_arguments:
             return segment
-        length = end(segment.tokens, boundary, self.text)
+        length = end(segment.tokens, boundary, lambda one: self.token_text(*one))
         return segment if length is None else segment.cut(length)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
@@ -198,8 +199,16 @@ class OpenAIPolicy:
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Decodes a whole response; special tokens are left out."""
-        return self.tokenization.decode(tokens)
+        """Text of a response to an ordinary prompt; special tokens are left out."""
+        return self.tokenization.text(tokens)
+
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """The text of a response to this prompt, as vLLM's server makes it."""
+        return self.tokenization.detokenizer(prompt)
+
+    def token_text(self, token: int) -> str:
+        """The text of one token, as the hook in a server sees it."""
+        return self.tokenization.token_text(token)
 
     def encode(self, text: str) -> Tokens:
         """Token ids of a plain text prompt, special tokens added as the tokenizer does."""

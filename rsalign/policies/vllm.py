@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from rsalign.detokenization import Detokenizer
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build, refusal_types
 from rsalign.engines.inprocess import InProcessEngine
@@ -124,7 +125,10 @@ class VllmPolicy:
         Raises:
             ConfigError: if it is neither.
         """
-        return cls(adopted(engine), sampling or Sampling())
+        ours = adopted(engine)
+        # a `vllm.LLM` that was given a chat template renders with that
+        model = VllmModel.of(ours, getattr(engine, "chat_template", None))
+        return cls(ours, sampling or Sampling(), model)
 
     @property
     def fingerprint(self) -> str:
@@ -250,8 +254,16 @@ class VllmPolicy:
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Decodes a whole response; special tokens are left out."""
-        return self._model.tokenization.decode(tokens)
+        """Text of a response to an ordinary prompt; special tokens are left out."""
+        return self._model.tokenization.text(tokens)
+
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """The text of a response to this prompt, exactly as the engine would make it."""
+        return self._model.tokenization.detokenizer(prompt)
+
+    def token_text(self, token: int) -> str:
+        """The text of one token, as the engine's hooks see it."""
+        return self._model.tokenization.token_text(token)
 
     def encode(self, text: str) -> Tokens:
         """Token ids of a plain text prompt, special tokens added as the tokenizer does."""
