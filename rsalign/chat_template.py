@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jinja2 import TemplateError
+
 from rsalign.messages import Message
 
 _PROBE = "probe"
+# what a template raises that was written for text
+_OF_TEMPLATES = (TemplateError, TypeError, ValueError, AttributeError, LookupError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +51,12 @@ class ChatTemplate:
         if source not in self._takes_parts:
             self._takes_parts[source] = self._goes_through_parts(source)
         as_parts = self._takes_parts[source]
-        if "'developer'" not in source and '"developer"' not in source:
-            messages = _without_developers(messages)
+        forms = [message.template_form(as_parts=as_parts) for message in messages]
+        has_developer = any(form["role"] == "developer" for form in forms)
+        if has_developer and "'developer'" not in source and '"developer"' not in source:
+            forms = _as_system(forms)
         return self._apply(
-            [message.template_form(as_parts=as_parts) for message in messages],
+            forms,
             chat_template=source,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
@@ -61,7 +67,7 @@ class ChatTemplate:
         parts = [{"type": "text", "text": _PROBE}]
         try:
             shown = self._apply([{"role": "user", "content": parts}], chat_template=source)
-        except Exception:  # whatever a template raises: it does not take parts
+        except _OF_TEMPLATES:
             return False
         return _PROBE in shown and repr(parts[0]) not in shown
 
@@ -69,17 +75,22 @@ class ChatTemplate:
         return str(self.tokenizer.apply_chat_template(forms, tokenize=False, **how))
 
 
-def _without_developers(messages: Sequence[Message]) -> Sequence[Message]:
-    """As vLLM does for templates that do not know the role: one system message, at the beginning."""
-    if all(message.role != "developer" for message in messages):
-        return messages
-    system, others = [], []
-    for message in messages:
-        of_system = message.role in ("developer", "system")
-        (system if of_system else others).append(message)
-    if len(system) == 1 and messages[0] is system[0]:
-        given = system[0].given
-        given.pop("tools", None)
-        return [Message.of(given | {"role": "system"}), *others]
-    merged = "\n\n".join(message.content for message in system if message.content)
-    return [Message("system", merged), *others]
+def _as_system(forms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Developers' messages as the system's, all in one at the beginning, as vLLM does it."""
+    forms = [
+        {name: value for name, value in form.items() if name != "tools"} | {"role": "system"}
+        if form["role"] == "developer"
+        else form
+        for form in forms
+    ]
+    others = [form for form in forms if form["role"] != "system"]
+    if forms[1:] == others or forms == others:
+        return forms
+    texts = [_text(form["content"]) for form in forms if form["role"] == "system"]
+    return [{"role": "system", "content": "\n\n".join(filter(None, texts))}, *others]
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if "text" in part)

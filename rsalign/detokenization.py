@@ -4,7 +4,7 @@ vLLM (0.32, `vllm.v1.engine.detokenizer`) does not decode a response as a whole.
 before the response and adds the text of one token at a time. This differs from
 ``tokenizer.decode(response)`` in three ways: a SentencePiece tokenizer does not lose the space
 before the first word of the response; a character whose last bytes were not drawn is left out
-instead of becoming a replacement character; and text, once there, is never changed by a later token.
+instead of becoming a replacement character; and text, once there, is not changed by later tokens.
 
 Special tokens are left out, as vLLM leaves them out unless it is asked for them.
 """

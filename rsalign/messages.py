@@ -196,9 +196,7 @@ def _check_field(role: str, name: str, value: Any) -> None:
     kind = list if name in ("tool_calls", "tools") else str
     if not isinstance(value, kind):
         expected = "a list" if kind is list else "text"
-        raise ConfigError(
-            f"a message of role {role!r} has {name}={_shown(value)}: give {expected}"
-        )
+        raise ConfigError(f"a message of role {role!r} has {name}={_shown(value)}: give {expected}")
 
 
 def _tool_call(call: Any) -> dict[str, Any]:

@@ -62,9 +62,7 @@ class Run:
             RewardError: if the reward failed or is not a finite number; prompt and response are
                 attached.
         """
-        text = response_text(
-            self.policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason
-        )
+        text = response_text(self.policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason)
         response = Response(tokens, text, stop, log_probs, stop_reason, certainty)
         value = await self.reward.score(prompt, response)
         if not isinstance(value, float | int) or not math.isfinite(value):

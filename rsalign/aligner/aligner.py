@@ -22,6 +22,7 @@ from rsalign.errors import ConfigError
 from rsalign.journal import Journal
 from rsalign.key import Label
 from rsalign.protocols import Policy, Reward, Strategy, sampling
+from rsalign.response_text import detokenizer
 from rsalign.strategies.plain import Plain
 from rsalign.types import Prompt
 
@@ -264,7 +265,7 @@ class Aligner:
         if isinstance(request, Refused) or request.n != 1:
             raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
         stop = (request.sampling or sampling(self._policy)).stop
-        pieces = Pieces(self._policy.text, stop)
+        pieces = Pieces(detokenizer(self._policy, request.prompt.tokens), stop)
 
         async def answer(on_commit: OnCommit, on_progress: OnProgress) -> AlignedOutput:
             watched = replace(batch, on_commit=on_commit, on_progress=on_progress)

@@ -73,8 +73,9 @@ def request_output(
 
     Texts are vLLM's own detokenizer's. As everywhere in rsalign, log-probabilities are those of
     the law that tokens were drawn from: 0 if that is greedy. ``num_cached_tokens`` is over all
-    requests to the engine that the answers took. The output has two attributes more than vLLM's:
-    ``alignment``, and each of its completions ``reward``, as `AlignedOutput` has them.
+    requests to the engine that the answers took. The output has one attribute more than vLLM's:
+    ``alignment``, and each of its completions ``alignment`` and ``reward``, as `AlignedOutput` and
+    `AlignedCompletion` have them.
 
     Args:
         answered: the answers, all finished.
@@ -118,6 +119,7 @@ def _completion(
         stop_reason=answer.stop_reason if stop is None else stop,
     )
     completion.reward = answer.reward
+    completion.alignment = answer.alignment
     return completion
 
 

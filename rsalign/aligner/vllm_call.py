@@ -13,6 +13,7 @@ from rsalign.engines.inprocess import stepping_paused
 from rsalign.errors import ConfigError
 from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
+from rsalign.types import Message
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -129,10 +130,10 @@ class VllmCall:
         ]
         outputs: dict[int, RequestOutput] = {}
         left = requests
-        while left:  # each time those with the first one's strategy
-            strategy = left[0].strategy
-            now = [request for request in left if request.strategy == strategy]
-            left = [request for request in left if request.strategy != strategy]
+        while left:  # each time those with the first one's strategy, and named like it
+            strategy, kind = left[0].strategy, left[0].kind
+            now = [request for request in left if request.kind == kind]
+            left = [request for request in left if request.kind != kind]
             answers = self._sample(now) if strategy is None else self._align(now, aligner)
             outputs |= {request.index: output for request, output in zip(now, answers, strict=True)}
         return [outputs[request.index] for request in requests]
@@ -166,6 +167,14 @@ class VllmCall:
             for request, answered in zip(requests, answers, strict=True)
         ]
 
+    def messages(self, index: int) -> tuple[Message, ...]:
+        """A conversation as every other door reads it.
+
+        Raises:
+            ConfigError: as `Message.of`.
+        """
+        return tuple(map(Message.of, self.prompts[index]))
+
     def render(self, index: int) -> Mapping[str, Any]:
         """A prompt as vLLM itself renders it for its engine.
 
@@ -179,7 +188,10 @@ class VllmCall:
             "generate": self.llm._preprocess_cmpl_one,
             "chat": self.llm._preprocess_chat_one,
         }[self.name]
-        rendered: Mapping[str, Any] = render(self.prompts[index], **how)
+        prompt = self.prompts[index]
+        if self.name == "chat":
+            prompt = [message.given for message in self.messages(index)]
+        rendered: Mapping[str, Any] = render(prompt, **how)
         if rendered["type"] != "token":
             raise ConfigError(
                 f"prompt {index} is of vLLM's type {rendered['type']!r}, which rewards cannot "
@@ -218,6 +230,11 @@ class _Request:
     prompt: Mapping[str, Any]
     text: str | None
 
+    @property
+    def kind(self) -> tuple[Strategy | None, bool]:
+        """Its strategy, and whether it has a seed of its own."""
+        return self.strategy, self.strategy is not None and self.params.seed is not None
+
     @classmethod
     def of(cls, call: VllmCall, index: int, strategy: Strategy | None, number: int) -> "_Request":
         params, config = call.params[index], call.llm.llm_engine.vllm_config
@@ -228,9 +245,12 @@ class _Request:
             return cls(index, None, params, {}, None)
         rendered = call.render(index)
         text = rendered.get("prompt")
-        prompt: dict[str, Any] = {"id": number, "prompt_token_ids": rendered["prompt_token_ids"]}
+        # with a seed of its own it is called by its place in this call, so that the same call gives
+        # the same answers
+        name = number if params.seed is None else index
+        prompt: dict[str, Any] = {"id": name, "prompt_token_ids": rendered["prompt_token_ids"]}
         if call.name == "chat":
-            prompt["messages"] = call.prompts[index]
+            prompt["messages"] = call.messages(index)
         elif text is not None:
             prompt["prompt"] = text
         return cls(index, strategy, without_presentation(params, config), prompt, text)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.key import Key
 from rsalign.protocols import Encoder, Likelihood, Policy
+from rsalign.response_text import response_text
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.parts import fingerprint
 from rsalign.tasks import concurrently
@@ -114,7 +115,12 @@ async def written(
         policy.extend(tokens, max_new_tokens=max_tokens, key=here.child(vote))
         for vote in range(votes)
     )
-    texts = tuple(policy.text(segment.tokens) for segment in drawn)
+    texts = tuple(
+        response_text(
+            policy, tokens, segment.tokens, stop=segment.stop, stop_reason=segment.stop_reason
+        )
+        for segment in drawn
+    )
     read = (template.verdict(text) for text in texts)
     return Written(
         verdicts=tuple(verdict for verdict in read if verdict is not None),

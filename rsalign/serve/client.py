@@ -7,20 +7,21 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rsalign.aligner.inputs import Refused, prompts, request
+from rsalign.aligner.inputs import Refused, Request, prompts, request
 from rsalign.aligner.request_outputs import without_presentation
 from rsalign.aligner.request_strategy import NO_STRATEGY, STRATEGY, without_strategy
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.errors import ConfigError, RsalignError
 from rsalign.hooks.admission import check_hooks
 from rsalign.hooks.guidance import is_guidance
+from rsalign.key import Key
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.protocols import Policy, Reward
 from rsalign.serve.failures import as_vllm
 from rsalign.serve.job import Job, OnTokens
 from rsalign.serve.limits import Admission
 from rsalign.serve.observe import Observer
-from rsalign.serve.request import Menu, Wanted, asked_in, others, share
+from rsalign.serve.request import Ledger, Menu, Wanted, asked_in, others, share
 from rsalign.serve.request_engine import RequestEngine
 from rsalign.serve.vllm_internals import AsyncLLM, EngineClient, VLLMValidationError
 from rsalign.strategies.plain import Plain
@@ -157,7 +158,7 @@ class AlignedClient:
             tokenizer=self._engine.tokenizer,
             policy=policy,
             reward=self._reward,
-            seed=secrets.randbits(_SEED_BITS) if asked.seed is None else asked.seed,
+            key=_key(wanted.ledger, asked, place),
             place=place,
             trace_headers=options.get("trace_headers") or {},
         )
@@ -212,6 +213,19 @@ class AlignedClient:
 
 
 EngineClient.register(AlignedClient)
+
+
+def _key(ledger: Ledger, asked: Request, place: int) -> Key:
+    """The address of a prompt: as `Aligner.generate` with this seed has it, by its place.
+
+    The prompts of one HTTP request share a seed, also where that is drawn here, so that a request
+    with the seed that is reported has the same answers.
+    """
+    if asked.seed is not None:
+        ledger.seed = asked.seed
+    elif ledger.seed is None:
+        ledger.seed = secrets.randbits(_SEED_BITS)
+    return Key(ledger.seed).child("prompt", place // asked.n)
 
 
 def _plain(params: "SamplingParams", wanted: Wanted, config: Any) -> "SamplingParams":

@@ -78,7 +78,7 @@ class AlignedHandler:
                     request.vllm_xargs = (request.vllm_xargs or {}) | {STRATEGY: NO_STRATEGY}
                 return await create(request, raw_request)
             if messages is not None:
-                wanted = replace(wanted, messages=tuple(map(_message, messages)))
+                wanted = replace(wanted, messages=tuple(map(Message.of, messages)))
             if request.use_beam_search:
                 raise ConfigError(
                     f"use_beam_search: a strategy and beam search exclude each other; for the "
@@ -171,23 +171,3 @@ def _same(one: Asked | None, other: Asked) -> Asked:
                 f"{other.settings[key]!r}: give it once"
             )
     return Asked(one.name or other.name, {**one.settings, **other.settings})
-
-
-def _message(given: Mapping[str, Any]) -> Message:
-    """A message for the reward.
-
-    Raises:
-        ConfigError: if it has more than text.
-    """
-    content = given.get("content") or ""
-    if not isinstance(content, str):
-        other = [part for part in content if isinstance(part, Mapping) and "text" not in part]
-        if other:
-            raise ConfigError(
-                f"a message has a part of type {other[0].get('type')!r}: strategies answer text"
-            )
-        content = "".join(part if isinstance(part, str) else str(part["text"]) for part in content)
-    calls = given.get("tool_calls")
-    if calls:
-        content += "".join(str(call.get("function")) for call in calls)
-    return Message(str(given.get("role")), content)

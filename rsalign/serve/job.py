@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.align import Result, align
 from rsalign.aligner.inputs import Request
-from rsalign.aligner.outputs import AlignedOutput, output
+from rsalign.aligner.outputs import AlignedOutput, output, ranking
 from rsalign.aligner.request_outputs import request_output
 from rsalign.budget import Usage
 from rsalign.errors import ConfigError, PolicyError
@@ -41,7 +41,7 @@ class Job:
         policy: under the law that is asked for; if given a function, that is called with the tokens
             of each draw as they come.
         reward: judges.
-        seed: root of all randomness.
+        key: the address below which it draws.
         place: of the first answer among all of the request's choices.
         trace_headers: of its client.
     """
@@ -54,7 +54,7 @@ class Job:
     tokenizer: Any
     policy: Callable[[OnTokens | None, Mapping[str, str]], Policy]
     reward: Reward | None
-    seed: int
+    key: Key
     place: int
     trace_headers: Mapping[str, str]
     _running: "asyncio.Future[list[Result]] | None" = None
@@ -123,7 +123,7 @@ class Job:
         on_draw: OnTokens | None = None
         if not at_once and type(self.wanted.strategy) is Plain:  # what it draws is its answer
             on_draw, self.wanted.ledger.streamed = certain, True
-        key = Key(self.seed)
+        key = self.key
         result = await align(
             self.asked.prompt,
             self.asked.strategy,
@@ -186,7 +186,7 @@ class Job:
     def _whole(self, results: list[Result]) -> "RequestOutput":
         answered = self._answered(results)
         # the choices are best first, and so are their reports
-        ranked = sorted(results, key=lambda result: -(result.reward or 0.0))
+        ranked = [results[sample] for sample in ranking(results)]
         self.wanted.ledger.results.update(enumerate(ranked, self.place))
         whole = request_output(
             answered, self.params, self.tokenizer, request_id=self.request_id, prompt=self.text
@@ -207,7 +207,9 @@ class Job:
             num_cached_tokens=0,
         )
         if len(self._results) == self.asked.n:
-            whole.alignment = self._answered([*self._results.values()]).alignment
+            whole.alignment = self._answered(
+                [self._results[i] for i in range(self.asked.n)]
+            ).alignment
         return whole
 
 

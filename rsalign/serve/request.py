@@ -42,6 +42,7 @@ class Ledger:
         streamed: whether anything was certain before its answer was complete.
         progress: where a strategy that decides at the end stands.
         seconds: from the first call to the last answer.
+        seed: root of all randomness; known once the first prompt has been asked for.
     """
 
     expected: int = 0
@@ -51,6 +52,7 @@ class Ledger:
     streamed: bool = False
     progress: Progress | None = None
     seconds: float = 0.0
+    seed: int | None = None
 
     @property
     def complete(self) -> bool:
