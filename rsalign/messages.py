@@ -222,7 +222,7 @@ def _parts(content: Any) -> list[Any]:
     """Parts of text; those without one are left out, as vLLM leaves them out."""
     if not isinstance(content, Iterable) or isinstance(content, Mapping):
         raise ConfigError(f"a message has content {_shown(content)}: give text, or a list of parts")
-    found = []
+    found: list[Any] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if isinstance(part, str):

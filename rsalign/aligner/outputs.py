@@ -39,7 +39,7 @@ class AlignedCompletion:
     reward: float | None
     log_probs: tuple[float, ...] | None = field(default=None, repr=False)
     sample: int = 0
-    alignment: "Alignment" = field(repr=False)
+    alignment: "Alignment" = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
