@@ -76,8 +76,8 @@ class Message:
         """A message as OpenAI's clients and vLLM write it.
 
         Fields whose value is None or an empty list count as absent, and ``reasoning_content`` is
-        ``reasoning``. Arguments of a tool call may be a JSON text or an object. A message without
-        `content` is one whose content is None.
+        ``reasoning``. Arguments of a tool call may be a JSON text or an object. Content may be
+        None; where there are tool calls or reasoning it may be missing, which means the same.
 
         Raises:
             ConfigError: if it is no message, has a field that vLLM would not render, or a part that
@@ -87,7 +87,7 @@ class Message:
             return given
         if not isinstance(given, Mapping) or not isinstance(given.get("role"), str):
             raise ConfigError(
-                f"a message is {_shown(given)}: give a dict with 'role' (text) and 'content'"
+                f"a message is {_shown(given)}: give a dict with 'role' and 'content'"
             )
         role = given["role"]
         fields: dict[str, Any] = {}
@@ -107,6 +107,11 @@ class Message:
         if "tool_calls" in fields:
             fields["tool_calls"] = [_tool_call(call) for call in fields["tool_calls"]]
         content = given.get("content")
+        if "content" not in given and not {"tool_calls", "reasoning"} & set(fields):
+            raise ConfigError(
+                f"a message is {_shown(given)}: give a dict with 'role' and 'content', which is "
+                "text, a list of parts of text, or None"
+            )
         if not isinstance(content, str):
             fields["content"] = content = None if content is None else _parts(content)
         try:

@@ -28,20 +28,20 @@ from rsalign.engines.guards import (
     refusal_types,
     refusals,
 )
+from rsalign.engines.model_parts import ModelParts
 from rsalign.engines.reports import Reading, take
 from rsalign.errors import ConfigError, PolicyError
 from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
-    from vllm.config import VllmConfig
     from vllm.v1.engine.llm_engine import LLMEngine
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class InProcessEngine:
+class InProcessEngine(ModelParts):
     """One `LLMEngine`; awaitable from any event loop.
 
     Attributes:
@@ -74,21 +74,6 @@ class InProcessEngine:
         with refusals(model):
             engine = _STEPPER.call(lambda: _build(model, pooling, given))
         return cls(engine, owns=True)
-
-    @property
-    def vllm_config(self) -> "VllmConfig":
-        """The engine's whole configuration."""
-        return self._engine.vllm_config
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        return self._engine.get_tokenizer()
-
-    @property
-    def renderer(self) -> Any:
-        """What vLLM renders conversations with."""
-        return self._engine.renderer
 
     @property
     def num_open(self) -> int:
