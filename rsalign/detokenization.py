@@ -82,7 +82,7 @@ def token_text(tokenizer: Any, token: int, word: Word) -> str:
     """
     alone = str(tokenizer.decode([token], skip_special_tokens=True))
     after = str(tokenizer.decode([*word.tokens, token], skip_special_tokens=True))
-    return f" {alone}" if alone and after == f"{word.text} {alone}" else alone
+    return f" {alone}" if after == f"{word.text} {alone}" else alone
 
 
 class _ByStream:

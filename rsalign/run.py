@@ -89,7 +89,7 @@ class Run:
 
         The response ends at the first stop string in all of its text, as one that is drawn at once
         does: also at one that began in `kept`, which a policy that is asked for the rest cannot
-        see. Tokens drawn past it are dropped.
+        see, or at one that it was not told of. Tokens drawn past it are dropped.
 
         Args:
             prompt: what is answered.
@@ -116,8 +116,7 @@ class Run:
         else:
             extend = self.policy.extend
             drawn = await extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
-        if kept:
-            drawn = self._stopped(prompt, kept, drawn)
+        drawn = self._stopped(prompt, kept, drawn)
         before = kept_log_probs if kept else ()
         log_probs = certainty = None
         if before is not None and drawn.log_probs is not None:

@@ -254,7 +254,7 @@ class OpenAIPolicy:
             "frequency_penalty": 0.0,
             "logit_bias": {str(token): bias for token, bias in law.logit_bias} or None,
             "allowed_token_ids": list(law.allowed_token_ids) or None,
-            "stop": list(law.stop) or None,
+            "stop": list(self.tokenization.engine_stops(prefix, law.stop)) or None,
             "stop_token_ids": list(law.stop_token_ids) or None,
         }
 

@@ -9,6 +9,9 @@ from rsalign.detokenization import Detokenizer, Word, detokenizer, token_text
 from rsalign.errors import ConfigError
 from rsalign.types import Message, Tokens
 
+_MOST_BYTES = 4  # of a character, and so tokens that it may be split over
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
 
 @dataclass(frozen=True)
 class Tokenization:
@@ -85,6 +88,18 @@ class Tokenization:
     def token_text(self, token: int) -> str:
         """The text of one token within a text; see `Detokenizing`."""
         return token_text(self.tokenizer, token, self._word)
+
+    def engine_stops(self, prefix: Tokens, stop: tuple[str, ...]) -> tuple[str, ...]:
+        """The stop strings that vLLM can be trusted with for a request with this prefix.
+
+        All of them, or none if the prefix ends within a character: vLLM (0.32) would then take the
+        whole prefix for new text as soon as the character is complete, and stop at a stop string
+        that has been in it all along. `Run.draft` looks for stop strings in the response itself.
+        """
+        if not stop:
+            return ()
+        ending = self.tokenizer.decode(list(prefix[-_MOST_BYTES:]), skip_special_tokens=True)
+        return () if ending.endswith(_REPLACEMENT) else stop
 
     def check(self, prefix: Tokens) -> None:
         """Refuses what the engine could not work on.

@@ -145,7 +145,7 @@ class VllmPolicy:
         """
         policy = VllmPolicy(self.engine, sampling, self._model)
         try:
-            policy._params(1, Key(0), {})
+            policy._params(1, Key(0), {}, sampling.stop)
         except refusal_types() as refused:
             raise ConfigError(f"vLLM refuses {sampling}: {refused}") from refused
         return policy
@@ -199,7 +199,8 @@ class VllmPolicy:
                 asked |= write_statistics_request(config, self.sampling, ticket)
             elif by_entropy:
                 asked["rsalign_report"] = ticket
-            output = await self.engine.generate(prefix, self._params(limit, key, asked))
+            stop = self._model.tokenization.engine_stops(prefix, self.sampling.stop)
+            output = await self.engine.generate(prefix, self._params(limit, key, asked, stop))
             segment = self._segment(output, room)
             ended = "rsalign_sentinel" in asked and segment.stop_reason == sentinel
             if ended:  # its last token says so, and was never a part of it
@@ -291,7 +292,11 @@ class VllmPolicy:
         self._model.tokenization.check(prefix)
 
     def _params(
-        self, limit: int, key: Key, asked: Mapping[str, int | float | str]
+        self,
+        limit: int,
+        key: Key,
+        asked: Mapping[str, int | float | str],
+        stop: tuple[str, ...] = (),
     ) -> "SamplingParams":
         # not from vllm itself, which looks the name up anew each time
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -307,7 +312,7 @@ class VllmPolicy:
             repetition_penalty=law.repetition_penalty,
             logit_bias=dict(law.logit_bias) or None,
             allowed_token_ids=list(law.allowed_token_ids) or None,
-            stop=list(law.stop) or None,
+            stop=list(stop) or None,
             stop_token_ids=[*law.stop_token_ids, *sentinels] or None,
             extra_args=extra_args or None,
             max_tokens=limit,
@@ -315,7 +320,7 @@ class VllmPolicy:
             logprobs=0 if self._model.exact_log_probs or not law.reshapes else None,
             flat_logprobs=True,  # lists of numbers instead of an object for each token
             # stop strings can only be found in text; whole responses are decoded by `text`
-            detokenize=bool(law.stop),
+            detokenize=bool(stop),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
