@@ -242,7 +242,7 @@ def test_a_token_alone_has_its_space(make):
     assert len(word.tokens) == (make is not in_python)  # there each byte is a token
     tokens = tokenizer.encode("apples Ann", add_special_tokens=False)
     texts = [token_text(tokenizer, token, word) for token in tokens]
-    assert "".join(texts).lstrip() == tokenizer.decode(tokens)
+    assert "".join(texts).lstrip() == "apples Ann"
     assert sum(text.startswith(" ") for text in texts) >= 1
     assert token_text(tokenizer, tokenizer.eos_token_id, word) == ""
 
