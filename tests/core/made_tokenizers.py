@@ -28,6 +28,7 @@ TEXTS = (
     "中文字和日本語のテキスト、한국어 텍스트도 있다。",
     "emoji 🍎🙈 and a family 👩‍👩‍👧 and a flag 🇨🇭, café naïve Ωμέγα",
 )
+UNSEEN = "🦊🧿 學習 żółć, x🦊y"  # characters that have to be put together of bytes
 SPECIAL = ["<s>", "</s>", "<unk>", "<|turn|>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
