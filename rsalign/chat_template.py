@@ -69,7 +69,8 @@ class ChatTemplate:
             shown = self._apply([{"role": "user", "content": parts}], chat_template=source)
         except _OF_TEMPLATES:
             return False
-        return _PROBE in shown and repr(parts[0]) not in shown
+        # one that writes the list itself, as Python or as JSON, writes its keys, too
+        return _PROBE in shown and not any(key in shown for key in ("'type'", '"type"'))
 
     def _apply(self, forms: list[dict[str, Any]], **how: Any) -> str:
         return str(self.tokenizer.apply_chat_template(forms, tokenize=False, **how))
