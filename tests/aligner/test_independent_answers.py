@@ -1,7 +1,5 @@
 """Answers to many prompts, and many answers to one: each has an address and a run of its own."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from rsalign import Aligner, BestOf, Budget, Cards, FixedSize, Plain
@@ -24,19 +22,9 @@ class Tunable(ToyPolicy):
 
 
 def params(**given):
-    """As vLLM's, which need not be installed."""
-    defaults = dict(
-        max_tokens=6, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0,
-        logit_bias=None, allowed_token_ids=None, stop=None, stop_token_ids=None, n=1, seed=None,
-    )  # fmt: skip
-    return type("Params", (SimpleNamespace,), {"__init__": _set(defaults)})(**given)
+    from vllm import SamplingParams
 
-
-def _set(defaults):
-    def init(self, **given):
-        SimpleNamespace.__init__(self, **defaults | given)
-
-    return init
+    return SamplingParams(**{"max_tokens": 6} | given)
 
 
 @pytest.fixture
@@ -45,10 +33,11 @@ def aligner():
         yield aligner
 
 
-def addresses(output):
+def addresses(alignment):
+    """Of all proposals that know theirs; those of `Cards` do."""
     return {
         proposal.address
-        for trace in output.alignment.trace.walk()
+        for trace in alignment.trace.walk()
         for proposal in trace.proposals
         if proposal.address
     }
@@ -75,12 +64,10 @@ def test_one_prompt_alone_is_the_first_of_many(aligner):
 
 
 def test_no_two_prompts_of_a_seeded_batch_share_an_address(aligner):
-    outputs = aligner.generate(["1"] * 8, params(seed=5, n=2), use_tqdm=False)
-    seen = set()
-    for output in outputs:
-        assert addresses(output)
-        assert not seen & addresses(output)
-        seen |= addresses(output)
+    outputs = aligner.generate(["1"] * 8, params(seed=5, n=2), strategy=CARDS, use_tqdm=False)
+    found = [addresses(output.alignment) for output in outputs]
+    assert all(found)
+    assert len(set().union(*found)) == sum(map(len, found))
 
 
 @pytest.mark.parametrize("strategy", [BEST, CARDS], ids=["best", "cards"])
@@ -99,7 +86,8 @@ def test_each_ranked_answer_has_its_own_run(strategy):
         assert own.trace is output.alignment.trace.children["sample", answer.sample]
         assert own.reward == answer.reward
         assert own.diagnostics == dict(own.trace.notes)
-        assert all(("sample", answer.sample) == path[2:4] for path in addresses_of(own))
+        assert all(("sample", answer.sample) == path[2:4] for path in addresses(own))
+        assert bool(addresses(own)) == (strategy is CARDS)
     whole = output.alignment
     each = [answer.alignment for answer in output.outputs]
     assert whole.reward == rewards[0]
@@ -107,15 +95,6 @@ def test_each_ranked_answer_has_its_own_run(strategy):
     assert whole.usage.reward_calls == sum(one.usage.reward_calls for one in each)
     assert whole.usage.policy_tokens_kept == sum(len(one.token_ids) for one in output.outputs)
     assert whole.forced == any(one.forced for one in each)
-
-
-def addresses_of(alignment):
-    return [
-        proposal.address
-        for trace in alignment.trace.walk()
-        for proposal in trace.proposals
-        if proposal.address
-    ]
 
 
 def test_only_the_answer_that_a_budget_ended_says_so():
