@@ -4,6 +4,7 @@ Each kind makes text of tokens in its own way: a space that belongs to a word, c
 tokens, words that are changed by what follows them.
 """
 
+import json
 import shutil
 from functools import cache
 from pathlib import Path
@@ -49,9 +50,12 @@ def llama():
         [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
     )
     tokenizer.train_from_iterator(
-        [text.replace(" ", " ") for text in TEXTS[:2]],
-        trainers.BpeTrainer(vocab_size=450, special_tokens=[*SPECIAL[:3], *BYTES]),
+        TEXTS[:2], trainers.BpeTrainer(vocab_size=190, special_tokens=SPECIAL[:3])
     )
+    made = json.loads(tokenizer.to_str())  # a trainer would take bytes for special tokens
+    vocabulary = made["model"]["vocab"]
+    vocabulary |= {name: len(vocabulary) + i for i, name in enumerate(BYTES)}
+    tokenizer = Tokenizer.from_str(json.dumps(made))
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.Replace("▁", " "),
