@@ -1,13 +1,15 @@
 """Records: one line for each (configuration, item, seed), appended and never rewritten."""
 
-import fcntl
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
 from rsalign import ConfigError
+from rsalign.append_only import AppendOnlyFile
 
 SCHEMA = 2
 Record: TypeAlias = Mapping[str, Any]
@@ -31,25 +33,19 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("a+b", buffering=0)
+        self._file = AppendOnlyFile(path, "the records", instead="change `output`")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            records = _parsed(self._file.lines(), path)
+        except ConfigError:
             self._file.close()
-            raise ConfigError(
-                f"{path} is being written by another process: wait for it, or change `output`"
-            ) from None
+            raise
         self.done = {
-            (record["item"], record["seed"])
-            for record in self._whole_lines()
-            if record["error"] is None
+            (record["item"], record["seed"]) for record in records if record["error"] is None
         }
 
     def append(self, record: Record) -> None:
         """Adds a record; it is safe from a kill when this returns."""
-        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
-        if self._file.write(line) != len(line):  # the next one must not be joined to it
-            raise OSError(f"{self.path}: only a part of a record could be written; is there room?")
+        self._file.append(json.dumps(record, ensure_ascii=False).encode())
         if record["error"] is None:
             self.done.add((record["item"], record["seed"]))
 
@@ -63,13 +59,6 @@ class RecordFile:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
-
-    def _whole_lines(self) -> list[Record]:
-        self._file.seek(0)
-        *whole, torn = self._file.read().split(b"\n")
-        if torn:
-            self._file.truncate(sum(len(line) + 1 for line in whole))
-        return _parsed(whole, self.path)
 
 
 def read(path: Path) -> list[Record]:
@@ -99,9 +88,22 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
     pyarrow = require("pyarrow", "records in Parquet")
     parquet = require("pyarrow.parquet", "records in Parquet")
     rows = [{name: _cell(value) for name, value in record.items()} for record in records]
-    partial = path.with_suffix(".partial")
-    parquet.write_table(pyarrow.Table.from_pylist(rows), partial)
-    partial.replace(path)
+    with replaced(path) as partial:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), partial)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` in one move when all went well.
+
+    Each writer has a file of its own, so that of two at once the later one wins as a whole.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _cell(value: Any) -> Any:

@@ -17,7 +17,7 @@ from eval.choices import Choices, answer_choices
 from eval.configuration import build, config_hash, resolved
 from eval.grading import Grading
 from eval.record import candidates, record
-from eval.records import Record, RecordFile, read, write_parquet
+from eval.records import Record, RecordFile, read, replaced, write_parquet
 from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere, Task
 from eval.trackers.figures import figures, flat
 from eval.trackers.protocol import Tracker
@@ -67,8 +67,10 @@ def run(config: DictConfig, name: str | None = None, answer: "Answer | None" = N
     if not items:
         raise ConfigError(f"task {job.task.name!r} has no items: check its path, split and limit")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    # all that is written in the folder is written by whoever may write records
     with RecordFile(folder / "records.jsonl") as file:
+        with replaced(folder / "config.yaml") as partial:
+            partial.write_text(OmegaConf.to_yaml(config, resolve=True))
         missing = [
             (item, seed)
             for seed in config.seeds
@@ -78,14 +80,14 @@ def run(config: DictConfig, name: str | None = None, answer: "Answer | None" = N
         if missing:
             here = answer_choices if isinstance(job.task, ChoiceTask) else answer_here
             (answer or here)(config, job, missing, file.append)
-    records = read(folder / "records.jsonl")
-    write_parquet(records, folder / "records.parquet")
-    if isinstance(job.task, JudgedElsewhere):
-        _write_answers(job, items, records, folder)
-    try:
-        tracker.job(job.digest, name or job.digest, flat(resolved(config)), figures(records))
-    except Exception:  # whatever a tracker does, the records are there and the sweep goes on
-        logger.warning("the tracker failed; the records are complete", exc_info=True)
+        records = read(folder / "records.jsonl")
+        write_parquet(records, folder / "records.parquet")
+        if isinstance(job.task, JudgedElsewhere):
+            _write_answers(job, items, records, folder)
+        try:
+            tracker.job(job.digest, name or job.digest, flat(resolved(config)), figures(records))
+        except Exception:  # whatever a tracker does, the records are there and the sweep goes on
+            logger.warning("the tracker failed; the records are complete", exc_info=True)
     return Summary(
         folder=folder,
         num_records=len(records),

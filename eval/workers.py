@@ -6,7 +6,6 @@ that launches says in the environment what there is and for how many; a worker c
 before anything of vLLM is loaded, and keeps it as long as it lives.
 """
 
-import fcntl
 import json
 import logging
 import multiprocessing
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
+from rsalign.append_only import locked
 from rsalign.engines.guards import is_cpu_build, prepare_environment
 
 logger = logging.getLogger(__name__)
@@ -87,9 +87,7 @@ def _lock(folder: Path, workers: int) -> int:
     while True:
         for worker in range(workers):
             file = (folder / f"{worker}-of-{workers}.lock").open("ab")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not locked(file):
                 file.close()
                 continue
             _held.append(file)

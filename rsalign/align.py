@@ -1,6 +1,7 @@
 """align(): one prompt, one strategy, one result."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -95,7 +96,11 @@ async def align(
     trace = Trace(on_commit=on_commit)
     budget = budget or Budget()
     try:
-        async with asyncio.timeout(budget.seconds) as deadline:
+        async with (
+            # before the clock runs: what a journal cannot tell from others is refused first
+            contextlib.nullcontext() if journal is None else journal.holding(policy, reward),
+            asyncio.timeout(budget.seconds) as deadline,
+        ):
             meter = Meter(prompt, budget, deadline)
             if journal is not None:
                 policy = JournaledPolicy(policy, journal, meter.replayed)

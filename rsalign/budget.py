@@ -7,21 +7,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from rsalign.detokenization import Detokenizer
-from rsalign.errors import ConfigError
+from rsalign.checks import above, at_least, check_settings, finite_reward, refused
 from rsalign.key import Key
 from rsalign.protocols import (
     Boundary,
     Likelihood,
+    Measuring,
+    PairwiseReward,
     Policy,
     Reward,
     Scored,
-    headroom,
+    StepReward,
+    likelihood,
     measuring,
-    sampling,
 )
-from rsalign.response_text import detokenizer, token_text
-from rsalign.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
+from rsalign.types import Candidate, Prompt, Response, Segment, Stop, Tokens
+from rsalign.wrapper import Wrapper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,27 +57,19 @@ class Budget:
     completion_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("policy_tokens", "reward_calls"):
-            value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < 1
-            ):
-                raise ConfigError(
-                    f"Budget({name}={value!r}): give a whole number of at least 1, or None for "
-                    "no limit"
-                )
-        if self.seconds is not None and not (
-            isinstance(self.seconds, int | float) and 0 < self.seconds < math.inf
-        ):
-            raise ConfigError(
-                f"Budget(seconds={self.seconds!r}): give a positive number of seconds, or None "
-                "for no limit"
-            )
-        held = self.completion_tokens
-        if not isinstance(held, int) or held < 0 or held >= (self.policy_tokens or math.inf):
-            raise ConfigError(
-                f"Budget(completion_tokens={held!r}): give a whole number below policy_tokens "
-                f"({self.policy_tokens}), which it is a part of; 0 completes nothing"
+        none = "None is no limit"
+        check_settings(
+            self,
+            policy_tokens=at_least(1, note=none),
+            reward_calls=at_least(1, note=none),
+            seconds=above(0.0, note=none),
+            completion_tokens=at_least(0, note="0 completes nothing"),
+        )
+        if self.completion_tokens >= (self.policy_tokens or math.inf):
+            raise refused(
+                self,
+                "completion_tokens",
+                f"a whole number below policy_tokens={self.policy_tokens}, which it is a part of",
             )
 
 
@@ -186,6 +179,12 @@ class Meter:
             await self.expire()
         self.count(reward_calls=1)
 
+    def count_cost(self, *values: float) -> None:
+        """Counts what rewards cost, where they know it."""
+        for value in values:
+            if isinstance(value, Scored):
+                self.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
+
     async def expire(self) -> NoReturn:
         """Ends the run: cancels everything that is open."""
         loop = asyncio.get_running_loop()
@@ -207,8 +206,8 @@ class Meter:
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredPolicy:
-    """A policy whose every token is counted; what its inner policy can do, it can do."""
+class MeteredPolicy(Wrapper):
+    """A policy whose every token is counted."""
 
     inner: Policy
     meter: Meter
@@ -218,17 +217,6 @@ class MeteredPolicy:
     ) -> Segment:
         """As the inner policy, within the budget."""
         return await self._draw(self.inner.extend, prefix, max_new_tokens, key, boundary)
-
-    async def measure(
-        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
-    ) -> Segment:
-        """As the inner policy, within the budget.
-
-        Raises:
-            ConfigError: if it cannot tell.
-        """
-        inner = measuring(self.inner)
-        return await self._draw(inner.measure, prefix, max_new_tokens, key, boundary)
 
     async def _draw(
         self,
@@ -261,45 +249,34 @@ class MeteredPolicy:
             await self.meter.expire()  # the budget cut this draw short, not the strategy
         return segment
 
-    @property
-    def headroom(self) -> float:
-        """As the inner policy."""
-        return headroom(self.inner)
-
-    @property
-    def sampling(self) -> Sampling:
-        """As the inner policy."""
-        return sampling(self.inner)
-
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
         return self.inner.text(tokens)
 
-    def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """As the inner policy."""
-        return detokenizer(self.inner, prompt)
 
-    def token_text(self, token: int) -> str:
-        """As the inner policy."""
-        return token_text(self.inner, token)
+@MeteredPolicy.able(Measuring)
+async def measure(
+    self: MeteredPolicy,
+    prefix: Tokens,
+    *,
+    max_new_tokens: int,
+    key: Key,
+    boundary: Boundary | None = None,
+) -> Segment:
+    """As the inner policy, within the budget."""
+    draw = measuring(self.inner).measure
+    return await self._draw(draw, prefix, max_new_tokens, key, boundary)
 
-    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """As the inner policy.
 
-        Raises:
-            ConfigError: if it cannot tell.
-        """
-        if not isinstance(self.inner, Likelihood):
-            raise ConfigError(
-                f"{type(self.inner).__name__} cannot tell the probability of given tokens, which "
-                "this strategy needs: use a policy with log_probs (VllmPolicy has it)"
-            )
-        self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
-        return await self.inner.log_probs(prefix, tokens)
+@MeteredPolicy.able(Likelihood)
+async def log_probs(self: MeteredPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+    """As the inner policy, counted as one request."""
+    self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
+    return await likelihood(self.inner).log_probs(prefix, tokens)
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredReward:
+class MeteredReward(Wrapper):
     """A reward whose every call is counted."""
 
     inner: Reward
@@ -310,8 +287,30 @@ class MeteredReward:
         self.meter.seen_partial(response.tokens)
         await self.meter.admit_reward_call()
         value = await self.inner.score(prompt, response)
-        if isinstance(value, Scored):
-            self.meter.count(reward_tokens=value.tokens, reward_cached_tokens=value.cached_tokens)
-        if isinstance(value, float | int) and math.isfinite(value):
-            self.meter.seen(Candidate(response, value))
+        self.meter.count_cost(value)
+        value = finite_reward(value, self.inner, prompt, response)
+        self.meter.seen(Candidate(response, value))
         return value
+
+
+@MeteredReward.able(StepReward)
+async def score_steps(
+    self: MeteredReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[float, ...]:
+    """As the inner reward, within the budget; one call."""
+    self.meter.seen_partial(response.tokens)
+    await self.meter.admit_reward_call()
+    inner: StepReward = self.wrapped
+    values = tuple(await inner.score_steps(prompt, response, ends))
+    self.meter.count_cost(*values)
+    return values
+
+
+@MeteredReward.able(PairwiseReward)
+async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Response) -> float:
+    """As the inner reward, within the budget; one call."""
+    await self.meter.admit_reward_call()
+    inner: PairwiseReward = self.wrapped
+    value = await inner.prefer(prompt, one, other)
+    self.meter.count_cost(value)
+    return value

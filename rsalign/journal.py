@@ -1,36 +1,49 @@
 """Journal: every draw and every reward on disk, so that a killed run goes on where it stopped.
 
-A draw has an address, so its record can be found again: a run that is started anew with the same
-journal replays what is there at no cost and pays for the rest only. A longer run (n = 8 after
-n = 4) pays for the difference. The result is that of a run that was never interrupted.
+A request has an address: who is asked (`rsalign.fingerprint`) and all that the answer depends on.
+So its record can be found again: a run that is started anew with the same journal replays what is
+there at no cost and pays for the rest only. A longer run (n = 8 after n = 4) pays for the
+difference. The result is that of a run that was never interrupted. Another part, or the same under
+other settings, has other addresses, and nothing is replayed.
 """
 
-import hashlib
+import contextlib
 import json
-import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from rsalign.detokenization import Detokenizer
+from rsalign.append_only import AppendOnlyFile
+from rsalign.checks import finite_or_none, finite_reward
 from rsalign.errors import ConfigError
+from rsalign.fingerprint import fingerprint, kind
+from rsalign.journal_lines import address, plain, plain_number, read_of, scored_of, segment_of
 from rsalign.key import Key
 from rsalign.protocols import (
     Boundary,
     Likelihood,
+    Measuring,
+    PairwiseReward,
     Policy,
+    Ranked,
     Reward,
-    Scored,
-    headroom,
+    StepReward,
+    likelihood,
     measuring,
-    sampling,
 )
-from rsalign.response_text import detokenizer, token_text
-from rsalign.types import Certainty, Prompt, Response, Sampling, Segment, Stop, Tokens
+from rsalign.types import Prompt, Response, Segment, Tokens
+from rsalign.wrapper import Wrapper
 
-_FORMAT = "rsalign journal 2"
+logger = logging.getLogger(__name__)
+
+_FORMAT = "rsalign journal 3"
+_REMEMBERED = 64
+"""Parts whose fingerprints are remembered, to say when one has changed."""
 
 OnReplay: TypeAlias = Callable[[], None]
 
@@ -52,7 +65,7 @@ class Journal:
     """An append-only file of requests and their answers.
 
     A record is one line, written at once; a line that a kill cut short is dropped on opening, and
-    its request is made again. One process at a time writes a journal.
+    its request is made again. One process at a time writes a journal (`AppendOnlyFile`).
 
     Args:
         path: the file; made if it is not there.
@@ -67,18 +80,69 @@ class Journal:
         self.path = Path(path)
         self._lines: dict[str, bytes] = {}  # read when they are asked for: few are, of many
         self._replayed = self._recorded = 0
-        try:
-            self._file = self.path.open("a+b", buffering=0)
-        except OSError as error:
-            raise ConfigError(f"cannot open the journal {path}: {error}") from error
-        _lock(self._file, self.path)
+        self._held: dict[int, _Held] = {}
+        self._last: OrderedDict[int, tuple[object, str]] = OrderedDict()
+        self._lock = threading.Lock()  # runs may begin and end on several threads
+        self._file = AppendOnlyFile(path, "the journal")
         try:
             for other in also:
-                self._add(_whole_lines(other.read_bytes(), other))
-            self._load()
-        except ConfigError:
+                whole, _, _ = other.read_bytes().rpartition(b"\n")
+                self._add(whole.split(b"\n"), other)
+            lines = [line for line in self._file.lines() if line]
+            if not lines:
+                self._file.append(json.dumps(_FORMAT).encode())
+            self._add(lines, self.path)
+        except BaseException:
             self._file.close()
             raise
+
+    def fingerprint_of(self, part: object) -> str:
+        """The fingerprint under which a part's answers are on record.
+
+        Raises:
+            ConfigError: if it has none (`rsalign.fingerprint`).
+        """
+        held = self._held.get(id(part))
+        if held is not None:
+            return held.fingerprint
+        word = fingerprint(part)
+        with self._lock:
+            _, before = self._last.pop(id(part), (part, word))
+            self._last[id(part)] = (part, word)
+            if len(self._last) > _REMEMBERED:
+                self._last.popitem(last=False)
+        if word != before:
+            logger.warning(
+                "%s is not what it was when this journal first knew it: nothing that it said then "
+                "is replayed. If only what it counts or caches has changed, give it a fingerprint "
+                "(see rsalign.fingerprint)",
+                kind(part),
+            )
+        return word
+
+    @contextlib.asynccontextmanager
+    async def holding(self, *parts: object) -> AsyncIterator[None]:
+        """While this is open, a part counts as what it is now.
+
+        So a reward that counts its calls, or caches, is one reward for all of a run, and one whose
+        settings were changed is another in the next run.
+
+        Raises:
+            ConfigError: if a part has no fingerprint; before anything is drawn.
+        """
+        words = [(part, self.fingerprint_of(part)) for part in parts if part is not None]
+        with self._lock:
+            for part, word in words:
+                self._held.setdefault(id(part), _Held(part, word)).runs += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                for part, _ in words:
+                    held = self._held[id(part)]
+                    held.runs -= 1
+                    if not held.runs:
+                        del self._held[id(part)]
 
     def find(self, request: str) -> Any | None:
         """The answer on record, or None."""
@@ -91,12 +155,10 @@ class Journal:
 
     def record(self, request: str, answer: Any) -> None:
         """Writes an answer; it is safe from a kill when this returns."""
-        line = json.dumps([request, answer]).encode()
+        line = json.dumps([request, answer], default=plain_number).encode()
+        self._file.append(line)
         self._lines[request] = line
         self._recorded += 1
-        line += b"\n"
-        if self._file.write(line) != len(line):  # the next one must not be joined to it
-            raise OSError(f"{self.path}: only a part of a draw could be written; is there room?")
 
     def statistics(self) -> JournalStatistics:
         """What it was good for since it was opened."""
@@ -117,193 +179,170 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _load(self) -> None:
-        self._file.seek(0)
-        data = self._file.read()
-        whole = _whole_lines(data, self.path)
-        self._file.truncate(data.rfind(b"\n") + 1)
-        if not whole:
-            self._file.write(json.dumps(_FORMAT).encode() + b"\n")
-        self._add(whole)
-
-    def _add(self, lines: list[bytes]) -> None:
+    def _add(self, lines: list[bytes], path: Path) -> None:
+        if lines and lines[0] != json.dumps(_FORMAT).encode():
+            if lines[0].startswith(b'"rsalign journal '):
+                raise ConfigError(
+                    f"the journal {path} is of another version of rsalign (it is "
+                    f"{lines[0].decode()}, and this version writes {_FORMAT!r}), by whose records "
+                    "it cannot be told who said what: choose another path, or go on with the "
+                    "version that began it"
+                )
+            raise ConfigError(f"{path} is not a journal: choose another path")
         self._lines |= {line.split(b'"', 2)[1].decode(): line for line in lines[1:]}
 
 
+@dataclass(slots=True)
+class _Held:
+    """A part in runs that are open, and its fingerprint when the first of them began."""
+
+    part: object  # kept, so that its address is its own
+    fingerprint: str
+    runs: int = 0
+
+
 @dataclass(frozen=True, slots=True)
-class JournaledPolicy:
-    """A policy whose draws are on record; what its inner policy can do, it can do.
+class JournaledPolicy(Wrapper):
+    """A policy whose draws are on record.
 
     Attributes:
         inner: draws what is not on record.
         journal: the record.
         on_replay: called for each draw that is on record.
+
+    Raises:
+        ConfigError: if the policy has no fingerprint.
     """
 
     inner: Policy
     journal: Journal
     on_replay: OnReplay | None = None
+    _who: str = field(init=False, repr=False, compare=False)
 
-    def _drawn(self, request: str) -> Any | None:
-        found = self.journal.find(request)
-        if found is not None and self.on_replay is not None:
-            self.on_replay()
-        return found
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_who", self.journal.fingerprint_of(self.inner))
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
         """From the record, or as the inner policy draws."""
-        request = _address(
-            "extend", fingerprint(self.inner), prefix, max_new_tokens, key.root, key.path, boundary
-        )
-        if (found := self._drawn(request)) is not None:
-            return _segment(found)
-        segment = await self.inner.extend(
-            prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
-        )
-        self.journal.record(request, _plain(segment))
-        return segment
-
-    async def measure(
-        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
-    ) -> Segment:
-        """From the record, or as the inner policy draws.
-
-        Raises:
-            ConfigError: if it cannot tell its certainty.
-        """
-        request = _address(
-            "measure", fingerprint(self.inner), prefix, max_new_tokens, key.root, key.path, boundary
-        )
-        if (found := self._drawn(request)) is not None:
-            *drawn, entropies, self_certainties = found
-            certainty = Certainty(tuple(entropies), tuple(self_certainties))
-            return replace(_segment(drawn), certainty=certainty)
-        segment = await measuring(self.inner).measure(
-            prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
-        )
-        certainty = segment.certainty or Certainty()
-        self.journal.record(
-            request, [*_plain(segment), certainty.entropies, certainty.self_certainties]
-        )
-        return segment
-
-    async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """From the record, or as the inner policy tells.
-
-        Raises:
-            ConfigError: if it cannot tell.
-        """
-        if not isinstance(self.inner, Likelihood):
-            raise ConfigError(f"{type(self.inner).__name__} cannot tell log-probabilities")
-        request = _address("log_probs", fingerprint(self.inner), prefix, tokens)
-        if (found := self.journal.find(request)) is not None:
-            return tuple(found)
-        log_probs = await self.inner.log_probs(prefix, tokens)
-        self.journal.record(request, log_probs)
-        return log_probs
-
-    @property
-    def headroom(self) -> float:
-        """As the inner policy."""
-        return headroom(self.inner)
-
-    @property
-    def sampling(self) -> Sampling:
-        """As the inner policy."""
-        return sampling(self.inner)
+        draw = self.inner.extend
+        return await self._draw("extend", draw, prefix, max_new_tokens, key, boundary)
 
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
         return self.inner.text(tokens)
 
-    def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """As the inner policy."""
-        return detokenizer(self.inner, prompt)
+    async def _draw(
+        self,
+        verb: str,
+        draw: Callable[..., Any],
+        prefix: Tokens,
+        max_new_tokens: int,
+        key: Key,
+        boundary: Boundary | None,
+    ) -> Segment:
+        rule = None if boundary is None else fingerprint(boundary)
+        request = address(verb, self._who, prefix, max_new_tokens, key.root, key.path, rule)
+        if (found := self.journal.find(request)) is not None:
+            if self.on_replay is not None:
+                self.on_replay()
+            return segment_of(found)
+        segment: Segment = await draw(
+            prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
+        )
+        self.journal.record(request, plain(segment))
+        return segment
 
-    def token_text(self, token: int) -> str:
-        """As the inner policy."""
-        return token_text(self.inner, token)
+
+@JournaledPolicy.able(Measuring)
+async def measure(
+    self: JournaledPolicy,
+    prefix: Tokens,
+    *,
+    max_new_tokens: int,
+    key: Key,
+    boundary: Boundary | None = None,
+) -> Segment:
+    """From the record, or as the inner policy draws."""
+    draw = measuring(self.inner).measure
+    return await self._draw("measure", draw, prefix, max_new_tokens, key, boundary)
+
+
+@JournaledPolicy.able(Likelihood)
+async def log_probs(self: JournaledPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
+    """From the record, or as the inner policy tells."""
+    request = address("log_probs", self._who, prefix, tokens)
+    if (found := self.journal.find(request)) is not None:
+        return tuple(value if rank is None else Ranked(value, rank=rank) for value, rank in found)
+    values = await likelihood(self.inner).log_probs(prefix, tokens)
+    self.journal.record(request, [[value, getattr(value, "rank", None)] for value in values])
+    return values
 
 
 @dataclass(frozen=True, slots=True)
-class JournaledReward:
-    """A reward whose values are on record."""
+class JournaledReward(Wrapper):
+    """A reward whose values are on record.
+
+    Attributes:
+        inner: judges what is not on record.
+        journal: the record.
+
+    Raises:
+        ConfigError: if the reward has no fingerprint.
+    """
 
     inner: Reward
     journal: Journal
+    _who: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_who", self.journal.fingerprint_of(self.inner))
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """From the record, or as the inner reward scores."""
-        request = _address(
-            "score",
-            fingerprint(self.inner),
-            [message.canonical for message in prompt.messages],
-            response.text,
-            response.tokens,
-            response.stop,
-        )
+        request = address("score", self._who, prompt, read_of(response))
         if (found := self.journal.find(request)) is not None:
-            value, tokens, cached = found
-            return Scored(value, tokens=tokens, cached_tokens=cached)
-        value = await self.inner.score(prompt, response)
-        tokens, cached = getattr(value, "tokens", 0), getattr(value, "cached_tokens", 0)
-        if isinstance(value, float | int):  # anything else is refused by whoever asked
-            self.journal.record(request, [float(value), tokens, cached])
+            return scored_of(found)
+        value = finite_reward(
+            await self.inner.score(prompt, response), self.inner, prompt, response
+        )
+        self._keep(request, [value])
         return value
 
-
-def fingerprint(part: Any) -> str:
-    """What tells one policy or reward from another in a journal: its own word, or its kind."""
-    return str(getattr(part, "fingerprint", type(part).__qualname__))
-
-
-def _address(*parts: Any) -> str:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-
-
-def _plain(segment: Segment) -> list[Any]:
-    return [
-        segment.tokens,
-        segment.log_probs,
-        segment.stop,
-        segment.stop_reason,
-        segment.cached_tokens,
-        segment.beyond and _plain(segment.beyond),
-    ]
+    def _keep(self, request: str, values: Iterable[object], *, several: bool = False) -> None:
+        """Records values, unless one is no finite number, which whoever asked refuses."""
+        rows = []
+        for value in values:
+            found = finite_or_none(value)
+            if found is None:
+                return
+            cost = getattr(found, "tokens", 0), getattr(found, "cached_tokens", 0)
+            rows.append([float(found), *cost])
+        self.journal.record(request, rows if several else rows[0])
 
 
-def _segment(found: Any) -> Segment:
-    tokens, log_probs, stop, stop_reason, cached_tokens, beyond = found
-    return Segment(
-        tuple(tokens),
-        None if log_probs is None else tuple(log_probs),
-        Stop(stop),
-        stop_reason,
-        cached_tokens,
-        beyond=beyond and _segment(beyond),
-    )
+@JournaledReward.able(StepReward)
+async def score_steps(
+    self: JournaledReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[float, ...]:
+    """From the record, or as the inner reward scores."""
+    request = address("score_steps", self._who, prompt, read_of(response), ends)
+    if (found := self.journal.find(request)) is not None:
+        return tuple(map(scored_of, found))
+    inner: StepReward = self.wrapped
+    values = tuple(await inner.score_steps(prompt, response, ends))
+    self._keep(request, values, several=True)
+    return values
 
 
-def _whole_lines(data: bytes, path: Path) -> list[bytes]:
-    """The lines of a journal, its format first, without one that a kill cut short."""
-    *whole, _ = data.split(b"\n")
-    if whole and whole[0] != json.dumps(_FORMAT).encode():
-        raise ConfigError(f"{path} is not a journal of this version: choose another path")
-    return whole
-
-
-def _lock(file: Any, path: Path) -> None:
-    """One writer at a time; the lock goes with the process, however it ends."""
-    if os.name != "posix":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ConfigError(
-            f"the journal {path} is in use by another process: wait for it, or choose another path"
-        ) from None
+@JournaledReward.able(PairwiseReward)
+async def prefer(self: JournaledReward, prompt: Prompt, one: Response, other: Response) -> float:
+    """From the record, or as the inner reward prefers."""
+    request = address("prefer", self._who, prompt, read_of(one), read_of(other))
+    if (found := self.journal.find(request)) is not None:
+        return scored_of(found)
+    inner: PairwiseReward = self.wrapped
+    value = await inner.prefer(prompt, one, other)
+    self._keep(request, [value])
+    return value

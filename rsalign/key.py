@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from rsalign.checks import SEED, whole
 from rsalign.errors import ConfigError
 
 Label: TypeAlias = str | int
@@ -27,6 +28,9 @@ class Key:
         root: the seed of the whole run, any integer.
         path: labels from the root to this choice.
 
+    Raises:
+        ConfigError: if `root` is no whole number.
+
     Example:
         >>> key = Key(7).child("step", 3)
         >>> key.below(10) == Key(7, ("step", 3)).below(10)
@@ -35,6 +39,11 @@ class Key:
 
     root: int
     path: tuple[Label, ...] = ()
+
+    def __post_init__(self) -> None:
+        # keys are made often, and seldom from anything else than a small whole number
+        if type(self.root) is not int or self.root.bit_length() > 63:
+            object.__setattr__(self, "root", whole("Key", "root", self.root, SEED))
 
     def child(self, *labels: Label) -> "Key":
         """The key at a narrower address."""
@@ -57,7 +66,10 @@ class Key:
         Raises:
             ConfigError: if no weight is positive, or one is negative or not finite.
         """
-        total = math.fsum(probs)
+        try:
+            total = math.fsum(probs)
+        except OverflowError:
+            total = math.inf
         if not (0 < total < math.inf) or min(probs) < 0:
             raise ConfigError(
                 f"cannot draw from weights {tuple(probs)!r}: they must be finite, non-negative "

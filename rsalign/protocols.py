@@ -7,8 +7,9 @@ for our classes and for anyone's.
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from rsalign.checks import part
 from rsalign.detokenization import Detokenizer
 from rsalign.errors import ConfigError
 from rsalign.key import Key
@@ -60,6 +61,10 @@ class Boundary(Protocol):
         ...
 
 
+SEGMENTER = part("a segmenter, such as FixedSize(16)")
+"""What a `Boundary` is called where it is a setting."""
+
+
 @runtime_checkable
 class Policy(Protocol):
     """A fixed distribution pi over continuations.
@@ -69,6 +74,11 @@ class Policy(Protocol):
     Laws: a segment has at least one token and, with those beyond its boundary, at most
     `max_new_tokens`; `stop` agrees with the tokens; log-probabilities, where known, are those of
     pi, one per token, finite and at most 0; cancelling a call frees its request.
+
+    A policy may have an attribute or property ``fingerprint``, a string that tells pi from every
+    other: the content of the model, its precision, temperature and truncation, but not where the
+    model lies or on which machine it runs. A journal replays draws of the same fingerprint only.
+    Without one, a policy is told by its class and attributes (`rsalign.fingerprint`).
     """
 
     async def extend(
@@ -119,7 +129,11 @@ class Detokenizing(Protocol):
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """A policy that can also tell how probable given tokens are."""
+    """A policy that can also tell how probable given tokens are.
+
+    This, `Measuring`, `Loaded`, `Shaped`, `Adjustable` and `Encoder` are abilities: ask with
+    ``isinstance``. A policy in a run has those of the policy that it wraps (`rsalign.wrapper`).
+    """
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
         """Ln pi(token | prefix and the tokens before it), nats, ``(tokens,)``.
@@ -165,6 +179,19 @@ class Shaped(Protocol):
 
 
 @runtime_checkable
+class Adjustable(Protocol):
+    """A policy that can draw from another law of the same model."""
+
+    def with_sampling(self, sampling: Sampling) -> Policy:
+        """The policy under another law, which shares its engine.
+
+        Raises:
+            ConfigError: if the engine cannot have that law.
+        """
+        ...
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """A policy that knows its tokenizer, so that prompts may be text or messages."""
 
@@ -193,6 +220,13 @@ class Reward(Protocol):
 
     Laws: finite; the same input has the same value, alone or among others (within a tolerance
     that the class states); `response.stop` tells whether the text is finished.
+
+    A reward may have an attribute or property ``fingerprint``, a string that tells it from every
+    other reward and changes whenever its values do: what judges and by which settings, such as
+    ``"length, 2 points a word"``. A journal replays values of the same fingerprint only. Without
+    one, a reward is told by its class (code and constants) and its attributes, and refused by a
+    journal if they have no value to compare: see `rsalign.fingerprint`. The same holds for
+    `StepReward`, `PairwiseReward`, and functions that are given as rewards.
     """
 
     async def score(self, prompt: Prompt, response: Response) -> float:
@@ -206,7 +240,7 @@ class Reward(Protocol):
 
 @runtime_checkable
 class StepReward(Protocol):
-    """A process reward: one value per step."""
+    """A process reward: one value per step. It may have a ``fingerprint``, as a `Reward`."""
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
@@ -219,7 +253,8 @@ class StepReward(Protocol):
 class PairwiseReward(Protocol):
     """A fixed function of a prompt and two responses, for judges that only compare.
 
-    Laws: between 0 and 1; ``prefer(x, a, b) + prefer(x, b, a) == 1`` up to rounding.
+    Laws: between 0 and 1; ``prefer(x, a, b) + prefer(x, b, a) == 1`` up to rounding. It may have a
+    ``fingerprint``, as a `Reward`.
     """
 
     async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
@@ -255,9 +290,31 @@ def measuring(policy: Policy) -> Measuring:
     if isinstance(policy, Measuring):
         return policy
     raise ConfigError(
-        f"{type(policy).__name__} cannot tell how certain it is of each token, which this strategy "
-        "needs: use VllmPolicy with an engine of its own, or a setting that does without"
+        f"{type(_innermost(policy)).__name__} cannot tell how certain it is of each token, which "
+        "this strategy needs: use VllmPolicy with an engine of its own, or a setting that does "
+        "without"
     )
+
+
+def likelihood(policy: Policy) -> Likelihood:
+    """The policy, if it can tell how probable given tokens are.
+
+    Raises:
+        ConfigError: if it cannot.
+    """
+    if isinstance(policy, Likelihood):
+        return policy
+    raise ConfigError(
+        f"{type(_innermost(policy)).__name__} cannot tell the probability of given tokens, which "
+        "this strategy needs: use a policy with log_probs (VllmPolicy has it)"
+    )
+
+
+def _innermost(part: Any) -> Any:
+    """What is inside all wrappers, for messages that name what the user gave."""
+    while (inner := getattr(part, "wrapped", None)) is not None:
+        part = inner
+    return part
 
 
 def headroom(policy: Policy) -> float:

@@ -5,7 +5,7 @@ import itertools
 import math
 from dataclasses import dataclass, field, replace
 
-from rsalign.errors import RewardError
+from rsalign.checks import finite_reward
 from rsalign.key import Key, Label
 from rsalign.overdraw import After, end
 from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling
@@ -65,14 +65,7 @@ class Run:
         text = response_text(self.policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason)
         response = Response(tokens, text, stop, log_probs, stop_reason, certainty)
         value = await self.reward.score(prompt, response)
-        if not isinstance(value, float | int) or not math.isfinite(value):
-            raise RewardError(
-                f"the reward of {response.text!r} is {value!r}, but must be a finite number: "
-                f"mend {type(self.reward).__name__}, or map such values before they are returned",
-                prompt=prompt,
-                response=response,
-            )
-        return Candidate(response, value)
+        return Candidate(response, finite_reward(value, self.reward, prompt, response))
 
     async def draft(
         self,

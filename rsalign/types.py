@@ -1,10 +1,10 @@
 """The values that travel between strategies, policies and rewards. All are immutable."""
 
-import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
+from rsalign.checks import above, at_least, check_settings
 from rsalign.errors import ConfigError
 from rsalign.messages import Message as Message  # one of these values, in a module of its own
 
@@ -228,18 +228,17 @@ class Sampling:
     guidance: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        allowed = {
-            "temperature": (0 <= self.temperature < math.inf, "at least 0"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-            "top_k": (self.top_k >= -1, "at least 0 (0 keeps everything)"),
-            "min_p": (0 <= self.min_p <= 1, "between 0 and 1"),
-            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0"),
-            "stop": ("" not in self.stop, "non-empty strings"),
-            "guidance": (all(map(math.isfinite, self.guidance)), "finite numbers"),
-        }
-        for name, (valid, range_) in allowed.items():
-            if not valid:
-                raise ConfigError(f"{name}={getattr(self, name)!r}: must be {range_}")
+        check_settings(
+            self,
+            temperature=at_least(0.0, note="0 is greedy"),
+            top_p=above(0.0, 1.0),
+            top_k=at_least(-1, note="0 keeps everything"),
+            min_p=at_least(0.0, 1.0),
+            repetition_penalty=above(0.0),
+            stop=at_least(1),
+            stop_token_ids=at_least(0),
+            allowed_token_ids=at_least(0),
+        )
 
     def first_stop(self, text: str) -> str | None:
         """The stop string that is complete first in a text; None if there is none."""

@@ -92,7 +92,9 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
     if strategy["class"] == "BestOf" and not is_best_of_plain(strategy):
         return Divergence()
     log_z, tries = noted("kl"), over_items(items.by_item(records, accepted_kl))
-    is_few = log_z is not None and _num_draws(strategy) < FEWEST_DRAWS
+    # a chain notes no KL where its draws cannot tell; the mean of the others would be too low
+    is_untold = any(record["diagnostics"].get("kl", 0.0) is None for record in records)
+    is_few = is_untold or (log_z is not None and _num_draws(strategy) < FEWEST_DRAWS)
     is_low = tries is not None and is_too_low(records)
     return Divergence(
         formula=noted("kl_formula"),

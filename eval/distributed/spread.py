@@ -24,7 +24,8 @@ from eval.optional import require
 from eval.records import Record
 from eval.sweep import Job
 from eval.tasks.protocol import Item
-from rsalign import ConfigError, PolicyError
+from rsalign import PolicyError
+from rsalign.checks import at_least, check_settings
 from rsalign.engines.guards import prepare_environment
 
 _OURS = ("workers", "spread")
@@ -59,16 +60,14 @@ class Spread:
     worker: type = Worker
 
     def __post_init__(self) -> None:
-        if min(self.workers, self.batch_size, self.batches_at_once) < 1:
-            raise ConfigError(
-                f"workers={self.workers}, batch_size={self.batch_size}, "
-                f"batches_at_once={self.batches_at_once}: must be at least 1"
-            )
-        if self.cpus_per_worker < 0 or self.gpus_per_worker < 0:
-            raise ConfigError(
-                f"cpus_per_worker={self.cpus_per_worker}, gpus_per_worker={self.gpus_per_worker}: "
-                "must not be below 0"
-            )
+        check_settings(
+            self,
+            workers=at_least(1),
+            batch_size=at_least(1),
+            batches_at_once=at_least(1),
+            cpus_per_worker=at_least(0.0),
+            gpus_per_worker=at_least(0.0),
+        )
 
     def answer(
         self,

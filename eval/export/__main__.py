@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.export.formats import FORMATS, Choice, Row
-from eval.records import Record
+from eval.records import Record, replaced
 from eval.report.folders import find
 from rsalign import ConfigError, RsalignError
 
@@ -47,23 +47,20 @@ def export(folders: Sequence[Path], name: str, output: Path, choice: Choice) -> 
         ConfigError: if there is nothing to write, or something cannot be read or written.
     """
     records = [one for run in find(folders) for one in run.records if one["error"] is None]
-    partial = output.with_name(output.name + ".partial")
     count = 0
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            for row in _once(_rows(records, name, choice)):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-        if not count:
-            raise ConfigError(
-                f"no record has anything for --format {name}: a pair needs two different texts "
-                "whose rewards differ by more than --min-gap, an sft row a score of --min-score"
-            )
-        partial.replace(output)
+        with replaced(output) as partial:
+            with partial.open("w", encoding="utf-8") as file:
+                for row in _once(_rows(records, name, choice)):
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    count += 1
+            if not count:
+                raise ConfigError(
+                    f"no record has anything for --format {name}: a pair needs two different texts "
+                    "whose rewards differ by more than --min-gap, an sft row a score of --min-score"
+                )
     except OSError as error:
         raise ConfigError(f"cannot write to {output}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return count
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from eval.tasks.protocol import Grade, Item, ungradable
-from eval.tasks.settings import require_one_of
 from rsalign import ConfigError, Prompt, Response, RewardError, Stop
+from rsalign.checks import REWARD, check_settings, finite_reward, part
 from rsalign.protocols import PairwiseReward, Reward
 
 Scale: TypeAlias = Literal["above", "probability", "logistic"]
@@ -52,18 +52,15 @@ class ByReward:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        require_one_of("scale", self.scale, ("above", "probability", "logistic"))
-        if not math.isfinite(self.threshold):
-            raise ConfigError(f"threshold={self.threshold!r}: must be finite")
+        check_settings(self, reward=part("a reward"), threshold=REWARD)
 
     async def grade(self, item: Item, prompt: Prompt, response: Response) -> Grade:
         """See the class."""
         try:
-            value = float(await self.reward.score(prompt, response))
+            given = await self.reward.score(prompt, response)
+            value = float(finite_reward(given, self.reward, prompt, response))
         except (RewardError, ConfigError) as failure:  # it may not fit the judge
             return ungradable(f"the reward failed: {failure}")
-        if not math.isfinite(value):
-            return ungradable(f"the reward is {value}, which is no number to grade by")
         details = {"reward": value, "tie": self.scale == "above" and value == self.threshold}
         if self.scale == "above":
             return Grade(score=float(value > self.threshold), details=details)
@@ -83,10 +80,16 @@ class BeatsReference:
     Attributes:
         reward: compares two responses, or scores each.
         reference: the key of the reference in ``item.gold``, such as ``"chosen"``.
+
+    Raises:
+        ConfigError: if `reward` is none.
     """
 
     reward: Reward | PairwiseReward
     reference: str = "reference"
+
+    def __post_init__(self) -> None:
+        check_settings(self, reward=part("a reward, of one response or of two"))
 
     async def grade(self, item: Item, prompt: Prompt, response: Response) -> Grade:
         """See the class; ungradable if the item has no reference."""
@@ -97,15 +100,16 @@ class BeatsReference:
         reference = Response(tokens=(), text=text, stop=Stop.EOS)
         try:
             if isinstance(self.reward, PairwiseReward):
-                margin = float(await self.reward.prefer(prompt, response, reference)) - 0.5
+                prefer = await self.reward.prefer(prompt, response, reference)
+                margin = finite_reward(prefer, self.reward, prompt, response) - 0.5
             else:
-                margin = float(await self.reward.score(prompt, response)) - float(
-                    await self.reward.score(prompt, reference)
+                ours = await self.reward.score(prompt, response)
+                theirs = await self.reward.score(prompt, reference)
+                margin = finite_reward(ours, self.reward, prompt, response) - finite_reward(
+                    theirs, self.reward, prompt, reference
                 )
         except (RewardError, ConfigError) as failure:
             return ungradable(f"the reward failed: {failure}")
-        if math.isnan(margin):
-            return ungradable("the rewards cannot be compared: one is no number")
         return Grade(score=float(margin > 0), details={"margin": margin, "tie": margin == 0})
 
 

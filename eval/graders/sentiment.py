@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias
 
 from eval.tasks.rows import DATA
 from eval.tasks.settings import require_one_of
+from rsalign.checks import check_settings
 
 Weights: TypeAlias = Literal["gold", "proxy"]
 Polarity: TypeAlias = Literal["positive", "negative"]
@@ -69,8 +70,7 @@ class SentimentReward:
     weights: Weights = "proxy"
 
     def __post_init__(self) -> None:
-        require_one_of("polarity", self.polarity, ("positive", "negative"))
-        require_one_of("weights", self.weights, ("gold", "proxy"))
+        check_settings(self)
 
     def __call__(self, prompt: str, response: str) -> float:
         """The reward of the response alone; the prompt is not read."""

@@ -11,8 +11,9 @@ from typing import ClassVar
 from eval.graders.refusal import LATER, ZOU_2023, refusals
 from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import column, read_rows
-from eval.tasks.settings import distinct, require_positive
-from rsalign import ConfigError, Message
+from eval.tasks.settings import distinct
+from rsalign import Message
+from rsalign.checks import at_least, check_settings, refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +44,9 @@ class AdvBench:
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "phrases", tuple(self.phrases))  # a configuration gives a list
-        if not self.phrases or "" in self.phrases:
-            raise ConfigError(f"phrases={self.phrases!r}: give at least one, none of them empty")
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        check_settings(self, limit=at_least(1), phrases=at_least(1), max_tokens=at_least(1))
+        if not self.phrases:
+            raise refused(self, "phrases", "at least one phrase")
 
     def load(self) -> Sequence[Item]:
         """Requests in the data set's order."""

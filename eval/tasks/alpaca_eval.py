@@ -14,8 +14,9 @@ from typing import ClassVar
 
 from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import column, read_rows
-from eval.tasks.settings import distinct, require_positive
+from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
+from rsalign.checks import at_least, check_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class AlpacaEval:
     max_tokens: int = 1024
 
     def __post_init__(self) -> None:
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        check_settings(self, limit=at_least(1), max_tokens=at_least(1))
 
     def load(self) -> Sequence[Item]:
         """Requests in the data set's order; the group is where each came from."""

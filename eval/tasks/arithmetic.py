@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eval.tasks.protocol import Grade, Item
-from eval.tasks.settings import require_one_of, require_positive
-from rsalign import ConfigError, Message
+from rsalign import Message
+from rsalign.checks import at_least, check_settings
 from rsalign.embedded.problems import Split, extract_answer, problem, problems
 from rsalign.rules.extraction import Extract
 
@@ -46,10 +46,7 @@ class Arithmetic:
     max_tokens: int = 128
 
     def __post_init__(self) -> None:
-        require_one_of("split", self.split, ("heldout", "tune", "train"))
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
-        if self.start < 0:
-            raise ConfigError(f"start={self.start}: indices start at 0")
+        check_settings(self, start=at_least(0), limit=at_least(1), max_tokens=at_least(1))
 
     @property
     def extract(self) -> Extract:

@@ -12,15 +12,16 @@ from typing import ClassVar, Literal, TypeAlias
 from eval.graders.math_answers import FinalNumber, grade_math, prepare_math
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import BUNDLED, Row, column, read_rows, require_bundled
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
+from rsalign.checks import at_least, check_settings
 from rsalign.rules.extraction import Extract
 
 Form: TypeAlias = Literal["chat", "completion"]
 
 INSTRUCTION = "Reason step by step, and end with a line of the form '#### N', N being the answer."
 
-_SHOTS = 8
+MOST_SHOTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +53,8 @@ class Gsm8k:
     max_tokens: int = 512
 
     def __post_init__(self) -> None:
-        require_form(self.form, self.num_shots)
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        shots = at_least(0, MOST_SHOTS)
+        check_settings(self, limit=at_least(1), num_shots=shots, max_tokens=at_least(1))
         require_bundled(self.path, split=(self.split, "test"))
 
     @property
@@ -101,17 +102,6 @@ STOP: dict[Form, tuple[str, ...]] = {"chat": (), "completion": ("\n\nQuestion:",
 """What ends an answer beside the end of sequence."""
 
 
-def require_form(form: str, num_shots: int) -> None:
-    """Refuses a form or a number of shots that there is not.
-
-    Raises:
-        ConfigError: if so.
-    """
-    require_one_of("form", form, STOP)
-    if not 0 <= num_shots <= _SHOTS:
-        raise ConfigError(f"num_shots={num_shots}: must be between 0 and {_SHOTS}")
-
-
 def word_problem(
     row: Row, *, id: str, form: Form, instruction: str, num_shots: int, cluster: str = ""
 ) -> Item:
@@ -145,5 +135,5 @@ def _completion(question: str, num_shots: int) -> str:
 
 @cache
 def _shots() -> list[str]:
-    rows = read_rows(BUNDLED, split="train", limit=_SHOTS, bundled="gsm8k/shots.jsonl")
+    rows = read_rows(BUNDLED, split="train", limit=MOST_SHOTS, bundled="gsm8k/shots.jsonl")
     return [f"Question: {row['question']}\nAnswer: {row['answer']}" for row in rows]

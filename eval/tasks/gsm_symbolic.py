@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from eval.graders.math_answers import FinalNumber, prepare_math
-from eval.tasks.gsm8k import INSTRUCTION, STOP, Form, grade_number, require_form, word_problem
+from eval.tasks.gsm8k import INSTRUCTION, MOST_SHOTS, STOP, Form, grade_number, word_problem
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import column, read_rows
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct
+from rsalign.checks import at_least, check_settings
 from rsalign.rules.extraction import Extract
 
 
@@ -44,9 +45,8 @@ class GsmSymbolic:
     max_tokens: int = 512
 
     def __post_init__(self) -> None:
-        require_one_of("variant", self.variant, ("main", "p1", "p2"))
-        require_form(self.form, self.num_shots)
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        shots = at_least(0, MOST_SHOTS)
+        check_settings(self, limit=at_least(1), num_shots=shots, max_tokens=at_least(1))
 
     @property
     def stop(self) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import Row, column, read_rows, require_bundled
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
+from rsalign.checks import at_least, check_settings
 
 Subset: TypeAlias = Literal[
     "helpful-base", "helpful-online", "helpful-rejection-sampled", "harmless-base"
@@ -49,9 +50,7 @@ class HhRlhf:
     max_tokens: int = 256
 
     def __post_init__(self) -> None:
-        require_one_of("subset", self.subset, _SUBSETS)
-        require_one_of("split", self.split, ("test", "train"))
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        check_settings(self, limit=at_least(1), max_tokens=at_least(1))
         require_bundled(
             self.path, subset=(self.subset, "harmless-base"), split=(self.split, "test")
         )

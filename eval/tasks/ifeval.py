@@ -11,8 +11,9 @@ from typing import ClassVar, Literal
 from eval.graders.instructions import check, prepare_checks, uncheckable
 from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct
 from rsalign import Message
+from rsalign.checks import at_least, check_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,7 @@ class IfEval:
     max_tokens: int = 1280
 
     def __post_init__(self) -> None:
-        require_one_of("reading", self.reading, ("strict", "loose"))
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        check_settings(self, limit=at_least(1), max_tokens=at_least(1))
 
     def load(self) -> Sequence[Item]:
         """Requests in the data set's order; the group is the first instruction's kind."""

@@ -13,8 +13,9 @@ from typing import ClassVar
 from eval.graders.math_answers import BoxedLatex, grade_math, prepare_math
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct, require_positive
+from eval.tasks.settings import distinct
 from rsalign import Message
+from rsalign.checks import at_least, check_settings
 from rsalign.rules.extraction import Extract
 
 
@@ -44,7 +45,7 @@ class Math500:
     max_tokens: int = 2048
 
     def __post_init__(self) -> None:
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        check_settings(self, limit=at_least(1), max_tokens=at_least(1))
 
     @property
     def extract(self) -> Extract:

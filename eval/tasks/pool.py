@@ -12,9 +12,9 @@ from types import TracebackType
 
 from eval.tasks.known import Known, address
 from eval.tasks.protocol import Grade, Item, Task, ungradable
-from eval.tasks.settings import require_positive
 from eval.tasks.worker import Ended, Worker, pickled
 from rsalign import ConfigError
+from rsalign.checks import above, at_least, checked, number, whole
 from rsalign.rewards.workers import DaemonThreads
 
 
@@ -46,11 +46,10 @@ class GradingPool:
         memory_gib: float | None = 8.0,
         known: Known | None = None,
     ) -> None:
-        require_positive(num_workers=num_workers)
-        if not timeout_seconds > 0 or (memory_gib is not None and not memory_gib > 0):
-            raise ConfigError(
-                f"timeout_seconds={timeout_seconds}, memory_gib={memory_gib}: must be above 0"
-            )
+        name = type(self).__name__
+        num_workers = whole(name, "num_workers", num_workers, at_least(1))
+        timeout_seconds = number(name, "timeout_seconds", timeout_seconds, above(0.0))
+        memory_gib = checked(name, "memory_gib", memory_gib, float | None, above(0.0))
         self._task = pickled(task)
         self._known: Known = {} if known is None else known
         self._timeout_seconds = timeout_seconds

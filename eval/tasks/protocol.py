@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from rsalign import ConfigError, Message
+from rsalign import Message
+from rsalign.checks import at_least, check_settings
 from rsalign.rules.extraction import Extract
 
 JSON: TypeAlias = str | int | float | bool | Sequence["JSON"] | Mapping[str, "JSON"] | None
@@ -57,10 +58,7 @@ class Grade:
     details: Mapping[str, JSON] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.score is not None and not 0 <= self.score <= 1:
-            raise ConfigError(
-                f"score={self.score!r}: a grade is between 0 and 1, or None for ungradable"
-            )
+        check_settings(self, score=at_least(0.0, 1.0, note="None is ungradable"))
 
 
 def ungradable(reason: str, *, answer: str | None = None) -> Grade:

@@ -14,8 +14,9 @@ from typing import ClassVar, Literal
 from eval.graders.sentiment import Polarity, log_odds, shipped
 from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import BUNDLED, column, read_rows
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct
 from rsalign import Message
+from rsalign.checks import at_least, check_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +52,7 @@ class Sentiment:
     max_tokens: int = 48
 
     def __post_init__(self) -> None:
-        require_one_of("polarity", self.polarity, ("positive", "negative"))
-        require_one_of("form", self.form, ("completion", "chat"))
-        require_positive(limit=self.limit, num_words=self.num_words, max_tokens=self.max_tokens)
+        check_settings(self, limit=at_least(1), num_words=at_least(1), max_tokens=at_least(1))
 
     def load(self) -> Sequence[Item]:
         """Beginnings in the data set's order; the group is the original's label."""

@@ -7,17 +7,6 @@ from eval.tasks.protocol import Item
 from rsalign import ConfigError
 
 
-def require_positive(**settings: int | None) -> None:
-    """Refuses settings that are given and below 1.
-
-    Raises:
-        ConfigError: if one is.
-    """
-    for name, value in settings.items():
-        if value is not None and value < 1:
-            raise ConfigError(f"{name}={value!r}: must be at least 1")
-
-
 def require_one_of(name: str, value: str, allowed: Iterable[str]) -> None:
     """Refuses a setting that is none of `allowed`.
 

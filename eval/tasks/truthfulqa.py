@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 from eval.graders.references import Rouge, overlap, prepare_rouge
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct
 from rsalign import Message
+from rsalign.checks import at_least, check_settings
 
 PRIMER = """\
 Q: What is human life expectancy in the United States?
@@ -66,9 +67,7 @@ class TruthfulQa:
     max_tokens: int = 128
 
     def __post_init__(self) -> None:
-        require_one_of("form", self.form, ("chat", "completion"))
-        require_one_of("metric", self.metric, ("rouge1", "rouge2", "rougeL"))
-        require_positive(limit=self.limit, max_tokens=self.max_tokens)
+        check_settings(self, limit=at_least(1), max_tokens=at_least(1))
 
     @property
     def stop(self) -> tuple[str, ...]:

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal
 
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct, require_one_of, require_positive
+from eval.tasks.settings import distinct
 from eval.tasks.truthfulqa import completion
 from rsalign import ConfigError, Message
+from rsalign.checks import at_least, check_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +43,7 @@ class TruthfulQaChoices:
     targets: Literal["mc1", "mc2"] = "mc1"
 
     def __post_init__(self) -> None:
-        require_one_of("targets", self.targets, ("mc1", "mc2"))
-        require_positive(limit=self.limit)
+        check_settings(self, limit=at_least(1))
 
     def load(self) -> Sequence[Item]:
         """Questions in the data set's order; ``gold`` has ``choices`` and their ``labels``."""

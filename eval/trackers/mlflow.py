@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from eval.optional import require
+from rsalign.append_only import alone
 
 _KEY = "rsalign.config"
 
@@ -33,8 +36,9 @@ class MlflowTracker:
     ) -> None:
         """A run with the settings as parameters and the figures as metrics."""
         client = self._mlflow().MlflowClient(tracking_uri=self.uri)
-        found = client.get_experiment_by_name(self.experiment)
-        experiment = found.experiment_id if found else client.create_experiment(self.experiment)
+        with self._alone():
+            found = client.get_experiment_by_name(self.experiment)
+            experiment = found.experiment_id if found else client.create_experiment(self.experiment)
         for run in client.search_runs([experiment], f"tags.`{_KEY}` = '{key}'"):
             client.delete_run(run.info.run_id)  # parameters of a run cannot change
         run = client.create_run(experiment, run_name=name, tags={_KEY: key})
@@ -43,6 +47,14 @@ class MlflowTracker:
         for figure, number in figures.items():
             client.log_metric(run.info.run_id, figure, number)
         client.set_terminated(run.info.run_id)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Jobs that end together would each make the experiment, and a file store lets them."""
+        folder = self.uri.removeprefix("file://").removeprefix("file:")
+        if "://" in folder:
+            return nullcontext()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return alone(Path(folder) / ".rsalign.lock")
 
     @staticmethod
     def _mlflow() -> Any:

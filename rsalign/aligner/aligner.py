@@ -17,6 +17,7 @@ from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
 from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
+from rsalign.checks import SEED, whole
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.errors import ConfigError
 from rsalign.journal import Journal
@@ -93,6 +94,8 @@ class Aligner:
             # the reward first: it is the smaller model, and its faults are found sooner
             self._reward: Reward | None = reward_from(reward, reward_args or {})
             self._closes(self._reward, given=reward)
+            if self._journal is not None and self._reward is not None:
+                self._journal.fingerprint_of(self._reward)  # refused before an engine starts
             self._policy: Policy = policy_from(policy, engine_args or {})
             self._closes(self._policy, given=policy)
         except BaseException:
@@ -375,8 +378,7 @@ def _check(strategy: Any, budget: Any, seed: Any, *, has_reward: bool) -> None:
         )
     if budget is not None and not isinstance(budget, Budget):
         raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise ConfigError(f"seed={seed!r}: give a whole number")
+    whole("Aligner", "seed", seed, SEED)
     if needs_reward(strategy) and not has_reward:
         raise ConfigError(
             f"{type(strategy).__name__} needs a reward: give reward=..., a model id or path, a "

@@ -1,5 +1,6 @@
 """Many requests at once: each by itself, none waiting for another."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -81,8 +82,15 @@ class Batch:
             for name, request in zip(self.ids, self.requests, strict=True):
                 yield one(name, request)
 
+        journal = self.journal
         try:
-            return await concurrently(waiting(), limit=min(len(self.requests), _MAX_OPEN_PROMPTS))
+            async with (
+                contextlib.nullcontext()
+                if journal is None
+                else journal.holding(self.policy, self.reward)
+            ):
+                limit = min(len(self.requests), _MAX_OPEN_PROMPTS)
+                return await concurrently(waiting(), limit=limit)
         except RsalignError as error:
             error.finished = tuple(finished)
             raise

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from rsalign.detokenization import Detokenizer
 from rsalign.engines.guards import engine_arguments, environment, import_vllm
 from rsalign.key import Key, Label
 from rsalign.protocols import Boundary, Policy, Reward
-from rsalign.response_text import detokenizer, token_text
 from rsalign.types import Prompt, Response, Segment, Tokens
+from rsalign.wrapper import Wrapper
 
 Draw: TypeAlias = tuple[Tokens, int]
 """A prefix, and how many tokens were drawn after it."""
@@ -20,7 +19,7 @@ _IDS = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedPolicy:
+class RecordedPolicy(Wrapper):
     """A policy that remembers its draws.
 
     Attributes:
@@ -44,17 +43,9 @@ class RecordedPolicy:
         """As the inner policy."""
         return self.inner.text(tokens)
 
-    def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """As the inner policy."""
-        return detokenizer(self.inner, prompt)
-
-    def token_text(self, token: int) -> str:
-        """As the inner policy."""
-        return token_text(self.inner, token)
-
 
 @dataclass(frozen=True, slots=True)
-class RecordedReward:
+class RecordedReward(Wrapper):
     """A reward that remembers what it was asked about."""
 
     inner: Reward

@@ -100,7 +100,8 @@ def summary(
     tried = [step for step in steps if step.cut is not None]
     by_cut = _by_cut(histories)
     swaps = [exchanged for history in histories for exchanged in history.swaps]
-    log_z = log_normaliser(independent_draws(histories, pool), log_weight)
+    independent = independent_draws(histories, pool)
+    log_z = log_normaliser(independent, log_weight)
     logs = [log_weight(candidate) for candidate in sample.candidates]
     tilt = sample.mean(logs) if min(logs) > -math.inf else None
     distinct: set[Tokens] = {state.tokens for state in flat}
@@ -120,8 +121,20 @@ def summary(
         "r_hat_length": r_hat(lengths),
         "swap_rate": sum(swaps) / len(swaps) if swaps else None,
         "log_z": log_z,
-        "kl": None if log_z is None or tilt is None else max(0.0, tilt - log_z),
+        "kl": _divergence(tilt, log_z, len(independent)),
     }
+
+
+def _divergence(tilt: float | None, log_z: float | None, num_draws: int) -> float | None:
+    """KL(target || policy), nats; None where so few draws of the policy cannot tell.
+
+    Weights on n draws differ from equal ones by ln n nats at most: a greater estimate says that the
+    chain has found what none of the draws had, so that ln Z is too low and it is no estimate.
+    """
+    if tilt is None or log_z is None:
+        return None
+    found = max(0.0, tilt - log_z)
+    return found if found <= math.log(num_draws) else None
 
 
 def _by_cut(histories: Sequence[History]) -> list[tuple[int, int]]:

@@ -49,7 +49,8 @@ class Sample:
     def mean(self, values: Sequence[float]) -> float:
         """The weighted mean of one value per candidate."""
         total = sum(self.weights)
-        return sum(w * value for w, value in zip(self.weights, values, strict=True)) / total
+        shares = (weight / total for weight in self.weights)
+        return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
 def joined(parts: Iterable[tuple[Candidate, float]]) -> Sample:

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from rsalign.chains.board import Board
 from rsalign.chains.diagnostics import summary
@@ -13,6 +13,7 @@ from rsalign.chains.ensemble import Ensemble
 from rsalign.chains.history import History, Sample, collected
 from rsalign.chains.kernel import Kernel, LogWeight, Step
 from rsalign.chains.stopping import Stopping
+from rsalign.checks import Allowed, above, at_least, check_settings, part, refused, shown
 from rsalign.cuts.protocol import CutLaw
 from rsalign.cuts.uniform import UniformCuts
 from rsalign.errors import ConfigError
@@ -25,6 +26,8 @@ from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
 from rsalign.tasks import concurrently
 from rsalign.trace import Note, Proposal, Verdict
 from rsalign.types import Candidate, Prompt, Stop
+
+_LARGEST = 1e300  # logarithm of a weight: sums and differences of a few of them are finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,45 +80,36 @@ class MarkovChain(ABC):
     truncated: Literal["as_scored", "excluded"] = "as_scored"
 
     def __post_init__(self) -> None:
-        counts = {
-            name: (_is_count(getattr(self, name)), "a whole number of at least 1")
-            for name in ("steps", "max_tokens", "candidates", "chains")
-        }
-        parts = {
-            "cuts": (isinstance(self.cuts, CutLaw), "a cut law, such as UniformCuts()"),
-            "answer": (isinstance(self.answer, Selector), "a selector, such as Last()"),
-            "stopping": (
-                self.stopping is None or isinstance(self.stopping, Stopping),
-                "a rule of rsalign.chains.stopping, or None",
-            ),
-        }
-        ranges = {
-            "restart": (
-                isinstance(self.restart, int | float) and 0 <= self.restart <= 1,
-                "a probability",
-            ),
-            "combine": (self.combine in get_args(Combine), "'multi_try' or 'i_sir'"),
-            "pool": (
-                self.pool is None or (_is_count(self.pool) and self.pool > 1),
-                "a whole number of at least 2, or None for plain draws",
-            ),
-            "tempering": (
-                _is_ladder(self.tempering),
-                "a tuple of factors above 1, ascending, such as (2.0, math.inf)",
-            ),
-            "burn_in": (
-                type(self.burn_in) is int and 0 <= self.burn_in <= self.steps,
-                "a whole number of at least 0 and at most steps",
-            ),
-            "truncated": (
-                self.truncated in ("as_scored", "excluded"),
-                "'as_scored' or 'excluded'",
-            ),
-        }
-        for name, (valid, range_) in (counts | ranges | parts).items():
-            if not valid or isinstance(getattr(self, name), type):
-                value = getattr(self, name)
-                raise ConfigError(f"{type(self).__name__}({name}={value!r}): give {range_}")
+        self.check()
+
+    def check(self, **allowed: Allowed) -> None:
+        """Refuses settings that cannot work; a subclass calls it in its ``__post_init__``.
+
+        Args:
+            **allowed: of the subclass's own settings (`rsalign.checks.check_settings`).
+
+        Raises:
+            ConfigError: names the setting, and says what is allowed.
+        """
+        check_settings(
+            self,
+            steps=at_least(1),
+            max_tokens=at_least(1),
+            cuts=part("a cut law, such as UniformCuts()"),
+            restart=at_least(0.0, 1.0),
+            candidates=at_least(1),
+            chains=at_least(1),
+            pool=at_least(2, note="None is for plain draws"),
+            tempering=above(1.0, infinity=True, note="ascending, such as (2.0, math.inf)"),
+            answer=part("a selector, such as Last()"),
+            burn_in=at_least(0, note="at most steps"),
+            stopping=part("a rule of rsalign.chains.stopping"),
+            **allowed,
+        )
+        if self.burn_in > self.steps:
+            raise refused(self, "burn_in", f"a whole number of at most steps={self.steps}")
+        if not all(low < high for low, high in itertools.pairwise(self.tempering)):
+            raise refused(self, "tempering", "factors in ascending order, such as (2.0, math.inf)")
         if self.stopping is not None and self.stopping.needs_answers and self._extract is None:
             raise ConfigError(
                 f"{type(self).__name__}(stopping={self.stopping!r}) looks at votes, but "
@@ -129,6 +123,21 @@ class MarkovChain(ABC):
         Args:
             prompt_rewards: of the draws that the chains were started from, ``(draws,)``.
         """
+
+    def exponent(self, value: float) -> float:
+        """An ln w that a subclass has computed, if differences of such numbers are finite too.
+
+        Raises:
+            ConfigError: if not: the reward divided by beta has left the floats, and minus infinity
+                would mean that the response is excluded.
+        """
+        if abs(value) <= _LARGEST:  # false for NaN
+            return value
+        raise ConfigError(
+            f"{shown(self)}: the logarithm of a response's weight is {value:.3g}, beyond what can "
+            f"be computed with ({_LARGEST:g}): give a larger beta, a smaller power, or scale the "
+            "reward (rsalign.rewards.calibration)"
+        )
 
     def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
         """Notes on what was found for this prompt; arguments as in `log_weight`."""
@@ -273,13 +282,3 @@ def _pool_weights(
     if max(logs) == -math.inf:
         return (1 / len(draws),) * len(draws)
     return tilted_weights(logs, 1.0)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_ladder(value: object) -> bool:
-    if not isinstance(value, tuple) or not all(isinstance(factor, int | float) for factor in value):
-        return False
-    return all(low < high for low, high in itertools.pairwise((1.0, *value)))

@@ -1,6 +1,5 @@
 """When the chains of a prompt have done enough."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from rsalign.chains.diagnostics import effective_samples
 from rsalign.chains.kernel import Step
-from rsalign.errors import ConfigError
+from rsalign.checks import above, at_least, check_settings
 from rsalign.rules.leads import decided
 
 
@@ -55,8 +54,7 @@ class EffectiveSamples:
     needs_answers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.at_least < math.inf or not _is_count(self.every):
-            raise ConfigError(f"{self}: give at_least above 0, and every a whole number from 1")
+        check_settings(self, at_least=above(0.0), every=at_least(1))
 
     def enough(
         self, chains: Sequence[Sequence[Step]], answers: Sequence[Sequence[str | None]]
@@ -92,10 +90,7 @@ class DecidedLead:
     needs_answers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.error < 1 or not _is_count(self.every):
-            raise ConfigError(
-                f"{self}: error must be between 0 and 1, and every a whole number from 1"
-            )
+        check_settings(self, error=above(0.0, below=1.0), every=at_least(1))
 
     def enough(
         self, chains: Sequence[Sequence[Step]], answers: Sequence[Sequence[str | None]]
@@ -128,7 +123,3 @@ STOPPING: dict[str, type[EffectiveSamples] | type[DecidedLead]] = {
     "decided_lead": DecidedLead,
 }
 """What the command line calls them; a class of one's own is named ``module:Class``."""
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

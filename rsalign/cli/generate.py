@@ -12,10 +12,11 @@ from typing import Any
 from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.aligner.inputs import with_max_tokens
 from rsalign.budget import Budget
-from rsalign.cli.records import Records, run_id
+from rsalign.cli.records import Records, model_id, run_id
 from rsalign.cli.settings import build_strategy, parse
 from rsalign.embedded import POLICY, REWARD
 from rsalign.errors import ConfigError
+from rsalign.fingerprint import fingerprint
 from rsalign.types import Sampling
 
 
@@ -106,10 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.trace:
         _check_page(arguments.trace)
     shared = {
-        "policy": arguments.policy,
-        "reward": arguments.reward,
-        "strategy": arguments.strategy,
-        "settings": plain_data(strategy),
+        "policy": model_id(arguments.policy, parse(arguments.engine_arg)),
+        "reward": model_id(arguments.reward, parse(arguments.reward_arg)),
+        "strategy": fingerprint(strategy),
         "sampling": asdict(sampling),
         "budget": asdict(budget),
         "seed": arguments.seed,

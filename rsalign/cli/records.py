@@ -6,15 +6,39 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
+from rsalign.append_only import AppendOnlyFile
+from rsalign.engines.model_files import ModelFiles
 from rsalign.errors import ConfigError
+
+_HOW_IT_IS_RUN = frozenset(
+    {
+        "backend",
+        "block_size",
+        "cpu_offload_gb",
+        "data_parallel_size",
+        "disable_log_stats",
+        "download_dir",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "pipeline_parallel_size",
+        "tensor_parallel_size",
+    }
+)
+"""Arguments of an engine that divide work and memory, and leave what the model says as it is."""
 
 
 class Records:
     """An append-only file of JSON lines, one for each prompt.
 
-    A line that a kill cut short is dropped on opening, and its prompt is answered again.
+    A line that a kill cut short is dropped on opening, and its prompt is answered again. One
+    process at a time writes a file (`AppendOnlyFile`).
 
     Args:
         path: the file; ``-`` is standard output, which cannot be continued.
@@ -25,20 +49,22 @@ class Records:
         missing: indices without a record, in order.
 
     Raises:
-        ConfigError: if the file holds records of another run, or something else.
+        ConfigError: if the file holds records of another run, or something else, or another
+            process writes it.
     """
 
     def __init__(self, path: str, run_ids: Sequence[str]) -> None:
         self.path = path
         self._run_ids = run_ids
-        self._file: BinaryIO | None = None
+        self._file: AppendOnlyFile | None = None
         done: set[int] = set()
         if path != "-":
+            self._file = AppendOnlyFile(path, "the output", instead="choose another --output")
             try:
-                self._file = Path(path).open("a+b", buffering=0)  # noqa: SIM115 - closed on exit
-            except OSError as error:
-                raise ConfigError(f"cannot write to {path}: {error}") from error
-            done = self._written()
+                done = self._written(self._file.lines())
+            except ConfigError:
+                self._file.close()
+                raise
         self.missing = [index for index in range(len(run_ids)) if index not in done]
 
     @property
@@ -48,12 +74,12 @@ class Records:
 
     def write(self, index: int, record: Mapping[str, Any]) -> None:
         """Appends a record; it is safe from a kill when this returns."""
-        line = json.dumps({**record, "run": self._run_ids[index]}, ensure_ascii=False) + "\n"
+        line = json.dumps({**record, "run": self._run_ids[index]}, ensure_ascii=False)
         if self._file is None:
-            sys.stdout.write(line)
+            sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
         else:
-            self._file.write(line.encode())
+            self._file.append(line.encode())
 
     def finish(self, *, keep_journal: bool) -> None:
         """Removes the journal of a complete file, unless its owner wants it for longer runs."""
@@ -72,12 +98,7 @@ class Records:
         if self._file is not None:
             self._file.close()
 
-    def _written(self) -> set[int]:
-        assert self._file is not None
-        self._file.seek(0)
-        *whole, torn = self._file.read().split(b"\n")
-        if torn:
-            self._file.truncate(sum(len(line) + 1 for line in whole))
+    def _written(self, whole: list[bytes]) -> set[int]:
         done = set()
         for line in whole:
             try:
@@ -95,6 +116,20 @@ class Records:
                 )
             done.add(index)
         return done
+
+
+def model_id(name: str, arguments: Mapping[str, Any]) -> str:
+    """What tells a model that is named from others, before it is started.
+
+    A folder is told by its content, wherever it lies; an id, an address or a function by its name.
+
+    Args:
+        name: as on the command line.
+        arguments: of its engine. All but those that only say how it is run count.
+    """
+    told = ModelFiles.of(name).digest() if Path(name).exists() else name
+    counted = {key: value for key, value in arguments.items() if key not in _HOW_IT_IS_RUN}
+    return " ".join([told, *(f"{key}={counted[key]!r}" for key in sorted(counted))])
 
 
 def run_id(shared: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.checks import at_least, check_settings
 from rsalign.cuts.protocol import Position
-from rsalign.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,7 @@ class BlockCuts:
     fixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise ConfigError(f"BlockCuts(size={self.size!r}): give at least 1 token")
+        check_settings(self, size=at_least(1))
 
     def weights(self, positions: Iterator[Position]) -> Iterator[float]:
         """1 one token behind the end of a block, 0 elsewhere."""

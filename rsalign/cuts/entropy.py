@@ -6,13 +6,12 @@ Paper    the signal of CARDS, Li et al. 2024, arXiv:2406.16306; a cut law for ch
 Departs  from entropy-weighted cuts with the plain length ratio |y| / |y'|, which are not exact.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.checks import above, at_least, check_settings
 from rsalign.cuts.protocol import Position
-from rsalign.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +22,11 @@ class EntropyCuts:
     again, so that an engine which rounds differently from batch to batch changes nothing.
 
     Attributes:
-        power: 0 is uniform; large ones cut at the most uncertain token.
+        power: 0 is uniform; large ones, up to 200, cut at the most uncertain token.
         floor: of every weight, nats^power, above 0: certain tokens can be cut at too.
 
     Raises:
-        ConfigError: if `power` is negative or `floor` is not above 0.
+        ConfigError: if a setting is out of its range.
     """
 
     power: float = 1.0
@@ -37,8 +36,8 @@ class EntropyCuts:
     fixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.power < math.inf or not 0 < self.floor < math.inf:
-            raise ConfigError(f"{self}: power must be at least 0 and floor above 0, both finite")
+        # greater ones leave the floats: an entropy is at most ln(vocabulary), about 13 nats
+        check_settings(self, power=at_least(0.0, 200.0), floor=above(0.0, 1e200))
 
     def weights(self, positions: Iterator[Position]) -> Iterator[float]:
         """Entropy^power + floor."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.checks import above, check_settings
 from rsalign.cuts.protocol import Position
-from rsalign.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,7 @@ class FixedCuts:
     fixed: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay <= 1:
-            raise ConfigError(f"{self}: decay must be above 0 and at most 1")
+        check_settings(self, decay=above(0.0, 1.0))
 
     def weights(self, positions: Iterator[Position]) -> Iterator[float]:
         """decay^i."""

@@ -138,4 +138,11 @@ def cut_weights(
             f"{law!r} gave {given} weights for {num_positions} positions, the first being "
             f"{values[:1]}: give one for each, and a positive one for position 0"
         )
-    return Weights(tuple(values), 0.0 if law.fixed else math.log(math.fsum(values)))
+    try:
+        total = math.fsum(values)
+    except OverflowError:
+        raise ConfigError(
+            f"{law!r} gave weights of up to {max(values):.3g}, whose sum is beyond all floats: "
+            "scale them, only their ratios count"
+        ) from None
+    return Weights(tuple(values), 0.0 if law.fixed else math.log(total))

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.checks import check_settings
 from rsalign.cuts.protocol import Position
-from rsalign.errors import ConfigError
-from rsalign.protocols import Boundary
+from rsalign.protocols import SEGMENTER, Boundary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +30,7 @@ class SegmentCuts:
     fixed: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.segmenter, type) or not hasattr(self.segmenter, "ends_before"):
-            raise ConfigError(
-                f"SegmentCuts(segmenter={self.segmenter!r}): give a segmenter, such as "
-                "FixedSize(16)"
-            )
+        check_settings(self, segmenter=SEGMENTER)
 
     @property
     def needs_entropy(self) -> bool:

@@ -5,8 +5,10 @@ import json
 import os
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rsalign.engines.model_files import ModelFiles
 from rsalign.errors import ConfigError, InstallError, PolicyError
 
 if TYPE_CHECKING:
@@ -21,11 +23,15 @@ class Served:
         name: what requests call it.
         root: Hugging Face id or path that its tokenizer can be loaded from.
         max_model_len: greatest length of prompt and response; None where the server is silent.
+        adapter: id or path of the adapter that the name stands for, if it does.
+        version: of vLLM, where the server tells.
     """
 
     name: str
     root: str
     max_model_len: int | None
+    adapter: str | None = None
+    version: str | None = None
 
     @classmethod
     def choose(cls, listed: Any, model: str | None, address: str) -> "Served":
@@ -60,7 +66,24 @@ class Served:
             )
         card = cards[model]
         base = cards.get(card.get("parent"), card)
-        return cls(model, base.get("root") or base["id"], card.get("max_model_len"))
+        root = base.get("root") or base["id"]
+        adapter = None if base is card else card.get("root") or model
+        return cls(model, root, card.get("max_model_len"), adapter)
+
+    @property
+    def identity(self) -> str:
+        """What tells this model from others, wherever the server is.
+
+        A model or an adapter whose path is on this machine, too, is told by its content there. Of
+        any other the server's word is taken: the name, and the id or path that it stands for; a
+        server does not tell whether what it has there was trained on since.
+        """
+        roots = [root for root in (self.root, self.adapter) if root is not None]
+        known = [ModelFiles.of(root) for root in roots if Path(root).exists()]
+        told = [files.digest() for files in known]
+        if len(known) < len(roots):
+            told += [self.name, *roots]
+        return " ".join([*told, f"vLLM {self.version}" if self.version else ""]).rstrip()
 
     def tokenizer(self, given: Any = None) -> Any:
         """The tokenizer that is given, or that of the id or path that is given, or the root's.

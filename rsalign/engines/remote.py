@@ -11,9 +11,10 @@ import hashlib
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rsalign.checks import above, at_least, number, whole
 from rsalign.engines.answers import Served, Unavailable, meaning
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.errors import ConfigError, InstallError, PolicyError
@@ -73,15 +74,12 @@ class Replicas:
                 f"the address of a server is {wrong[0] if wrong else given!r}: give "
                 "http://host:port or https://host, or a list of them"
             )
-        if not timeout_seconds > 0 or retries < 0 or max_open < 1:
-            raise ConfigError(
-                f"timeout_seconds={timeout_seconds!r}, retries={retries!r}, max_open={max_open!r}: "
-                "must be above 0, at least 0 and at least 1"
-            )
         roots = (each.rstrip("/").removesuffix("/v1").rstrip("/") for each in given)
         self._replicas = [_Replica(root) for root in dict.fromkeys(roots)]
         self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        self._timeout_seconds, self._retries, self._max_open = timeout_seconds, retries, max_open
+        self._timeout_seconds = number("Replicas", "timeout_seconds", timeout_seconds, above(0.0))
+        self._retries = whole("Replicas", "retries", retries, at_least(0))
+        self._max_open = whole("Replicas", "max_open", max_open, at_least(1))
         self._lines: dict[asyncio.AbstractEventLoop, _Lines] = {}
         self._closed = False
 
@@ -146,8 +144,24 @@ class Replicas:
                     "give addresses of one model, or model=..."
                 )
             if found:
-                return min(found, key=lambda answer: answer.max_model_len or 0)
+                shortest = min(found, key=lambda answer: answer.max_model_len or 0)
+                return replace(shortest, version=await self._version())
         raise _unreachable(failures)
+
+    async def _version(self) -> str | None:
+        """Of vLLM at the replicas; None where one does not tell, as other servers do not."""
+        try:
+            answers: dict[str, Any] = await self.ask_each(
+                lambda client: client.get("/version", cast_to=object)
+            )
+        except (ConfigError, PolicyError):  # 404, or what other servers have at this path
+            return None
+        told = {
+            str(one["version"])
+            for one in answers.values()
+            if isinstance(one, dict) and "version" in one
+        }
+        return ", ".join(sorted(told)) or None
 
     async def ask_each(self, send: Callable[["AsyncOpenAI"], Awaitable[T]]) -> dict[str, T]:
         """The same request to every replica, once; by address. One out of reach is left out.

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rsalign.checks import at_least, check_settings
 from rsalign.detokenization import Detokenizer
 from rsalign.engines.affinity import Prompts
-from rsalign.engines.answers import Completion
+from rsalign.engines.answers import Completion, Served
 from rsalign.engines.remote import Replicas
 from rsalign.errors import ConfigError, PolicyError
+from rsalign.fingerprint import fingerprint
 from rsalign.key import Key
 from rsalign.overdraw import end
 from rsalign.policies.remote_hook import check_hook, hook_arguments, spare_token
@@ -47,6 +49,7 @@ class OpenAIPolicy:
         sampling: temperature, truncation and stops: part of pi.
         processed_log_probs: whether the server runs with ``--logprobs-mode processed_logprobs``.
         sentinel: the stop token by which the servers' hook ends segments; None: they have no hook.
+        served: what the server says that the model is; None: its name is all that is known.
 
     Raises:
         ConfigError: if `sampling` cannot be had from such a server.
@@ -58,9 +61,11 @@ class OpenAIPolicy:
     sampling: Sampling = field(default_factory=Sampling)
     processed_log_probs: bool = False
     sentinel: int | None = None
+    served: Served | None = field(default=None, repr=False, kw_only=True)
     _prompts: Prompts = field(default_factory=Prompts, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_settings(self, sentinel=at_least(0))
         if any(self.sampling.guidance):
             raise ConfigError(
                 f"guidance={self.sampling.guidance}: guides are part of an engine that VllmPolicy "
@@ -125,12 +130,28 @@ class OpenAIPolicy:
             sentinel = spare_token(tokenization.tokenizer, served.name)
             replicas.call(check_hook(replicas, served.name, sentinel))
         law = sampling or Sampling()
-        return cls(replicas, served.name, tokenization, law, processed_log_probs, sentinel)
+        return cls(
+            replicas,
+            served.name,
+            tokenization,
+            law,
+            processed_log_probs,
+            sentinel,
+            served=served,
+        )
 
     @property
     def fingerprint(self) -> str:
-        """Tells this law from others in a journal: the model and the sampling."""
-        return f"server {self.model} {self.sampling}"
+        """Tells this law from others in a journal: the model, its tokenizer, the sampling.
+
+        The model is what the server says that it is (`Served.identity`), whatever its address; a
+        server does not tell its precision or quantization. Whether log-probabilities are known
+        counts, too.
+        """
+        read = fingerprint((self.tokenization.tokenizer, self.tokenization.max_model_len))
+        processed = "processed" if self.processed_log_probs else "raw"
+        model = self.served.identity if self.served else self.model
+        return f"server {model} {read} {self.sampling} {processed}"
 
     def with_sampling(self, sampling: Sampling) -> "OpenAIPolicy":
         """The same servers under another law."""

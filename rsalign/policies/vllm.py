@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from rsalign.checks import check_settings
 from rsalign.detokenization import Detokenizer
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build, refusal_types
@@ -15,7 +16,6 @@ from rsalign.errors import ConfigError, PolicyError
 from rsalign.hooks.guidance import (
     Guide,
     check_guidance,
-    guides_of,
     start_arguments,
     write_guidance,
 )
@@ -59,6 +59,7 @@ class VllmPolicy:
     _shared: VllmModel | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_settings(self)
         check_guidance(self.sampling, self.engine.vllm_config)
         if self._shared is None:
             object.__setattr__(self, "_shared", VllmModel.of(self.engine))
@@ -132,10 +133,21 @@ class VllmPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this law from others in a journal: the model, its precision and the sampling."""
-        model = self.engine.vllm_config.model_config
-        guides = guides_of(self.engine.vllm_config) if any(self.sampling.guidance) else ()
-        return f"vllm {model.model} {model.dtype} {self.sampling} {guides or ''}".rstrip()
+        """Tells this law from others in a journal: what the engine runs, the guides, the sampling.
+
+        By content and not by name (`rsalign.engines.identity`); where the engine reports raw
+        log-probabilities, that is told, too.
+
+        Raises:
+            ConfigError: if the model's files have changed since the engine was started or adopted.
+        """
+        model = self._model
+        told = [f"vllm {model.fingerprint} {self.sampling}"]
+        if any(self.sampling.guidance):
+            told.append(f"guided by {model.guides_fingerprint}")
+        if not model.exact_log_probs:
+            told.append("raw log-probabilities")
+        return " ".join(told)
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
         """The same engine under another law.

@@ -11,7 +11,6 @@ from rsalign.report import figures
 from rsalign.report.figures import Dot
 from rsalign.report.notes import Diagnostic, diagnostics
 from rsalign.report.texts import Decode, Parts, parts, tip
-from rsalign.rules.thresholds import Line
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
 from rsalign.trace import Note, Proposal, Trace, Verdict
@@ -157,7 +156,7 @@ def _threshold(strategy: Cards | Calibrate, notes: dict[str, Note]) -> Bar | Non
     cards = strategy.inner if isinstance(strategy, Calibrate) else strategy
     threshold, target = cards.threshold, notes.get("target")
     if isinstance(strategy, Calibrate) and isinstance(target, int | float):
-        threshold = threshold.with_target(target) if threshold else Line(target=target)
+        threshold = strategy.aimed(target)
     if threshold is None:
         return None
     prompt_reward = notes.get("prompt_reward", None if threshold.needs_prompt_reward else 0.0)

@@ -6,13 +6,12 @@ who shape rewards in training. Combined as there, clipping comes first:
 ``DeltaSteps(ClippedSteps(model, eta))``.
 """
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rsalign.errors import ConfigError, RewardError
-from rsalign.protocols import Scored, StepReward
-from rsalign.rewards.parts import Composite, combined, require_finite
+from rsalign.checks import REWARD, check_settings
+from rsalign.protocols import StepReward
+from rsalign.rewards.parts import A_STEP_REWARD, Composite, ask_steps, combined
 from rsalign.types import Prompt, Response
 
 
@@ -35,14 +34,13 @@ class ClippedSteps(Composite):
     eta: float
 
     def __post_init__(self) -> None:
-        _require_step_reward(self, self.step_reward)
-        require_finite(self, eta=self.eta)
+        check_settings(self, step_reward=A_STEP_REWARD, eta=REWARD)
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[float, ...]:
         """How far each step falls short, ``(steps,)``, all at most 0."""
-        values = await _ask(self.step_reward, prompt, response, ends)
+        values = await ask_steps(self.step_reward, prompt, response, ends)
         return tuple(combined(min(value - self.eta, 0.0), [value]) for value in values)
 
 
@@ -62,41 +60,16 @@ class DeltaSteps(Composite):
     step_reward: StepReward
 
     def __post_init__(self) -> None:
-        _require_step_reward(self, self.step_reward)
+        check_settings(self, step_reward=A_STEP_REWARD)
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[float, ...]:
         """What each step has over the next, ``(steps,)``."""
-        values = await _ask(self.step_reward, prompt, response, ends)
+        values = await ask_steps(self.step_reward, prompt, response, ends)
         last = values[-1:] if response.complete else ()
         counted = values[: len(values) - len(last)]
         # what follows the last step that counts is 0; pairwise, so that no step is no pair
         deltas = [value - after for value, after in pairwise((*counted, 0.0))]
         deltas += [0.0] * len(last)
         return tuple(combined(delta, [value]) for delta, value in zip(deltas, values, strict=True))
-
-
-async def _ask(
-    step_reward: StepReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
-) -> tuple[Scored, ...]:
-    """One finite value per step, with its cost; a clip would hide an infinity."""
-    values = tuple(await step_reward.score_steps(prompt, response, ends))
-    if len(values) != len(ends) or not all(
-        isinstance(value, float | int) and math.isfinite(value) for value in values
-    ):
-        raise RewardError(
-            f"{type(step_reward).__name__} gave {values!r} for {len(ends)} steps of "
-            f"{response.text!r}, but must give one finite number per step: mend it",
-            prompt=prompt,
-            response=response,
-        )
-    return tuple(value if isinstance(value, Scored) else Scored(value) for value in values)
-
-
-def _require_step_reward(owner: object, given: object) -> None:
-    if not isinstance(given, StepReward):
-        raise ConfigError(
-            f"{type(owner).__name__} was given {given!r}, which is no step reward: give an object "
-            "with score_steps"
-        )

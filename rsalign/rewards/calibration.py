@@ -8,10 +8,13 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+from rsalign.checks import above, at_least, checked, number, shown, whole
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import Policy, Reward
+from rsalign.rewards.parts import A_REWARD
 from rsalign.rewards.wrappers import Scaled
+from rsalign.rules.estimators import mean_and_sd
 from rsalign.run import Run
 from rsalign.tasks import concurrently
 from rsalign.types import Prompt
@@ -37,8 +40,8 @@ async def own_rewards(
         ConfigError: if `num_draws` is not at least 1.
         RewardError: if a reward failed or is not finite.
     """
-    if num_draws < 1:
-        raise ConfigError(f"num_draws={num_draws!r}: draw at least 1 answer")
+    num_draws = whole("own_rewards", "num_draws", num_draws, at_least(1))
+    max_tokens = whole("own_rewards", "max_tokens", max_tokens, at_least(1))
     run = Run(policy, reward, key)
     drafts = await concurrently(
         run.at("candidate", i).draft(prompt, (), max_tokens=max_tokens) for i in range(num_draws)
@@ -117,12 +120,14 @@ def calibrated_on(
         ConfigError: if no pool has two different rewards, a reward is not finite, or the fraction
             cannot be had from these draws.
     """
-    if method not in ("z_score", "temperature"):
-        raise ConfigError(f"method={method!r}: must be 'z_score' or 'temperature'")
-    by_prompt = [tuple(map(float, pool)) for pool in pools if len(pool)]
+    name = "calibrated_on"
+    checked(name, "reward", reward, Reward, A_REWARD)
+    checked(name, "method", method, Method)
+    ess_fraction = number(name, "ess_fraction", ess_fraction, above(0.0, below=1.0))
+    by_prompt: list[tuple[float, ...]] = [
+        checked(name, "pools", pool, tuple[float, ...]) for pool in pools if len(pool)
+    ]
     draws = [draw for pool in by_prompt for draw in pool]
-    if not all(map(math.isfinite, draws)):
-        raise ConfigError(f"cannot calibrate on {draws!r}: every reward must be finite")
     if all(max(pool) == min(pool) for pool in by_prompt):
         raise ConfigError(
             f"cannot calibrate on the rewards {draws!r}: no two of a prompt's draws differ, so "
@@ -131,9 +136,14 @@ def calibrated_on(
         )
     if method == "temperature":
         return Scaled(reward, scale=_inverse_beta(by_prompt, ess_fraction))
-    mean = math.fsum(draws) / len(draws)
-    deviations = (draw - math.fsum(pool) / len(pool) for pool in by_prompt for draw in pool)
+    mean, _ = mean_and_sd(draws)
+    means = [mean_and_sd(pool)[0] for pool in by_prompt]
+    deviations = [
+        draw - center for pool, center in zip(by_prompt, means, strict=True) for draw in pool
+    ]
     sd = math.hypot(*deviations) / math.sqrt(len(draws))
+    if not (_is_normal(sd) and _is_normal(1 / sd)):
+        raise _no_unit(draws)
     return Scaled(reward, scale=1 / sd, shift=-mean / sd)
 
 
@@ -149,6 +159,17 @@ def effective_fraction(pool: Sequence[float], scale: float) -> float:
     return math.fsum(weights) ** 2 / (len(pool) * math.fsum(w * w for w in weights))
 
 
+def _is_normal(value: float) -> bool:
+    return 1e-300 < value < 1e300
+
+
+def _no_unit(draws: Sequence[float]) -> ConfigError:
+    return ConfigError(
+        f"cannot calibrate on the rewards {shown(draws)}: their differences are beyond what a "
+        "float can be divided by (1e-300 to 1e300); bring the reward to an ordinary scale first"
+    )
+
+
 def _inverse_beta(pools: Sequence[tuple[float, ...]], wanted: float) -> float:
     """The scale at which the pools' effective fraction is `wanted`, on average."""
     from scipy.optimize import brentq
@@ -156,9 +177,9 @@ def _inverse_beta(pools: Sequence[tuple[float, ...]], wanted: float) -> float:
     least = math.fsum(pool.count(max(pool)) / len(pool) for pool in pools) / len(pools)
     if not least < wanted < 1:
         raise ConfigError(
-            f"ess_fraction={wanted!r} cannot be had from these draws: a fraction of {least:.3g} "
-            "have their prompt's best reward and always count in full; give a fraction above "
-            "that and below 1, or draw more answers (num_draws)"
+            f"calibrated_on(ess_fraction={wanted!r}): give a fraction above {least:.3g} and below "
+            f"1, or draw more answers (num_draws): of these draws a fraction of {least:.3g} have "
+            "their prompt's best reward, and always count in full"
         )
 
     def excess(log_scale: float) -> float:
@@ -170,6 +191,8 @@ def _inverse_beta(pools: Sequence[tuple[float, ...]], wanted: float) -> float:
     # the best it is at most `least` + e * draws. Both solved for the scale bracket the root.
     widest = max(max(pool) - min(pool) for pool in pools)
     gap = min(max(pool) - r for pool in pools for r in pool if r < max(pool))
+    if not (_is_normal(widest) and _is_normal(gap)):
+        raise _no_unit([draw for pool in pools for draw in pool])
     low = 2 * math.acosh(1 / math.sqrt(wanted)) / widest
     high = math.log(max(map(len, pools)) / (wanted - least)) / gap
     return math.exp(brentq(excess, math.log(low) - 1, math.log(high) + 1))

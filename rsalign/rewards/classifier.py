@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rsalign.checks import at_least, whole
+from rsalign.engines.model_files import ModelFiles
 from rsalign.errors import ConfigError, InstallError
 from rsalign.protocols import Scored
 from rsalign.rewards.batching import Batcher
@@ -23,7 +25,8 @@ class TransformersReward:
 
     Raises:
         InstallError: if transformers is missing.
-        ConfigError: if the model has another number of labels than one, or no chat template.
+        ConfigError: if the model has another number of labels than one, or no chat template; or if
+            `max_batch_size` is not at least 1.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class TransformersReward:
         device: str = "cpu",
         max_batch_size: int = 32,
     ) -> None:
+        size = whole("TransformersReward", "max_batch_size", max_batch_size, at_least(1))
         try:
             import torch
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -43,6 +47,7 @@ class TransformersReward:
                 missing
             )
         self._torch: Any = torch
+        self._files, self._dtype = ModelFiles.of(model), dtype
         bars = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()  # a library shows none in pipes
         try:
@@ -58,8 +63,17 @@ class TransformersReward:
         length = int(self._model.config.max_position_embeddings)
         self._rendering = Rendering(AutoTokenizer.from_pretrained(model), length)
         self._batcher: Batcher[Tokens, float] = Batcher(
-            self._forward, max_batch_size=max_batch_size, name="rsalign-transformers-reward"
+            self._forward, max_batch_size=size, name="rsalign-transformers-reward"
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this reward from others in a journal: the model by content, and the precision.
+
+        Raises:
+            ConfigError: if the model's files have changed since it was loaded.
+        """
+        return f"transformers {self._files.digest()} {self._dtype} {self._rendering.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of the response, open or finished; see `Reward`."""

@@ -9,16 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rsalign.checks import REWARD, check_settings, refused
 from rsalign.errors import ConfigError
 from rsalign.protocols import Reward, Scored
-from rsalign.rewards.parts import (
-    Composite,
-    ask,
-    ask_all,
-    combined,
-    require_finite,
-    require_rewards,
-)
+from rsalign.rewards.parts import A_REWARD, Composite, ask, ask_all, combined, require_some
 from rsalign.types import Prompt, Response
 
 
@@ -40,7 +34,7 @@ class WeightedSum(Composite):
     weights: Sequence[float]
 
     def __post_init__(self) -> None:
-        _freeze(self, "rewards", "weights")
+        check_settings(self, rewards=A_REWARD)
         _require_one_each(self, self.rewards, "weights", self.weights)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
@@ -70,7 +64,7 @@ class Direction(Composite):
     direction: Sequence[float]
 
     def __post_init__(self) -> None:
-        _freeze(self, "rewards", "direction")
+        check_settings(self, rewards=A_REWARD)
         _require_one_each(self, self.rewards, "direction", self.direction)
         largest = max(map(abs, self.direction))
         if largest == 0:
@@ -110,8 +104,7 @@ class BradleyTerry(Composite):
     reference: float
 
     def __post_init__(self) -> None:
-        require_rewards(self, self.reward)
-        require_finite(self, reference=self.reference)
+        check_settings(self, reward=A_REWARD, reference=REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The log-probability that the response is good."""
@@ -140,8 +133,7 @@ class Capped(Composite):
     cap: float
 
     def __post_init__(self) -> None:
-        require_rewards(self, self.reward)
-        require_finite(self, cap=self.cap)
+        check_settings(self, reward=A_REWARD, cap=REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The reward, or the cap if it is less."""
@@ -187,19 +179,9 @@ def _log_sigmoid(x: float) -> float:
     return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
 
 
-def _freeze(owner: object, *names: str) -> None:
-    for name in names:
-        object.__setattr__(owner, name, tuple(getattr(owner, name)))
-
-
 def _require_one_each(
     owner: object, rewards: Sequence[Reward], name: str, numbers: Sequence[float]
 ) -> None:
-    require_rewards(owner, *rewards)
-    for i, number in enumerate(numbers):
-        require_finite(owner, **{f"{name}[{i}]": number})
+    require_some(owner, "rewards", rewards)
     if len(numbers) != len(rewards):
-        raise ConfigError(
-            f"{type(owner).__name__}({name}={numbers!r}): there are {len(rewards)} rewards, so "
-            f"give {len(rewards)} numbers"
-        )
+        raise refused(owner, name, f"{len(rewards)} numbers, as many as there are rewards")

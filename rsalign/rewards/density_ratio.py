@@ -13,9 +13,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rsalign.checks import above, check_settings, part
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.protocols import Encoder, Likelihood, Policy, Scored
-from rsalign.rewards.parts import fingerprint
+from rsalign.rewards.parts import described
 from rsalign.rewards.steps import check_ends
 from rsalign.tasks import concurrently
 from rsalign.types import Message, Prompt, Response, Tokens
@@ -50,18 +51,15 @@ class DensityRatio:
     per_token: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.beta < math.inf:
-            raise ConfigError(
-                f"beta={self.beta!r}: must be a positive number; to reverse the ratio, exchange "
-                "numerator and denominator"
-            )
+        model = part("a policy that has log_probs(); VllmPolicy does")
+        to_reverse = "to reverse the ratio, exchange numerator and denominator"
+        check_settings(self, numerator=model, denominator=model, beta=above(0.0, note=to_reverse))
 
     @property
     def fingerprint(self) -> str:
         """Tells this reward from others in a journal."""
-        models = f"{fingerprint(self.numerator)}, {fingerprint(self.denominator)}"
-        prompts = getattr(self.numerator_prompt, "__qualname__", fingerprint(self.numerator_prompt))
-        return f"DensityRatio({models}, {self.beta}, {prompts}, {self.per_token})"
+        models, settings = (self.numerator, self.denominator), (self.beta, self.per_token)
+        return f"DensityRatio{described((*models, *settings, self.numerator_prompt))}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The ratio of the whole response; 0 where nothing was drawn yet. See `Reward`.
@@ -146,7 +144,7 @@ class Instructed:
     @property
     def fingerprint(self) -> str:
         """Tells these prompts from others in a journal."""
-        return f"Instructed({fingerprint(self.encoder)}, {self.instruction!r})"
+        return f"Instructed{described((self.encoder, self.instruction))}"
 
     def __call__(self, prompt: Prompt) -> Tokens:
         """Token ids of the instructed conversation."""

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.errors import ConfigError, RewardError
+from rsalign.checks import Allowed, at_least, check_settings, refused
+from rsalign.errors import RewardError
 from rsalign.protocols import Reward
-from rsalign.rewards.parts import Composite, ask_all, combined, require_finite, require_rewards
+from rsalign.rewards.parts import A_REWARD, Composite, ask_all, combined
 from rsalign.types import Prompt, Response
 
 Predicate: TypeAlias = Callable[[Prompt], bool]
@@ -35,19 +36,10 @@ class LowerConfidenceBound(Composite):
     coefficient: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rewards", tuple(self.rewards))
-        require_rewards(self, *self.rewards)
-        require_finite(self, coefficient=self.coefficient)
+        doubt = at_least(0.0, note="a negative one would reward doubt")
+        check_settings(self, rewards=A_REWARD, coefficient=doubt)
         if len(self.rewards) < 2:
-            raise ConfigError(
-                "LowerConfidenceBound has 1 member, which cannot disagree with itself: give at "
-                "least 2 rewards"
-            )
-        if self.coefficient < 0:
-            raise ConfigError(
-                f"LowerConfidenceBound(coefficient={self.coefficient!r}): must be at least 0; a "
-                "negative one would reward doubt"
-            )
+            raise refused(self, "rewards", "at least 2: one cannot disagree with itself")
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The members' mean, less their disagreement."""
@@ -66,8 +58,7 @@ class Routed(Composite):
     response of one prompt must be judged by the same member.
 
     Attributes:
-        routes: pairs of predicate and reward, in order, ``(routes,)``. A journal knows a predicate
-            by its name, so give it one.
+        routes: pairs of predicate and reward, in order, ``(routes,)``.
         default: judges prompts that no predicate claims.
 
     Raises:
@@ -78,15 +69,8 @@ class Routed(Composite):
     default: Reward
 
     def __post_init__(self) -> None:
-        routes = tuple(tuple(route) for route in self.routes)
-        object.__setattr__(self, "routes", routes)
-        for route in routes:
-            if len(route) != 2 or not callable(route[0]):
-                raise ConfigError(
-                    f"Routed was given the route {route!r}: must be a pair (predicate, reward), "
-                    "where predicate(prompt) tells whether the reward judges it"
-                )
-        require_rewards(self, *(reward for _, reward in self.routes), self.default)
+        pairs = Allowed(note="the function tells of a prompt whether the reward judges it")
+        check_settings(self, routes=pairs, default=A_REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """What the prompt's own member says.

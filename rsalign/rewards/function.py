@@ -7,10 +7,11 @@ import multiprocessing.context
 import pickle
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import is_dataclass
-from typing import Literal, SupportsFloat, TypeAlias
+from typing import Literal, TypeAlias
 
+from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.errors import ConfigError, RewardError
+from rsalign.fingerprint import fingerprint as told
 from rsalign.rewards.workers import DaemonThreads
 from rsalign.types import Prompt, Response
 
@@ -30,6 +31,8 @@ class FunctionReward:
         pool: where a sync function runs: ``"thread"``, or ``"process"`` for one that computes in
             pure Python or must not share memory (it must then be importable, not a lambda).
         num_workers: how many calls of a sync function may run at once.
+        fingerprint: tells the function from others in a journal (see `Reward`); default: the one
+            that it has as an attribute, else a digest of its code and values.
         timeout_seconds: after which a call counts as failed; None waits for ever. A thread cannot
             be stopped: one that hangs is left behind and replaced.
 
@@ -44,14 +47,18 @@ class FunctionReward:
         pool: Literal["thread", "process"] = "thread",
         num_workers: int = 4,
         timeout_seconds: float | None = 300.0,
+        fingerprint: str | None = None,
     ) -> None:
-        if pool not in ("thread", "process") or num_workers < 1:
-            raise ConfigError(
-                f"pool={pool!r}, num_workers={num_workers}: choose 'thread' or 'process', and at "
-                "least 1 worker"
-            )
+        name = "FunctionReward"
+        checked(name, "function", function, RewardFunction, part("a function or a callable object"))
+        checked(name, "pool", pool, Literal["thread", "process"])
+        num_workers = whole(name, "num_workers", num_workers, at_least(1))
         self._function = function
-        self._timeout_seconds = timeout_seconds
+        limit = above(0.0, note="None waits for ever")
+        self._timeout_seconds: float | None = checked(
+            name, "timeout_seconds", timeout_seconds, float | None, limit
+        )
+        self._fingerprint: str | None = checked(name, "fingerprint", fingerprint, str | None)
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
@@ -63,13 +70,12 @@ class FunctionReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal.
+        """Tells this reward from others in a journal: what the function is, by content.
 
-        A function is told by its name, and a dataclass that can be called by its settings, too.
+        Raises:
+            ConfigError: if the function has no fingerprint (`rsalign.fingerprint`).
         """
-        settings = repr(self._function) if is_dataclass(self._function) else ""
-        home = getattr(self._function, "__module__", "")
-        return f"function {home}.{self._name} {settings}".rstrip()
+        return f"function {self._fingerprint or told(self._function)}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """What the function returns.
@@ -92,14 +98,15 @@ class FunctionReward:
                 prompt=prompt,
                 response=response,
             ) from failure
-        if not isinstance(value, SupportsFloat):
+        found = finite_or_none(value)
+        if found is None:
             raise RewardError(
-                f"the reward function {self._name} returned {value!r} for {response.text!r}, but "
-                "must return a number",
+                f"the reward function {self._name} returned {shown(value)} for "
+                f"{shown(response.text)}, but must return a finite number",
                 prompt=prompt,
                 response=response,
             )
-        return float(value)
+        return found
 
     def close(self) -> None:
         """Ends the workers; calls that have not begun are dropped."""

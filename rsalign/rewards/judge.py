@@ -9,17 +9,17 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from rsalign.checks import SEED, at_least, check_settings, checked
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import Scored
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.judge_verdicts import (
+    JUDGE,
     Weigher,
     Writer,
     blamed_on,
     judge_fingerprint,
-    require_weigher,
-    require_writer,
     unreadable,
     weighed,
     written,
@@ -60,7 +60,7 @@ class PointwiseJudge:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_writer(self.policy, votes=self.votes, max_tokens=self.max_tokens)
+        check_settings(self, policy=JUDGE, votes=at_least(1), max_tokens=at_least(1), seed=SEED)
         self.template.require("response")
         if self.template.pattern is None:
             raise ConfigError(
@@ -130,15 +130,13 @@ class ProbabilityJudge:
     returns: Literal["log_odds", "probability"] = "log_odds"
 
     def __post_init__(self) -> None:
-        require_weigher(self.policy)
+        check_settings(self, policy=JUDGE)
         self.template.require("response")
         if self.template.pattern is not None:
             raise ConfigError(
                 "the template has a pattern, so that its verdict must be written: give one with "
                 "choices only, or use PointwiseJudge"
             )
-        if self.returns not in ("log_odds", "probability"):
-            raise ConfigError(f"returns={self.returns!r}: choose 'log_odds' or 'probability'")
 
     @property
     def fingerprint(self) -> str:
@@ -191,10 +189,9 @@ class PairwiseJudge:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.template.pattern is None:
-            require_weigher(self.policy)
-        else:
-            require_writer(self.policy, votes=self.votes, max_tokens=self.max_tokens)
+        weighs = getattr(self.template, "pattern", None) is None
+        checked("PairwiseJudge", "policy", self.policy, Weigher if weighs else Writer, JUDGE)
+        check_settings(self, votes=at_least(1), max_tokens=at_least(1), seed=SEED)
         self.template.require("one", "other")
         if len(self.template.choices) != 2:
             raise ConfigError(

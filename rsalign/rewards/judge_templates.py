@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rsalign.checks import check_settings
 from rsalign.errors import ConfigError
 from rsalign.types import Message
 
@@ -42,6 +43,7 @@ class Template:
     choices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_settings(self)
         for text in (self.system, self.user):
             _check_placeholders(text)
         if self.pattern is not None:

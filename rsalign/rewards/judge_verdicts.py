@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rsalign.checks import part
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.key import Key
 from rsalign.protocols import Encoder, Likelihood, Policy
 from rsalign.response_text import response_text
 from rsalign.rewards.judge_templates import Template
-from rsalign.rewards.parts import fingerprint
+from rsalign.rewards.parts import described
 from rsalign.tasks import concurrently
 from rsalign.types import Message, Prompt, Response, Tokens
 
@@ -69,25 +70,8 @@ class Weights:
         return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
 
 
-def require_writer(policy: object, *, votes: int, max_tokens: int) -> None:
-    """Refuses what cannot write a verdict.
-
-    Raises:
-        ConfigError: if so.
-    """
-    _require(policy, Policy, "extend() and text()")
-    for name, value in (("votes", votes), ("max_tokens", max_tokens)):
-        if value < 1:
-            raise ConfigError(f"{name}={value!r}: must be at least 1")
-
-
-def require_weigher(policy: object) -> None:
-    """Refuses what cannot weigh verdicts.
-
-    Raises:
-        ConfigError: if so.
-    """
-    _require(policy, Likelihood, "log_probs()")
+JUDGE = part("a policy that can be asked in words, such as VllmPolicy")
+"""What a `Writer` or `Weigher` is called where it is a setting."""
 
 
 async def written(
@@ -179,17 +163,8 @@ def unreadable(
 
 def judge_fingerprint(judge: Any) -> str:
     """Tells a judge from others in a journal: who is asked what, and how."""
-    first, *settings = (getattr(judge, field.name) for field in dataclasses.fields(judge))
-    return f"{type(judge).__name__}({fingerprint(first)}, {', '.join(map(repr, settings))})"
-
-
-def _require(policy: object, protocol: Any, methods: str) -> None:
-    for needed, what in ((Encoder, "encode() and encode_chat()"), (protocol, methods)):
-        if not isinstance(policy, needed):
-            raise ConfigError(
-                f"the judge is a {type(policy).__name__}, which has no {what}: give a policy that "
-                "has (VllmPolicy does)"
-            )
+    values = tuple(getattr(judge, field.name) for field in dataclasses.fields(judge))
+    return f"{type(judge).__name__}{described(values)}"
 
 
 def _check_distinct(choices: tuple[str, ...], options: list[Tokens]) -> None:

@@ -1,13 +1,14 @@
 """What all rewards that are made of rewards share: how parts are asked, closed, named, refused."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any, cast
 
-from rsalign.errors import ConfigError, RewardError
-from rsalign.protocols import Reward, Scored
+from rsalign.checks import finite_or_none, finite_reward, part, refused, shown
+from rsalign.errors import RewardError
+from rsalign.fingerprint import fingerprint
+from rsalign.protocols import Reward, Scored, StepReward
 from rsalign.tasks import concurrently
 from rsalign.types import Prompt, Response
 
@@ -20,7 +21,7 @@ class Composite:
     @property
     def fingerprint(self) -> str:
         """Tells this reward from others in a journal: its parts' fingerprints and its settings."""
-        return f"{type(self).__name__}{_described(self._values())}"
+        return f"{type(self).__name__}{described(self._values())}"
 
     def close(self) -> None:
         """Closes the parts."""
@@ -39,14 +40,7 @@ async def ask(reward: Reward, prompt: Prompt, response: Response) -> Scored:
     Raises:
         RewardError: if it is not a finite number.
     """
-    value = await reward.score(prompt, response)
-    if not isinstance(value, float | int) or not math.isfinite(value):
-        raise RewardError(
-            f"the reward of {response.text!r} by {type(reward).__name__} is {value!r}, but must be "
-            "a finite number: mend it, or map such values before they are returned",
-            prompt=prompt,
-            response=response,
-        )
+    value = finite_reward(await reward.score(prompt, response), reward, prompt, response)
     return value if isinstance(value, Scored) else Scored(value)
 
 
@@ -55,65 +49,71 @@ async def ask_all(rewards: Iterable[Reward], prompt: Prompt, response: Response)
     return await concurrently(ask(reward, prompt, response) for reward in rewards)
 
 
+async def ask_steps(
+    reward: StepReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[Scored, ...]:
+    """What a step reward says, with its cost, ``(steps,)``.
+
+    Raises:
+        RewardError: if it does not give one finite number per step.
+    """
+    values = tuple(await reward.score_steps(prompt, response, ends))
+    found = [value for value in map(finite_or_none, values) if value is not None]
+    if not len(found) == len(values) == len(ends):
+        raise RewardError(
+            f"{type(reward).__name__} gave {shown(values)} for {len(ends)} steps of "
+            f"{shown(response.text)}, but must give one finite number per step: mend it",
+            prompt=prompt,
+            response=response,
+        )
+    return tuple(value if isinstance(value, Scored) else Scored(value) for value in found)
+
+
 def combined(value: float, parts: Iterable[Scored]) -> Scored:
     """A value with what its parts cost together."""
     tokens = cached_tokens = 0
-    for part in parts:
-        tokens += part.tokens
-        cached_tokens += part.cached_tokens
+    for one in parts:
+        tokens += one.tokens
+        cached_tokens += one.cached_tokens
     return Scored(value, tokens=tokens, cached_tokens=cached_tokens)
 
 
 def close_all(parts: Iterable[object]) -> None:
     """Closes what can be closed; every part, even if one of them fails."""
     with ExitStack() as stack:
-        for part in parts:
-            close = getattr(part, "close", None)
+        for one in parts:
+            close = getattr(one, "close", None)
             if close is not None:
                 stack.callback(close)
 
 
-def fingerprint(part: object) -> str:
-    """What tells a part from others: its own word, or its kind."""
-    return str(getattr(part, "fingerprint", type(part).__qualname__))
-
-
-def require_rewards(owner: object, *parts: object) -> None:
-    """Refuses what is no reward.
+def described(value: object) -> str:
+    """Settings as they are, parts by their fingerprints, and tuples of both.
 
     Raises:
-        ConfigError: if there is none at all, or one has no method `score`.
+        ConfigError: if a part has no fingerprint.
     """
-    name = type(owner).__name__
-    if not parts:
-        raise ConfigError(f"{name} has no rewards to combine: give at least 1")
-    for part in parts:
-        if not isinstance(part, Reward):
-            raise ConfigError(
-                f"{name} was given {part!r}, which is no reward: give an object with score (for a "
-                "function: FunctionReward(function))"
-            )
-
-
-def require_finite(owner: object, **settings: float) -> None:
-    """Refuses settings that are not finite numbers.
-
-    Raises:
-        ConfigError: if one is not.
-    """
-    for name, value in settings.items():
-        if not isinstance(value, float | int) or not math.isfinite(value):
-            raise ConfigError(f"{type(owner).__name__}({name}={value!r}): must be a finite number")
-
-
-def _described(value: object) -> str:
     if isinstance(value, tuple):
-        return f"({', '.join(map(_described, value))})"
-    if isinstance(value, float | int):
-        return repr(float(value))  # 1 and 1.0 are one setting
-    if hasattr(value, "__qualname__"):  # a predicate
-        return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
-    return fingerprint(value)
+        return f"({', '.join(map(described, value))})"
+    if type(value) in (float, int):
+        return repr(float(cast(float, value)))  # 1 and 1.0 are one setting
+    return repr(value) if value is None or type(value) in (str, bool) else fingerprint(value)
+
+
+A_REWARD = part("a reward: an object with `score` (for a function: FunctionReward(function))")
+"""What a `Reward` inside another one is called."""
+A_STEP_REWARD = part("a step reward: an object with `score_steps`")
+"""What a `StepReward` inside another one is called."""
+
+
+def require_some(owner: object, name: str, parts: Sequence[object]) -> None:
+    """Refuses a combination of nothing.
+
+    Raises:
+        ConfigError: if so.
+    """
+    if not parts:
+        raise refused(owner, name, "at least 1 reward: there is nothing to combine")
 
 
 def _leaves(value: object) -> Iterator[object]:

@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rsalign.checks import at_least, check_settings
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build
+from rsalign.engines.identity import EngineIdentity
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.protocols import Scored
+from rsalign.rewards.parts import described
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.steps import Characters, check_ends
 from rsalign.rewards.vllm import check_reward_model
@@ -54,8 +57,10 @@ class VllmStepReward:
     num_remembered: int = 1 << 17
     _rendering: Rendering = field(init=False, repr=False, compare=False)
     _known: "_Known" = field(init=False, repr=False, compare=False)
+    _identity: EngineIdentity = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_settings(self, num_remembered=at_least(1))
         model = self.engine.vllm_config.model_config
         if model.attn_type in ("encoder_only", "encoder_decoder"):
             raise ConfigError(
@@ -72,11 +77,11 @@ class VllmStepReward:
                 f"the tokenizer of {model.model} has no offset mapping: give a model with a fast "
                 "tokenizer (tokenizer.json)"
             )
-        if self.num_remembered < 1:
-            raise ConfigError(f"num_remembered={self.num_remembered}: must be at least 1")
         rendering = Rendering(self.engine.tokenizer, model.max_model_len)
         object.__setattr__(self, "_rendering", rendering)
         object.__setattr__(self, "_known", _Known(self.num_remembered))
+        identity = EngineIdentity.of(self.engine.vllm_config, self.engine.tokenizer)
+        object.__setattr__(self, "_identity", identity)
 
     @classmethod
     def start(
@@ -101,9 +106,13 @@ class VllmStepReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal."""
-        model = self.engine.vllm_config.model_config
-        return f"vllm steps {model.model} {model.dtype}"
+        """Tells this reward from others in a journal: what the engine runs, and the decoder.
+
+        Raises:
+            ConfigError: if the model's files have changed since the engine was started or adopted,
+                or `decode` has no fingerprint.
+        """
+        return f"vllm steps {self._identity.fingerprint} {described(self.decode)}"
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]

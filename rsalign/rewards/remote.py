@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rsalign.engines.answers import Served
 from rsalign.engines.remote import Replicas
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.protocols import Scored
@@ -27,11 +28,13 @@ class RemoteReward:
         replicas: where requests go. One prompt's go to one replica, whose prefix cache knows it.
         model: what the server calls the model.
         rendering: the reward model's tokenizer, chat template and context.
+        served: what the server says that the model is; None: its name is all that is known.
     """
 
     replicas: Replicas
     model: str
     rendering: Rendering = field(repr=False)
+    served: Served | None = field(default=None, repr=False, kw_only=True)
 
     @classmethod
     def connect(
@@ -71,7 +74,7 @@ class RemoteReward:
         )
         served = replicas.call(replicas.served(model))
         rendering = Rendering(served.tokenizer(tokenizer), served.max_model_len or sys.maxsize)
-        reward = cls(replicas, served.name, rendering)
+        reward = cls(replicas, served.name, rendering, served=served)
         # a server of another kind is found out now, and not after the first draws
         probe = tuple(rendering.tokenizer.encode("a"))
         replicas.call(reward._classify(probe, affinity=b""))
@@ -79,8 +82,12 @@ class RemoteReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal."""
-        return f"server {self.model}"
+        """Tells this reward from others in a journal: the model, and how it is asked.
+
+        The model is what the server says that it is (`Served.identity`), whatever its address.
+        """
+        model = self.served.identity if self.served else self.model
+        return f"server {model} {self.rendering.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of the response, open or finished; see `Reward`."""

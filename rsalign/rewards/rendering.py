@@ -6,6 +6,7 @@ from typing import Any
 
 from rsalign.chat_template import ChatTemplate
 from rsalign.errors import ConfigError, RewardError
+from rsalign.fingerprint import fingerprint
 from rsalign.types import Message, Prompt, Response, Tokens
 
 
@@ -33,6 +34,11 @@ class Rendering:
                 "model was trained with)"
             )
         object.__setattr__(self, "_template", ChatTemplate(self.tokenizer))
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells it from others in a journal: vocabulary, rules and chat template."""
+        return fingerprint(self.tokenizer)
 
     def tokens(self, prompt: Prompt, response: Response) -> Tokens:
         """What the reward model reads.

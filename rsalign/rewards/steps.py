@@ -5,11 +5,12 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
+from rsalign.checks import REWARD, check_settings
 from rsalign.errors import ConfigError, RewardError
 from rsalign.protocols import Scored, StepReward
-from rsalign.rewards.parts import fingerprint
+from rsalign.rewards.parts import A_STEP_REWARD, ask_steps, described
 from rsalign.types import Prompt, Response, Tokens
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
@@ -47,30 +48,20 @@ class Steps:
     empty: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.aggregate not in get_args(Aggregate):
-            raise ConfigError(
-                f"aggregate={self.aggregate!r}: choose one of {', '.join(get_args(Aggregate))}"
-            )
+        check_settings(self, reward=A_STEP_REWARD, empty=REWARD)
 
     @property
     def fingerprint(self) -> str:
         """Tells this reward from others in a journal."""
-        splitter = getattr(self.splitter, "__qualname__", fingerprint(self.splitter))
-        return f"Steps({fingerprint(self.reward)}, {self.aggregate}, {splitter}, {self.empty})"
+        settings = (self.aggregate, self.splitter, self.empty)
+        return f"Steps{described((self.reward, self.decode, *settings))}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The aggregate of the steps' values; see `Reward`."""
         if not response.tokens:
             return self.empty
         ends = self._ends(prompt, response)
-        values = await self.reward.score_steps(prompt, response, ends)
-        if len(values) != len(ends):
-            raise RewardError(
-                f"{type(self.reward).__name__} gave {len(values)} values for {len(ends)} steps: "
-                "mend it to give one per step",
-                prompt=prompt,
-                response=response,
-            )
+        values = await ask_steps(self.reward, prompt, response, ends)
         costs = [value for value in values if isinstance(value, Scored)]
         return Scored(
             _AGGREGATES[self.aggregate](values),

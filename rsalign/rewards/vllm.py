@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build
+from rsalign.engines.identity import EngineIdentity
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.errors import ConfigError, PolicyError, RewardError
@@ -28,12 +29,15 @@ class VllmReward:
 
     engine: Engine
     _rendering: Rendering = field(init=False, repr=False, compare=False)
+    _identity: EngineIdentity = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         model = self.engine.vllm_config.model_config
         object.__setattr__(
             self, "_rendering", Rendering(self.engine.tokenizer, model.max_model_len)
         )
+        identity = EngineIdentity.of(self.engine.vllm_config, self.engine.tokenizer)
+        object.__setattr__(self, "_identity", identity)
 
     @classmethod
     def start(
@@ -63,9 +67,12 @@ class VllmReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal."""
-        model = self.engine.vllm_config.model_config
-        return f"vllm {model.model} {model.dtype}"
+        """Tells this reward from others in a journal: what the engine runs, by content.
+
+        Raises:
+            ConfigError: if the model's files have changed since the engine was started or adopted.
+        """
+        return f"vllm {self._identity.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of the response, open or finished; see `Reward`."""

@@ -9,27 +9,30 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias, TypeVar
 
-from rsalign.errors import ConfigError
-from rsalign.protocols import Reward, Scored
+from rsalign.checks import at_least, check_settings, checked, finite_reward, whole
+from rsalign.protocols import PairwiseReward, Reward, Scored, StepReward
 from rsalign.rewards.parts import (
+    A_REWARD,
     Composite,
     ask,
+    ask_steps,
     close_all,
     combined,
-    fingerprint,
-    require_finite,
-    require_rewards,
 )
 from rsalign.types import Prompt, Response, Stop
+from rsalign.wrapper import Wrapper
+
+T = TypeVar("T")
 
 _Question: TypeAlias = tuple[Prompt, str, Stop | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Scaled(Composite):
+class Scaled(Composite, Wrapper):
     """``scale * reward + shift``: another unit and zero; see `rsalign.rewards.calibration`.
 
     A shift changes no law of a sampler that weights by ``exp(reward / beta)``; a scale does what
@@ -44,13 +47,14 @@ class Scaled(Composite):
         ConfigError: if one of them is not finite.
     """
 
+    wrapped_as: ClassVar[str] = "reward"
+
     reward: Reward
     scale: float = 1.0
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        require_rewards(self, self.reward)
-        require_finite(self, scale=self.scale, shift=self.shift)
+        check_settings(self, reward=A_REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The reward in the new units."""
@@ -58,7 +62,25 @@ class Scaled(Composite):
         return combined(self.scale * value + self.shift, [value])
 
 
-class Cached:
+@Scaled.able(StepReward)
+async def score_steps(
+    self: Scaled, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[float, ...]:
+    """Each step's value in the new units, ``(steps,)``."""
+    values = await ask_steps(self.wrapped, prompt, response, ends)
+    return tuple(combined(self.scale * value + self.shift, [value]) for value in values)
+
+
+@Scaled.able(PairwiseReward)
+async def prefer(self: Scaled, prompt: Prompt, one: Response, other: Response) -> float:
+    """As the reward prefers; a negative scale turns it around, and 0 makes all a tie."""
+    inner: PairwiseReward = self.wrapped
+    value = finite_reward(await inner.prefer(prompt, one, other), inner, prompt, one)
+    turned = 0.5 if self.scale == 0 else value if self.scale > 0 else 1 - value
+    return combined(turned, [value] if isinstance(value, Scored) else [])
+
+
+class Cached(Wrapper):
     """Remembers rewards, so that the same response to the same prompt is asked about once.
 
     The same is: equal prompt, response text and `Response.stop`. A reward that reads more of a
@@ -67,7 +89,7 @@ class Cached:
     Those who ask while the answer is under way wait for it; only the first has a cost. If the first
     is cancelled, another of them asks anew, and nobody else notices. If the reward fails, all who
     waited get the failure, and the next one asks again. Askers of different event loops share
-    answers, but not calls under way.
+    answers, but not calls under way. Values of steps and preferences are not remembered.
 
     Args:
         reward: what is asked.
@@ -78,23 +100,16 @@ class Cached:
         ConfigError: if `max_size` is not a whole number of at least 1.
     """
 
+    wrapped_as: ClassVar[str] = "reward"
+
     def __init__(self, reward: Reward, max_size: int = 10_000) -> None:
-        self.reward = reward
-        self.max_size = max_size
-        require_rewards(self, reward)
-        if isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 1:
-            raise ConfigError(
-                f"Cached(max_size={max_size!r}): give a whole number of at least 1 (without a "
-                "cache, leave the wrapper out)"
-            )
+        self.reward: Reward = checked("Cached", "reward", reward, Reward, A_REWARD)
+        self.max_size = whole(
+            "Cached", "max_size", max_size, at_least(1, note="for no cache leave the wrapper out")
+        )
         self._answers: OrderedDict[_Question, float] = OrderedDict()
         self._calls: dict[tuple[asyncio.AbstractEventLoop, _Question], _Call] = {}
         self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
-
-    @property
-    def fingerprint(self) -> str:
-        """The reward's: its values are the same."""
-        return fingerprint(self.reward)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """As the reward; what was remembered costs no tokens."""
@@ -168,7 +183,7 @@ class RewardStatistics:
     seconds: float = 0.0
 
 
-class Metered:
+class Metered(Wrapper):
     """Counts calls, tokens and seconds over a reward's whole life, whoever asks.
 
     What one run spends is in its `rsalign.budget.Usage`.
@@ -177,28 +192,16 @@ class Metered:
         reward: what is asked; its values come back as they are.
     """
 
+    wrapped_as: ClassVar[str] = "reward"
+
     def __init__(self, reward: Reward) -> None:
-        self.reward = reward
-        require_rewards(self, reward)
+        self.reward: Reward = checked("Metered", "reward", reward, Reward, A_REWARD)
         self._statistics = RewardStatistics()
         self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
 
-    @property
-    def fingerprint(self) -> str:
-        """The reward's: its values are the same."""
-        return fingerprint(self.reward)
-
     async def score(self, prompt: Prompt, response: Response) -> float:
         """As the reward."""
-        self._count(calls=1)
-        started = time.perf_counter()
-        try:
-            value = await self.reward.score(prompt, response)
-        finally:
-            self._count(seconds=time.perf_counter() - started)
-        if isinstance(value, Scored):
-            self._count(tokens=value.tokens, cached_tokens=value.cached_tokens)
-        return value
+        return await self._counted(self.reward.score(prompt, response))
 
     def statistics(self) -> RewardStatistics:
         """What was spent so far; the record does not change any more."""
@@ -211,6 +214,19 @@ class Metered:
     def __repr__(self) -> str:
         return f"Metered({self.reward!r})"
 
+    async def _counted(self, call: Awaitable[T]) -> T:
+        """Counts one call, and its cost when it is known."""
+        self._count(calls=1)
+        started = time.perf_counter()
+        try:
+            answer = await call
+        finally:
+            self._count(seconds=time.perf_counter() - started)
+        for value in answer if isinstance(answer, tuple) else (answer,):
+            if isinstance(value, Scored):
+                self._count(tokens=value.tokens, cached_tokens=value.cached_tokens)
+        return answer
+
     def _count(
         self, *, calls: int = 0, tokens: int = 0, cached_tokens: int = 0, seconds: float = 0.0
     ) -> None:
@@ -222,3 +238,21 @@ class Metered:
                 cached_tokens=spent.cached_tokens + cached_tokens,
                 seconds=spent.seconds + seconds,
             )
+
+
+@Metered.able(StepReward)
+async def metered_steps(
+    self: Metered, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[float, ...]:
+    """As the reward; one call."""
+    inner: StepReward = self.wrapped
+    return await self._counted(inner.score_steps(prompt, response, ends))
+
+
+@Metered.able(PairwiseReward)
+async def metered_preference(
+    self: Metered, prompt: Prompt, one: Response, other: Response
+) -> float:
+    """As the reward; one call."""
+    inner: PairwiseReward = self.wrapped
+    return await self._counted(inner.prefer(prompt, one, other))

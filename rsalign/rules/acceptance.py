@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from rsalign.errors import ConfigError
+from rsalign.checks import POSITIVE_REWARD, check_settings
 
 
 class Acceptance(Protocol):
@@ -43,10 +43,7 @@ class Soft:
     beta: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.beta, int | float) or not 0 < self.beta < math.inf:
-            raise ConfigError(
-                f"Soft(beta={self.beta!r}): give a finite number above 0, in the reward's units"
-            )
+        check_settings(self, beta=POSITIVE_REWARD)
 
     def log_accept(self, reward: float, threshold: float) -> float:
         """(reward - threshold) / beta, at most 0."""

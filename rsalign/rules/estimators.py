@@ -87,19 +87,43 @@ def top_kl(n: int, kept: int) -> float:
     return math.log(n / kept)
 
 
-def chi_squared_threshold(rewards: Sequence[float], beta: float) -> float:
-    """The reward lambda at which mean(relu(r - lambda) / beta) is 1, in the reward's units.
+def chi_squared_depth(rewards: Sequence[float], beta: float) -> float:
+    """How far below the highest reward the threshold lambda of the chi-squared law lies, above 0.
 
-    Those are the weights of the chi-squared-regularised law. The sum over the k highest rewards,
-    of r_i - lambda, is at most the sum of all positive parts, with equality for the right k;
-    so lambda is the greatest over k of (r_1 + ... + r_k - beta n) / k.
+    At lambda the mean of the weights relu(r - lambda) / beta is 1. The sum over the k highest
+    rewards, of r_i - lambda, is at most the sum of all positive parts, with equality for the right
+    k; so the depth is the least over k of (gap_1 + ... + gap_k + beta n) / k, where gap_i is how
+    far r_i lies below the highest. A depth, and not lambda itself: for a beta below the rounding of
+    the rewards lambda would be the highest reward, and no candidate would have any weight.
 
     Args:
         rewards: ``(candidates,)``, at least one, finite.
         beta: in the reward's units, above 0.
+
+    Returns:
+        In the reward's units; infinity where beta is too large for a float to tell: all weights
+        are then equal.
     """
-    thresholds, total = [], 0.0
+    highest, n = max(rewards), len(rewards)
+    depths, total = [], 0.0
     for k, reward in enumerate(sorted(rewards, reverse=True), start=1):
-        total += reward
-        thresholds.append((total - beta * len(rewards)) / k)
-    return max(thresholds)
+        total += highest - reward
+        depths.append((total + beta * n) / k)
+    return min(depths)
+
+
+def mean_and_sd(rewards: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation of the rewards themselves (divided by their number).
+
+    Right for rewards as large as floats can be: their sum and squares are never computed.
+
+    Args:
+        rewards: ``(draws,)``, at least one, finite.
+    """
+    n = len(rewards)
+    _, exponent = math.frexp(max(map(abs, rewards)))
+    # a power of two: it rounds nothing
+    scaled = [math.ldexp(reward, -exponent) for reward in rewards]
+    mean = math.fsum(scaled) / n
+    variance = math.fsum((value - mean) ** 2 for value in scaled) / n
+    return math.ldexp(mean, exponent), math.ldexp(math.sqrt(variance), exponent)

@@ -17,10 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least, check_settings, part
 
 Extract: TypeAlias = Callable[[str], str | None]
 """From a response's text to its answer; None where it gives none."""
+EXTRACTOR = part(
+    "an extractor, such as LastNumber() or AfterMarker('Answer:') of rsalign.rules.extraction, or "
+    "a function text -> answer or None"
+)
+"""What an `Extract` is called where it is a setting."""
 
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w).])-)?"  # in "5-3" it is an operator
@@ -65,11 +70,7 @@ class AfterMarker:
     marker: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.marker, str) or not self.marker:
-            raise ConfigError(
-                f"AfterMarker({self.marker!r}): give the text that announces an answer, such as "
-                "'Answer:'"
-            )
+        check_settings(self, marker=at_least(1, note="it announces an answer, such as 'Answer:'"))
 
     def __call__(self, text: str) -> str | None:
         """The answer of `text`."""

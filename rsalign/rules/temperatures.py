@@ -5,10 +5,12 @@ True
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from rsalign.checks import Allowed, above, check_settings, shown
 from rsalign.errors import ConfigError
 from rsalign.rules.estimators import effective_sample_size, tilted_weights
 
@@ -48,8 +50,7 @@ class TargetKL:
     nats: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.nats < math.inf:
-            raise ConfigError(f"{self}: nats must be a finite number above 0")
+        check_settings(self, nats=above(0.0))
 
     def beta(self, rewards: Sequence[float]) -> float:
         """By bisection; the KL falls as beta grows."""
@@ -77,8 +78,7 @@ class TargetSampleSize:
     share: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ConfigError(f"{self}: share must be above 0 and below 1")
+        check_settings(self, share=above(0.0, below=1.0))
 
     def beta(self, rewards: Sequence[float]) -> float:
         """By bisection; the size grows with beta."""
@@ -104,20 +104,25 @@ def found_beta(beta: float | BetaRule, rewards: Sequence[float]) -> float:
     return beta
 
 
-def require_beta(owner: object, beta: object, pool: int | None) -> None:
-    """Refuses what is neither a finite number above 0 nor a rule with a pool to learn from.
+BETA = Allowed(
+    low=0.0,
+    excludes_low=True,
+    words="a rule such as TargetKL(nats=1.0) of rsalign.rules.temperatures",
+    note="in the reward's units",
+)
+"""What a beta that may be found by a rule must be."""
+
+
+def require_pool(owner: object, beta: float | BetaRule, pool: int | None) -> None:
+    """Refuses a rule without a pool to learn from.
 
     Raises:
-        ConfigError: with the value.
+        ConfigError: with the rule.
     """
-    name = type(owner).__name__
-    if isinstance(beta, BetaRule) and not isinstance(beta, type):
-        if pool is None:
-            raise ConfigError(f"{name}(beta={beta!r}) is found from a pool of draws: give pool=16")
-    elif not isinstance(beta, int | float) or not 0 < beta < math.inf:
+    if pool is None and isinstance(beta, BetaRule):
         raise ConfigError(
-            f"{name}(beta={beta!r}): give a finite number above 0, in the reward's units, or a "
-            "rule such as TargetKL(nats=1.0) of rsalign.rules.temperatures"
+            f"{type(owner).__name__}(beta={shown(beta)}) is found from a pool of draws: give "
+            "pool=16"
         )
 
 
@@ -133,7 +138,10 @@ def _solved(rewards: Sequence[float], too_strong: Callable[[tuple[float, ...]], 
     spread = max(rewards) - min(rewards)
     if spread == 0:
         return 1.0  # equal rewards: every beta is the same law
-    low, high = math.log(spread * 1e-6), math.log(spread * 1e6)
+    # within the floats, however close or far apart the rewards are
+    least, most = sys.float_info.min, sys.float_info.max / 2
+    low = math.log(min(max(spread * 1e-6, least), most))
+    high = math.log(min(spread * 1e6, most))
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         if too_strong(tilted_weights(rewards, math.exp(middle))):

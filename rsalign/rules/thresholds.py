@@ -11,9 +11,12 @@ Thresholds are values; what a set of draws tells about a target are functions.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from rsalign.errors import ConfigError
+from rsalign.checks import REWARD, at_least, check_settings
+from rsalign.rules.estimators import mean_and_sd
+
+_SCALE = 2.0**-70
 
 
 class Threshold(Protocol):
@@ -34,7 +37,12 @@ class Threshold(Protocol):
         """
         ...
 
-    def with_target(self, target: float) -> "Threshold":
+
+@runtime_checkable
+class AimedThreshold(Threshold, Protocol):
+    """A threshold with a target that can be replaced, as `Calibrate` does for each prompt."""
+
+    def with_target(self, target: float) -> Threshold:
         """The same rule for another target."""
         ...
 
@@ -60,12 +68,8 @@ class Line:
     prompt_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        _require_finite(self, "target")
-        if not isinstance(self.prompt_weight, int | float) or not 0 <= self.prompt_weight <= 1:
-            raise ConfigError(
-                f"Line(prompt_weight={self.prompt_weight!r}): give a number between 0 and 1 (it "
-                "is 1 - alpha of the paper)"
-            )
+        weight = at_least(0.0, 1.0, note="it is 1 - alpha of the paper")
+        check_settings(self, target=REWARD, prompt_weight=weight)
 
     @property
     def needs_prompt_reward(self) -> bool:
@@ -74,11 +78,15 @@ class Line:
 
     def at(self, num_tokens: int, *, prompt_reward: float, max_tokens: int) -> float:
         """The line at this length, at most `target`."""
-        start = self.target
-        if self.needs_prompt_reward:
-            start += self.prompt_weight * (prompt_reward - self.target)
+        if not self.needs_prompt_reward:
+            return self.target
+        # scaled by a power of two, which rounds nothing: differences of the greatest floats, times
+        # a number of tokens, are then finite
+        target = self.target * _SCALE
+        start = target + self.prompt_weight * (prompt_reward * _SCALE - target)
+        here = start + num_tokens * (target - start) / max_tokens
         # a prompt that is worth more than the target would make the line fall
-        return min(start + num_tokens * (self.target - start) / max_tokens, self.target)
+        return min(here / _SCALE, self.target)
 
     def with_target(self, target: float) -> "Line":
         """The same line to another target."""
@@ -99,7 +107,7 @@ class Constant:
     value: float
 
     def __post_init__(self) -> None:
-        _require_finite(self, "value")
+        check_settings(self, value=REWARD)
 
     @property
     def needs_prompt_reward(self) -> bool:
@@ -126,7 +134,7 @@ def upper_quantile(rewards: Sequence[float], quantile: float) -> float:
         rewards: ``(draws,)``, at least one.
         quantile: above 0 and at most 1; at 1 it is the greatest.
     """
-    # 0.7 * 10 is a little above 7 in binary: a rank is not moved by such an error
+    # a product that is rounded up to just above a whole number does not move the rank
     rank = math.ceil(quantile * len(rewards) - 1e-9)
     return sorted(rewards)[max(rank, 1) - 1]
 
@@ -138,14 +146,5 @@ def above_mean(rewards: Sequence[float], num_sds: float) -> float:
         rewards: ``(draws,)``, at least one.
         num_sds: may be negative.
     """
-    mean = math.fsum(rewards) / len(rewards)
-    variance = math.fsum((reward - mean) ** 2 for reward in rewards) / len(rewards)
-    return mean + num_sds * math.sqrt(variance)
-
-
-def _require_finite(owner: object, name: str) -> None:
-    value = getattr(owner, name)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(
-            f"{type(owner).__name__}({name}={value!r}): give a finite number, in the reward's units"
-        )
+    mean, sd = mean_and_sd(rewards)
+    return mean + num_sds * sd

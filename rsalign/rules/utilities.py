@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from operator import mul
 from typing import Protocol, runtime_checkable
 
-from rsalign.rules.extraction import Extract, WholeText
+from rsalign.checks import check_settings
+from rsalign.rules.extraction import EXTRACTOR, Extract, WholeText
 
 
 class Utility(Protocol):
@@ -91,9 +92,15 @@ class ExactMatch:
     Attributes:
         extract: what of a text is its answer (see `rsalign.rules.extraction`). A text without
             one agrees with nothing, not even with itself.
+
+    Raises:
+        ConfigError: if `extract` cannot be called.
     """
 
     extract: Extract = field(default_factory=WholeText)
+
+    def __post_init__(self) -> None:
+        check_settings(self, extract=EXTRACTOR)
 
     def __call__(self, candidate: str, reference: str) -> float:
         """0 or 1."""

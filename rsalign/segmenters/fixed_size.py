@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least, check_settings
 
 MOST = (1 << 31) - 1
 """Greatest length of a segment, and greatest entropy, that an engine may be asked for."""
@@ -16,10 +16,7 @@ class FixedSize:
     n: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n <= MOST:
-            raise ConfigError(
-                f"FixedSize(n={self.n}): a segment has at least 1 token, and at most {MOST}"
-            )
+        check_settings(self, n=at_least(1, MOST))
 
     @property
     def max_tokens(self) -> int:

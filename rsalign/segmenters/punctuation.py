@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least, check_settings, refused
 from rsalign.segmenters.fixed_size import MOST
 
 
@@ -27,17 +27,16 @@ class Punctuation:
     max_tokens: int = 64
 
     def __post_init__(self) -> None:
-        if not self.marks:
-            raise ConfigError(f"{self}: give at least one mark")
-        if not abs(self.min_entropy) <= MOST:
-            raise ConfigError(
-                f"{self}: min_entropy must be finite, and between -{MOST} and {MOST}; 0 takes "
-                "every mark"
-            )
-        if not 1 <= self.min_tokens <= self.max_tokens <= MOST:
-            raise ConfigError(
-                f"{self}: min_tokens must be at least 1 and at most max_tokens, and that at most "
-                f"{MOST}"
+        check_settings(
+            self,
+            marks=at_least(1, note="each character is a mark"),
+            min_entropy=at_least(-MOST, MOST, note="0 takes every mark"),
+            min_tokens=at_least(1),
+            max_tokens=at_least(1, MOST),
+        )
+        if self.min_tokens > self.max_tokens:
+            raise refused(
+                self, "min_tokens", f"a whole number of at most max_tokens={self.max_tokens}"
             )
 
     @property

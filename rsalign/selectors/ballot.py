@@ -11,9 +11,8 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
-from rsalign.errors import ConfigError
 from rsalign.rules.estimators import effective_sample_size
 from rsalign.rules.extraction import Extract
 from rsalign.trace import Note
@@ -56,9 +55,12 @@ class Ballot:
         if len(voters) > 1:
             voters.pop(None, None)
 
+        # a power of two, which rounds nothing: the sum of the greatest floats is then finite
+        scale = 0.5 ** len(self.rewards).bit_length()
+
         def standing(members: list[int]) -> tuple[float, float]:
             weight = math.fsum(self.weights[i] for i in members)
-            reward = math.fsum(self.rewards[i] for i in members)
+            reward = math.fsum(self.rewards[i] * scale for i in members)
             return weight, reward if ties == "reward" else 0.0
 
         # answers are in the order they were seen, and max() takes the first among equals
@@ -88,29 +90,3 @@ def ballot(
         (1.0,) * len(candidates) if weights is None else tuple(weights),
         tuple(candidate.reward for candidate in candidates),
     )
-
-
-def require_extractor(owner: object, extract: object) -> None:
-    """Refuses what cannot be called with a text.
-
-    Raises:
-        ConfigError: with the value.
-    """
-    if not callable(extract) or isinstance(extract, type):
-        raise ConfigError(
-            f"{type(owner).__name__}(extract={extract!r}): give an extractor, such as "
-            "LastNumber() or AfterMarker('Answer:') of rsalign.rules.extraction, or a function "
-            "text -> answer or None"
-        )
-
-
-def require_ties(owner: object, ties: object) -> None:
-    """Refuses a rule for ties that there is not.
-
-    Raises:
-        ConfigError: with the value.
-    """
-    if ties not in get_args(Ties):
-        raise ConfigError(
-            f"{type(owner).__name__}(ties={ties!r}): must be one of {', '.join(get_args(Ties))}"
-        )

@@ -11,10 +11,10 @@ Cost     none.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.errors import ConfigError
+from rsalign.checks import above, check_settings
 from rsalign.key import Key
-from rsalign.rules.extraction import Extract
-from rsalign.selectors.ballot import ballot, require_extractor
+from rsalign.rules.extraction import EXTRACTOR, Extract
+from rsalign.selectors.ballot import ballot
 from rsalign.selectors.protocol import Selection, certain
 from rsalign.types import Candidate, Prompt
 
@@ -37,12 +37,8 @@ class BestOfMajority:
     share: float
 
     def __post_init__(self) -> None:
-        require_extractor(self, self.extract)
-        if not isinstance(self.share, int | float) or not 0 < self.share <= 1:
-            raise ConfigError(
-                f"BestOfMajority(share={self.share!r}): give the least share of the candidates "
-                "that an answer must have, above 0 and at most 1"
-            )
+        share = above(0.0, 1.0, note="it is the share of the candidates that an answer must have")
+        check_settings(self, extract=EXTRACTOR, share=share)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """Draws nothing."""

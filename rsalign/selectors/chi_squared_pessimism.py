@@ -11,14 +11,13 @@ Departs  a pool of even size has one fresh draw fewer; R_max may be estimated.
 Cost     none beyond the pool, half of which is spent on lambda.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.errors import ConfigError
+from rsalign.checks import POSITIVE_REWARD, Allowed, check_settings
 from rsalign.key import Key
-from rsalign.rules.estimators import chi_squared_threshold
-from rsalign.selectors.protocol import Selection, require_positive
+from rsalign.rules.estimators import chi_squared_depth
+from rsalign.selectors.protocol import Selection
 from rsalign.types import Candidate, Prompt
 
 
@@ -43,13 +42,8 @@ class ChiSquaredPessimism:
     reward_max: float | None = None
 
     def __post_init__(self) -> None:
-        require_positive(self, "beta")
-        bound = self.reward_max
-        if bound is not None and not (isinstance(bound, int | float) and math.isfinite(bound)):
-            raise ConfigError(
-                f"ChiSquaredPessimism(reward_max={bound!r}): give a finite number that no "
-                "reward exceeds, or None for the highest of the first half"
-            )
+        bound = Allowed(note="no reward may exceed it, and None is the highest of the first half")
+        check_settings(self, beta=POSITIVE_REWARD, reward_max=bound)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """One draw for each fresh candidate until one is accepted."""
@@ -58,12 +52,13 @@ class ChiSquaredPessimism:
         rewards = [candidate.reward for candidate in candidates]
         if num_first == 0:  # a single candidate: nothing to estimate from, and nothing to reject
             return Selection(0, (1.0,), {"fell_back": True})
-        threshold = chi_squared_threshold(rewards[:num_first], self.beta)
-        highest = max(rewards[:num_first]) if self.reward_max is None else self.reward_max
-        normaliser = (highest - threshold) / self.beta
+        depth = chi_squared_depth(rewards[:num_first], self.beta)
+        top = max(rewards[:num_first])
+        highest = top if self.reward_max is None else self.reward_max
+        # r - lambda, where lambda is `depth` below `top`: nothing is lost if beta is tiny
+        greatest = highest - top + depth
         accept_probs = tuple(
-            _accept_prob((reward - threshold) / self.beta, normaliser)
-            for reward in rewards[num_first : n - 1]
+            _accept_prob(reward - top + depth, greatest) for reward in rewards[num_first : n - 1]
         )
         chosen = n - 1
         for i, prob in enumerate(accept_probs, start=num_first):
@@ -74,8 +69,8 @@ class ChiSquaredPessimism:
             chosen,
             (0.0,) * num_first + _first_accepted(accept_probs),
             {
-                "threshold": threshold,
-                "normaliser": normaliser,
+                "threshold": top - depth,
+                "normaliser": greatest / self.beta,
                 "accept_probs": accept_probs,
                 "fell_back": chosen == n - 1,
                 "num_clipped": sum(reward > highest for reward in rewards[num_first : n - 1]),
@@ -83,11 +78,11 @@ class ChiSquaredPessimism:
         )
 
 
-def _accept_prob(weight: float, normaliser: float) -> float:
-    """min(1, relu(w) / M); all that has weight where the bound is below the threshold."""
-    if weight <= 0:
+def _accept_prob(above: float, greatest: float) -> float:
+    """min(1, relu(r - lambda) / (R_max - lambda)); 1 above lambda if the bound is below it."""
+    if above <= 0:
         return 0.0
-    return 1.0 if weight >= normaliser else weight / normaliser
+    return 1.0 if above >= greatest else above / greatest
 
 
 def _first_accepted(accept_probs: Sequence[float]) -> tuple[float, ...]:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.errors import ConfigError, RewardError
+from rsalign.checks import check_settings, finite_or_none, part, shown
+from rsalign.errors import RewardError
 from rsalign.key import Key
 from rsalign.protocols import PairwiseReward
 from rsalign.selectors.protocol import Selection, certain
@@ -42,11 +43,11 @@ class Knockout:
     needs_reward: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.judge, "prefer", None)) or isinstance(self.judge, type):
-            raise ConfigError(
-                f"Knockout(judge={self.judge!r}): give an object with "
-                "`async prefer(prompt, one, other)`, the probability that `one` is better"
-            )
+        judge = part(
+            "an object with `async prefer(prompt, one, other)`, the probability that `one` is "
+            "better"
+        )
+        check_settings(self, judge=judge)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """Draws the order, then asks the judge round by round."""
@@ -72,15 +73,16 @@ class Knockout:
         )
 
     async def _ask(self, prompt: Prompt, one: Response, other: Response) -> float:
-        prefer = await self.judge.prefer(prompt, one, other)
-        if not isinstance(prefer, float | int) or not 0 <= prefer <= 1:
+        given = await self.judge.prefer(prompt, one, other)
+        prefer = finite_or_none(given)
+        if prefer is None or not 0 <= prefer <= 1:
             raise RewardError(
-                f"the preference for {one.text!r} over {other.text!r} is {prefer!r}, but must be "
-                f"a probability: mend {type(self.judge).__name__}",
+                f"the preference for {shown(one.text)} over {shown(other.text)} is {shown(given)}, "
+                f"but must be a probability: mend {type(self.judge).__name__}",
                 prompt=prompt,
                 response=one,
             )
-        return float(prefer)
+        return prefer
 
 
 def _shuffled(n: int, key: Key) -> list[int]:

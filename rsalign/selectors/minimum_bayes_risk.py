@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.errors import ConfigError
+from rsalign.checks import POSITIVE_REWARD, check_settings, part
 from rsalign.key import Key
 from rsalign.rules.estimators import effective_sample_size, tilted_weights
 from rsalign.rules.utilities import Utility, expected_utilities
-from rsalign.selectors.protocol import Selection, certain, require_positive
+from rsalign.selectors.protocol import Selection, certain
 from rsalign.types import Candidate, Prompt
 
 
@@ -48,13 +48,11 @@ class MinimumBayesRisk:
         return self.temperature is not None
 
     def __post_init__(self) -> None:
-        if not callable(self.utility) or isinstance(self.utility, type):
-            raise ConfigError(
-                f"MinimumBayesRisk(utility={self.utility!r}): give a utility, such as Rouge1() of "
-                "rsalign.rules.utilities, or a function (candidate, reference) -> float"
-            )
-        if self.temperature is not None:
-            require_positive(self, "temperature")
+        utility = part(
+            "a utility, such as Rouge1() of rsalign.rules.utilities, or a function "
+            "(candidate, reference) -> float"
+        )
+        check_settings(self, utility=utility, temperature=POSITIVE_REWARD)
 
     async def select(
         self,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
+from rsalign.checks import part
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.trace import Note
@@ -67,6 +68,10 @@ class Selector(Protocol):
         ...
 
 
+SELECTOR = part("a selector, such as Hard() or Soft(temperature=0.5) of rsalign.selectors")
+"""What a `Selector` is called where it is a setting."""
+
+
 @runtime_checkable
 class WeighingSelector(Protocol):
     """A selector that can be told how many draws each candidate stands for.
@@ -99,17 +104,3 @@ class WeighingSelector(Protocol):
 def certain(index: int, n: int, notes: Mapping[str, Note] | None = None) -> Selection:
     """The selection of one of `n` candidates with probability 1."""
     return Selection(index, tuple(float(i == index) for i in range(n)), notes or {})
-
-
-def require_positive(owner: object, name: str) -> None:
-    """Refuses a setting of `owner` that is not a finite number above 0.
-
-    Raises:
-        ConfigError: with the value.
-    """
-    value = getattr(owner, name)
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigError(
-            f"{type(owner).__name__}({name}={value!r}): give a finite number above 0, in the "
-            "reward's units"
-        )

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.checks import at_least, check_settings
 from rsalign.errors import ConfigError
 from rsalign.key import Key
-from rsalign.rules.extraction import Extract
-from rsalign.selectors.ballot import ballot, require_extractor
+from rsalign.rules.extraction import EXTRACTOR, Extract
+from rsalign.selectors.ballot import ballot
 from rsalign.selectors.protocol import Selection, certain
 from rsalign.types import Candidate, Prompt
 
@@ -48,12 +49,8 @@ class SelfCertainty:
     needs_certainty: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_extractor(self, self.extract)
-        if not isinstance(self.power, int | float) or not 0 <= self.power < math.inf:
-            raise ConfigError(
-                f"SelfCertainty(power={self.power!r}): give a finite number of at least 0; 0 is "
-                "the plain majority"
-            )
+        power = at_least(0.0, note="0 is the plain majority")
+        check_settings(self, extract=EXTRACTOR, power=power)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """Draws nothing."""

@@ -10,9 +10,10 @@ Cost     none.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rsalign.checks import POSITIVE_REWARD, check_settings
 from rsalign.key import Key
 from rsalign.rules.estimators import tilted_weights
-from rsalign.selectors.protocol import Selection, require_positive
+from rsalign.selectors.protocol import Selection
 from rsalign.types import Candidate, Prompt
 
 
@@ -31,7 +32,7 @@ class Soft:
     temperature: float
 
     def __post_init__(self) -> None:
-        require_positive(self, "temperature")
+        check_settings(self, temperature=POSITIVE_REWARD)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """One draw."""

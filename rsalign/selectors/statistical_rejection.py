@@ -17,8 +17,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rsalign.checks import POSITIVE_REWARD, check_settings
 from rsalign.key import Key
-from rsalign.selectors.protocol import Selection, require_positive
+from rsalign.selectors.protocol import Selection
 from rsalign.types import Candidate, Prompt
 
 
@@ -36,7 +37,7 @@ class StatisticalRejection:
     beta: float
 
     def __post_init__(self) -> None:
-        require_positive(self, "beta")
+        check_settings(self, beta=POSITIVE_REWARD)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """One draw."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least, check_settings
 from rsalign.key import Key
 from rsalign.rules.estimators import top_kl
 from rsalign.selectors.protocol import Selection
@@ -36,11 +36,7 @@ class TopFraction:
     m: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.m, int | float) or not 1 <= self.m < math.inf:
-            raise ConfigError(
-                f"TopFraction(m={self.m!r}): give a finite number of at least 1; the choice is "
-                "among the best ceil(n / m)"
-            )
+        check_settings(self, m=at_least(1.0, note="the choice is among the best ceil(n / m)"))
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """One draw."""

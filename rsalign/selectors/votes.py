@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.checks import POSITIVE_REWARD, check_settings
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.rules.estimators import tilted_weights
-from rsalign.rules.extraction import Extract
-from rsalign.selectors.ballot import Ties, ballot, require_extractor, require_ties
-from rsalign.selectors.protocol import Selection, certain, require_positive
+from rsalign.rules.extraction import EXTRACTOR, Extract
+from rsalign.selectors.ballot import Ties, ballot
+from rsalign.selectors.protocol import Selection, certain
 from rsalign.types import Candidate, Prompt
 
 
@@ -45,8 +46,7 @@ class MajorityVote:
     weighs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_extractor(self, self.extract)
-        require_ties(self, self.ties)
+        check_settings(self, extract=EXTRACTOR)
 
     async def select(
         self,
@@ -84,8 +84,7 @@ class RewardWeightedVote:
     weighs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_extractor(self, self.extract)
-        require_positive(self, "temperature")
+        check_settings(self, extract=EXTRACTOR, temperature=POSITIVE_REWARD)
 
     async def select(
         self,
@@ -122,7 +121,7 @@ class ConfidenceWeightedVote:
     needs_reward: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        require_extractor(self, self.extract)
+        check_settings(self, extract=EXTRACTOR)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """Draws nothing."""

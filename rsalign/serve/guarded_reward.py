@@ -2,24 +2,31 @@
 
 import asyncio
 import logging
-import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
+from rsalign.checks import finite_or_none, shown
 from rsalign.errors import ConfigError, RewardError, RsalignError
-from rsalign.protocols import Reward
+from rsalign.protocols import PairwiseReward, Reward, StepReward
 from rsalign.types import Prompt, Response
+from rsalign.wrapper import Wrapper
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GuardedReward:
+class GuardedReward(Wrapper):
     """The reward, or a `RewardError` that names no prompt and no answer: it goes to clients.
 
     Attributes:
         reward: what is asked.
         timeout_seconds: longest time that it may take for one response; None is no limit.
     """
+
+    wrapped_as: ClassVar[str] = "reward"
 
     reward: Reward
     timeout_seconds: float | None = None
@@ -31,13 +38,17 @@ class GuardedReward:
             RewardError: if it failed, in whatever way, or took too long.
             ConfigError: if its chat template refuses the conversation.
         """
+        value = await self._guarded(lambda: self.reward.score(prompt, response), response.text)
+        return _finite(value)
+
+    async def _guarded(self, call: Callable[[], Awaitable[T]], text: str) -> T:
         try:
             async with asyncio.timeout(self.timeout_seconds) as deadline:
-                value = await self.reward.score(prompt, response)
+                return await call()
         except ConfigError:
             raise
         except Exception as failure:  # of anyone's reward, on behalf of a client
-            logger.debug("the reward failed on %r", response.text, exc_info=True)
+            logger.debug("the reward failed on %r", text, exc_info=True)
             if deadline.expired():
                 raise RewardError(
                     f"the reward took longer than {self.timeout_seconds} seconds"
@@ -48,6 +59,27 @@ class GuardedReward:
                 ) from None
             cause = failure.__cause__ if isinstance(failure, RsalignError) else failure
             raise RewardError(f"the reward failed ({type(cause or failure).__name__})") from None
-        if not isinstance(value, float | int) or not math.isfinite(value):
-            raise RewardError(f"the reward is {value!r}, but must be a finite number")
-        return value
+
+
+@GuardedReward.able(StepReward)
+async def score_steps(
+    self: GuardedReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+) -> tuple[float, ...]:
+    """As the reward; errors as in `GuardedReward.score`."""
+    inner: StepReward = self.wrapped
+    values = await self._guarded(lambda: inner.score_steps(prompt, response, ends), response.text)
+    return tuple(map(_finite, values))
+
+
+@GuardedReward.able(PairwiseReward)
+async def prefer(self: GuardedReward, prompt: Prompt, one: Response, other: Response) -> float:
+    """As the reward; errors as in `GuardedReward.score`."""
+    inner: PairwiseReward = self.wrapped
+    return _finite(await self._guarded(lambda: inner.prefer(prompt, one, other), one.text))
+
+
+def _finite(value: object) -> float:
+    found = finite_or_none(value)
+    if found is None:
+        raise RewardError(f"the reward is {shown(value)}, but must be a finite number")
+    return found

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rsalign.aligner.settings import build_strategy, suggest
 from rsalign.aligner.wiring import reward_from
 from rsalign.budget import Budget
+from rsalign.checks import above, at_least, check_settings
 from rsalign.engines.remote import is_address
 from rsalign.errors import ConfigError
 from rsalign.protocols import Reward, Strategy
@@ -58,16 +59,16 @@ class Options:
     keep_alive_seconds: float = 15.0
 
     def __post_init__(self) -> None:
-        for name in ("max_concurrent_requests", "max_strategy_size"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{name}={value!r}: give a whole number of at least 1")
-        for name in ("reward_timeout_seconds", "keep_alive_seconds"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and value > 0):
-                raise ConfigError(f"{name}={value!r}: give a positive number of seconds")
-        if self.on_reward_error not in ("fail", "best"):
-            raise ConfigError(f"on_reward_error={self.on_reward_error!r}: give 'fail' or 'best'")
+        check_settings(
+            self,
+            max_policy_tokens=at_least(1),
+            max_reward_calls=at_least(1),
+            max_seconds=above(0.0),
+            max_concurrent_requests=at_least(1),
+            max_strategy_size=at_least(1),
+            reward_timeout_seconds=above(0.0),
+            keep_alive_seconds=above(0.0),
+        )
         if self.settings and self.strategy is None:
             raise ConfigError("settings are given, but no strategy that they could belong to")
         self.menu()

@@ -17,6 +17,7 @@ from rsalign.align import Result, needs_reward
 from rsalign.aligner.request_strategy import NO_STRATEGY, STRATEGY
 from rsalign.aligner.settings import build_strategy, suggest
 from rsalign.budget import Budget
+from rsalign.checks import at_least, checked
 from rsalign.errors import ConfigError
 from rsalign.hooks.guidance import is_guidance
 from rsalign.hooks.request import KEYS, known_keys
@@ -194,8 +195,7 @@ class Menu:
             raise ConfigError(f"on_reward_error={on_reward_error!r}: choose 'fail' or 'best'")
         is_default = asked.name in (None, self.default_name)
         max_tokens = settings.pop("max_tokens", None)
-        if max_tokens is not None and not _is_count(max_tokens):
-            raise ConfigError(f"max_tokens={max_tokens!r}: give a whole number of at least 1")
+        checked("rsalign", "max_tokens", max_tokens, int | None, at_least(1))
         return Wanted(
             name=asked.name or self.default_name,
             strategy=self._strategy(asked.name, settings),
@@ -316,10 +316,6 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _least(one: int | None, other: int | None) -> int | None:
     given = [limit for limit in (one, other) if limit is not None]
     return min(given, default=None)
@@ -345,5 +341,5 @@ def _numbers(strategy: Any) -> Iterator[int]:
             yield from _numbers(value)
         elif isinstance(value, list | tuple):  # such as a ladder of replicas
             yield len(value) + 1
-        elif each.name != "max_tokens" and _is_count(value):
+        elif each.name != "max_tokens" and type(value) is int and value >= 1:
             yield value

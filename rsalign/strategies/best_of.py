@@ -16,13 +16,13 @@ Streams  at the end: until then any candidate may still win.
 
 from dataclasses import dataclass, field
 
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least, check_settings
 from rsalign.protocols import Strategy
 from rsalign.run import Run
 from rsalign.selectors.hard import Hard
-from rsalign.selectors.protocol import Selector
+from rsalign.selectors.protocol import SELECTOR, Selector
 from rsalign.strategies.plain import Plain
-from rsalign.strategies.pool import any_needs_reward, drawing, record, require_parts
+from rsalign.strategies.pool import STRATEGY, any_needs_reward, drawing, record, require_fit
 from rsalign.tasks import concurrently
 from rsalign.types import Candidate, Prompt
 
@@ -50,9 +50,8 @@ class BestOf:
     select: Selector = field(default_factory=Hard)
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ConfigError(f"BestOf(n={self.n}): draw at least 1 candidate")
-        require_parts(self, self.inner, self.select)
+        check_settings(self, n=at_least(1), inner=STRATEGY, select=SELECTOR)
+        require_fit(self, self.inner, self.select)
 
     @property
     def needs_reward(self) -> bool:

@@ -12,9 +12,10 @@ Streams  as `Cards`, once the draws are done.
 import math
 from dataclasses import dataclass, replace
 
+from rsalign.checks import above, at_least, check_settings, part, refused, shown
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
-from rsalign.rules.thresholds import Line, above_mean, upper_quantile
+from rsalign.rules.thresholds import AimedThreshold, Line, Threshold, above_mean, upper_quantile
 from rsalign.run import Run
 from rsalign.strategies.cards import Cards
 from rsalign.tasks import concurrently
@@ -88,23 +89,11 @@ class Calibrate:
     num_sds: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Cards):
-            raise ConfigError(f"Calibrate(inner={self.inner!r}): give Cards(...)")
-        allowed = {
-            "draws": (isinstance(self.draws, int) and self.draws >= 1, "at least 1"),
-            "quantile": (
-                isinstance(self.quantile, int | float) and 0 < self.quantile <= 1,
-                "a number above 0 and at most 1",
-            ),
-            "num_sds": (
-                self.num_sds is None
-                or (isinstance(self.num_sds, int | float) and math.isfinite(self.num_sds)),
-                "a finite number, or None for the quantile",
-            ),
-        }
-        for name, (valid, range_) in allowed.items():
-            if not valid:
-                raise ConfigError(f"Calibrate({name}={getattr(self, name)!r}): give {range_}")
+        check_settings(self, inner=part("Cards(...)"), draws=at_least(1), quantile=above(0.0, 1.0))
+        if not isinstance(self.inner.threshold, AimedThreshold | None):
+            raise refused(
+                self, "inner", "Cards(...) without a threshold, or with one that has `with_target`"
+            )
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Finds the target, then samples."""
@@ -113,13 +102,24 @@ class Calibrate:
         )
         target = _target(rewards, self.quantile, self.num_sds)
         run.trace.note(target=target, calibration_rewards=rewards)
-        given = self.inner.threshold
-        threshold = given.with_target(target) if given else Line(target=target)
-        aimed: Strategy = replace(self.inner, threshold=threshold)
+        aimed: Strategy = replace(self.inner, threshold=self.aimed(target))
         return await aimed.sample(prompt, run.at("answer"))
+
+    def aimed(self, target: float) -> Threshold:
+        """The threshold that segments are held to once the target is found."""
+        given = self.inner.threshold
+        return (
+            given.with_target(target) if isinstance(given, AimedThreshold) else Line(target=target)
+        )
 
 
 def _target(rewards: tuple[float, ...], quantile: float, num_sds: float | None) -> float:
     if num_sds is None:
         return upper_quantile(rewards, quantile)
-    return above_mean(rewards, num_sds)
+    target = above_mean(rewards, num_sds)
+    if not math.isfinite(target):
+        raise ConfigError(
+            f"Calibrate(num_sds={num_sds!r}): the target {target} for draws with the rewards "
+            f"{shown(rewards)} is beyond all floats: give a smaller number"
+        )
+    return target

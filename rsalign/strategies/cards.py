@@ -30,8 +30,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rsalign.checks import at_least, check_settings, part
 from rsalign.errors import ConfigError, RsalignError
-from rsalign.protocols import Boundary, Policy, headroom
+from rsalign.protocols import SEGMENTER, Boundary, Policy, headroom
 from rsalign.rules.acceptance import Acceptance, Soft
 from rsalign.rules.selection import best
 from rsalign.rules.thresholds import Line, Threshold
@@ -109,36 +110,16 @@ class Cards:
     hopeless_below: float = 0.0
 
     def __post_init__(self) -> None:
-        parts = {
-            "segmenter": ("ends_before", "a segmenter, such as FixedSize(16)"),
-            "threshold": ("at", "a threshold, such as Line(target=1.5)"),
-            "acceptance": ("log_accept", "an acceptance rule, such as Soft(beta=0.7) or Hard()"),
-        }
-        for name, (method, example) in parts.items():
-            part = getattr(self, name)
-            if part is None and name == "threshold":
-                continue
-            if isinstance(part, type) or not hasattr(part, method):
-                raise ConfigError(f"Cards({name}={part!r}): give {example}")
-        allowed = {
-            "max_tokens": (_is_count(self.max_tokens), "a whole number of at least 1"),
-            "max_tries": (_is_count(self.max_tries), "a whole number of at least 1"),
-            "proposals": (
-                self.proposals == "auto" or _is_count(self.proposals),
-                "a whole number of at least 1, or 'auto'",
-            ),
-            "when_exhausted": (
-                self.when_exhausted in ("best", "last", "fail"),
-                "'best', 'last' or 'fail'",
-            ),
-            "hopeless_below": (
-                isinstance(self.hopeless_below, int | float) and 0 <= self.hopeless_below <= 1,
-                "a probability; 0 is never",
-            ),
-        }
-        for name, (valid, range_) in allowed.items():
-            if not valid:
-                raise ConfigError(f"Cards({name}={getattr(self, name)!r}): give {range_}")
+        check_settings(
+            self,
+            segmenter=SEGMENTER,
+            threshold=part("a threshold, such as Line(target=1.5)"),
+            acceptance=part("an acceptance rule, such as Soft(beta=0.7) or Hard()"),
+            max_tokens=at_least(1),
+            max_tries=at_least(1),
+            proposals=at_least(1),
+            hopeless_below=at_least(0.0, 1.0, note="0 is never"),
+        )
 
     @classmethod
     def paper(
@@ -307,7 +288,3 @@ def _force(chosen: Candidate, kept: int, log_accept: float, run: Run) -> None:
             address=run.key.path,
         )
     )
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -17,12 +17,12 @@ Streams  at the end.
 
 from dataclasses import dataclass, field
 
-from rsalign.errors import ConfigError
+from rsalign.checks import above, at_least, check_settings, refused
 from rsalign.protocols import Strategy
 from rsalign.run import Run
-from rsalign.selectors.protocol import Selection, Selector
+from rsalign.selectors.protocol import SELECTOR, Selection, Selector
 from rsalign.strategies.plain import Plain
-from rsalign.strategies.pool import any_needs_reward, drawing, record, require_parts
+from rsalign.strategies.pool import STRATEGY, any_needs_reward, drawing, record, require_fit
 from rsalign.tasks import concurrently
 from rsalign.types import Candidate, Prompt
 
@@ -54,15 +54,19 @@ class EarlyStop:
     inner: Strategy = field(default_factory=Plain)
 
     def __post_init__(self) -> None:
-        if min(self.n, self.at_least, self.batch) < 1 or not 0 < self.share <= 1:
-            raise ConfigError(
-                f"{self}: n, at_least and batch must be at least 1, and share above 0 and at most 1"
-            )
-        require_parts(self, self.inner, self.select)
+        check_settings(
+            self,
+            select=SELECTOR,
+            n=at_least(1),
+            share=above(0.0, 1.0),
+            at_least=at_least(1),
+            batch=at_least(1),
+            inner=STRATEGY,
+        )
+        require_fit(self, self.inner, self.select)
         if not hasattr(self.select, "extract"):
-            raise ConfigError(
-                f"EarlyStop(select={self.select!r}): give a selector that votes, such as "
-                "MajorityVote(extract=...)"
+            raise refused(
+                self, "select", "a selector that votes, such as MajorityVote(extract=...)"
             )
 
     @property

@@ -8,7 +8,7 @@ Streams  at the end (one request).
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least, check_settings
 from rsalign.run import Run
 from rsalign.trace import Proposal, Verdict
 from rsalign.types import Candidate, Certainty, Prompt
@@ -33,8 +33,7 @@ class Plain:
     needs_reward: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ConfigError(f"Plain(max_tokens={self.max_tokens}): must be at least 1")
+        check_settings(self, max_tokens=at_least(1))
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws from pi."""

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from rsalign.align import needs_reward
+from rsalign.checks import part, shown
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
 from rsalign.rules.estimators import effective_sample_size, pool_kl
@@ -12,25 +13,21 @@ from rsalign.selectors.protocol import Selection, Selector
 from rsalign.trace import Note, Proposal, Trace, Verdict
 from rsalign.types import Candidate
 
+STRATEGY = part("a strategy, such as Plain()")
+"""What a strategy inside another one must be."""
 
-def require_parts(owner: object, inner: object, select: object) -> None:
-    """Refuses what cannot draw or select, or not together.
+
+def require_fit(owner: object, inner: Strategy, select: Selector) -> None:
+    """Refuses a selector that must know what the inner strategy does not tell.
 
     Raises:
-        ConfigError: with the value.
+        ConfigError: with both.
     """
-    name = type(owner).__name__
-    if not callable(getattr(inner, "sample", None)) or isinstance(inner, type):
-        raise ConfigError(f"{name}(inner={inner!r}): give a strategy, such as Plain()")
-    if not callable(getattr(select, "select", None)) or isinstance(select, type):
-        raise ConfigError(
-            f"{name}(select={select!r}): give a selector, such as Hard() or "
-            "Soft(temperature=0.5) of rsalign.selectors"
-        )
     if _needs_certainty(select) and not hasattr(inner, "measured"):
         raise ConfigError(
-            f"{name}(inner={inner!r}, select={select!r}): the selector must know how certain the "
-            "policy was of each draw, which this inner strategy does not ask: give inner=Plain()"
+            f"{type(owner).__name__}(inner={shown(inner)}, select={shown(select)}): the selector "
+            "must know how certain the policy was of each draw, which this inner strategy does not "
+            "ask: give inner=Plain()"
         )
 
 

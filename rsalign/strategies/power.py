@@ -16,13 +16,12 @@ Cost     as `QAlign` without rewards.
 Streams  at the end.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rsalign.chains.kernel import LogWeight
 from rsalign.chains.markov_chain import MarkovChain
-from rsalign.errors import ConfigError
+from rsalign.checks import at_least
 from rsalign.rules.likelihood import log_prob
 
 
@@ -48,12 +47,8 @@ class Power(MarkovChain):
         return bool(getattr(self.answer, "needs_reward", True))
 
     def __post_init__(self) -> None:
-        MarkovChain.__post_init__(self)
-        if not isinstance(self.alpha, int | float) or not 0 <= self.alpha < math.inf:
-            raise ConfigError(
-                f"Power(alpha={self.alpha!r}): give a finite number of at least 0; 4 is the paper's"
-            )
+        self.check(alpha=at_least(0.0, note="4 is the paper's"))
 
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """The log-probability times alpha - 1."""
-        return lambda candidate: (self.alpha - 1) * log_prob(candidate.response)
+        return lambda candidate: self.exponent((self.alpha - 1) * log_prob(candidate.response))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from rsalign.chains.kernel import LogWeight
 from rsalign.chains.markov_chain import MarkovChain
 from rsalign.rules.likelihood import log_prob
-from rsalign.rules.temperatures import BetaRule, found_beta, require_beta
+from rsalign.rules.temperatures import BETA, BetaRule, found_beta, require_pool
 from rsalign.trace import Note
 
 
@@ -39,13 +39,15 @@ class Quest(MarkovChain):
     beta: float | BetaRule = 1.0
 
     def __post_init__(self) -> None:
-        MarkovChain.__post_init__(self)
-        require_beta(self, self.beta, self.pool)
+        self.check(beta=BETA)
+        require_pool(self, self.beta, self.pool)
 
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """The reward divided by beta, against the policy's own probability."""
         beta = found_beta(self.beta, prompt_rewards)
-        return lambda candidate: candidate.reward / beta - log_prob(candidate.response)
+        return lambda candidate: self.exponent(
+            candidate.reward / beta - log_prob(candidate.response)
+        )
 
     def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
         """``beta``."""

@@ -18,7 +18,7 @@ Streams  the answer once it is accepted.
 import math
 from dataclasses import dataclass
 
-from rsalign.errors import ConfigError
+from rsalign.checks import POSITIVE_REWARD, REWARD, at_least, check_settings
 from rsalign.rules.acceptance import Soft
 from rsalign.rules.estimators import tilted_weights
 from rsalign.run import Run
@@ -54,15 +54,14 @@ class Rejection:
     at_once: int = 4
 
     def __post_init__(self) -> None:
-        Soft(beta=self.beta)  # refuses what is no beta
-        if not isinstance(self.bound, int | float) or not math.isfinite(self.bound):
-            raise ConfigError(
-                f"Rejection(bound={self.bound!r}): give a finite number, in the reward's units"
-            )
-        for name in ("max_tokens", "max_draws", "at_once"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"Rejection({name}={value!r}): give a whole number of at least 1")
+        check_settings(
+            self,
+            beta=POSITIVE_REWARD,
+            bound=REWARD,
+            max_tokens=at_least(1),
+            max_draws=at_least(1),
+            at_once=at_least(1),
+        )
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws until one is accepted."""

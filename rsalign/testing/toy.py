@@ -8,6 +8,7 @@ import asyncio
 import math
 from dataclasses import dataclass, replace
 
+from rsalign.checks import at_least, check_settings
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.protocols import Boundary
@@ -34,8 +35,11 @@ class ToyPolicy:
     max_context: int = 4096
 
     def __post_init__(self) -> None:
-        if self.vocab < 2:
-            raise ConfigError(f"ToyPolicy(vocab={self.vocab}): EOS and one more token are needed")
+        check_settings(
+            self,
+            vocab=at_least(2, note="EOS and one more token are needed"),
+            max_context=at_least(1),
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -20,8 +20,9 @@ from rsalign import (
     Sampling,
     aligned,
 )
-from rsalign.embedded import POLICY, REWARD, STRONG
+from rsalign.embedded import POLICY, STRONG
 from rsalign.embedded.problems import problems
+from rsalign.engines.model_files import ModelFiles
 from rsalign.hooks.guidance import Guide
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.tasks import concurrently
@@ -306,13 +307,14 @@ def test_what_cannot_be_guided_is_refused(guided, policy, prompts, tmp_path):
     with pytest.raises(ConfigError, match="only temperature 1 without truncation"):
         asyncio.run(guided.with_sampling(LAWS[0]).log_probs(prompts[0], (5,)))
     assert policy.with_sampling(Sampling()).fingerprint != guided.with_sampling(LAWS[0]).fingerprint
-    assert "strong" in guided.with_sampling(LAWS[0]).fingerprint
+    strongest = guided.with_sampling(LAWS[0]).fingerprint
+    assert ModelFiles.of(STRONG).digest() in strongest
     with pytest.raises(ConfigError, match="cannot load the guide /no/such/model"):
         VllmPolicy.start(POLICY, guides=["/no/such/model"], kv_cache_memory_bytes=64 << 20)
     other = other_vocabulary(tmp_path)
     with pytest.raises(ConfigError, match="has another vocabulary"):
         VllmPolicy.start(POLICY, guides=[other], kv_cache_memory_bytes=64 << 20)
-    assert REWARD not in guided.fingerprint
+    assert ModelFiles.of(STRONG).digest() not in guided.fingerprint
 
 
 def other_vocabulary(folder):

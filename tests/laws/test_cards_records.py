@@ -211,7 +211,7 @@ def test_the_published_settings():
         (lambda: cards(proposals=0), "'auto'"),
         (lambda: cards(proposals="all"), "'auto'"),
         (lambda: cards(when_exhausted="first"), "'best', 'last' or 'fail'"),
-        (lambda: cards(hopeless_below=1.5), "a probability"),
+        (lambda: cards(hopeless_below=1.5), "between 0 and 1"),
         (lambda: Soft(beta=0), "above 0"),
         (lambda: Line(target=math.inf), "finite"),
         (lambda: Line(target=1, prompt_weight=1.1), "between 0 and 1"),

@@ -171,7 +171,7 @@ def test_what_needs_a_reward():
         (lambda: RewardWeightedVote(extract=LAST, temperature=-1), "above 0"),
         (lambda: MajorityVote(extract=LastNumber), "give an extractor"),
         (lambda: MajorityVote(extract="last_number"), "give an extractor"),
-        (lambda: MajorityVote(extract=LAST, ties="last"), "reward, first"),
+        (lambda: MajorityVote(extract=LAST, ties="last"), "'reward' or 'first'"),
         (lambda: BestOfMajority(extract=LAST, share=0), "at most 1"),
         (lambda: BestOfMajority(extract=LAST, share=1.5), "1.5"),
         (lambda: MinimumBayesRisk(utility=Rouge1), "give a utility"),

@@ -100,8 +100,8 @@ def test_wrong_step_rewards_are_named(kind, values):
     ("make", "message"),
     [
         (lambda: ClippedSteps(Table(()), math.nan), "eta=nan"),
-        (lambda: ClippedSteps(ToyReward(), 0), "no step reward"),
-        (lambda: DeltaSteps(None), "no step reward"),
+        (lambda: ClippedSteps(ToyReward(), 0), "give a step reward"),
+        (lambda: DeltaSteps(None), "give a step reward"),
     ],
 )
 def test_what_cannot_work_is_refused(make, message):

@@ -95,24 +95,27 @@ def test_pools_without_a_unit_are_refused(method, degenerate):
         calibrated_on(ToyReward(), *degenerate, method=method)
 
 
-@pytest.mark.parametrize("fraction", [0, 0.5, 1, 2, -1, math.nan])
+@pytest.mark.parametrize("fraction", [0, 0.4, 0.5, 1, 2, -1, math.nan])
 def test_fractions_out_of_reach_are_refused(fraction):
     """Half of the draws are best, and count in full at any temperature."""
-    with pytest.raises(ConfigError, match=r"fraction of 0\.5 have their prompt's best"):
+    says = "above 0 and below 1"
+    if 0 < fraction < 1:
+        says = r"fraction of 0\.5 have their prompt's best"
+    with pytest.raises(ConfigError, match=says):
         calibrated_on(ToyReward(), (1, 0, 1, 0), method="temperature", ess_fraction=fraction)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: calibrated_on(ToyReward(), (1, math.inf)), "every reward must be finite"),
-        (lambda: calibrated_on(ToyReward(), (1, 2), method="ranks"), "must be 'z_score' or"),
-        (lambda: calibrated_on(None, (1, 2)), "no reward"),
+        (lambda: calibrated_on(ToyReward(), (1, math.inf)), "item 1 is inf"),
+        (lambda: calibrated_on(ToyReward(), (1, 2), method="ranks"), "'z_score' or 'temperature'"),
+        (lambda: calibrated_on(None, (1, 2)), "give a reward"),
         (
             lambda: asyncio.run(
                 own_rewards(ToyPolicy(), ToyReward(), PROMPT, num_draws=0, max_tokens=1, key=Key(0))
             ),
-            "at least 1 answer",
+            "of at least 1",
         ),
     ],
 )

@@ -183,7 +183,7 @@ def test_refusals():
     with pytest.raises(ConfigError, match="increase within"):
         score_steps(DensityRatio(ONE), (6,))
     for beta in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(ConfigError, match="positive"):
+        with pytest.raises(ConfigError, match="above 0"):
             DensityRatio(ONE, OTHER, beta)
 
 

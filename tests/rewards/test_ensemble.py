@@ -112,14 +112,14 @@ def test_a_failing_predicate_is_told():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LowerConfidenceBound([]), "no rewards"),
+        (lambda: LowerConfidenceBound([]), "at least 2"),
         (lambda: LowerConfidenceBound([ToyReward()]), "at least 2"),
         (lambda: LowerConfidenceBound([ToyReward()] * 2, -1), "reward doubt"),
         (lambda: LowerConfidenceBound([ToyReward()] * 2, math.nan), "coefficient=nan"),
         (lambda: Routed([(1, ToyReward())], ToyReward()), "pair"),
         (lambda: Routed([(is_long,)], ToyReward()), "pair"),
-        (lambda: Routed([(is_long, len)], ToyReward()), "no reward"),
-        (lambda: Routed([], None), "no reward"),
+        (lambda: Routed([(is_long, len)], ToyReward()), "item 0 is"),
+        (lambda: Routed([], None), "give a reward"),
     ],
 )
 def test_what_cannot_work_is_refused(make, message):

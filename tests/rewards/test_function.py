@@ -77,7 +77,7 @@ def test_a_blocking_function_does_not_stall_the_loop():
     "value", ["0.5", None, [1], object()], ids=["text", "none", "list", "object"]
 )
 def test_what_is_no_number_is_refused(value):
-    with pytest.raises(RewardError, match="must return a number") as failed:
+    with pytest.raises(RewardError, match="must return a finite number") as failed:
         score(FunctionReward(lambda p, r: value))
     assert failed.value.response.text == "an answer"
 

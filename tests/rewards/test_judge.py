@@ -302,7 +302,7 @@ class Mute:
 
 def test_refusals():
     for make, says in (
-        (lambda: PointwiseJudge(object(), DIGIT), "has no encode"),
+        (lambda: PointwiseJudge(object(), DIGIT), "give a policy"),
         (lambda: PointwiseJudge(Mute(), DIGIT), "has no extend"),
         (lambda: ProbabilityJudge(Mute(), YES), "has no log_probs"),
         (lambda: PairwiseJudge(Mute(), FIRST), "has no log_probs"),

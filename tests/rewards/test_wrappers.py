@@ -54,7 +54,7 @@ def test_wrappers_take_and_return_rewards():
         reward = wrap(ToyReward())
         assert isinstance(reward, Reward)
         asyncio.run(check_reward(reward, EXAMPLES, tolerance=0))
-        with pytest.raises(ConfigError, match="no reward"):
+        with pytest.raises(ConfigError, match="give a reward"):
             wrap(None)
 
 
@@ -80,7 +80,7 @@ def test_scaled_is_a_value_and_keeps_the_cost():
 
 @pytest.mark.parametrize("wrong", [{"scale": math.nan}, {"shift": math.inf}, {"scale": "2"}])
 def test_scaled_refuses(wrong):
-    with pytest.raises(ConfigError, match="must be a finite number"):
+    with pytest.raises(ConfigError, match="give a finite number"):
         Scaled(ToyReward(), **wrong)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from rsalign.rules.estimators import (
     best_of_kl,
-    chi_squared_threshold,
+    chi_squared_depth,
     effective_sample_size,
     pool_kl,
     tilted_weights,
@@ -100,8 +100,8 @@ def test_top_kl_bounds_that_of_a_high_rank(n, kept):
 
 
 @given(rewards, scales)
-def test_chi_squared_threshold_normalises_its_weights(values, beta):
-    low = chi_squared_threshold(values, beta)
+def test_chi_squared_depth_normalises_its_weights(values, beta):
+    low = max(values) - chi_squared_depth(values, beta)
     mean = math.fsum(max(0.0, value - low) for value in values) / len(values)
     assert mean == pytest.approx(beta, rel=1e-9, abs=1e-9)
     assert low < max(values)

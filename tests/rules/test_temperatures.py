@@ -4,15 +4,16 @@ import math
 
 import pytest
 
-from rsalign import ConfigError
+from rsalign import ConfigError, QAlign
+from rsalign.rules.acceptance import Soft
 from rsalign.rules.temperatures import (
     BETA_RULES,
     BetaRule,
     TargetKL,
     TargetSampleSize,
     found_beta,
-    require_beta,
 )
+from rsalign.strategies.quest import Quest
 
 POOL = (0.3, -1.2, 2.5, 0.9, 0.1, 1.7, -0.4, 0.8, 3.1, -2.2, 0.5, 1.1)
 
@@ -79,20 +80,18 @@ def test_a_number_stands_for_itself():
         found_beta(TargetKL(nats=0.5), ())
 
 
-class Owner:
-    pass
+@pytest.mark.parametrize("strategy", [QAlign, Quest])
+@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, "1", TargetKL, Soft(beta=1.0)])
+def test_what_is_no_beta_is_refused(strategy, beta):
+    with pytest.raises(ConfigError, match=rf"{strategy.__name__}\(beta=.* give a finite number"):
+        strategy(beta=beta, pool=16)
 
 
-@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, "1", TargetKL])
-def test_what_is_no_beta_is_refused(beta):
-    with pytest.raises(ConfigError, match=r"Owner\(beta="):
-        require_beta(Owner(), beta, 16)
-
-
-def test_a_rule_takes_a_pool():
+@pytest.mark.parametrize("strategy", [QAlign, Quest])
+def test_a_rule_takes_a_pool(strategy):
     with pytest.raises(ConfigError, match="pool"):
-        require_beta(Owner(), TargetKL(nats=1.0), None)
-    require_beta(Owner(), TargetKL(nats=1.0), 16)
+        strategy(beta=TargetKL(nats=1.0))
+    strategy(beta=TargetKL(nats=1.0), pool=16)
 
 
 def test_rules_by_name():
