@@ -130,10 +130,11 @@ class VllmCall:
         ]
         outputs: dict[int, RequestOutput] = {}
         left = requests
-        while left:  # each time those with the first one's strategy, and named like it
-            strategy, kind = left[0].strategy, left[0].kind
-            now = [request for request in left if request.kind == kind]
-            left = [request for request in left if request.kind != kind]
+        while left:  # each time those with the first one's strategy, as long as names differ
+            strategy = left[0].strategy
+            chosen = {request.name: request for request in left if request.strategy == strategy}
+            now = list(chosen.values())
+            left = [request for request in left if chosen.get(request.name) is not request]
             answers = self._sample(now) if strategy is None else self._align(now, aligner)
             outputs |= {request.index: output for request, output in zip(now, answers, strict=True)}
         return [outputs[request.index] for request in requests]
@@ -231,9 +232,9 @@ class _Request:
     text: str | None
 
     @property
-    def kind(self) -> tuple[Strategy | None, bool]:
-        """Its strategy, and whether it has a seed of its own."""
-        return self.strategy, self.strategy is not None and self.params.seed is not None
+    def name(self) -> int:
+        """What it is called; one with a seed of its own may be called as one without."""
+        return int(self.prompt.get("id", self.index))
 
     @classmethod
     def of(cls, call: VllmCall, index: int, strategy: Strategy | None, number: int) -> "_Request":
