@@ -11,10 +11,11 @@ from eval.configuration import build
 from eval.record import record
 from eval.records import Record
 from eval.tasks.protocol import ChoiceTask, Item
-from rsalign import AlignedOutput, ConfigError, PolicyError, RsalignError
+from rsalign import AlignedOutput, ConfigError, EngineError, RsalignError
 from rsalign.aligner.outputs import AlignedCompletion, Alignment, failure
 from rsalign.budget import Usage
 from rsalign.engines.loop_thread import LoopThread
+from rsalign.foreign import errors_as, told
 from rsalign.protocols import Encoder, Likelihood
 from rsalign.tasks import concurrently
 from rsalign.trace import Trace
@@ -54,9 +55,10 @@ def answer_choices(
     try:
         for item, seed in missing:
             try:
-                kept = loop.call(_weighed(policy, job, item, seed))
+                with errors_as(lambda raised: RsalignError(f"weighing raised {told(raised)}")):
+                    kept = loop.call(_weighed(policy, job, item, seed))
             except RsalignError as error:
-                if isinstance(error, PolicyError):
+                if isinstance(error, EngineError):
                     raise  # the engine is gone
                 failed = failure(item.id, item.text or "", job.strategy, seed, error)
                 kept = _record(failed, job, item)

@@ -45,7 +45,7 @@ class RecordFile:
 
     def append(self, record: Record) -> None:
         """Adds a record; it is safe from a kill when this returns."""
-        self._file.append(json.dumps(record, ensure_ascii=False).encode())
+        self._file.append(_encoded(record))
         if record["error"] is None:
             self.done.add((record["item"], record["seed"]))
 
@@ -108,8 +108,18 @@ def replaced(path: Path) -> Iterator[Path]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False)
+        value = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):  # a lone surrogate has no UTF-8, which a table wants
+        return value.encode(errors="backslashreplace").decode()
     return value
+
+
+def _encoded(record: Record) -> bytes:
+    """A record as one line; a text that has no UTF-8 (a lone surrogate) is escaped."""
+    try:
+        return json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(record).encode()
 
 
 def _parsed(lines: Iterable[bytes], path: Path) -> list[Record]:

@@ -21,9 +21,20 @@ from eval.records import Record, RecordFile, read, replaced, write_parquet
 from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere, Task
 from eval.trackers.figures import figures, flat
 from eval.trackers.protocol import Tracker
-from rsalign import AlignedOutput, Aligner, Budget, ConfigError, Prompt, Response, Stop
-from rsalign.aligner.outputs import AlignedCompletion
+from rsalign import (
+    AlignedOutput,
+    Aligner,
+    Budget,
+    ConfigError,
+    InstallError,
+    Prompt,
+    Response,
+    RsalignError,
+    Stop,
+)
+from rsalign.aligner.outputs import AlignedCompletion, failure
 from rsalign.cli.generate import plain_data
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.protocols import Strategy
 
@@ -180,7 +191,31 @@ class Job:
         return Grading(self.text_task, build(config.grader, "grader"), name=name)
 
     def record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:
-        """The record of one item, graded; without `grading` of one that has no answer."""
+        """The record of one item, graded; without `grading` of one that has no answer.
+
+        Where grading fails, the item has: its record has the error, and it is answered again when
+        the job is started again.
+
+        Raises:
+            ConfigError: if nothing can be graded.
+            InstallError: if a package that grading needs is missing.
+        """
+
+        def ungraded(raised: BaseException) -> RsalignError:
+            return RsalignError(f"grading raised {told(raised)}")
+
+        try:
+            with errors_as(ungraded):
+                return self._record(output, item, grading)
+        except (ConfigError, InstallError):
+            raise
+        except RsalignError as error:
+            logger.warning("item %s, seed %s: %s", item.id, output.alignment.seed, error)
+            seed = output.alignment.seed
+            failed = failure(item.id, output.prompt, self.strategy, seed, error)
+            return self._record(failed, item, None)
+
+    def _record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:
         responses = [proposal.candidate.response for proposal in candidates(output)]
         answer = [_response(one) for one in output.outputs[:1]]
         grades = []
@@ -215,7 +250,7 @@ def answer_here(
     """Draws on this thread, grades and keeps on another (an `Answer`)."""
     job.text_task.prepare()  # what grading lacks is missed before an engine starts
     done: queue.SimpleQueue[tuple[AlignedOutput, Item] | None] = queue.SimpleQueue()
-    failure: list[BaseException] = []
+    ended: list[BaseException] = []
     items = {item.id: item for item, _ in missing}
 
     def write() -> None:
@@ -223,7 +258,7 @@ def answer_here(
             while (answered := done.get()) is not None:
                 keep(job.record(*answered, grading))
         except BaseException as error:  # noqa: BLE001 - raised on the other thread
-            failure.append(error)
+            ended.append(error)
 
     with job.grading(config) as grading:
         writer = threading.Thread(target=write, name="eval-records")
@@ -234,7 +269,7 @@ def answer_here(
                 job.aligner(config, journal) as aligner,
             ):
                 for seed in dict.fromkeys(seed for _, seed in missing):
-                    if failure:  # nothing that is drawn now would be kept
+                    if ended:  # nothing that is drawn now would be kept
                         break
                     aligner.generate(
                         [prompt(item) for item, of in missing if of == seed],
@@ -245,8 +280,8 @@ def answer_here(
         finally:
             done.put(None)
             writer.join()
-    if failure:
-        raise failure[0]
+    if ended:
+        raise ended[0]
 
 
 def prompt(item: Item) -> dict[str, Any]:

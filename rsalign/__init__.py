@@ -12,7 +12,15 @@ from rsalign.aligner import (
     aligned,
 )
 from rsalign.budget import Budget, Usage
-from rsalign.errors import ConfigError, InstallError, PolicyError, RewardError, RsalignError
+from rsalign.errors import (
+    ConfigError,
+    EngineError,
+    InstallError,
+    PolicyError,
+    RewardError,
+    RsalignError,
+    StrategyError,
+)
 from rsalign.key import Key
 from rsalign.rules.thresholds import Constant, Line
 from rsalign.run import Run
@@ -39,6 +47,7 @@ __all__ = [
     "Cards",
     "ConfigError",
     "Constant",
+    "EngineError",
     "Entropy",
     "FixedSize",
     "InstallError",
@@ -61,6 +70,7 @@ __all__ = [
     "Sampling",
     "Segment",
     "Stop",
+    "StrategyError",
     "TextEvent",
     "Trace",
     "Usage",

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from rsalign.budget import Budget, Meter, MeteredPolicy, MeteredReward, Usage
-from rsalign.errors import ConfigError, RewardError
+from rsalign.checks import shown
+from rsalign.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.key import Key
 from rsalign.protocols import Policy, Reward, Strategy
@@ -84,8 +86,9 @@ async def align(
 
     Raises:
         ConfigError: if the strategy needs a reward and none is given.
-        PolicyError: if the engine failed.
+        PolicyError: if the policy failed; an `EngineError` if its engine is gone.
         RewardError: if the reward failed or is not finite.
+        StrategyError: if the strategy itself failed, or a function that it was given.
     """
     if reward is None and needs_reward(strategy):
         raise ConfigError(
@@ -113,11 +116,11 @@ async def align(
                 key,
                 trace,
             )
-            candidate = await strategy.sample(prompt, run)
+            candidate = await _sampled(strategy, prompt, run, deadline)
     except TimeoutError:
         if not deadline.expired():
             raise
-        candidate, judged = _best_so_far(policy, meter, trace)
+        candidate, judged = _best_so_far(run.policy, meter, trace)
         expired = True
         if budget.completion_tokens and not candidate.response.complete:
             run = Run(policy, _Unjudged(), key.child("completion"), trace)
@@ -126,7 +129,7 @@ async def align(
     except RewardError:
         if on_reward_error == "raise":
             raise
-        candidate, judged = _best_so_far(policy, meter, trace)
+        candidate, judged = _best_so_far(run.policy, meter, trace)
         expired = True
         trace.note(reward_failed=True)
     else:
@@ -144,6 +147,33 @@ async def align(
 def needs_reward(strategy: Strategy) -> bool:
     """Whether a strategy asks for rewards; one that does not says so (see `Strategy`)."""
     return bool(getattr(strategy, "needs_reward", True))
+
+
+async def _sampled(
+    strategy: Strategy, prompt: Prompt, run: Run, deadline: asyncio.Timeout
+) -> Candidate:
+    """What the strategy draws; the edge of strategies and of all functions that they are given."""
+    name = type(strategy).__name__
+
+    def failed(failure: BaseException) -> StrategyError:
+        return StrategyError(
+            f"{name} raised {told(failure)}: if it has a part of your own (a strategy, a selector, "
+            "an extractor, a function), mend that; the cause has the place",
+            prompt=prompt,
+        )
+
+    try:
+        with errors_as(failed):
+            candidate = await strategy.sample(prompt, run)
+    except RsalignError as failure:
+        if deadline.expired():  # a call that is cancelled may fail in a way of its own
+            raise asyncio.CancelledError from failure
+        raise
+    if not isinstance(candidate, Candidate):
+        raise StrategyError(
+            f"{name}.sample returned {shown(candidate)}, but must return a Candidate", prompt=prompt
+        )
+    return candidate
 
 
 def _best_so_far(policy: Policy, meter: Meter, trace: Trace) -> tuple[Candidate, bool]:
@@ -165,7 +195,12 @@ def _best_so_far(policy: Policy, meter: Meter, trace: Trace) -> tuple[Candidate,
 async def _completed(kept: Tokens, run: Run, meter: Meter, max_tokens: int) -> Candidate:
     """What is kept of an answer, and what the policy says next."""
     limit = min(max_tokens, len(kept) + meter.budget.completion_tokens)
-    candidate = await run.draft(meter.prompt, kept, max_tokens=limit)
+
+    def failed(failure: BaseException) -> PolicyError:
+        return PolicyError(f"the policy raised {told(failure)}", prompt=meter.prompt)
+
+    with errors_as(failed):
+        candidate = await run.draft(meter.prompt, kept, max_tokens=limit)
     meter.count(
         policy_requests=1,
         prompt_tokens=len(meter.prompt.tokens) + len(kept),

@@ -7,21 +7,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from rsalign.checks import above, at_least, check_settings, finite_reward, refused
+from rsalign.checks import above, at_least, check_settings, finite_reward, refused, shown
+from rsalign.errors import PolicyError, RewardError
+from rsalign.foreign import errors_as, told
 from rsalign.key import Key
 from rsalign.protocols import (
     Boundary,
     Likelihood,
+    Loaded,
     Measuring,
     PairwiseReward,
     Policy,
     Reward,
     Scored,
+    Shaped,
     StepReward,
+    headroom,
     likelihood,
     measuring,
+    sampling,
 )
-from rsalign.types import Candidate, Prompt, Response, Segment, Stop, Tokens
+from rsalign.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
 from rsalign.wrapper import Wrapper
 
 
@@ -207,7 +213,10 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class MeteredPolicy(Wrapper):
-    """A policy whose every token is counted."""
+    """A policy whose every token is counted.
+
+    It is also the edge of the policy: whatever the inner one raises is a `PolicyError` here.
+    """
 
     inner: Policy
     meter: Meter
@@ -231,8 +240,9 @@ class MeteredPolicy(Wrapper):
         response = prefix[len(self.meter.prompt.tokens) :]
         drawn = 0
         try:
-            segment = await draw(prefix, max_new_tokens=granted, key=key, boundary=boundary)
-            drawn = segment.num_drawn
+            with errors_as(self._failed):
+                segment = await draw(prefix, max_new_tokens=granted, key=key, boundary=boundary)
+                drawn = segment.num_drawn
         except asyncio.CancelledError as cancelled:
             # an engine attaches what it had drawn when it was told to stop
             tokens: Tokens = getattr(cancelled, "drawn", ())
@@ -251,7 +261,27 @@ class MeteredPolicy(Wrapper):
 
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""
-        return self.inner.text(tokens)
+        with errors_as(self._failed):
+            return self.inner.text(tokens)
+
+    def _failed(self, failure: BaseException) -> PolicyError:
+        return PolicyError(
+            f"the policy {_kind(self.inner)} raised {told(failure)}", prompt=self.meter.prompt
+        )
+
+
+@MeteredPolicy.able(Loaded)
+def headroom_within_budget(self: MeteredPolicy) -> float:
+    """As the inner policy."""
+    with errors_as(self._failed):
+        return headroom(self.inner)
+
+
+@MeteredPolicy.able(Shaped)
+def sampling_within_budget(self: MeteredPolicy) -> Sampling:
+    """As the inner policy."""
+    with errors_as(self._failed):
+        return sampling(self.inner)
 
 
 @MeteredPolicy.able(Measuring)
@@ -272,12 +302,16 @@ async def measure(
 async def log_probs(self: MeteredPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
     """As the inner policy, counted as one request."""
     self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
-    return await likelihood(self.inner).log_probs(prefix, tokens)
+    with errors_as(self._failed):
+        return await likelihood(self.inner).log_probs(prefix, tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class MeteredReward(Wrapper):
-    """A reward whose every call is counted."""
+    """A reward whose every call is counted.
+
+    It is also the edge of the reward: whatever the inner one raises is a `RewardError` here.
+    """
 
     inner: Reward
     meter: Meter
@@ -286,11 +320,25 @@ class MeteredReward(Wrapper):
         """As the inner reward, within the budget."""
         self.meter.seen_partial(response.tokens)
         await self.meter.admit_reward_call()
-        value = await self.inner.score(prompt, response)
-        self.meter.count_cost(value)
-        value = finite_reward(value, self.inner, prompt, response)
+        with errors_as(self._failed_on(prompt, response)):
+            given = await self.inner.score(prompt, response)
+            value = finite_reward(given, self.inner, prompt, response)
+        self.meter.count_cost(given)
         self.meter.seen(Candidate(response, value))
         return value
+
+    def _failed_on(
+        self, prompt: Prompt, response: Response
+    ) -> Callable[[BaseException], RewardError]:
+        def failed(failure: BaseException) -> RewardError:
+            return RewardError(
+                f"the reward {_kind(self.inner)} raised {told(failure)} on "
+                f"{shown(response.text)}: mend it, or catch what it may raise and return a number",
+                prompt=prompt,
+                response=response,
+            )
+
+        return failed
 
 
 @MeteredReward.able(StepReward)
@@ -301,7 +349,8 @@ async def score_steps(
     self.meter.seen_partial(response.tokens)
     await self.meter.admit_reward_call()
     inner: StepReward = self.wrapped
-    values = tuple(await inner.score_steps(prompt, response, ends))
+    with errors_as(self._failed_on(prompt, response)):
+        values = tuple(await inner.score_steps(prompt, response, ends))
     self.meter.count_cost(*values)
     return values
 
@@ -311,6 +360,12 @@ async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Resp
     """As the inner reward, within the budget; one call."""
     await self.meter.admit_reward_call()
     inner: PairwiseReward = self.wrapped
-    value = await inner.prefer(prompt, one, other)
+    with errors_as(self._failed_on(prompt, one)):
+        value = await inner.prefer(prompt, one, other)
     self.meter.count_cost(value)
     return value
+
+
+def _kind(part: Policy | Reward) -> str:
+    """The name of its class, or of what it wraps (a journal may be between)."""
+    return type(getattr(part, "inner", part)).__name__

@@ -78,14 +78,20 @@ FINITE = Allowed()
 """Any finite number of the declared type, any string, any part of the declared kind."""
 
 
-def shown(value: object) -> str:
+def shown(value: object, *, longest: int = _LONGEST) -> str:
     """A value for a message: its ``repr``, at most a line of it."""
+    return in_one_line(value, repr, longest=longest)
+
+
+def in_one_line(value: object, form: Callable[[Any], str], *, longest: int = _LONGEST) -> str:
+    """A value as text in one line of limited length, which can be written anywhere."""
     try:
-        text = repr(value)
+        text = form(value)
     except Exception:  # noqa: BLE001 - a foreign class; an integer of more than 4300 digits
         return f"<{type(value).__name__}>"
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    text = text.encode(errors="backslashreplace").decode()  # half a surrogate pair has no bytes
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 class RefusalError(Exception):

@@ -2,8 +2,10 @@
 
     RsalignError
     ├── ConfigError (ValueError)   the caller's settings or input; nothing was started
-    ├── PolicyError                the engine failed; this engine will not recover by itself
+    ├── PolicyError                the policy failed on one prompt
+    │   └── EngineError            its engine died, was closed or cannot be reached: so will others
     ├── RewardError                the reward failed on one response, which is attached
+    ├── StrategyError              the strategy, or a part of it, failed on one prompt
     ├── TriesExhaustedError         no draft of a segment was accepted (`rsalign.strategies.cards`)
     └── InstallError (ImportError) a package this needs is missing or of the wrong version
 
@@ -38,10 +40,31 @@ class InstallError(RsalignError, ImportError):
 
 
 class PolicyError(RsalignError):
-    """The engine behind a policy failed or was shut down.
+    """A policy failed while it worked on a prompt; what else it raised is the cause.
 
     Attributes:
         prompt: the prompt it was working on, if one was.
+    """
+
+    def __init__(self, message: str, *, prompt: "Prompt | None" = None) -> None:
+        super().__init__(message)
+        self.prompt = prompt
+
+
+class EngineError(PolicyError):
+    """The engine behind a policy died, was closed or cannot be reached.
+
+    Other prompts will fail alike until another engine is started or the server answers again.
+    """
+
+
+class StrategyError(RsalignError):
+    """A strategy failed on a prompt, or a function that it calls (an extractor, a utility, ...).
+
+    What was raised is the cause.
+
+    Attributes:
+        prompt: the prompt that was answered.
     """
 
     def __init__(self, message: str, *, prompt: "Prompt | None" = None) -> None:

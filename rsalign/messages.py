@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rsalign.checks import shown
 from rsalign.errors import ConfigError
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -39,7 +40,6 @@ _KNOWN_IN_PARTS = frozenset(
     }
 )
 """Fields of parts that vLLM reads itself; a template that takes parts is given all others."""
-_MOST_SHOWN = 120  # characters of a value in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Message:
     def __post_init__(self) -> None:
         if self.fields and not isinstance(_read(self.fields), dict):
             raise ConfigError(
-                f"fields={_shown(self.fields)} of a message: must be a JSON object, as Message.of "
+                f"fields={shown(self.fields)} of a message: must be a JSON object, as Message.of "
                 "makes it"
             )
 
@@ -86,9 +86,7 @@ class Message:
         if isinstance(given, Message):
             return given
         if not isinstance(given, Mapping) or not isinstance(given.get("role"), str):
-            raise ConfigError(
-                f"a message is {_shown(given)}: give a dict with 'role' and 'content'"
-            )
+            raise ConfigError(f"a message is {shown(given)}: give a dict with 'role' and 'content'")
         role = given["role"]
         fields: dict[str, Any] = {}
         for name, value in given.items():
@@ -109,7 +107,7 @@ class Message:
         content = given.get("content")
         if "content" not in given and not {"tool_calls", "reasoning"} & set(fields):
             raise ConfigError(
-                f"a message is {_shown(given)}: give a dict with 'role' and 'content', which is "
+                f"a message is {shown(given)}: give a dict with 'role' and 'content', which is "
                 "text, a list of parts of text, or None"
             )
         if not isinstance(content, str):
@@ -145,11 +143,11 @@ class Message:
         Tool calls follow the content, each on a line of its own, as ``name(arguments)``.
         """
         calls = [call["function"] for call in self._fields.get("tool_calls", ())]
-        shown = [
+        lines = [
             f"{call.get('name')}({json.dumps(call['arguments'], ensure_ascii=False)})"
             for call in calls
         ]
-        return "\n".join([self.content, *shown] if self.content else shown)
+        return "\n".join([self.content, *lines] if self.content else lines)
 
     def template_form(self, *, as_parts: bool) -> dict[str, Any]:
         """The message as vLLM (0.32, `parse_chat_messages`) gives it to a chat template.
@@ -160,11 +158,11 @@ class Message:
         fields = self._fields
         content: Any = fields.pop("content", self.content)
         parts = [_template_part(part) for part in _listed(content)]
-        shown: Any = self.content
+        seen: Any = self.content
         if as_parts:
             is_text = self.role == "tool" and all(part["type"] == "text" for part in parts)
-            shown = "\n".join(part["text"] for part in parts) if is_text else parts
-        form = {"role": self.role, "content": shown}
+            seen = "\n".join(part["text"] for part in parts) if is_text else parts
+        form = {"role": self.role, "content": seen}
         if "reasoning" in fields:
             form["reasoning_content"] = fields["reasoning"]
         if self.role == "developer":
@@ -195,13 +193,13 @@ def _check_field(role: str, name: str, value: Any) -> None:
     roles = _FIELDS[name]
     if roles and role not in roles:
         raise ConfigError(
-            f"a message of role {role!r} has {name}={_shown(value)}, which is rendered for the "
+            f"a message of role {role!r} has {name}={shown(value)}, which is rendered for the "
             f"role {roles[0]!r} only: leave it out, or change the role"
         )
     kind = list if name in ("tool_calls", "tools") else str
     if not isinstance(value, kind):
         expected = "a list" if kind is list else "text"
-        raise ConfigError(f"a message of role {role!r} has {name}={_shown(value)}: give {expected}")
+        raise ConfigError(f"a message of role {role!r} has {name}={shown(value)}: give {expected}")
 
 
 def _tool_call(call: Any) -> dict[str, Any]:
@@ -212,7 +210,7 @@ def _tool_call(call: Any) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or call.get("type", "function") != "function":
         raise ConfigError(
-            f"a tool call is {_shown(call)}: give "
+            f"a tool call is {shown(call)}: give "
             '{"type": "function", "function": {"name": ..., "arguments": ...}}'
         )
     arguments = function.get("arguments")
@@ -226,7 +224,7 @@ def _tool_call(call: Any) -> dict[str, Any]:
 def _parts(content: Any) -> list[Any]:
     """Parts of text; those without one are left out, as vLLM leaves them out."""
     if not isinstance(content, Iterable) or isinstance(content, Mapping):
-        raise ConfigError(f"a message has content {_shown(content)}: give text, or a list of parts")
+        raise ConfigError(f"a message has content {shown(content)}: give text, or a list of parts")
     found: list[Any] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -235,7 +233,7 @@ def _parts(content: Any) -> list[Any]:
             continue
         if not isinstance(kind, str) or kind not in _TEXT_PARTS or part.get("uuid") is not None:
             raise ConfigError(
-                f"a message has the part {_shown(part)}: only text is possible; its type may be "
+                f"a message has the part {shown(part)}: only text is possible; its type may be "
                 f"{', '.join(_TEXT_PARTS)}"
             )
         text = part.get(_TEXT_PARTS[kind])
@@ -243,7 +241,7 @@ def _parts(content: Any) -> list[Any]:
             continue
         if not isinstance(text, str):
             raise ConfigError(
-                f"a message has the part {_shown(part)}: its {_TEXT_PARTS[kind]!r} must be text"
+                f"a message has the part {shown(part)}: its {_TEXT_PARTS[kind]!r} must be text"
             )
         found.append(dict(part))
     return found
@@ -271,8 +269,3 @@ def _template_part(part: Any) -> dict[str, Any]:
         return {"type": "tool_reference", "name": part["name"]}
     others = {name: value for name, value in part.items() if name not in _KNOWN_IN_PARTS}
     return {"type": "text", "text": part[_TEXT_PARTS[kind]], **others}
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

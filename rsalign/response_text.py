@@ -5,8 +5,11 @@ of a response may depend. Any other policy's `text` is the text.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from rsalign.detokenization import Detokenizer
+from rsalign.errors import RsalignError
+from rsalign.foreign import errors_as
 from rsalign.protocols import Detokenizing, Policy
 from rsalign.types import Stop, Tokens
 
@@ -73,3 +76,21 @@ class Redecoding:
         piece = text[self._num_told :]
         self._num_told = max(self._num_told, len(text))
         return piece
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A detokenizer of foreign code, whose failures are errors of ours.
+
+    Attributes:
+        inner: reads.
+        error: makes the error, given what was raised.
+    """
+
+    inner: Detokenizer
+    error: Callable[[BaseException], RsalignError]
+
+    def read(self, tokens: Sequence[int]) -> str:
+        """See `Detokenizer`."""
+        with errors_as(self.error):
+            return self.inner.read(tokens)

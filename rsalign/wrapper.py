@@ -89,7 +89,8 @@ class Wrapper:
         def declare(member: F) -> F:
             names = ABILITIES[ability]
             name = names[0] if len(names) == 1 else member.__name__
-            _DECLARED[cls, ability, name] = member
+            is_property = ability in (Loaded, Shaped)
+            _DECLARED[cls, ability, name] = property(member) if is_property else member
             return member
 
         return declare

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from eval.sweep import Job, prompt
 from eval.tasks.protocol import Item
-from rsalign import AlignedOutput, PolicyError, RsalignError
+from rsalign import AlignedOutput, EngineError, RsalignError
 from rsalign.aligner.outputs import failure
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.journal import Journal
@@ -80,7 +80,7 @@ class Worker:
     def _is_dead(self, error: RsalignError | None) -> bool:
         """Whether an engine of this process died; a server's failure is not mended by leaving."""
         own = any(hasattr(part, "engine") for part in (self._aligner.policy, self._aligner.reward))
-        return own and any(isinstance(one, PolicyError) for one in (error, _cause(error)))
+        return own and any(isinstance(one, EngineError) for one in (error, _cause(error)))
 
 
 def failed(item: Item, seed: int, error: RsalignError, strategy: Strategy) -> AlignedOutput:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 from eval.tasks.protocol import Grade, Item, ungradable
 from rsalign import ConfigError, Prompt, Response, RewardError, Stop
 from rsalign.checks import REWARD, check_settings, finite_reward, part
+from rsalign.foreign import errors_as, told
 from rsalign.protocols import PairwiseReward, Reward
 
 Scale: TypeAlias = Literal["above", "probability", "logistic"]
@@ -57,8 +58,9 @@ class ByReward:
     async def grade(self, item: Item, prompt: Prompt, response: Response) -> Grade:
         """See the class."""
         try:
-            given = await self.reward.score(prompt, response)
-            value = float(finite_reward(given, self.reward, prompt, response))
+            with errors_as(_failed):
+                given = await self.reward.score(prompt, response)
+                value = float(finite_reward(given, self.reward, prompt, response))
         except (RewardError, ConfigError) as failure:  # it may not fit the judge
             return ungradable(f"the reward failed: {failure}")
         details = {"reward": value, "tie": self.scale == "above" and value == self.threshold}
@@ -99,18 +101,23 @@ class BeatsReference:
         # rewards of texts read no token ids, which the reference has none of in this vocabulary
         reference = Response(tokens=(), text=text, stop=Stop.EOS)
         try:
-            if isinstance(self.reward, PairwiseReward):
-                prefer = await self.reward.prefer(prompt, response, reference)
-                margin = finite_reward(prefer, self.reward, prompt, response) - 0.5
-            else:
-                ours = await self.reward.score(prompt, response)
-                theirs = await self.reward.score(prompt, reference)
-                margin = finite_reward(ours, self.reward, prompt, response) - finite_reward(
-                    theirs, self.reward, prompt, reference
-                )
+            with errors_as(_failed):
+                if isinstance(self.reward, PairwiseReward):
+                    prefer = await self.reward.prefer(prompt, response, reference)
+                    margin = finite_reward(prefer, self.reward, prompt, response) - 0.5
+                else:
+                    ours = await self.reward.score(prompt, response)
+                    theirs = await self.reward.score(prompt, reference)
+                    margin = finite_reward(ours, self.reward, prompt, response) - finite_reward(
+                        theirs, self.reward, prompt, reference
+                    )
         except (RewardError, ConfigError) as failure:
             return ungradable(f"the reward failed: {failure}")
         return Grade(score=float(margin > 0), details={"margin": margin, "tie": margin == 0})
+
+
+def _failed(failure: BaseException) -> RewardError:
+    return RewardError(f"it raised {told(failure)}")
 
 
 def _logistic(x: float) -> float:

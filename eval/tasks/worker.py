@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 
 from eval.tasks.protocol import Grade, Item, Task, ungradable
 from rsalign import ConfigError
+from rsalign.foreign import told
 
 _PREPARE_SECONDS = 300.0
 """For a process to start and import what a task needs, on a busy machine."""
@@ -110,7 +111,7 @@ class Worker:
             raise Ended(f"the grader's process ended with exit code {self.end()}") from gone
         self.end()
         self._connection.close()
-        raise Ended(f"the grader took longer than {timeout_seconds} seconds")
+        raise Ended(f"the grader took longer than {timeout_seconds:g} seconds")
 
 
 def _serve(connection: Connection, task: bytes, memory_bytes: int | None) -> None:
@@ -139,7 +140,7 @@ def _grade(task: Task, item: Item, text: str, timeout_seconds: float) -> Grade:
     signal.alarm(math.ceil(timeout_seconds + _GRACE_SECONDS))
     try:
         return task.grade(item, text)
-    except Exception as failure:  # noqa: BLE001 - a text may break a grader in any way
-        return ungradable(f"the grader raised {type(failure).__name__}: {str(failure)[:200]}")
+    except BaseException as failure:  # noqa: BLE001 - a text may break a grader in any way
+        return ungradable(f"the grader raised {told(failure)}")
     finally:
         signal.alarm(0)

@@ -5,27 +5,30 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rsalign.align import OnProgress, needs_reward
 from rsalign.aligner import inputs
-from rsalign.aligner.batch import Batch, OnError, OnResult
-from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
+from rsalign.aligner.batch import Batch, OnError, OnResult, law
+from rsalign.aligner.inputs import Conversation, Refused, Request, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
 from rsalign.aligner.wiring import policy_from, reward_from
 from rsalign.budget import Budget
-from rsalign.checks import SEED, whole
+from rsalign.checks import SEED, shown, whole
+from rsalign.detokenization import Detokenizer
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError
+from rsalign.errors import ConfigError, PolicyError, RsalignError
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Label
 from rsalign.protocols import Policy, Reward, Strategy, sampling
-from rsalign.response_text import detokenizer
+from rsalign.response_text import Guarded, detokenizer
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt
+from rsalign.types import Prompt, Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,15 +141,19 @@ class Aligner:
             use_tqdm: show a progress bar, if the output is a terminal.
             on_error: ``"raise"`` ends the batch at the first failure, whose `finished` holds what
                 was complete; ``"return"`` goes on, and a failed prompt's result has its `error`.
+                Either way a failure is an `RsalignError`, whatever a tokenizer, a chat template or
+                code of yours raised; that is its ``__cause__``.
             on_result: called with each result as soon as it is there, in order of completion.
 
         Returns:
             One result per prompt, in order; each with its answers, best first.
 
         Raises:
-            ConfigError: if a prompt or parameter cannot work; before any work is done.
-            PolicyError: if the engine failed.
+            ConfigError: if a prompt or parameter cannot work; before any work is done. With
+                ``on_error="return"`` only what concerns all prompts is raised.
+            PolicyError: if the policy failed; an `EngineError` if its engine is gone.
             RewardError: if the reward failed.
+            StrategyError: if the strategy failed, or a function that it was given.
         """
         given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
         found = inputs.prompts(prompts, self._policy)
@@ -268,7 +275,7 @@ class Aligner:
         if isinstance(request, Refused) or request.n != 1:
             raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
         stop = (request.sampling or sampling(self._policy)).stop
-        pieces = Pieces(detokenizer(self._policy, request.prompt.tokens), stop)
+        pieces = Pieces(self._detokenizer(request.prompt.tokens), stop)
 
         async def answer(on_commit: OnCommit, on_progress: OnProgress) -> AlignedOutput:
             watched = replace(batch, on_commit=on_commit, on_progress=on_progress)
@@ -310,6 +317,15 @@ class Aligner:
     ) -> None:
         self.close()
 
+    def _detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """That of the policy; what it raises is a `PolicyError`."""
+
+        def failed(failure: BaseException) -> PolicyError:
+            return PolicyError(f"the policy's text() raised {told(failure)}")
+
+        with errors_as(failed):
+            return Guarded(detokenizer(self._policy, prompt), failed)
+
     def _opened(self, journal: str | Path | Journal | None) -> Journal | None:
         if journal is None or isinstance(journal, Journal):
             return journal
@@ -336,10 +352,7 @@ class Aligner:
         return Batch(
             policy=self._policy,
             reward=self._reward,
-            requests=[
-                prompt if isinstance(prompt, Refused) else inputs.request(prompt, each, strategy)
-                for prompt, each in zip(found, params, strict=True)
-            ],
+            requests=self._requests(found, params, strategy),
             ids=ids,
             strategy=strategy,
             seed=seed,
@@ -347,6 +360,34 @@ class Aligner:
             journal=self._journal,
             on_error=given.on_error,
         )
+
+    def _requests(
+        self, found: Sequence[Prompt | Refused], params: Sequence[Any], strategy: Strategy
+    ) -> list[Request | Refused]:
+        """Each prompt with its parameters; where they cannot work, it is refused by itself.
+
+        Raises:
+            ConfigError: if all prompts have the same parameters, and these cannot work.
+        """
+        requests: list[Request | Refused] = []
+        all_share = all(each is params[0] for each in params)
+        for i, (prompt, each) in enumerate(zip(found, params, strict=True)):
+            if isinstance(prompt, Refused):
+                requests.append(prompt)
+                continue
+            try:
+                with errors_as(partial(_unreadable, each)):
+                    made = inputs.request(prompt, each, strategy)
+                    law(self._policy, made)
+            except RsalignError as error:
+                if all_share:
+                    raise
+                refused = ConfigError(f"prompt {i}: {error}")
+                refused.__cause__ = error
+                requests.append(Refused(prompt.text, refused))
+            else:
+                requests.append(made)
+        return requests
 
     def _block(
         self, batch: Batch, use_tqdm: bool, on_result: OnResult | None
@@ -368,6 +409,10 @@ class Aligner:
                     on_result(result)
 
             return self._loop.call(batch.answer(done))
+
+
+def _unreadable(params: Any, failure: BaseException) -> ConfigError:
+    return ConfigError(f"sampling_params={shown(params)} cannot be honoured: {told(failure)}")
 
 
 def _check(strategy: Any, budget: Any, seed: Any, *, has_reward: bool) -> None:

@@ -9,7 +9,9 @@ from rsalign.align import OnProgress, align
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
 from rsalign.budget import Budget
-from rsalign.errors import ConfigError, RsalignError
+from rsalign.checks import shown
+from rsalign.errors import ConfigError, RsalignError, StrategyError
+from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
 from rsalign.protocols import Policy, Reward, Strategy
@@ -51,12 +53,9 @@ class Batch:
     on_progress: OnProgress | None = None
 
     def __post_init__(self) -> None:
-        if self.on_error not in ("raise", "return"):
-            raise ConfigError(f"on_error={self.on_error!r}: choose 'raise' or 'return'")
+        check_on_error(self.on_error)
         for request in self.requests:
-            if isinstance(request, Request):
-                law(self.policy, request)  # one that cannot be is refused before any work
-            elif self.on_error == "raise":
+            if isinstance(request, Refused) and self.on_error == "raise":
                 raise request.error
 
     async def answer(self, on_result: OnResult | None = None) -> list[AlignedOutput]:
@@ -100,27 +99,42 @@ class Batch:
             return failure(str(name), request.text, self.strategy, self.seed, request.error)
         seed = self.seed if request.seed is None else request.seed
         key = Key(seed).child("prompt", name)
-        policy = law(self.policy, request)
+
+        def failed(raised: BaseException) -> StrategyError:
+            return StrategyError(f"answering raised {told(raised)}", prompt=request.prompt)
+
         try:
-            results = await concurrently(
-                align(
-                    request.prompt,
-                    request.strategy,
-                    policy=policy,
-                    reward=self.reward,
-                    seed=key if request.n == 1 else key.child("sample", i),
-                    on_commit=self.on_commit,
-                    on_progress=self.on_progress,
-                    budget=self.budget,
-                    journal=self.journal,
+            with errors_as(failed):
+                policy = law(self.policy, request)
+                results = await concurrently(
+                    align(
+                        request.prompt,
+                        request.strategy,
+                        policy=policy,
+                        reward=self.reward,
+                        seed=key if request.n == 1 else key.child("sample", i),
+                        on_commit=self.on_commit,
+                        on_progress=self.on_progress,
+                        budget=self.budget,
+                        journal=self.journal,
+                    )
+                    for i in range(request.n)
                 )
-                for i in range(request.n)
-            )
+                return output(str(name), request.prompt, request.strategy, results)
         except RsalignError as error:
             if self.on_error == "raise":
                 raise
             return failure(str(name), request.prompt.text, request.strategy, key.root, error)
-        return output(str(name), request.prompt, request.strategy, results)
+
+
+def check_on_error(given: object) -> None:
+    """Refuses what is no `OnError`.
+
+    Raises:
+        ConfigError: with the value.
+    """
+    if given not in ("raise", "return"):
+        raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
 
 
 def law(policy: Policy, request: Request) -> Policy:

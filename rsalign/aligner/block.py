@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rsalign.aligner.aligner import Aligner
+from rsalign.aligner.batch import OnError, check_on_error
 from rsalign.aligner.vllm_call import VllmCall
 from rsalign.budget import Budget
 from rsalign.engines.guards import import_vllm, is_cpu_build
@@ -34,6 +35,7 @@ def aligned(
     budget: Budget | None = None,
     reward_args: Mapping[str, Any] | None = None,
     journal: str | Path | Journal | None = None,
+    on_error: OnError = "raise",
 ) -> Iterator[Aligner]:
     """Aligns what calls `llm.generate` and `llm.chat`, for the length of the block.
 
@@ -60,6 +62,9 @@ def aligned(
         budget: hard limits for each prompt.
         reward_args: for the reward's engine, if we start it.
         journal: as `Aligner` takes it.
+        on_error: ``"raise"`` ends a call at its first failure, whose `finished` holds the
+            `AlignedOutput` of what was complete; ``"return"`` answers the others, and the output of
+            a prompt that failed has its ``error``, and empty answers that ended with ``"error"``.
 
     Yields:
         The aligner that answers.
@@ -73,6 +78,7 @@ def aligned(
             evaluate(llm)  # any code that calls llm.generate or llm.chat
     """
     _check(llm)
+    check_on_error(on_error)
     strategy = strategy if strategy is not None else Plain()
     with Aligner(
         llm,
@@ -83,7 +89,7 @@ def aligned(
         reward_args=reward_args,
         journal=journal,
     ) as aligner:
-        block = _Block(aligner, strategy)
+        block = _Block(aligner, strategy, on_error)
         methods = _enter(llm, block)
         try:
             yield aligner
@@ -97,12 +103,14 @@ class _Block:
     Attributes:
         aligner: answers its calls.
         strategy: of a request that asks for none.
+        on_error: what a prompt that fails does to its call.
         numbers: of its prompts.
     """
 
-    def __init__(self, aligner: Aligner, strategy: Strategy) -> None:
+    def __init__(self, aligner: Aligner, strategy: Strategy, on_error: OnError) -> None:
         self.aligner = aligner
         self.strategy = strategy
+        self.on_error = on_error
         self.numbers = itertools.count()
 
 
@@ -159,7 +167,7 @@ class _Methods:
                     return own(*args, **kwargs)
                 block = self._blocks[-1]
                 call = VllmCall.of(self._llm, name, own, block.strategy, args, kwargs)
-                return call.answer(block.aligner, block.numbers)
+                return call.answer(block.aligner, block.numbers, block.on_error)
             finally:
                 self._call.release()
 

@@ -1,11 +1,15 @@
 """What users pass in, as prompts, laws and limits; everything is checked before any work."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import operator
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeAlias, TypeVar
 
-from rsalign.errors import ConfigError
+from rsalign.checks import shown
+from rsalign.errors import ConfigError, RsalignError
+from rsalign.foreign import errors_as, told
 from rsalign.hooks.guidance import is_guidance, read_guidance
 from rsalign.key import Label
 from rsalign.protocols import Encoder, Policy, Strategy
@@ -73,40 +77,61 @@ class Refused:
     """
 
     text: str
-    error: ConfigError
+    error: RsalignError
 
 
 def prompts(given: TextOrTokens | Sequence[TextOrTokens], policy: Policy) -> list[Prompt | Refused]:
-    """Prompts of `generate`; each that is empty or of an unknown kind is refused by itself.
+    """Prompts of `generate`; one that cannot be answered is refused by itself.
+
+    What the policy's tokenizer or chat template raises on a prompt refuses that prompt.
 
     Raises:
         ConfigError: if there is none at all.
     """
-    if isinstance(given, str | Mapping):
-        given = [given]
-    if not given:
+    many = _items(given)
+    if not many:
         raise ConfigError("the list of prompts is empty: give at least one")
-    return [_tried(i, item, _prompt, policy) for i, item in enumerate(given)]
+    found = [_tried(i, item, _prompt, policy) for i, item in enumerate(many)]
+    seen: set[Label] = set()
+    for position, item in enumerate(many):
+        name = _id(item, position)
+        if isinstance(name, str | int) and name not in seen:
+            seen.add(name)
+            continue
+        error = ConfigError(
+            f"prompt {position} has id {shown(name)}: an id is text or a whole number, and no two "
+            "prompts of a call have the same (it is the address of their draws)"
+        )
+        found[position] = Refused(_shown(item), error)
+    return found
 
 
 def ids(given: TextOrTokens | Sequence[TextOrTokens]) -> list[Label]:
     """What the prompts of `generate` are called: their ``"id"``, else their position.
 
-    Raises:
-        ConfigError: if two have the same.
+    `prompts` refuses those whose id is no name, or another prompt's.
     """
-    many = [given] if isinstance(given, str | Mapping) else given
-    found = [
-        item.get("id", position) if isinstance(item, Mapping) else position
-        for position, item in enumerate(many)
-    ]
-    for position, name in enumerate(found):
-        if not isinstance(name, str | int) or found.index(name) != position:
-            raise ConfigError(
-                f"prompt {position} has id {name!r}: an id is text or a whole number, and no two "
-                "prompts of a call have the same (it is the address of their draws)"
-            )
-    return found
+    names = [_id(item, position) for position, item in enumerate(_items(given))]
+    return [name if isinstance(name, str | int) else shown(name) for name in names]
+
+
+def _items(given: Any) -> list[Any]:
+    """All prompts of a call.
+
+    Raises:
+        ConfigError: if they are neither one prompt nor a list.
+    """
+    if isinstance(given, str | Mapping):
+        return [given]
+    if not isinstance(given, Collection) or isinstance(given, bytes):
+        raise ConfigError(
+            f"prompts={shown(given)}: give a text, {{'prompt_token_ids': [...]}}, or a list of them"
+        )
+    return list(given)
+
+
+def _id(item: Any, position: int) -> Any:
+    return item.get("id", position) if isinstance(item, Mapping) else position
 
 
 def conversations(
@@ -117,6 +142,11 @@ def conversations(
     add_generation_prompt: bool,
 ) -> list[Prompt | Refused]:
     """Prompts of `chat`; as in `prompts`."""
+    if not _is_list(given):
+        raise ConfigError(
+            f"messages={shown(given)}: give a list of {{'role': ..., 'content': ...}}, or a list "
+            "of such lists"
+        )
     if not given:
         raise ConfigError("the list of messages is empty: give at least one message")
     many = [given] if isinstance(given[0], Mapping | Message) else given
@@ -164,21 +194,79 @@ def sampling(params: Any) -> Sampling:
     """The law that vLLM's `SamplingParams` stand for.
 
     Raises:
-        ConfigError: if their `extra_args` ask for guidance in a way that cannot be.
+        ConfigError: if a value has a type or a range that no law can have, or their `extra_args`
+            ask for guidance in a way that cannot be.
     """
-    stop = params.stop or ()
     return Sampling(
         temperature=params.temperature,
         top_p=params.top_p,
         top_k=max(params.top_k, 0),
         min_p=params.min_p,
         repetition_penalty=params.repetition_penalty,
-        logit_bias=tuple((params.logit_bias or {}).items()),
-        allowed_token_ids=tuple(params.allowed_token_ids or ()),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-        stop_token_ids=tuple(params.stop_token_ids or ()),
+        logit_bias=_biases(params.logit_bias),
+        allowed_token_ids=_tokens("allowed_token_ids", params.allowed_token_ids),
+        stop=_strings("stop", params.stop),
+        stop_token_ids=_tokens("stop_token_ids", params.stop_token_ids),
         guidance=read_guidance(getattr(params, "extra_args", None)),
     )
+
+
+def _strings(name: str, given: Any) -> tuple[str, ...]:
+    """One string, or a list of them.
+
+    Raises:
+        ConfigError: naming the one that is none.
+    """
+    many = () if given is None else [given] if isinstance(given, str) else given
+    if not _is_list(many) or not all(isinstance(each, str) for each in many):
+        raise ConfigError(f"{name}={shown(given)}: give a string, or a list of strings")
+    return tuple(many)
+
+
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, str | bytes)
+
+
+def _biases(given: Any) -> tuple[tuple[int, float], ...]:
+    """Pairs of token id and bias; a JSON object has its keys as text.
+
+    Raises:
+        ConfigError: naming the key that is no token id.
+    """
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"logit_bias={shown(given)}: give a dictionary of token ids and what is added to their "
+            "logits, such as {40: 5.0}"
+        )
+    return tuple((_token(key, "logit_bias"), bias) for key, bias in given.items())
+
+
+def _tokens(name: str, given: Any) -> Tokens:
+    """Token ids of a list.
+
+    Raises:
+        ConfigError: naming the one that is none.
+    """
+    if given is None:
+        return ()
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise ConfigError(f"{name}={shown(given)}: give a list of token ids")
+    return tuple(_token(token, name) for token in given)
+
+
+def _token(given: Any, name: str) -> int:
+    if isinstance(given, str) and given.isascii() and given.isdecimal():
+        return int(given) if len(given) < 20 else 1 << 64  # longer than any vocabulary
+    if isinstance(given, bool):
+        raise ConfigError(f"{name} has {given!r} where a token id is expected, a whole number")
+    try:
+        return operator.index(given)
+    except TypeError:
+        raise ConfigError(
+            f"{name} has {shown(given)} where a token id is expected, a whole number"
+        ) from None
 
 
 def refuse_unsupported(params: Any) -> None:
@@ -252,7 +340,7 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
     if isinstance(item, str):
         if not item:
             raise ConfigError("the prompt is empty: give some text")
-        return Prompt((Message("user", item),), _encoder(policy).encode(item))
+        return Prompt((Message("user", item),), tuple(_encoder(policy).encode(item)))
     if isinstance(item, Mapping):
         if "messages" in item and "prompt_token_ids" in item:
             return Prompt(_messages(item["messages"]), _token_ids(item["prompt_token_ids"]))
@@ -285,20 +373,21 @@ def _conversation(
     tokens = _encoder(policy).encode_chat(
         messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
     )
-    return Prompt(messages, tokens)
+    return Prompt(messages, tuple(tokens))
 
 
 def _token_ids(ids: Any) -> Tokens:
-    try:
-        tokens = tuple(int(token) for token in ids)
-    except (TypeError, ValueError):
-        raise ConfigError(f"prompt_token_ids={ids!r}: must be a list of token ids") from None
+    tokens = _tokens("prompt_token_ids", ids)
     if not tokens:
         raise ConfigError("prompt_token_ids is empty: a policy needs at least one token")
     return tokens
 
 
 def _messages(conversation: Conversation) -> tuple[Message, ...]:
+    if isinstance(conversation, str | Mapping) or not isinstance(conversation, Iterable):
+        raise ConfigError(
+            f"messages={shown(conversation)}: give a list of {{'role': ..., 'content': ...}}"
+        )
     return tuple(map(Message.of, conversation))
 
 
@@ -314,9 +403,31 @@ def _encoder(policy: Policy) -> Encoder:
 def _tried(
     index: int, item: Any, make: Callable[[Any, Policy], Prompt], policy: Policy
 ) -> Prompt | Refused:
+    def failed(failure: BaseException) -> ConfigError:
+        return ConfigError(
+            f"the policy cannot read it ({told(failure)}): {shown(item)}{_remark(item)}"
+        )
+
     try:
-        return make(item, policy)
-    except ConfigError as error:
+        with errors_as(failed):
+            return make(item, policy)
+    except RsalignError as error:
         numbered = ConfigError(f"prompt {index}: {error}")
         numbered.__cause__ = error
-        return Refused(str(item), numbered)
+        return Refused(_shown(item), numbered)
+
+
+def _shown(item: Any) -> str:
+    """A prompt as it was given, for whoever looks for it in the results."""
+    return item if isinstance(item, str) else shown(item)
+
+
+def _remark(item: Any) -> str:
+    """What is often wrong with a text that no tokenizer reads."""
+    try:
+        json.dumps(item, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return "; it has half of a surrogate pair, which is no character: decode the text again"
+    except (TypeError, ValueError):
+        return ""
+    return ""

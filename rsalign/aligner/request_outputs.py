@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.inputs import sampling
 from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput
-from rsalign.errors import ConfigError
+from rsalign.errors import ConfigError, RsalignError
 from rsalign.hooks.guidance import is_guidance
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def request_output(
 
     Texts are vLLM's own detokenizer's. As everywhere in rsalign, log-probabilities are those of
     the law that tokens were drawn from: 0 if that is greedy. ``num_cached_tokens`` is over all
-    requests to the engine that the answers took. The output has one attribute more than vLLM's:
-    ``alignment``, and each of its completions ``alignment`` and ``reward``, as `AlignedOutput` and
-    `AlignedCompletion` have them.
+    requests to the engine that the answers took. The output has more attributes than vLLM's:
+    ``alignment`` and ``error`` (None), and each of its completions ``alignment`` and ``reward``, as
+    `AlignedOutput` and `AlignedCompletion` have them.
 
     Args:
         answered: the answers, all finished.
@@ -99,6 +99,38 @@ def request_output(
         num_cached_tokens=answered.alignment.usage.cached_tokens,
     )
     output.alignment = answered.alignment
+    output.error = None
+    return output
+
+
+def failed_output(
+    error: RsalignError, params: "SamplingParams", *, request_id: str, prompt: str | None
+) -> "RequestOutput":
+    """What stands for a prompt that failed: empty answers that ended with ``"error"``.
+
+    Args:
+        error: why; the output's attribute ``error``.
+        params: what was asked for.
+        request_id: what the caller calls it.
+        prompt: its text, if the caller gave one.
+    """
+    from vllm.outputs import CompletionOutput, RequestOutput
+
+    completions = [
+        CompletionOutput(i, "", [], None, None, finish_reason="error") for i in range(params.n)
+    ]
+    for completion in completions:
+        completion.reward = None
+    output = RequestOutput(
+        request_id=request_id,
+        prompt=prompt,
+        prompt_token_ids=[],
+        prompt_logprobs=None,
+        outputs=completions,
+        finished=True,
+    )
+    output.alignment = None
+    output.error = error
     return output
 
 

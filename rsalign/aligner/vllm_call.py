@@ -4,13 +4,17 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
-from rsalign.aligner.request_outputs import request_output, without_presentation
+from rsalign.aligner.batch import OnError
+from rsalign.aligner.outputs import AlignedOutput
+from rsalign.aligner.request_outputs import failed_output, request_output, without_presentation
 from rsalign.aligner.request_strategy import requested, without_strategy
 from rsalign.engines.inprocess import stepping_paused
-from rsalign.errors import ConfigError
+from rsalign.errors import ConfigError, PolicyError, RsalignError
+from rsalign.foreign import errors_as, told
 from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
 from rsalign.types import Message
@@ -45,7 +49,7 @@ class VllmCall:
         own: that method as it is outside the block.
         prompts: texts, token ids or conversations, as vLLM takes them.
         params: of each prompt.
-        strategies: of each prompt; None is the engine's own sampling.
+        default: the strategy of a prompt that asks for none.
         use_tqdm: as vLLM takes it.
         arguments: all others by name.
     """
@@ -55,7 +59,7 @@ class VllmCall:
     own: Callable[..., "list[RequestOutput]"]
     prompts: Sequence[Any]
     params: Sequence["SamplingParams"]
-    strategies: Sequence[Strategy | None]
+    default: Strategy
     use_tqdm: Any
     arguments: Mapping[str, Any]
 
@@ -101,43 +105,64 @@ class VllmCall:
             own=own,
             prompts=prompts,
             params=params,
-            strategies=[requested(each.extra_args, default) for each in params],
+            default=default,
             use_tqdm=arguments.pop("use_tqdm", True),
             arguments=arguments,
         )
 
-    def answer(self, aligner: Aligner, numbers: Iterator[int]) -> "list[RequestOutput]":
+    def answer(
+        self, aligner: Aligner, numbers: Iterator[int], on_error: OnError
+    ) -> "list[RequestOutput]":
         """The outputs, in the order of the prompts.
 
         Args:
             aligner: draws those that have a strategy.
             numbers: what the prompts are called; their draws depend on it.
+            on_error: ``"raise"``, or ``"return"`` to put a failed output in the place of a prompt
+                that fails.
 
         Raises:
             ConfigError: if something is asked for that cannot be honoured; before any work.
-            RsalignError: as `Aligner.generate`.
+            RsalignError: as `Aligner.generate`; its `finished` has what was complete of this call.
         """
         if self.llm.llm_engine.has_unfinished_requests():
             raise ConfigError(
                 "the engine has requests in its queue, whose outputs an aligned call would lose: "
                 "take them by wait_for_completion() first"
             )
-        if any(strategy is not None for strategy in self.strategies):
-            self._refuse_unsupported()
-        requests = [
-            _Request.of(self, i, strategy, next(numbers))
-            for i, strategy in enumerate(self.strategies)
-        ]
         outputs: dict[int, RequestOutput] = {}
-        left = requests
+        left: list[_Request] = []
+        for i, number in zip(range(len(self.prompts)), numbers, strict=False):
+            try:
+                with errors_as(partial(_unreadable, i)):
+                    left.append(_Request.of(self, i, number))
+            except RsalignError as error:
+                if on_error == "raise":
+                    raise
+                outputs[i] = self._failed(i, error)
+        if any(request.strategy is not None for request in left):
+            self._refuse_unsupported()
+        finished: list[AlignedOutput] = []
         while left:  # each time those with the first one's strategy, as long as names differ
             strategy = left[0].strategy
             chosen = {request.name: request for request in left if request.strategy == strategy}
             now = list(chosen.values())
             left = [request for request in left if chosen.get(request.name) is not request]
-            answers = self._sample(now) if strategy is None else self._align(now, aligner)
-            outputs |= {request.index: output for request, output in zip(now, answers, strict=True)}
-        return [outputs[request.index] for request in requests]
+            if strategy is None:
+                sampled = self._sample(now)
+                outputs |= {each.index: output for each, output in zip(now, sampled, strict=True)}
+                continue
+            try:
+                answers = self._align(now, aligner, on_error)
+            except RsalignError as error:
+                error.finished = (*finished, *error.finished)
+                raise
+            finished += answers
+            outputs |= {
+                request.index: self._output(request, answered, on_error)
+                for request, answered in zip(now, answers, strict=True)
+            }
+        return [outputs[i] for i in range(len(self.prompts))]
 
     def _sample(self, requests: "Sequence[_Request]") -> "list[RequestOutput]":
         """By the engine itself, on the caller's thread, as outside the block."""
@@ -149,24 +174,56 @@ class VllmCall:
                 **self.arguments,
             )
 
-    def _align(self, requests: "Sequence[_Request]", aligner: Aligner) -> "list[RequestOutput]":
+    def _align(
+        self, requests: "Sequence[_Request]", aligner: Aligner, on_error: OnError
+    ) -> list[AlignedOutput]:
         with _progress(self.use_tqdm, len(requests)) as progress:
-            answers = aligner.generate(
+            return aligner.generate(
                 [request.prompt for request in requests],
                 [request.params for request in requests],
                 strategy=requests[0].strategy,
+                on_error=on_error,
                 **progress,
             )
-        return [
-            request_output(
-                answered,
-                self.params[request.index],
-                self.llm.get_tokenizer(),
-                request_id=str(next(self.llm.request_counter)),
-                prompt=request.text,
+
+    def _output(
+        self, request: "_Request", answered: AlignedOutput, on_error: OnError
+    ) -> "RequestOutput":
+        """As vLLM would have it.
+
+        Raises:
+            PolicyError: if vLLM cannot show the answer, unless such errors are returned.
+        """
+
+        def unshown(failure: BaseException) -> PolicyError:
+            return PolicyError(
+                f"prompt {request.index}: vLLM cannot show the answer: {told(failure)}"
             )
-            for request, answered in zip(requests, answers, strict=True)
-        ]
+
+        if answered.error is not None:
+            return self._failed(request.index, answered.error)
+        try:
+            with errors_as(unshown):
+                return request_output(
+                    answered,
+                    self.params[request.index],
+                    self.llm.get_tokenizer(),
+                    request_id=str(next(self.llm.request_counter)),
+                    prompt=request.text,
+                )
+        except RsalignError as error:
+            if on_error == "raise":
+                raise
+            return self._failed(request.index, error)
+
+    def _failed(self, index: int, error: RsalignError) -> "RequestOutput":
+        prompt = self.prompts[index]
+        return failed_output(
+            error,
+            self.params[index],
+            request_id=str(next(self.llm.request_counter)),
+            prompt=prompt if isinstance(prompt, str) else None,
+        )
 
     def messages(self, index: int) -> tuple[Message, ...]:
         """A conversation as every other door reads it.
@@ -237,8 +294,9 @@ class _Request:
         return int(self.prompt.get("id", self.index))
 
     @classmethod
-    def of(cls, call: VllmCall, index: int, strategy: Strategy | None, number: int) -> "_Request":
+    def of(cls, call: VllmCall, index: int, number: int) -> "_Request":
         params, config = call.params[index], call.llm.llm_engine.vllm_config
+        strategy = requested(params.extra_args, call.default)
         if strategy is None:
             params = params.clone()
             params.extra_args = without_strategy(params.extra_args)
@@ -255,6 +313,10 @@ class _Request:
         elif text is not None:
             prompt["prompt"] = text
         return cls(index, strategy, without_presentation(params, config), prompt, text)
+
+
+def _unreadable(index: int, failure: BaseException) -> ConfigError:
+    return ConfigError(f"prompt {index}: vLLM cannot read it: {told(failure)}")
 
 
 @contextlib.contextmanager

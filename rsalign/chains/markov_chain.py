@@ -93,6 +93,7 @@ class MarkovChain(ABC):
         """
         check_settings(
             self,
+            MarkovChain,
             steps=at_least(1),
             max_tokens=at_least(1),
             cuts=part("a cut law, such as UniformCuts()"),

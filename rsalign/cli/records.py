@@ -74,12 +74,13 @@ class Records:
 
     def write(self, index: int, record: Mapping[str, Any]) -> None:
         """Appends a record; it is safe from a kill when this returns."""
-        line = json.dumps({**record, "run": self._run_ids[index]}, ensure_ascii=False)
+        content = {**record, "run": self._run_ids[index]}
         if self._file is None:
-            sys.stdout.write(f"{line}\n")
+            encoding = sys.stdout.encoding or "utf-8"
+            sys.stdout.write(_line(content, encoding).decode(encoding) + "\n")
             sys.stdout.flush()
         else:
-            self._file.append(line.encode())
+            self._file.append(_line(content, "utf-8"))
 
     def finish(self, *, keep_journal: bool) -> None:
         """Removes the journal of a complete file, unless its owner wants it for longer runs."""
@@ -136,3 +137,11 @@ def run_id(shared: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
     """A short hash of all that makes an answer: settings, seed, models and the prompt."""
     content = json.dumps([shared, prompt], sort_keys=True, default=str)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def _line(content: Mapping[str, Any], encoding: str) -> bytes:
+    """A record as one line; what the encoding does not have is escaped, as JSON can."""
+    try:
+        return json.dumps(content, ensure_ascii=False).encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(content).encode(encoding)

@@ -16,14 +16,14 @@ from rsalign.engines.guards import (
     is_cpu_build,
     load_hooks,
     load_reporter,
-    refusal_types,
+    not_taken,
     refusals,
 )
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.engines.model_parts import ModelParts
 from rsalign.engines.reports import Reading
 from rsalign.engines.watchdog import Watchdog, children
-from rsalign.errors import ConfigError, PolicyError
+from rsalign.errors import ConfigError, EngineError, RsalignError
 from rsalign.types import Tokens
 
 if TYPE_CHECKING:
@@ -193,13 +193,10 @@ class AsyncEngine(ModelParts):
                     on_output(output)
         except EngineDeadError as died:
             raise self._died(died) from died
-        except EngineGenerateError as failed:
-            cause = failed.__cause__
-            if isinstance(cause, (ValueError, TypeError, OverflowError)):
-                raise ConfigError(f"vLLM cannot take this request: {cause}") from failed
-            raise PolicyError(f"the engine failed on a request: {cause!r}") from failed
-        except refusal_types() as refused:
-            raise ConfigError(f"vLLM refuses this request: {refused}") from refused
+        except EngineGenerateError as failed:  # says nothing itself
+            raise not_taken(failed.__cause__ or failed) from failed.__cause__
+        except Exception as failed:
+            raise not_taken(failed) from failed
         return final
 
     async def _read(self, ticket: str, num_drawn: int) -> Reading | None:
@@ -220,10 +217,10 @@ class AsyncEngine(ModelParts):
         # one for each worker; those that do not sample have none
         return next((reading for reading in call.result() if reading is not None), None)
 
-    def _died(self, cause: BaseException) -> PolicyError:
+    def _died(self, cause: BaseException) -> EngineError:
         if self._closed:
             return _was_closed()
-        return PolicyError(
+        return EngineError(
             f"the engine of {self._engine.model_config.model} died ({cause}) and will not "
             "recover: close it and start another"
         )
@@ -240,7 +237,7 @@ class AsyncEngine(ModelParts):
 
     async def _aborted(self, request_id: str, consumer: "asyncio.Future[Any]") -> Any:
         abort = self._engine.abort(request_id)
-        with contextlib.suppress(PolicyError):
+        with contextlib.suppress(RsalignError):
             if self._loop is None:
                 await abort
             else:
@@ -252,8 +249,8 @@ class AsyncEngine(ModelParts):
         return None
 
 
-def _was_closed() -> PolicyError:
-    return PolicyError("the engine was closed: start another")
+def _was_closed() -> EngineError:
+    return EngineError("the engine was closed: start another")
 
 
 async def _build(model: str, pooling: bool, given: dict[str, Any]) -> "AsyncLLM":

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsalign.errors import ConfigError, InstallError
+from rsalign.errors import ConfigError, InstallError, PolicyError, RsalignError
+from rsalign.foreign import said, told
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -201,6 +202,16 @@ def refusal_types() -> tuple[type[Exception], ...]:
     from vllm import exceptions
 
     return ValueError, getattr(exceptions, "VLLMClientError", ValueError)
+
+
+def not_taken(failure: BaseException) -> RsalignError:
+    """The error of a request that an engine could not take; other requests are not concerned."""
+    if isinstance(failure, (*refusal_types(), TypeError, OverflowError)):
+        return ConfigError(f"vLLM refuses this request: {said(failure)}")
+    return PolicyError(
+        f"vLLM failed to take this request ({told(failure)}); its engine runs on, and the cause "
+        "has the place"
+    )
 
 
 @contextlib.contextmanager

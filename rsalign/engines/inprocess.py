@@ -25,12 +25,12 @@ from rsalign.engines.guards import (
     import_vllm,
     is_cpu_build,
     load_hooks,
-    refusal_types,
+    not_taken,
     refusals,
 )
 from rsalign.engines.model_parts import ModelParts
 from rsalign.engines.reports import Reading, take
-from rsalign.errors import ConfigError, PolicyError
+from rsalign.errors import EngineError, RsalignError
 from rsalign.types import Tokens
 
 if TYPE_CHECKING:
@@ -125,11 +125,11 @@ class InProcessEngine(ModelParts):
 
     def _check_alive(self) -> None:
         if self._closed:
-            raise PolicyError(
+            raise EngineError(
                 f"the engine of {self._engine.model_config.model} was closed: start another"
             )
         if self._failure is not None:
-            raise PolicyError(
+            raise EngineError(
                 f"the engine of {self._engine.model_config.model} died ({self._failure!r}) and "
                 "will not recover: close it and start another"
             ) from self._failure
@@ -145,7 +145,7 @@ class InProcessEngine(ModelParts):
         """One step of the engine; hands finished outputs to those who wait for them."""
         try:
             outputs = self._engine.step()
-        except Exception as failure:  # noqa: BLE001 - it belongs to the waiters, not to the thread
+        except BaseException as failure:  # noqa: BLE001 - it belongs to the waiters, not to the thread
             self._fail(failure)
             return
         finished: dict[asyncio.AbstractEventLoop, list[tuple[_Waiter, Any]]] = {}
@@ -158,7 +158,7 @@ class InProcessEngine(ModelParts):
     def shut_down(self) -> None:
         """The end: no waiter is left behind, and no request in an engine that runs on."""
         requests = [waiter.internal for waiter in self._waiting.values()]
-        self._fail(PolicyError("the engine was closed while this request was open"))
+        self._fail(EngineError("the engine was closed while this request was open"))
         if self.owns:
             self._engine.engine_core.shutdown()
         elif requests:
@@ -175,25 +175,36 @@ class InProcessEngine(ModelParts):
             internal = self._engine.add_request(
                 external, {"prompt_token_ids": list(tokens)}, params
             )
-        except refusal_types() as refused:  # vLLM validates before it takes a request
-            error = ConfigError(f"vLLM refuses this request: {refused}")
-            error.__cause__ = refused
-            _on_loop(waiter.loop, waiter.fail, error)
-            return
-        except Exception as failure:  # noqa: BLE001 - this thread serves all engines and must live
-            _on_loop(waiter.loop, waiter.fail, failure)
+        except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
+            self._not_added(waiter, external, failure)
             return
         waiter.external, waiter.internal = external, internal
         waiter.state = self._engine.output_processor.request_states.get(internal)
         self._waiting[external] = waiter
 
+    def _not_added(self, waiter: "_Waiter", external: str, failure: BaseException) -> None:
+        """A request that was not taken has failed by itself, unless the engine is dead."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if isinstance(failure, EngineDeadError):
+            self._fail(failure)
+            _on_loop(waiter.loop, waiter.fail, failure)
+            return
+        self._drop(external, internal=False)  # of what it may have left behind
+        error = not_taken(failure)
+        error.__cause__ = failure
+        _on_loop(waiter.loop, waiter.fail, error)
+
     def _abort(self, waiter: "_Waiter") -> None:
         waiter.gone = True
         if self._waiting.pop(waiter.external, None):
-            try:
-                self._engine.abort_request([waiter.internal], internal=True)
-            except Exception as failure:  # noqa: BLE001 - this thread serves all engines and must live
-                self._fail(failure)
+            self._drop(waiter.internal, internal=True)
+
+    def _drop(self, request: str, *, internal: bool) -> None:
+        try:
+            self._engine.abort_request([request], internal=internal)
+        except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
+            self._fail(failure)
 
     def _fail(self, failure: BaseException) -> None:
         self._failure = failure
@@ -220,8 +231,8 @@ class _Waiter:
     def fail(self, failure: BaseException) -> None:
         if self.future.done():
             return
-        if not isinstance(failure, ConfigError | PolicyError):
-            died = PolicyError(
+        if not isinstance(failure, RsalignError):
+            died = EngineError(
                 f"the engine died while this request was open ({failure!r}): close it and start "
                 "another"
             )

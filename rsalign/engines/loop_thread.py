@@ -6,6 +6,8 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from rsalign.tasks import outcome_of
+
 T = TypeVar("T")
 
 
@@ -22,13 +24,17 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine there and waits; an interrupt here (Ctrl-C) cancels it there."""
-        future = self.submit(coroutine)
+        """Runs a coroutine there and waits; an interrupt here (Ctrl-C) cancels it there.
+
+        What the coroutine raises is raised here: there, `SystemExit` would end the loop unheard.
+        """
+        future = self.submit(outcome_of(coroutine))
         try:
-            return future.result()
+            outcome = future.result()
         except BaseException:
             future.cancel()
             raise
+        return outcome.value()
 
     def stop(self) -> None:
         """Ends the loop and its thread."""

@@ -42,7 +42,7 @@ class Engine(Protocol):
 
         Raises:
             ConfigError: if the engine refuses the request.
-            PolicyError: if the engine died or was closed.
+            EngineError: if the engine died or was closed.
         """
         ...
 
@@ -66,7 +66,7 @@ class Engine(Protocol):
             None if nothing is known under this ticket, or it was read before.
 
         Raises:
-            PolicyError: if the engine died or was closed.
+            EngineError: if the engine died or was closed.
         """
         ...
 

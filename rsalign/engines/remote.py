@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rsalign.checks import above, at_least, number, whole
 from rsalign.engines.answers import Served, Unavailable, meaning
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, InstallError, PolicyError
+from rsalign.errors import ConfigError, EngineError, InstallError
 from rsalign.tasks import concurrently
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class Replicas:
             answers: dict[str, Any] = await self.ask_each(
                 lambda client: client.get("/version", cast_to=object)
             )
-        except (ConfigError, PolicyError):  # 404, or what other servers have at this path
+        except (ConfigError, EngineError):  # 404, or what other servers have at this path
             return None
         told = {
             str(one["version"])
@@ -240,7 +240,7 @@ class Replicas:
 
     async def _line(self, address: str) -> "_Line":
         if self._closed:
-            raise PolicyError(f"the connection to {address} was closed: connect again")
+            raise EngineError(f"the connection to {address} was closed: connect again")
         loop = asyncio.get_running_loop()
         lines = self._lines.get(loop)
         if lines is None:
@@ -308,9 +308,9 @@ async def _end(owner: AsyncGenerator[Any, None]) -> None:
     await owner.aclose()
 
 
-def _unreachable(failures: Mapping[str, Unavailable]) -> PolicyError:
+def _unreachable(failures: Mapping[str, Unavailable]) -> EngineError:
     said = "; ".join(f"{address}: {failed}" for address, failed in failures.items())
-    error = PolicyError(
+    error = EngineError(
         f"no server answered ({said}): check that they run and that the addresses are right"
     )
     error.__cause__ = next(iter(failures.values())).__cause__

@@ -7,6 +7,7 @@ cannot be computed.
 In Python: ``simple_evaluate(model=AlignedLM(policy=..., reward=..., strategy="cards"), ...)``.
 """
 
+import math
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from functools import cached_property
@@ -17,11 +18,14 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from rsalign.aligner import AlignedOutput
+from rsalign.checks import shown
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError
+from rsalign.errors import ConfigError, PolicyError, RsalignError
+from rsalign.foreign import errors_as, told
 from rsalign.harnesses.conversation import Conversation
+from rsalign.harnesses.failures import Failures
 from rsalign.harnesses.generation import Generation
-from rsalign.harnesses.policy_text import PolicyText
+from rsalign.harnesses.policy_text import PolicyText, UnreadableError
 from rsalign.protocols import Likelihood, Ranked
 from rsalign.tasks import concurrently
 from rsalign.types import Tokens
@@ -46,10 +50,11 @@ class AlignedLM(PolicyText):
     def generate_until(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[str]:
-        """Aligned answers.
+        """Aligned answers; that of a request that fails is empty, and so counts as wrong.
 
         Raises:
-            ConfigError: if a request cannot be honoured; before anything is drawn.
+            ConfigError: if the task's settings cannot be honoured; before anything is drawn.
+            RsalignError: if all requests fail.
         """
         laws = [
             Generation.read(
@@ -59,46 +64,102 @@ class AlignedLM(PolicyText):
             )
             for request in requests
         ]
-        prompts = [
-            self._prompt(request.args[0]) | {"id": name}
-            for request, name in zip(requests, _names(requests), strict=True)
-        ]
-        asked = {prompt["id"]: request for prompt, request in zip(prompts, requests, strict=True)}
+        names, failures = _names(requests), Failures(len(requests))
+        prompts: dict[str, dict[str, Any]] = {}
+        for request, name in zip(requests, names, strict=True):
+            try:
+                prompts[name] = self._prompt(request.args[0]) | {"id": name}
+            except UnreadableError as error:
+                failures.add(name, error)
+        asked = dict(zip(names, requests, strict=True))
         bar = tqdm(total=len(requests), desc="Aligned answers", disable=disable_tqdm)
+        texts: dict[str, str] = {}
 
         def keep(answer: AlignedOutput) -> None:
-            request = asked[answer.request_id]
-            self.cache_hook.add_partial("generate_until", request.args, answer.outputs[0].text)
             bar.update()
+            if answer.error is not None:
+                failures.add(answer.request_id, answer.error)
+                return
+            request = asked[answer.request_id]
+            texts[answer.request_id] = answer.outputs[0].text
+            self.cache_hook.add_partial("generate_until", request.args, answer.outputs[0].text)
 
         with bar:
-            answers = self._wait(self.aligner.agenerate(prompts, laws, on_result=keep))
-        return [answer.outputs[0].text for answer in answers]
+            if prompts:
+                given = [law for law, name in zip(laws, names, strict=True) if name in prompts]
+                self._wait(
+                    self.aligner.agenerate(
+                        list(prompts.values()), given, on_result=keep, on_error="return"
+                    )
+                )
+        failures.check()
+        return [texts.get(name, "") for name in names]
+
+    def loglikelihood(
+        self, requests: "Sequence[Instance]", disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Log-probabilities under the policy; a request that fails has none, and counts as wrong.
+
+        Raises:
+            ConfigError: if the policy cannot tell.
+            RsalignError: if all requests fail.
+        """
+        try:
+            scores: list[tuple[float, bool]] = super().loglikelihood(list(requests), disable_tqdm)
+        except UnreadableError:  # of some: each by itself, to find out of which
+            failures = Failures(len(requests))
+            readable: list[tuple[int, Instance]] = []
+            for i, (request, name) in enumerate(zip(requests, _names(requests), strict=True)):
+                try:
+                    self.tok_encode("".join(request.args))
+                    readable.append((i, request))
+                except UnreadableError as error:
+                    failures.add(name, error)
+            failures.check()
+        else:
+            return scores
+        found = super().loglikelihood([request for _, request in readable], disable_tqdm)
+        scores = [(-math.inf, False)] * len(requests)
+        for (i, _), score in zip(readable, found, strict=True):
+            scores[i] = score
+        return scores
 
     def loglikelihood_rolling(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[float]:
         """Log-probabilities of whole texts under the policy, each token with all context there is.
 
+        A text that fails has none: minus infinity.
+
         Raises:
             ConfigError: if the policy cannot tell.
+            RsalignError: if all requests fail.
         """
-        windows = [
-            (i, ("", ""), *make_disjoint_window(window))
-            for i, request in enumerate(requests)
-            for window in get_rolling_token_windows(
-                token_list=self.tok_encode(request.args[0], add_special_tokens=False),
-                prefix_token=self.prefix_token_id,
-                max_seq_len=self.tokenization.max_model_len - 2,  # vLLM wants room for one token
-                context_len=1,
-            )
-        ]
+        failures, sums = Failures(len(requests)), [0.0] * len(requests)
+        windows = []
+        for i, (request, name) in enumerate(zip(requests, _names(requests), strict=True)):
+            try:
+                tokens = self.tok_encode(request.args[0], add_special_tokens=False)
+            except UnreadableError as error:
+                failures.add(name, error)
+                sums[i] = -math.inf
+                continue
+            windows += [
+                (i, ("", ""), *make_disjoint_window(window))
+                for window in get_rolling_token_windows(
+                    token_list=tokens,
+                    prefix_token=self.prefix_token_id,
+                    max_seq_len=self.tokenization.max_model_len - 2,  # vLLM wants room for a token
+                    context_len=1,
+                )
+            ]
+        failures.check()
         scored = self._loglikelihood_tokens([one[1:] for one in windows], disable_tqdm=disable_tqdm)
-        sums = [0.0] * len(requests)
         for (i, *_), (log_prob, _) in zip(windows, scored, strict=True):
             sums[i] += log_prob
         for request, log_prob in zip(requests, sums, strict=True):
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, log_prob)
+            if log_prob > -math.inf:
+                self.cache_hook.add_partial("loglikelihood_rolling", request.args, log_prob)
         return sums
 
     def _loglikelihood_tokens(
@@ -113,14 +174,22 @@ class AlignedLM(PolicyText):
                 f"{type(policy).__name__} cannot tell log-probabilities of given tokens, which "
                 "this task asks for: only tasks of output_type generate_until are possible"
             )
-        for _, context, continuation in requests:
-            self.tokenization.check((*context, *continuation))
         bar = tqdm(total=len(requests), desc="Log-likelihoods", disable=disable_tqdm)
+        failures = Failures(len(requests))
+
+        def failed(failure: BaseException) -> PolicyError:
+            return PolicyError(f"the policy raised {told(failure)}")
 
         async def one(
             asked: tuple[str, str], context: list[int], continuation: list[int]
         ) -> tuple[float, bool]:
-            scored = await policy.log_probs(tuple(context), tuple(continuation))
+            try:
+                self.tokenization.check((*context, *continuation))
+                with errors_as(failed):
+                    scored = await policy.log_probs(tuple(context), tuple(continuation))
+            except RsalignError as error:
+                failures.add(shown("".join(asked)), error)
+                return -math.inf, False
             found = sum(scored), all(map(_greedy, scored))
             if any(asked):  # pieces of a longer text are kept by whoever joins them
                 self.cache_hook.add_partial("loglikelihood", asked, found)
@@ -128,16 +197,17 @@ class AlignedLM(PolicyText):
             return found
 
         with bar:
-            return self._wait(
+            found = self._wait(
                 concurrently(
                     (one(*request) for request in requests),
                     limit=min(len(requests), _MAX_OPEN_REQUESTS),
                 )
             )
+        failures.check()
+        return found
 
     def _prompt(self, context: str) -> dict[str, Any]:
         tokens: Tokens = tuple(self.tok_encode(context))
-        self.tokenization.check(tokens)
         if not isinstance(context, Conversation):
             return {"prompt": context, "prompt_token_ids": tokens}
         if context.messages[-1].role == "assistant" and self.arguments.reward is not None:

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import TemplateLM
 
 from rsalign.aligner import Aligner
+from rsalign.checks import shown
 from rsalign.errors import ConfigError
+from rsalign.foreign import errors_as, told
 from rsalign.harnesses.arguments import Arguments
 from rsalign.harnesses.conversation import Conversation
 from rsalign.types import Message
 
 if TYPE_CHECKING:
     from rsalign.policies.tokenization import Tokenization
+
+
+class UnreadableError(ConfigError):
+    """A text that the policy's tokenizer cannot read."""
 
 
 class PolicyText(TemplateLM):
@@ -82,13 +88,22 @@ class PolicyText(TemplateLM):
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
-        """Token ids, with special tokens as the tokenizer adds them, but never twice."""
+        """Token ids, with special tokens as the tokenizer adds them, but never twice.
+
+        Raises:
+            UnreadableError: if the tokenizer cannot read the text.
+        """
         begin = self.tokenizer.bos_token
         if isinstance(string, Conversation) or (begin and string.startswith(begin)):
             add_special_tokens = False
         elif add_special_tokens is None:
             add_special_tokens = True
-        return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
+
+        def unreadable(failure: BaseException) -> UnreadableError:
+            return UnreadableError(f"the tokenizer cannot read {shown(string)} ({told(failure)})")
+
+        with errors_as(unreadable):
+            return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
 
     def apply_chat_template(
         self, chat_history: Sequence[dict[str, Any]], add_generation_prompt: bool = True

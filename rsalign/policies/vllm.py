@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from rsalign.checks import check_settings
 from rsalign.detokenization import Detokenizer
 from rsalign.engines.asynchronous import AsyncEngine
-from rsalign.engines.guards import import_vllm, is_cpu_build, refusal_types
+from rsalign.engines.guards import import_vllm, is_cpu_build
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.engines.reports import Reading, awaited
 from rsalign.errors import ConfigError, PolicyError
+from rsalign.foreign import errors_as, said
 from rsalign.hooks.guidance import (
     Guide,
     check_guidance,
@@ -155,11 +156,19 @@ class VllmPolicy:
         Raises:
             ConfigError: if vLLM cannot have that law (a temperature above 2, say).
         """
+        config = self.engine.vllm_config
         policy = VllmPolicy(self.engine, sampling, self._model)
-        try:
-            policy._params(1, Key(0), {}, sampling.stop)
-        except refusal_types() as refused:
-            raise ConfigError(f"vLLM refuses {sampling}: {refused}") from refused
+
+        def refused(failure: BaseException) -> ConfigError:
+            return ConfigError(f"vLLM refuses {sampling}: {said(failure)}")
+
+        with errors_as(refused):
+            policy._params(1, Key(0), {}, sampling.stop).verify(
+                config.model_config,
+                config.speculative_config,
+                config.structured_outputs_config,
+                self._model.tokenization.tokenizer,
+            )
         return policy
 
     async def extend(

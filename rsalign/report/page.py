@@ -78,7 +78,7 @@ def write_page(outputs: Sequence[AlignedOutput], path: str | Path, *, decode: De
     """
     text = page(outputs, decode=decode)
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise ConfigError(f"cannot write the page {path}: {error}") from error
 

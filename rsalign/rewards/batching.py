@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rsalign.errors import RewardError
+from rsalign.foreign import told
+from rsalign.rewards.workers import Attempt
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -23,8 +25,9 @@ class _Item(Generic[A, B]):
 class Batcher(Generic[A, B]):
     """Runs a blocking batch function on a thread of its own; awaitable from any event loop.
 
-    A waiter that was cancelled is skipped and never disturbs the others of its batch. A failing
-    batch fails its own waiters only.
+    A waiter that was cancelled is skipped and never disturbs the others of its batch. If a batch
+    fails, each of its items is tried again alone, so that one that cannot be worked on fails only
+    its own waiter.
 
     Args:
         function: maps a batch to its results, in order.
@@ -46,7 +49,7 @@ class Batcher(Generic[A, B]):
         """The result for one value.
 
         Raises:
-            RewardError: if the batcher was closed; otherwise whatever the function raised.
+            RewardError: if the batcher was closed, or the function raised something.
         """
         if self._closed:
             raise RewardError("this reward was closed: make another")
@@ -69,14 +72,27 @@ class Batcher(Generic[A, B]):
                 return
             if not batch:
                 continue
-            try:
-                results = self._function([item.value for item in batch])
-            except Exception as failure:  # noqa: BLE001 - it belongs to the waiters
+            if not self._answer(batch):
                 for item in batch:
-                    _settle(item, None, failure)
-            else:
-                for item, result in zip(batch, results, strict=True):
-                    _settle(item, result, None)
+                    self._answer([item])
+
+    def _answer(self, batch: "list[_Item[A, B]]") -> bool:
+        """Runs one batch, and settles it unless it fails and has several items."""
+        found = Attempt.of(self._run, [item.value for item in batch])
+        if found.failure is not None and len(batch) > 1:
+            return False
+        if found.failure is not None:
+            _settle(batch[0], None, found.failure)
+            return True
+        for item, result in zip(batch, found.value(), strict=True):
+            _settle(item, result, None)
+        return True
+
+    def _run(self, values: Sequence[A]) -> Sequence[B]:
+        results = self._function(values)
+        if len(results) != len(values):
+            raise RuntimeError(f"{len(results)} results for a batch of {len(values)}")
+        return results
 
     def _next_batch(self) -> list[_Item[A, B]] | None:
         """What waits, without the cancelled; None at the end, when all others were told so."""
@@ -95,12 +111,14 @@ class Batcher(Generic[A, B]):
         return open_items
 
 
-def _settle(item: _Item[A, B], result: B | None, failure: Exception | None) -> None:
+def _settle(item: _Item[A, B], result: B | None, failure: BaseException | None) -> None:
     def on_loop() -> None:
         if item.future.done():  # cancelled in the meantime
             return
         if failure is not None:
-            item.future.set_exception(failure)
+            error = RewardError(f"the reward raised {told(failure)}")
+            error.__cause__ = failure  # which itself may be one that no future can carry
+            item.future.set_exception(error)
         else:
             item.future.set_result(result)  # type: ignore[arg-type]
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.checks import Allowed, at_least, check_settings, refused
+from rsalign.checks import Allowed, at_least, check_settings, refused, shown
 from rsalign.errors import RewardError
+from rsalign.foreign import errors_as
 from rsalign.protocols import Reward
 from rsalign.rewards.parts import A_REWARD, Composite, ask_all, combined
 from rsalign.types import Prompt, Response
@@ -78,16 +79,19 @@ class Routed(Composite):
         Raises:
             RewardError: if a predicate fails.
         """
+
+        def failed(failure: BaseException) -> RewardError:
+            return RewardError(
+                f"a predicate of Routed raised {shown(failure, longest=320)} on the prompt "
+                f"{shown(prompt.text)}: mend it, or catch what it may raise and return True or "
+                "False",
+                prompt=prompt,
+                response=response,
+            )
+
         for predicate, reward in self.routes:
-            try:
+            with errors_as(failed):
                 chosen = predicate(prompt)
-            except Exception as failure:
-                raise RewardError(
-                    f"a predicate of Routed raised {failure!r} on the prompt {prompt.text!r}: mend "
-                    "it, or catch what it may raise and return True or False",
-                    prompt=prompt,
-                    response=response,
-                ) from failure
             if chosen:
                 return await reward.score(prompt, response)
         return await self.default.score(prompt, response)

@@ -2,17 +2,16 @@
 
 import asyncio
 import inspect
-import multiprocessing
-import multiprocessing.context
 import pickle
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Literal, TypeAlias
 
 from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.errors import ConfigError, RewardError
 from rsalign.fingerprint import fingerprint as told
-from rsalign.rewards.workers import DaemonThreads
+from rsalign.foreign import errors_as
+from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
+from rsalign.rewards.workers import Attempt, DaemonThreads
 from rsalign.types import Prompt, Response
 
 RewardFunction: TypeAlias = Callable[[str, str], float | Awaitable[float]]
@@ -33,8 +32,9 @@ class FunctionReward:
         num_workers: how many calls of a sync function may run at once.
         fingerprint: tells the function from others in a journal (see `Reward`); default: the one
             that it has as an attribute, else a digest of its code and values.
-        timeout_seconds: after which a call counts as failed; None waits for ever. A thread cannot
-            be stopped: one that hangs is left behind and replaced.
+        timeout_seconds: after which a call counts as failed, counted from when a worker is free
+            for it; None waits for ever. A thread cannot be stopped: one that hangs is left behind
+            and replaced. A process that hangs, or dies, is ended and replaced.
 
     Raises:
         ConfigError: if the pool is unknown or the function cannot go to another process.
@@ -63,10 +63,10 @@ class FunctionReward:
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
         self._threads = DaemonThreads(num_workers, name="rsalign-reward")
-        self._processes: Executor | None = None
+        self._processes: ChildProcesses | None = None
         if pool == "process":
             self._check_picklable()
-            self._processes = ProcessPoolExecutor(num_workers, mp_context=_spawn())
+            self._processes = ChildProcesses(function, num_workers, timeout_seconds=timeout_seconds)
 
     @property
     def fingerprint(self) -> str:
@@ -81,30 +81,39 @@ class FunctionReward:
         """What the function returns.
 
         Raises:
-            RewardError: if the function raised, took too long or returned no number.
+            RewardError: if the function raised, whatever it was, took too long or returned no
+                number.
         """
-        try:
-            async with asyncio.timeout(self._timeout_seconds) as deadline:
-                value: object = await self._call(prompt.text, response.text)
-        except Exception as failure:
-            if deadline.expired():
+        deadline = asyncio.timeout(self._timeout_seconds if self._is_async else None)
+
+        def error(said: str) -> RewardError:
+            return RewardError(
+                f"the reward function {self._name} {said}", prompt=prompt, response=response
+            )
+
+        def failed(failure: BaseException) -> RewardError:
+            if deadline.expired() or isinstance(failure, CallTimeoutError):
                 what = f"took longer than {self._timeout_seconds} seconds"
                 mend = "mend it, or raise timeout_seconds of FunctionReward"
             else:
-                what = f"raised {failure!r}"
+                what = f"raised {shown(failure, longest=320)}"
                 mend = "mend it, or catch what it may raise and return a number"
-            raise RewardError(
-                f"the reward function {self._name} {what} on {response.text!r}: {mend}",
-                prompt=prompt,
-                response=response,
-            ) from failure
-        found = finite_or_none(value)
+            return error(f"{what} on {shown(response.text)}: {mend}")
+
+        with errors_as(failed, kept=()):
+            async with deadline:
+                value: object
+                if self._is_async:
+                    value = self._function(prompt.text, response.text)
+                else:
+                    value = (await self._elsewhere(prompt.text, response.text, deadline)).value()
+                if inspect.isawaitable(value):
+                    value = await value
+            found = finite_or_none(value)
         if found is None:
-            raise RewardError(
-                f"the reward function {self._name} returned {shown(value)} for "
-                f"{shown(response.text)}, but must return a finite number",
-                prompt=prompt,
-                response=response,
+            raise error(
+                f"returned {shown(value)} for {shown(response.text)}, but must return a finite "
+                "number"
             )
         return found
 
@@ -112,23 +121,38 @@ class FunctionReward:
         """Ends the workers; calls that have not begun are dropped."""
         self._threads.close()
         if self._processes is not None:
-            self._processes.shutdown(wait=False, cancel_futures=True)
+            self._processes.close()
 
     @property
     def _name(self) -> str:
         return getattr(self._function, "__qualname__", type(self._function).__name__)
 
-    async def _call(self, prompt: str, response: str) -> float:
-        if self._is_async:
-            value = self._function(prompt, response)
+    async def _elsewhere(
+        self, prompt: str, response: str, deadline: asyncio.Timeout
+    ) -> "Attempt[float | Awaitable[float]]":
+        """Calls a sync function; its time begins when a worker is free, not when it is asked."""
+        loop = asyncio.get_running_loop()
+        is_over = False
+
+        def begun() -> None:
+            if self._timeout_seconds is not None and not is_over:
+                deadline.reschedule(loop.time() + self._timeout_seconds)
+
+        def begins() -> None:
+            loop.call_soon_threadsafe(begun)
+
+        def call() -> "Attempt[float | Awaitable[float]]":
+            begins()
+            return Attempt.of(self._function, prompt, response)
+
+        if self._processes is not None:
+            future = self._processes.submit(begins, prompt, response)
         else:
-            future: Future[float | Awaitable[float]]
-            if self._processes is not None:
-                future = self._processes.submit(self._function, prompt, response)
-            else:
-                future = self._threads.submit(self._function, prompt, response)
-            value = await asyncio.wrap_future(future)
-        return await value if inspect.isawaitable(value) else value
+            future = self._threads.submit(call)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            is_over = True
 
     def _check_picklable(self) -> None:
         try:
@@ -138,8 +162,3 @@ class FunctionReward:
                 f"{self._name} cannot go to another process ({failure}): define it at the top of a "
                 "module, or use pool='thread'"
             ) from failure
-
-
-def _spawn() -> multiprocessing.context.SpawnContext:
-    """Processes that start afresh: a fork would copy the engine's threads and locks."""
-    return multiprocessing.get_context("spawn")

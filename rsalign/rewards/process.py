@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from rsalign.checks import at_least, check_settings
@@ -19,6 +20,7 @@ from rsalign.engines.identity import EngineIdentity
 from rsalign.engines.inprocess import InProcessEngine
 from rsalign.engines.protocol import Engine
 from rsalign.errors import ConfigError, PolicyError, RewardError
+from rsalign.foreign import errors_as
 from rsalign.protocols import Scored
 from rsalign.rewards.parts import described
 from rsalign.rewards.rendering import Rendering
@@ -151,10 +153,11 @@ class VllmStepReward:
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[Tokens, int, list[int]]:
         """The reward model's tokens, the place of the prompt's last one, and one per step end."""
-        opened = self._rendering._opened(prompt.messages)
-        encoded = self._rendering.tokenizer(
-            opened + response.text, add_special_tokens=False, return_offsets_mapping=True
-        )
+        with errors_as(partial(self._rendering._unreadable, prompt, response)):
+            opened = self._rendering._opened(prompt.messages)
+            encoded = self._rendering.tokenizer(
+                opened + response.text, add_special_tokens=False, return_offsets_mapping=True
+            )
         tokens = tuple(encoded["input_ids"])
         limit = self._rendering.max_model_len
         if len(tokens) > limit:

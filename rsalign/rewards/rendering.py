@@ -1,12 +1,14 @@
 """Prompt and response as the reward model's own tokens: its tokenizer, its chat template."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from rsalign.chat_template import ChatTemplate
+from rsalign.checks import shown
 from rsalign.errors import ConfigError, RewardError
 from rsalign.fingerprint import fingerprint
+from rsalign.foreign import errors_as, told
 from rsalign.types import Message, Prompt, Response, Tokens
 
 
@@ -44,15 +46,17 @@ class Rendering:
         """What the reward model reads.
 
         Raises:
-            RewardError: if it is longer than the reward model's context.
+            RewardError: if its chat template or tokenizer fails on the conversation, or it is
+                longer than the reward model's context.
         """
-        if response.finished:
-            text = self._render(
-                (*prompt.messages, Message("assistant", response.text)), opens_answer=False
-            )
-        else:
-            text = self._opened(prompt.messages) + response.text
-        tokens = tuple(self.tokenizer.encode(text, add_special_tokens=False))
+        with errors_as(partial(self._unreadable, prompt, response)):
+            if response.finished:
+                text = self._render(
+                    (*prompt.messages, Message("assistant", response.text)), opens_answer=False
+                )
+            else:
+                text = self._opened(prompt.messages) + response.text
+            tokens = tuple(self.tokenizer.encode(text, add_special_tokens=False))
         if len(tokens) > self.max_model_len:
             raise RewardError(
                 f"prompt and response are {len(tokens)} tokens for the reward model, whose context "
@@ -62,6 +66,16 @@ class Rendering:
                 response=response,
             )
         return tokens
+
+    def _unreadable(
+        self, prompt: Prompt, response: Response, failure: BaseException
+    ) -> RewardError:
+        return RewardError(
+            f"the reward model's chat template or tokenizer fails on this conversation "
+            f"({told(failure)}): {shown(prompt.text)}, answered by {shown(response.text)}",
+            prompt=prompt,
+            response=response,
+        )
 
     def _render(self, messages: tuple[Message, ...], *, opens_answer: bool) -> str:
         return self._template.render(messages, add_generation_prompt=opens_answer)

@@ -8,9 +8,40 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Attempt(Generic[T]):
+    """What came of a call: a result, or what was raised, whatever it is.
+
+    Some exceptions do not survive a future: `StopIteration` leaves whoever awaits it waiting for
+    ever, and `SystemExit` ends the event loop on its way.
+    """
+
+    result: T | None = None
+    failure: BaseException | None = None
+
+    @classmethod
+    def of(cls, function: Callable[..., T], *args: Any) -> "Attempt[T]":
+        """Calls a function."""
+        try:
+            return cls(function(*args))
+        except BaseException as failure:  # noqa: BLE001 - it belongs to whoever asked for the call
+            return cls(failure=failure)
+
+    def value(self) -> T:
+        """The result.
+
+        Raises:
+            BaseException: what the function raised.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return self.result  # type: ignore[return-value]
 
 
 class DaemonThreads:

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from rsalign.checks import check_settings, finite_or_none, part, shown
 from rsalign.errors import RewardError
+from rsalign.foreign import errors_as, told
 from rsalign.key import Key
 from rsalign.protocols import PairwiseReward
 from rsalign.selectors.protocol import Selection, certain
@@ -73,8 +74,17 @@ class Knockout:
         )
 
     async def _ask(self, prompt: Prompt, one: Response, other: Response) -> float:
-        given = await self.judge.prefer(prompt, one, other)
-        prefer = finite_or_none(given)
+        def failed(failure: BaseException) -> RewardError:
+            return RewardError(
+                f"the judge {type(self.judge).__name__} raised {told(failure)} on "
+                f"{shown(one.text)} and {shown(other.text)}",
+                prompt=prompt,
+                response=one,
+            )
+
+        with errors_as(failed):
+            given = await self.judge.prefer(prompt, one, other)
+            prefer = finite_or_none(given)
         if prefer is None or not 0 <= prefer <= 1:
             raise RewardError(
                 f"the preference for {shown(one.text)} over {shown(other.text)} is {shown(given)}, "

@@ -115,6 +115,11 @@ class AlignedClient:
             job.abort()
         await self._inner.abort(ids, internal=internal)
 
+    async def abort_all(self) -> None:
+        """Ends all answers of strategies that are under way, as `abort` does."""
+        for job in [job for jobs in self._open.values() for job in jobs]:
+            job.abort()
+
     def close(self) -> None:
         """Forgets the engine, which runs on."""
         self._engine.close()

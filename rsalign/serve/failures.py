@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from rsalign.errors import ConfigError, PolicyError, RewardError, RsalignError
+from rsalign.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
 from rsalign.serve.limits import BusyError
 from rsalign.serve.vllm_internals import (
     EngineDeadError,
@@ -25,8 +25,8 @@ def as_vllm(error: RsalignError) -> Exception:
     """What to raise instead, so that vLLM's handlers and streams know its status.
 
     400 for what a request got wrong, 422 for a target that no draft reached, 429 for no room, 503
-    for a reward or an engine that failed, and vLLM's own for an engine that died, upon which its
-    server ends.
+    for a reward, a strategy or an engine that failed, and vLLM's own for an engine that died, upon
+    which its server ends.
     """
     found: Exception
     if isinstance(error, BusyError):
@@ -37,6 +37,10 @@ def as_vllm(error: RsalignError) -> Exception:
         found = VLLMUnprocessableEntityError(str(error))
     elif isinstance(error, PolicyError) and isinstance(error.__cause__, EngineDeadError):
         found = error.__cause__
+    elif isinstance(error, StrategyError):
+        # its text may tell what was being answered
+        kind = type(error.__cause__ or error).__name__
+        found = GracefulHTTPError(f"the strategy failed ({kind})", HTTPStatus.SERVICE_UNAVAILABLE)
     else:
         what = "reward" if isinstance(error, RewardError) else "policy"
         found = GracefulHTTPError(f"{what}: {error}", HTTPStatus.SERVICE_UNAVAILABLE)

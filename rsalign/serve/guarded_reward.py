@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from rsalign.checks import finite_or_none, shown
 from rsalign.errors import ConfigError, RewardError, RsalignError
+from rsalign.foreign import errors_as, told
 from rsalign.protocols import PairwiseReward, Reward, StepReward
 from rsalign.types import Prompt, Response
 from rsalign.wrapper import Wrapper
@@ -44,21 +45,23 @@ class GuardedReward(Wrapper):
     async def _guarded(self, call: Callable[[], Awaitable[T]], text: str) -> T:
         try:
             async with asyncio.timeout(self.timeout_seconds) as deadline:
-                return await call()
+                with errors_as(lambda failure: RewardError(told(failure))):
+                    return await call()
         except ConfigError:
             raise
-        except Exception as failure:  # of anyone's reward, on behalf of a client
+        except (RsalignError, TimeoutError) as failure:
             logger.debug("the reward failed on %r", text, exc_info=True)
             if deadline.expired():
                 raise RewardError(
                     f"the reward took longer than {self.timeout_seconds} seconds"
                 ) from None
-            if any(kind.__name__ == "TemplateError" for kind in type(failure).__mro__):
-                raise ConfigError(
-                    f"the reward model's chat template refuses this conversation: {failure}"
-                ) from None
-            cause = failure.__cause__ if isinstance(failure, RsalignError) else failure
-            raise RewardError(f"the reward failed ({type(cause or failure).__name__})") from None
+            causes = [*_causes(failure)]
+            for cause in causes:
+                if any(kind.__name__ == "TemplateError" for kind in type(cause).__mro__):
+                    raise ConfigError(
+                        f"the reward model's chat template refuses this conversation: {cause}"
+                    ) from None
+            raise RewardError(f"the reward failed ({type(causes[0]).__name__})") from None
 
 
 @GuardedReward.able(StepReward)
@@ -83,3 +86,13 @@ def _finite(value: object) -> float:
     if found is None:
         raise RewardError(f"the reward is {shown(value)}, but must be a finite number")
     return found
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    """What the failure came of, the nearest first; itself where it came of nothing."""
+    cause = failure.__cause__
+    if cause is None:
+        yield failure
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__

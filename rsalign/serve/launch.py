@@ -1,8 +1,12 @@
 """A server process: the reward, the engine, and vLLM's application over both."""
 
+import asyncio
+import faulthandler
+import math
 import signal
+import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from rsalign.errors import ConfigError
@@ -11,9 +15,19 @@ from rsalign.serve.options import Options
 from rsalign.serve.plugin import AlignmentPlugin
 from rsalign.serve.vllm_internals import engine, listen, parse_flags, serve_app
 
+_SHUTDOWN_SECONDS = 20.0
+"""For an orderly end, besides the time in which vLLM finishes open requests."""
+
+_ends_at = math.inf
+
 
 def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
-    """Serves until it is told to stop (SIGINT or SIGTERM).
+    """Serves until it is told to stop (SIGINT or SIGTERM); this process ends with it.
+
+    A thread of a reward that hangs, or an event loop that one has blocked, cannot keep the process:
+    once it was told to stop, it has so many seconds (``--shutdown-timeout``, in which vLLM
+    finishes open requests, and 20 more). Then it writes the stack of every thread to standard error
+    and ends with status 1.
 
     Args:
         policy: model id or path.
@@ -23,14 +37,13 @@ def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
     Raises:
         ConfigError: if something cannot be served so.
     """
-    import uvloop
-
     arguments = parse_flags(policy, flags)
     _refuse_several(arguments)
     address, listener = listen(arguments)
     reward = options.start_reward()
     try:
-        uvloop.run(_serve(arguments, address, listener, AlignmentPlugin(options, reward)))
+        with asyncio.Runner(loop_factory=_loop(arguments.shutdown_timeout)) as runner:
+            runner.run(_serve(arguments, address, listener, AlignmentPlugin(options, reward)))
     finally:
         listener.close()
         _close(reward)
@@ -41,8 +54,49 @@ async def _serve(
 ) -> None:
     signal.signal(signal.SIGTERM, _interrupt)  # until the server has handlers of its own
     async with engine(arguments) as client:
-        shut_down = await serve_app(client, address, listener, arguments, plugin)
+        try:
+            shut_down = await serve_app(client, address, listener, arguments, plugin)
+        finally:
+            _end_within(_SHUTDOWN_SECONDS)  # also where nobody told it to: its engine has died
+            await plugin.abort()
     await shut_down
+
+
+def _loop(shutdown_timeout: float) -> Callable[[], asyncio.AbstractEventLoop]:
+    """What makes an event loop that bounds the time until the process ends, once told to stop.
+
+    vLLM's handlers of the signals run on the loop. A loop that is blocked never comes to that, but
+    Python runs handlers of its own even then.
+    """
+    import uvloop
+
+    class Loop(uvloop.Loop):
+        def add_signal_handler(  # type: ignore[override]
+            self, sig: int, callback: Callable[..., object], *args: Any
+        ) -> None:
+            super().add_signal_handler(sig, callback, *args)
+            inner = signal.getsignal(sig)
+
+            def handle(number: int, frame: Any) -> None:
+                _end_within(shutdown_timeout + _SHUTDOWN_SECONDS)
+                if callable(inner):
+                    inner(number, frame)
+
+            signal.signal(sig, handle)
+
+    return Loop
+
+
+def _end_within(seconds: float) -> None:
+    """Ends this process after so long, whatever its threads do; the earliest end counts.
+
+    The timer is a thread that needs no lock of Python's, so that nothing can hold it up.
+    """
+    global _ends_at
+    now = time.monotonic()
+    if now + seconds < _ends_at:
+        _ends_at = now + seconds
+        faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -40,6 +40,12 @@ class AlignmentPlugin:
     def __init__(self, options: Options | None = None, reward: GuardedReward | None = None) -> None:
         self._options = options or Options.from_json(os.environ.get(ENVIRONMENT, "{}"))
         self._reward = reward
+        self._client: AlignedClient | None = None
+
+    async def abort(self) -> None:
+        """Ends all answers of strategies that are under way: a reward may never answer."""
+        if self._client is not None:
+            await self._client.abort_all()
 
     def attach_router(self, app: FastAPI) -> None:
         """Before the application's state is there."""
@@ -64,6 +70,7 @@ class AlignmentPlugin:
                 Tracing() if traced else None,
             ),
         )
+        self._client = client
         seconds = self._options.keep_alive_seconds
         if vllm_seconds := getattr(args, "sse_keep_alive_interval", 0):
             seconds = 0.8 * vllm_seconds  # ours come first, and say more

@@ -420,3 +420,28 @@ def test_it_is_a_decorator_too(llm, untouched):
     once, again = evaluate(), evaluate()
     assert plainly(once) == plainly(again)
     assert once[0].alignment.strategy.n == 4
+
+
+def test_a_prompt_that_fails_costs_the_others_nothing(llm):
+    good, wrong = params(max_tokens=4), params(max_tokens=4)
+    wrong.temperature = 3.0  # with which vLLM would not let it be made
+    asked = params(max_tokens=4, extra_args={"rsalign": "no such strategy"})
+
+    def picky(prompt, response):
+        if prompt == "Then":
+            raise SystemExit(3)
+        return float(len(response))
+
+    prompts = ["First", "a \ud83d", "First", "First", "Then", "Next"]
+    given = [good, good, wrong, asked, good, good]
+    with aligned(llm, picky, BestOf(n=2, inner=Plain(max_tokens=4)), on_error="return"):
+        outputs = llm.generate(prompts, given, use_tqdm=False)
+    assert [output.error is None for output in outputs] == [True, *[False] * 4, True]
+    assert all(output.outputs[0].text for output in (outputs[0], outputs[-1]))
+    for failed in outputs[1:-1]:
+        assert failed.outputs[0].finish_reason == "error"
+        assert failed.outputs[0].text == ""
+    with aligned(llm, picky, BestOf(n=2, inner=Plain(max_tokens=4))):
+        with pytest.raises(ConfigError, match="prompt 1"):
+            llm.generate(prompts[:2], good, use_tqdm=False)
+        assert llm.generate("First", good, use_tqdm=False)[0].outputs[0].reward is not None

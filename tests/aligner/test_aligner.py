@@ -174,7 +174,7 @@ def test_bad_input_is_refused_before_any_work(toy, call, message):
         (lambda: Aligner(ToyPolicy(), None, BestOf(n=2)), "BestOf needs a reward"),
         (lambda: Aligner(ToyPolicy(), strategy="best_of"), "give an instance"),
         (lambda: Aligner(ToyPolicy(), engine_args={"dtype": "auto"}), "exists already"),
-        (lambda: BestOf(n=0), "at least 1 candidate"),
+        (lambda: BestOf(n=0), "of at least 1"),
         (lambda: Plain(max_tokens=0), "at least 1"),
         (lambda: Aligner(SimpleNamespace()), "policy is a SimpleNamespace"),
     ],

@@ -134,7 +134,7 @@ def test_what_is_not_set_is_as_in_the_default():
         ("stopping=decided_lead", "extracts no answers"),
         ("stopping=effective_samples", "'at_least'"),
         ("tempering=2,x", "tempering='2,x': give numbers, such as 2,4,inf"),
-        ("tempering=4,2", "factors above 1, ascending"),
+        ("tempering=4,2", "factors in ascending order"),
         ("answer=vote", "no selector is called 'vote'"),
         ("combine=multi-try", "'multi_try' or 'i_sir'"),
         ("step=3", "did you mean 'steps'"),

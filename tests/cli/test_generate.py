@@ -90,8 +90,8 @@ def test_rewards():
         (["generate", "--strategy", "best-of"], "did you mean 'best_of'?"),
         (["generate", "--set", "N=3"], "has no parameter 'N'"),
         (["generate", "--set", "n"], "give name=value"),
-        (["generate", "--set", "n=0"], "at least 1 candidate"),
-        (["generate", "--budget-seconds", "-1"], "positive number of seconds"),
+        (["generate", "--set", "n=0"], "of at least 1"),
+        (["generate", "--budget-seconds", "-1"], "finite number above 0"),
         (["generate", "--temperature", "-1"], "temperature=-1.0"),
         (["generate", "--strategy", "json:JSONDecoder"], "is not a strategy"),
     ],
@@ -119,3 +119,29 @@ def test_strategies_by_name():
     assert own == BestOf(n=3)
     with pytest.raises(ConfigError, match="cannot load"):
         build_strategy("no.such.module:X", {})
+
+
+@pytest.mark.engine
+def test_one_prompt_that_fails_costs_the_others_nothing(tmp_path):
+    """Half a surrogate pair, which JSON can hold and no tokenizer reads."""
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"prompt": "First"}\n{"prompt": "a \\ud83d"}\n{"prompt": "Next"}\n')
+    done = rsalign("generate", str(source), "-o", str(target), "--max-tokens", "8")
+    assert done.returncode == 1
+    assert "line 2: prompt 1: " in done.stderr
+    assert "half of a surrogate pair" in done.stderr
+    assert "1 of 3 prompts failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    records = [json.loads(line) for line in target.read_text().splitlines()]
+    assert sorted(record["index"] for record in records) == [0, 2]
+
+
+def test_a_record_can_be_written_whatever_its_text(tmp_path, capfd):
+    from rsalign.cli.records import Records
+
+    with Records(str(tmp_path / "out"), ["a run"]) as records:
+        records.write(0, {"index": 0, "prompt": "a \ud83d"})
+    assert json.loads((tmp_path / "out").read_text())["prompt"] == "a \ud83d"
+    with Records("-", ["a run"]) as records:
+        records.write(0, {"index": 0, "prompt": "a \ud83d"})
+    assert json.loads(capfd.readouterr().out)["prompt"] == "a \ud83d"

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsalign import BestOf, Budget, ConfigError, FixedSize, Key, Message, Plain, Prompt, Stop, align
+from rsalign import (
+    BestOf,
+    Budget,
+    ConfigError,
+    FixedSize,
+    Key,
+    Message,
+    Plain,
+    Prompt,
+    RewardError,
+    Stop,
+    align,
+)
 from rsalign.rules.acceptance import Soft
 from rsalign.rules.thresholds import Constant
 from rsalign.strategies.cards import Cards
@@ -136,7 +148,7 @@ def test_a_timeout_of_the_rewards_own_is_no_expiry():
         async def score(self, prompt, response):
             raise TimeoutError("the judge did not answer")
 
-    with pytest.raises(TimeoutError, match="judge"):
+    with pytest.raises(RewardError, match="TimeoutError: the judge did not answer"):
         run(Plain(max_tokens=2), Budget(seconds=50), reward=Impatient())
 
 
@@ -248,3 +260,61 @@ def test_a_deadline_completes_too():
     result = run(strategy, budget, policy=Sluggish(200))
     assert result.expired
     assert result.candidate.response.complete
+
+
+def test_a_draw_cut_in_mid_suffix_comes_back_behind_what_it_continues():
+    """What is inside of `BestOf` commits nothing, and no whole answer has been judged."""
+
+    class Hangs(ToyPolicy):
+        async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+            if len(prefix) > 1:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError as cancelled:
+                    cancelled.drawn = (1, 2, 3)
+                    raise
+            return await super().extend(
+                prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
+            )
+
+    inner = Cards(
+        segmenter=FixedSize(2),
+        threshold=Constant(value=-99.0),
+        acceptance=Soft(beta=1.0),
+        max_tokens=8,
+    )
+    result = run(BestOf(n=1, inner=inner), Budget(seconds=0.1), Hangs(50))
+    first = run(BestOf(n=1, inner=inner), None, ToyPolicy(50)).candidate.tokens[:2]
+    assert result.expired
+    assert result.candidate.tokens == (*first, 1, 2, 3)
+
+
+def test_of_equally_good_answers_the_first_that_was_judged_comes_back():
+    asked = []
+
+    class Level(ToyReward):
+        async def score(self, prompt, response):
+            asked.append(response.tokens)
+            return 0.5
+
+    result = run(BestOf(n=8, inner=Plain(max_tokens=6)), Budget(reward_calls=5), reward=Level())
+    assert result.expired
+    assert len(set(asked)) > 1
+    assert asked[0] != asked[-1]
+    assert result.candidate.tokens == asked[0]
+
+
+def test_asking_for_likelihoods_counts_the_tokens_that_are_asked_about():
+    class Asks:
+        needs_reward = False
+
+        async def sample(self, prompt, run):
+            drawn = await run.at("first").draft(prompt, (), max_tokens=5)
+            before = await run.policy.log_probs(prompt.tokens, drawn.tokens)
+            assert len(before) == len(drawn.tokens)
+            return drawn
+
+    usage = run(Asks(), None).usage
+    assert usage.policy_requests == 2
+    assert usage.policy_tokens_drawn == usage.policy_tokens_kept > 0
+    assert usage.prompt_tokens == len(PROMPT.tokens) * 2 + usage.policy_tokens_kept

@@ -1,8 +1,10 @@
 import asyncio
 import gc
+import itertools
 
 import pytest
 
+from rsalign.engines.loop_thread import LoopThread
 from rsalign.tasks import concurrently, until
 
 
@@ -82,7 +84,7 @@ def test_until_looks_in_order_and_cancels_what_comes_later():
     assert asyncio.run(until((one(i) for i in range(3)), lambda i: False)) == [0, 1, 2]
 
 
-def test_until_raises_the_first_failure_alone():
+def test_until_raises_the_failure_that_comes_first_in_order():
     async def fails(i):
         await asyncio.sleep(0.01 * i)
         raise KeyError(i)
@@ -90,9 +92,97 @@ def test_until_raises_the_first_failure_alone():
     async def good():
         return 7
 
-    with pytest.raises(KeyError, match="0"):
+    with pytest.raises(KeyError, match="1"):
         asyncio.run(until([fails(1), fails(0)], bool))
     assert asyncio.run(until([good(), fails(1)], lambda value: value == 7)) == [7]
+
+
+OUTCOMES = ("no", "enough", "failure")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("outcomes", list(itertools.product(OUTCOMES, repeat=3)))
+def test_until_is_the_same_whoever_is_faster(outcomes, order):
+    """What awaiting one after another gives, for every order in which they may end."""
+    gone = []
+
+    async def one(i):
+        try:
+            for _ in range(order.index(i) + 1):  # so many turns of the loop
+                await asyncio.sleep(0)
+            if outcomes[i] == "failure":
+                raise KeyError(i)
+            return i
+        finally:
+            gone.append(i)
+
+    def expected():
+        looked_at = []
+        for i, outcome in enumerate(outcomes):
+            if outcome == "failure":
+                return looked_at, i
+            looked_at.append(i)
+            if outcome == "enough":
+                break
+        return looked_at, None
+
+    looked_at = []
+
+    def enough(i):
+        looked_at.append(i)
+        return outcomes[i] == "enough"
+
+    async def main():
+        try:
+            return await until(map(one, range(3)), enough), None
+        except KeyError as failure:
+            return looked_at, failure.args[0]
+
+    assert asyncio.run(main()) == expected()
+    assert sorted(gone) == [0, 1, 2], "something is still open"
+
+
+def test_until_does_not_wait_for_what_comes_after_a_failure():
+    async def one(i):
+        if i == 1:
+            raise KeyError(i)
+        await asyncio.sleep(60 if i == 2 else 0)
+        return i
+
+    with pytest.raises(KeyError, match="1"):
+        asyncio.run(until(map(one, range(3)), lambda i: False))
+
+
+class NativePanic(BaseException):
+    """No `Exception`."""
+
+
+@pytest.mark.parametrize(
+    "kind", [KeyError, SystemExit, KeyboardInterrupt, NativePanic, asyncio.CancelledError]
+)
+@pytest.mark.parametrize(
+    "start",
+    [concurrently, lambda many: concurrently(many, limit=2), lambda many: until(many, bool)],
+    ids=["concurrently", "with a limit", "until"],
+)
+def test_any_failure_reaches_who_awaits_with_its_cause_and_the_loop_goes_on(start, kind):
+    async def fails():
+        await asyncio.sleep(0)
+        try:
+            raise OSError("the reason")
+        except OSError as reason:
+            raise kind from reason
+
+    async def main():
+        try:
+            await start([fails(), asyncio.sleep(60)])
+        except BaseException as failure:  # noqa: BLE001 - of any kind
+            await asyncio.sleep(0)
+            return failure
+
+    failure = LoopThread("test").call(main())
+    assert type(failure) is kind
+    assert isinstance(failure.__cause__, OSError)
 
 
 @pytest.mark.parametrize("num_turns", range(1, 5))

@@ -1,6 +1,7 @@
 """lm-eval on local data: through the command, and piece by piece on the session's engines."""
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -107,8 +108,8 @@ def test_the_command_says_what_is_wrong(tmp_path):
         (SAMPLED | {"num_beams": 4}, "num_beams=4 cannot be honoured"),
         (SAMPLED | {"top_pp": 0.9}, "did you mean 'top_p'"),
         (SAMPLED | {"max_new_tokens": 9}, "contradict each other"),
-        (SAMPLED | {"temperature": -1.0}, "temperature=-1.0: must be at least 0"),
-        (SAMPLED | {"until": [""]}, "non-empty strings"),
+        (SAMPLED | {"temperature": -1.0}, "temperature=-1.0.: give a finite number of at least 0"),
+        (SAMPLED | {"until": [""]}, "non-empty string"),
     ],
 )
 def test_generation_arguments_are_honoured_or_refused(asked, said):
@@ -254,3 +255,35 @@ def test_a_conversation_survives_a_cache():
     again = pickle.loads(pickle.dumps(given))
     assert again == given
     assert again.messages == given.messages
+
+
+UNREADABLE = "a \ud83d"
+
+
+@pytest.mark.engine
+def test_a_request_that_fails_counts_as_wrong_and_costs_the_others_nothing(lm, caplog):
+    asked = SAMPLED | {"max_gen_toks": 4}
+    contexts = ["First", UNREADABLE, "Next", "First " * 600]  # the last is longer than the context
+    alone = lm.generate_until([generate("First", asked, doc_id=0)])
+    answers = lm.generate_until(
+        [generate(text, asked, doc_id=i) for i, text in enumerate(contexts)]
+    )
+    assert answers[0] == alone[0]
+    assert [bool(answer) for answer in answers] == [True, False, True, False]
+    assert "2 of 4 requests failed" in caplog.text
+    pairs = [("First", " 1"), (UNREADABLE, " 1"), ("First " * 600, " 1"), ("Next", " 2")]
+    found = lm.loglikelihood([likelihood(*pair) for pair in pairs])
+    assert found[1:3] == [(-math.inf, False)] * 2
+    (first,) = lm.loglikelihood([likelihood(*pairs[0])])
+    assert found[0] == pytest.approx(first)
+    rolling = lm.loglikelihood_rolling([likelihood("First 1"), likelihood(UNREADABLE)])
+    assert rolling[0] > rolling[1] == -math.inf
+
+
+@pytest.mark.engine
+def test_a_call_of_which_all_fails_is_an_error(lm):
+    """A score of 0 would say nothing."""
+    with pytest.raises(ConfigError, match="cannot read"):
+        lm.generate_until([generate(UNREADABLE, SAMPLED)])
+    with pytest.raises(ConfigError, match="cannot read"):
+        lm.loglikelihood([likelihood(UNREADABLE, " 1")])

@@ -120,7 +120,7 @@ def test_every_request_has_the_default_unless_it_says_otherwise(stock, policy, r
             '{"strategy": "best_of", "settings": {"inner": "cards", "inner.segmenter.n": 16}}',
             "give threshold.target",
         ),
-        ('{"reward_timeout_seconds": -1}', "positive number"),
+        ('{"reward_timeout_seconds": -1}', "number above 0"),
         ('{"max_policy_tokens": "x"}', "whole number"),
         ('{"on_reward_error": "panic"}', "'fail' or 'best'"),
     ],

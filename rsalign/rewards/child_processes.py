@@ -1,0 +1,223 @@
+"""A function in processes of its own: one that dies or hangs costs the call that it was working on.
+
+The standard pool of processes is broken for ever, and for every call that is under way, when one of
+its processes dies, or when an exception cannot be unpickled here.
+"""
+
+import atexit
+import multiprocessing
+import os
+import pickle
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from multiprocessing.connection import Connection, wait
+from typing import Any, SupportsFloat
+
+from rsalign.checks import shown
+from rsalign.rewards.workers import Attempt, DaemonThreads
+
+_START_SECONDS = 300.0
+"""For a process to start and to import what the function needs, on a busy machine."""
+
+
+class ChildProcesses:
+    """Calls a function that returns a number, in up to `num_processes` processes.
+
+    They are started afresh when they are first needed (no fork: it would copy the engine's threads
+    and locks). One that died, or was ended because its call took too long, is replaced.
+
+    Args:
+        function: can be pickled.
+        num_processes: greatest number of calls at once.
+        timeout_seconds: for one call, from when it begins; None is no limit.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], num_processes: int, *, timeout_seconds: float | None
+    ) -> None:
+        self._function = pickle.dumps(function)
+        self._timeout_seconds = timeout_seconds
+        self._threads = DaemonThreads(num_processes, name="rsalign-reward-process")
+        self._places: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        for _ in range(num_processes):
+            self._places.put(None)
+        self._lock = threading.Lock()
+        self._children: set[_Child] = set()
+        self._closed = False
+        atexit.register(self.close)  # before multiprocessing's own, which waits for children
+
+    def submit(self, on_begin: Callable[[], object], *args: Any) -> "Future[Attempt[Any]]":
+        """Starts a call.
+
+        Args:
+            on_begin: called on some thread when a process has been given the arguments.
+            args: of the function; they can be pickled.
+        """
+        return self._threads.submit(self._call, on_begin, args)
+
+    def close(self) -> None:
+        """Ends all processes at once, whatever they do. Idempotent."""
+        with self._lock:
+            self._closed = True
+            children = [*self._children]
+        for child in children:
+            child.end()
+        self._threads.close()
+        atexit.unregister(self.close)
+
+    def _call(self, on_begin: Callable[[], object], args: tuple[Any, ...]) -> "Attempt[Any]":
+        child = self._places.get()
+        try:
+            if child is None or not child.alive:
+                child = self._start()
+            return child.ask(on_begin, args, self._timeout_seconds)
+        except Exception as failure:  # noqa: BLE001 - it belongs to whoever asked
+            return Attempt(failure=failure)
+        finally:
+            if child is not None and not child.alive:
+                with self._lock:
+                    self._children.discard(child)
+                child = None
+            self._places.put(child)
+
+    def _start(self) -> "_Child":
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("it was closed")
+            child = _Child(self._function)
+            self._children.add(child)
+        return child
+
+
+class _Child:
+    """One process; one call at a time."""
+
+    def __init__(self, function: bytes) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, far = context.Pipe()
+        self._process = context.Process(target=_serve, args=(far, function))
+        self._process.start()
+        far.close()  # so that its end is seen here
+        self._lock = threading.Lock()
+        self._started = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked again."""
+        return self._process.is_alive() and not self._connection.closed
+
+    def ask(
+        self,
+        on_begin: Callable[[], object],
+        args: tuple[Any, ...],
+        timeout_seconds: float | None,
+    ) -> "Attempt[Any]":
+        """What came of one call.
+
+        Raises:
+            RuntimeError: if the process died.
+            CallTimeoutError: if it took too long, and was ended.
+        """
+        if not self._started:
+            loaded = self._reply(_START_SECONDS)
+            if loaded.failure is not None:
+                self.end()
+                return loaded
+            self._started = True
+        on_begin()
+        self._connection.send(args)
+        return self._reply(timeout_seconds)
+
+    def end(self) -> int | None:
+        """Ends the process, whatever it does; its exit code."""
+        with self._lock:
+            self._process.kill()
+            self._process.join()
+            return self._process.exitcode
+
+    def _reply(self, timeout_seconds: float | None) -> "Attempt[Any]":
+        try:
+            if self._connection.poll(timeout_seconds):
+                reply: Attempt[Any] = self._connection.recv()
+                return reply
+        except (EOFError, OSError):
+            self._process.join(timeout=1)  # it is ending by itself: its own exit code tells more
+            self._connection.close()
+            raise RuntimeError(f"its process ended with exit code {self.end()}") from None
+        self.end()
+        self._connection.close()
+        raise CallTimeoutError
+
+
+class CallTimeoutError(Exception):
+    """A call took too long; its process was ended."""
+
+
+class RaisedElsewhereError(Exception):
+    """What a function raised in another process, whose own exception may not be able to travel.
+
+    Args:
+        shown: the exception as Python shows it.
+        stack: where it was raised.
+    """
+
+    def __init__(self, shown: str, stack: str) -> None:
+        super().__init__(shown, stack)
+
+    def __repr__(self) -> str:
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
+
+
+class _NoNumber:
+    """Stands for a value that is no number, and may not be able to travel."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+
+    def __repr__(self) -> str:
+        return self._shown
+
+
+def _serve(connection: Connection, pickled: bytes) -> None:
+    """The far end: first whether the function is there, then what comes of each call."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides when to end
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    loaded = Attempt.of(pickle.loads, pickled)
+    connection.send(Attempt(failure=_able_to_travel(loaded.failure)))
+    try:
+        while True:
+            attempt = Attempt.of(loaded.value(), *connection.recv())
+            connection.send(_answer(attempt))
+    except (EOFError, BrokenPipeError):
+        return  # nobody asks any more
+
+
+def _answer(attempt: "Attempt[Any]") -> "Attempt[Any]":
+    """What came of a call, as plain data."""
+    if attempt.failure is None:
+        value = attempt.value()
+        if not isinstance(value, SupportsFloat):
+            return Attempt(_NoNumber(shown(value)))
+        attempt = Attempt.of(float, value)
+    return Attempt(attempt.result, _able_to_travel(attempt.failure))
+
+
+def _able_to_travel(failure: BaseException | None) -> BaseException | None:
+    if failure is None:
+        return None
+    stack = "".join(traceback.format_exception(failure))
+    return RaisedElsewhereError(shown(failure, longest=320), stack)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

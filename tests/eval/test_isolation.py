@@ -1,0 +1,78 @@
+"""One item that fails is one failed item, whatever fails on it."""
+
+import dataclasses
+
+import pytest
+
+from eval import overrides, resolvers, sweep
+from eval.grading import Grading
+from eval.records import RecordFile, read, write_parquet
+from eval.tasks.pool import GradingPool
+from eval.tasks.protocol import Grade, Item
+from rsalign import Aligner, Message, Plain
+from rsalign.testing import ToyPolicy
+
+
+class NativePanic(BaseException):
+    """No `Exception`."""
+
+
+@dataclasses.dataclass
+class Raises:
+    """A grader that raises."""
+
+    failure: type[BaseException]
+
+    async def grade(self, item, prompt, response):
+        raise self.failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Exits:
+    """A task whose grader ends its process, or tries to."""
+
+    name: str = "exits"
+    extract: None = None
+
+    def prepare(self):
+        pass
+
+    def grade(self, item, text):
+        if text == "exit":
+            raise SystemExit(3)
+        return Grade(score=1.0)
+
+
+@pytest.mark.parametrize("failure", [KeyError, SystemExit, NativePanic, StopIteration])
+def test_an_item_that_cannot_be_graded(failure, tmp_path):
+    resolvers.register()
+    job = sweep.Job.of(overrides.composed([]))
+    items = {name: Item(id=name, messages=(Message("user", "1"),)) for name in "ab"}
+    with Aligner(ToyPolicy(4), None, Plain(max_tokens=3)) as aligner:
+        outputs = aligner.generate([{"prompt": "1", "id": name} for name in items])
+    records = []
+    with Grading(Exits(), Raises(failure)) as bad, Grading(Exits()) as good:
+        for grading, output in zip((bad, good), outputs, strict=True):
+            records.append(job.record(output, items[output.request_id], grading))
+    assert [record["error"] is None for record in records] == [False, True]
+    assert failure.__name__ in records[0]["error"]["message"] or failure is StopIteration
+    with RecordFile(tmp_path / "records.jsonl") as file:
+        for record in records:
+            file.append(record)
+        assert file.done == {("b", 0)}  # the other is answered again
+
+
+def test_a_grader_that_ends_its_process_is_one_ungradable_answer():
+    item = Item(id="a", messages=(Message("user", "1"),))
+    with GradingPool(Exits(), num_workers=1) as pool:
+        grades = pool.grade([(item, "right"), (item, "exit"), (item, "right too")])
+    assert [grade.score for grade in grades] == [1.0, None, 1.0]
+
+
+def test_a_record_can_be_written_whatever_its_text(tmp_path):
+    record = {"schema": 2, "item": "a", "seed": 0, "error": None, "prompt": "a \ud83d"}
+    with RecordFile(tmp_path / "records.jsonl") as file:
+        file.append(record | {"answers": [{"text": "\ud83d"}]})
+    (found,) = read(tmp_path / "records.jsonl")
+    assert found["prompt"] == "a \ud83d"
+    write_parquet([found], tmp_path / "records.parquet")

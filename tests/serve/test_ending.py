@@ -1,0 +1,76 @@
+"""A reward cannot end a server, and cannot keep one that was told to stop."""
+
+import json
+import threading
+
+import pytest
+from serving import QUESTION, Served, rsalign_serve
+from stubborn import RAISED
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def served(tmp_path):
+    served = Served(
+        tmp_path / "log",
+        rsalign_serve("--reward", "stubborn:reward", "--reward-timeout", "600"),
+    )
+    try:
+        yield served.wait()
+    finally:
+        served.stop()
+
+
+def posted(served, mood, *, stream=False, strategy="best_of"):
+    return served.ask(
+        "/v1/chat/completions",
+        {
+            "model": "tiny",
+            "messages": [{"role": "user", "content": f"{mood} {QUESTION}"}],
+            "max_tokens": 16,
+            "stream": stream,
+            "seed": 1,
+            "rsalign": {"strategy": strategy, "n": 2} if strategy == "best_of" else strategy,
+        },
+    )
+
+
+def begin(served, mood):
+    """Asks for an answer whose reward never comes, and waits until it is under way."""
+    asking = threading.Thread(target=posted, args=(served, mood), daemon=True)
+    asking.start()
+    while not served.metric("rsalign:requests_open"):
+        assert asking.is_alive()
+
+
+def test_whatever_a_reward_raises_is_a_503_and_the_server_lives(served):
+    for place in ("", "THREAD"):
+        for mood, failure in RAISED.items():
+            for stream in (False, True):
+                status, text, _ = posted(served, f"{place} {mood}", stream=stream)
+                error = json.loads(text)["error"]
+                assert (status, error["code"]) == (503, 503), text
+                # a coroutine cannot raise StopIteration: Python makes another of it
+                kind = "RuntimeError" if (place, mood) == ("", "STOP") else type(failure).__name__
+                assert kind in error["message"]
+                assert "secret" not in text
+    assert posted(served, "")[0] == 200
+    assert served.get("/health")[0] == 200
+    # a call that hangs in a thread does not even make the end disorderly
+    begin(served, "HANG IN A THREAD")
+    assert served.stop() == 0, served.log.read_text()[-5000:]
+
+
+@pytest.mark.parametrize("mood", ["HANG", "LEAVE A THREAD"])
+def test_what_cannot_be_stopped_is_ended_with_the_process(served, mood):
+    """An event loop that a reward blocks, and a thread that the interpreter would wait for."""
+    if mood == "HANG":
+        asking = threading.Thread(target=posted, args=(served, mood), daemon=True)
+        asking.start()
+        while served.get("/health")[0] == 200:  # no answer comes, in the end
+            assert asking.is_alive()
+    else:
+        assert posted(served, mood)[0] == 200
+    assert served.stop() == 1, served.log.read_text()[-5000:]
+    assert "Timeout (" in served.log.read_text()  # with the stack of every thread
