@@ -15,6 +15,7 @@ from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.key import Key
 from rsalign.meter import Meter, MeteredPolicy, MeteredReward
 from rsalign.protocols import Policy, Reward, Strategy, sampling
+from rsalign.response_text import response_text
 from rsalign.run import Run
 from rsalign.trace import Progress, Trace, Verdict
 from rsalign.types import (
@@ -243,7 +244,7 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
         if committed and proposal.candidate.tokens == committed:
             return proposal.candidate, reward is not None
     tokens = committed or meter.partial
-    text = run.policy.text(tokens) if tokens else ""
+    text = response_text(run.policy, meter.prompt.tokens, tokens)
     return Candidate(Response(tokens, text, None), 0.0), False
 
 

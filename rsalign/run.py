@@ -1,5 +1,7 @@
 """Run: what a strategy holds, and the three verbs it speaks in: draft, judge, decide."""
 
+import bisect
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 
@@ -7,6 +9,7 @@ from rsalign.checks import finite_reward
 from rsalign.key import Key, Label
 from rsalign.overdraw import After, end
 from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling, with_sampling
+from rsalign.response_text import detokenizer, response_text, token_text
 from rsalign.trace import Proposal, Trace, Verdict
 from rsalign.types import (
     Candidate,
@@ -83,10 +86,7 @@ class Run:
             RewardError: if the reward failed or is not a finite number; prompt and response are
                 attached.
         """
-        text = self.policy.text(tokens)
-        if stop is Stop.STOP and isinstance(stop_reason, str):
-            end = stop_end(text, stop_reason, self._num_unstoppable(tokens))
-            text = text if end is None else text[: end - len(stop_reason)]
+        text = response_text(self.policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason)
         response = Response(
             tokens, text, stop, log_probs, stop_reason, certainty, address=self.key.path
         )
@@ -108,7 +108,7 @@ class Run:
 
         The response ends at the first stop string in all of its text, as one that is drawn at once
         does: also at one that began in `kept`, which a policy that is asked for the rest cannot
-        see. Tokens drawn past it are dropped.
+        see, or at one that it was not told of. Tokens drawn past it are dropped.
 
         Args:
             prompt: what is answered.
@@ -136,8 +136,7 @@ class Run:
             drawn = await self._resumed(prefix, kept, ahead, room, boundary)
         else:
             drawn = await policy.extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
-        if kept:
-            drawn = self._stopped(kept, drawn)
+        drawn = self._stopped(prompt, kept, drawn)
         before = kept_log_probs if kept else ()
         log_probs = certainty = None
         if before is not None and drawn.log_probs is not None:
@@ -158,7 +157,9 @@ class Run:
         self, prefix: Tokens, kept: Tokens, ahead: Segment, room: int, boundary: Boundary | None
     ) -> Segment:
         """The segment that begins with what was drawn before."""
-        length = end(ahead.tokens, boundary, self.policy.text) if boundary else None
+        length = None
+        if boundary is not None:
+            length = end(ahead.tokens, boundary, lambda one: token_text(self.policy, *one))
         if length is not None:
             return ahead.cut(length)
         if ahead.stop is not Stop.BOUNDARY:
@@ -172,21 +173,26 @@ class Run:
         )
         return ahead.joined(later)
 
-    def _stopped(self, kept: Tokens, drawn: Segment) -> Segment:
+    def _stopped(self, prompt: Prompt, kept: Tokens, drawn: Segment) -> Segment:
         """As much of what was drawn as the stop strings allow, given what was kept."""
         law = sampling(self.policy)
-        # a stop token ends a response before its text is looked at
-        limit = len(drawn.tokens) - isinstance(drawn.stop_reason, int)
         if not law.stop:
             return drawn
-        after = self._num_unstoppable(kept + drawn.tokens)
-        if law.first_stop(self.policy.text(kept + drawn.tokens[:limit]), after) is None:
+        # a stop token ends a response before its text is looked at
+        limit = len(drawn.tokens) - isinstance(drawn.stop_reason, int)
+        growing = detokenizer(self.policy, prompt.tokens)
+        pieces = [growing.read(kept)]
+        pieces += [growing.read((token,)) for token in drawn.tokens[:limit]]
+        text = "".join(pieces)
+        # within the first `min_tokens` no stop string counts
+        unstoppable = detokenizer(self.policy, prompt.tokens)
+        after = len(unstoppable.read((kept + drawn.tokens)[: law.min_tokens]))
+        stop = law.first_stop(text, after)
+        if stop is None or not limit:
             return drawn
-        for length in range(1, limit + 1):
-            stop = law.first_stop(self.policy.text(kept + drawn.tokens[:length]), after)
-            if stop is not None:
-                return drawn.upto(length, Stop.STOP, stop)
-        return drawn
+        ends = list(itertools.accumulate(map(len, pieces)))  # characters, by number of new tokens
+        length = bisect.bisect_left(ends, stop_end(text, stop, after) or 0, lo=1)
+        return drawn.upto(length, Stop.STOP, stop)
 
     def _policy_after(self, num_kept: int) -> Policy:
         """The policy under its law for what follows so many tokens of the response.
@@ -197,11 +203,6 @@ class Run:
         law = sampling(self.policy)
         rest = law.after(num_kept)
         return self.policy if rest is law else with_sampling(self.policy, rest)
-
-    def _num_unstoppable(self, tokens: Tokens) -> int:
-        """How many characters of a response belong to tokens in which no stop string counts."""
-        min_tokens = sampling(self.policy).min_tokens
-        return len(self.policy.text(tokens[:min_tokens])) if min_tokens else 0
 
     def decide(self, draft: Candidate, *, kept: int, log_accept: float) -> bool:
         """Draws whether `draft` is accepted, and records it.

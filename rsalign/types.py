@@ -8,6 +8,7 @@ from typing import TypeAlias
 from rsalign.checks import above, at_least, check_settings
 from rsalign.errors import ConfigError
 from rsalign.key import Label
+from rsalign.messages import Message as Message  # one of these values, in a module of its own
 
 Tokens: TypeAlias = tuple[int, ...]
 """Token ids in the policy's vocabulary."""
@@ -32,19 +33,6 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation.
-
-    Attributes:
-        role: ``"system"``, ``"user"`` or ``"assistant"``, or what the chat template knows.
-        content: its text.
-    """
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
 class Prompt:
     """What is to be answered, once for the reward and once for the policy.
 
@@ -62,10 +50,10 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The one message's text, or the conversation with its roles named."""
+        """The one message's text, or the conversation with its roles (and names) named."""
         if len(self.messages) == 1:
-            return self.messages[0].content
-        return "\n\n".join(f"{message.role}: {message.content}" for message in self.messages)
+            return self.messages[0].text
+        return "\n\n".join(f"{message.speaker}: {message.text}" for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from rsalign.fingerprint import fingerprint
 from rsalign.protocols import (
     Adjustable,
+    Detokenizing,
     Encoder,
     Likelihood,
     Loaded,
@@ -31,6 +32,7 @@ ABILITIES: dict[type, tuple[str, ...]] = {
     Loaded: ("headroom",),
     Shaped: ("sampling",),
     Encoder: ("encode", "encode_chat"),
+    Detokenizing: ("detokenizer", "token_text"),
     Adjustable: ("with_sampling",),
     StepReward: ("score_steps",),
     PairwiseReward: ("prefer",),

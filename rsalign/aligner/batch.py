@@ -42,7 +42,8 @@ class Batch:
         requests: in order; one that was refused is reported in its place.
         ids: what each is called; part of the address of its draws, ``(requests,)``.
         strategy: of those that were refused.
-        seed: root of all randomness.
+        seed: root of all randomness, but for requests that have their own. Either way a prompt
+            draws below ``("prompt", id)``.
         on_reward_error: ``"fail"``, or ``"best"`` to end a run whose reward fails with the best
             answer so far.
         on_error: whether a failed prompt ends the batch, or is returned in its place.
@@ -116,9 +117,8 @@ class Batch:
     async def _answer(self, name: Label, request: Request | Refused) -> AlignedOutput:
         if isinstance(request, Refused):
             return failure(str(name), request.text, self.strategy, self.seed, request.error)
-        key = Key(self.seed).child("prompt", name)
-        if request.seed is not None:
-            key = Key(request.seed)
+        seed = self.seed if request.seed is None else request.seed
+        key = Key(seed).child("prompt", name)
 
         def failed(raised: BaseException) -> StrategyError:
             return StrategyError(f"answering raised {told(raised)}", prompt=request.prompt)

@@ -20,6 +20,7 @@ from rsalign.errors import ConfigError, RsalignError
 from rsalign.foreign import errors_as, told
 from rsalign.key import Label
 from rsalign.protocols import Encoder, Policy, Strategy
+from rsalign.response_text import response_text
 from rsalign.types import Message, Prompt, Sampling, Tokens
 from rsalign.words.fields import refuse
 from rsalign.words.length import with_max_tokens
@@ -47,7 +48,7 @@ class Request:
         strategy: with the limit of its length.
         sampling: None: the policy's own law.
         n: number of independent answers.
-        seed: of the request itself; None: the aligner's, by position.
+        seed: takes the place of the aligner's; None: it does not.
         options: what goes with each of its requests to the engine.
         shown: vLLM's `SamplingParams` that say how its answers are presented; None: as always.
     """
@@ -216,7 +217,8 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
             return _conversation(item["messages"], policy)
         if "prompt_token_ids" in item:
             tokens = _token_ids(item["prompt_token_ids"])
-            return Prompt((Message("user", item.get("prompt") or policy.text(tokens)),), tokens)
+            text = item.get("prompt") or response_text(policy, (), tokens)
+            return Prompt((Message("user", text),), tokens)
         if isinstance(item.get("prompt"), str):
             return _prompt(item["prompt"], policy)
         raise ConfigError(
@@ -255,23 +257,7 @@ def _messages(conversation: Conversation) -> tuple[Message, ...]:
         raise ConfigError(
             f"messages={shown(conversation)}: give a list of {{'role': ..., 'content': ...}}"
         )
-    return tuple(_message(item) for item in conversation)
-
-
-def _message(item: Mapping[str, Any] | Message) -> Message:
-    if isinstance(item, Message):
-        return item
-    if not isinstance(item, Mapping) or not {"role", "content"} <= set(item):
-        raise ConfigError(f"a message is {item!r}: give a dict with 'role' and 'content'")
-    content = item["content"]
-    if isinstance(content, list):  # OpenAI's content parts
-        other = [part for part in content if part.get("type") != "text"]
-        if other:
-            raise ConfigError(f"a message has a part of type {other[0].get('type')!r}: only text")
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
-        raise ConfigError(f"a message has content {content!r}: must be text")
-    return Message(str(item["role"]), content)
+    return tuple(map(Message.of, conversation))
 
 
 def _encoder(policy: Policy) -> Encoder:

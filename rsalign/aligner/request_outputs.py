@@ -74,8 +74,8 @@ def request_output(
     Texts are vLLM's own detokenizer's. As everywhere in rsalign, log-probabilities are those of
     the law that tokens were drawn from: 0 if that is greedy. ``num_cached_tokens`` is over all
     requests to the engine that the answers took. The output has more attributes than vLLM's:
-    ``alignment`` and ``error`` (None), and each of its completions ``reward``, as `AlignedOutput`
-    has them.
+    ``alignment`` and ``error`` (None), and each of its completions ``alignment`` and ``reward``, as
+    `AlignedOutput` and `AlignedCompletion` have them.
 
     Args:
         answered: the answers, all finished.
@@ -151,6 +151,7 @@ def _completion(
         stop_reason=answer.stop_reason if stop is None else stop,
     )
     completion.reward = answer.reward
+    completion.alignment = answer.alignment
     return completion
 
 

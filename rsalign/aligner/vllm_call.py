@@ -18,6 +18,7 @@ from rsalign.errors import ConfigError, PolicyError, RsalignError
 from rsalign.foreign import errors_as, told
 from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
+from rsalign.types import Message
 from rsalign.words.fields import refuse
 from rsalign.words.read import OnRewardError, Specification, read_flat
 from rsalign.words.request import one_seed, refuse_others, requested, without_strategy
@@ -143,10 +144,11 @@ class VllmCall:
         if any(request.strategy is not None for request in left):
             self._refuse_unsupported()
         finished: list[AlignedOutput] = []
-        while left:  # each time those that ask for the same as the first
+        while left:  # each time those that ask for the same as the first, while names differ
             way = left[0].way
-            now = [request for request in left if request.way == way]
-            left = [request for request in left if request.way != way]
+            chosen = {request.name: request for request in left if request.way == way}
+            now = list(chosen.values())
+            left = [request for request in left if chosen.get(request.name) is not request]
             if now[0].strategy is None:
                 sampled = self._sample(now)
                 outputs |= {each.index: output for each, output in zip(now, sampled, strict=True)}
@@ -227,6 +229,14 @@ class VllmCall:
             prompt=prompt if isinstance(prompt, str) else None,
         )
 
+    def messages(self, index: int) -> tuple[Message, ...]:
+        """A conversation as every other door reads it.
+
+        Raises:
+            ConfigError: as `Message.of`.
+        """
+        return tuple(map(Message.of, self.prompts[index]))
+
     def render(self, index: int) -> Mapping[str, Any]:
         """A prompt as vLLM itself renders it for its engine.
 
@@ -240,7 +250,10 @@ class VllmCall:
             "generate": self.llm._preprocess_cmpl_one,
             "chat": self.llm._preprocess_chat_one,
         }[self.name]
-        rendered: Mapping[str, Any] = render(self.prompts[index], **how)
+        prompt = self.prompts[index]
+        if self.name == "chat":
+            prompt = [message.given for message in self.messages(index)]
+        rendered: Mapping[str, Any] = render(prompt, **how)
         if rendered["type"] != "token":
             raise ConfigError(
                 f"prompt {index} is of vLLM's type {rendered['type']!r}, which rewards cannot "
@@ -306,6 +319,11 @@ class _Request:
         """What prompts must share to be answered in one call."""
         return self.strategy, self.budget, self.on_reward_error
 
+    @property
+    def name(self) -> int:
+        """What it is called; one with a seed of its own may be called as one without."""
+        return int(self.prompt.get("id", self.index))
+
     @classmethod
     def of(cls, call: VllmCall, index: int, number: int, budget: Budget | None) -> "_Request":
         params, config = call.params[index], call.llm.llm_engine.vllm_config
@@ -319,9 +337,13 @@ class _Request:
         refuse_others(params.extra_args)
         rendered = call.render(index)
         text = rendered.get("prompt")
-        prompt: dict[str, Any] = {"id": number, "prompt_token_ids": rendered["prompt_token_ids"]}
+        # with a seed of its own it is called by its place in this call, so that the same call gives
+        # the same answers
+        seed = one_seed(params.seed, asked.seed)
+        name = number if seed is None else index
+        prompt: dict[str, Any] = {"id": name, "prompt_token_ids": rendered["prompt_token_ids"]}
         if call.name == "chat":
-            prompt["messages"] = call.prompts[index]
+            prompt["messages"] = call.messages(index)
         elif text is not None:
             prompt["prompt"] = text
         if salt := rendered.get("cache_salt"):
@@ -331,7 +353,7 @@ class _Request:
             plain.max_tokens = min(plain.max_tokens, asked.max_tokens)
         elif asked.max_tokens is not None:
             plain.max_tokens = asked.max_tokens
-        plain.seed = one_seed(plain.seed, asked.seed)
+        plain.seed = seed
         return cls(
             index,
             strategy,

@@ -20,6 +20,7 @@ from rsalign.engines.guards import (
     refusals,
 )
 from rsalign.engines.loop_thread import LoopThread
+from rsalign.engines.model_parts import ModelParts
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading
 from rsalign.engines.watchdog import Watchdog, children
@@ -28,13 +29,12 @@ from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
-    from vllm.config import VllmConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _REQUEST_IDS = itertools.count()
 
 
-class AsyncEngine:
+class AsyncEngine(ModelParts):
     """One `AsyncLLM`.
 
     One that we started lives on a loop and thread of its own and can be awaited from any loop. One
@@ -76,16 +76,6 @@ class AsyncEngine:
             loop.stop()
             raise
         return cls(engine, loop=loop, watchdog=Watchdog(children() - before))
-
-    @property
-    def vllm_config(self) -> "VllmConfig":
-        """The engine's whole configuration."""
-        return self._engine.vllm_config
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        return self._engine.get_tokenizer()
 
     @property
     def num_open(self) -> int:

@@ -29,6 +29,7 @@ from rsalign.engines.guards import (
     refusals,
 )
 from rsalign.engines.loop_thread import call_on
+from rsalign.engines.model_parts import ModelParts
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading, take
 from rsalign.engines.waiter import Waiter, deliver
@@ -37,14 +38,13 @@ from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
-    from vllm.config import VllmConfig
     from vllm.v1.engine.llm_engine import LLMEngine
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class InProcessEngine:
+class InProcessEngine(ModelParts):
     """One `LLMEngine`; awaitable from any event loop.
 
     Attributes:
@@ -77,16 +77,6 @@ class InProcessEngine:
         with refusals(model):
             engine = _STEPPER.call(lambda: _build(model, pooling, given))
         return cls(engine, owns=True)
-
-    @property
-    def vllm_config(self) -> "VllmConfig":
-        """The engine's whole configuration."""
-        return self._engine.vllm_config
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        return self._engine.get_tokenizer()
 
     @property
     def num_open(self) -> int:

@@ -29,6 +29,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def renderer(self) -> Any:
+        """What vLLM renders conversations with, for this model (`vllm.renderers`)."""
+        ...
+
+    @property
     def num_open(self) -> int:
         """How many of our requests are open."""
         ...

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from rsalign.checks import at_least, check_settings
+from rsalign.detokenization import Detokenizer
 from rsalign.engines.affinity import Prompts
 from rsalign.engines.answers import Completion, Served
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
@@ -213,7 +214,7 @@ class OpenAIPolicy:
         segment = self._segment(drawn, max_new_tokens, limit, asked)
         if arguments or boundary is None or not boundary.engine_arguments:
             return segment
-        length = end(segment.tokens, boundary, self.text)
+        length = end(segment.tokens, boundary, lambda one: self.token_text(*one))
         return segment if length is None else segment.cut(length)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
@@ -248,8 +249,16 @@ class OpenAIPolicy:
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Decodes a whole response; special tokens are left out."""
-        return self.tokenization.decode(tokens)
+        """Text of a response to an ordinary prompt; special tokens are left out."""
+        return self.tokenization.text(tokens)
+
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """The text of a response to this prompt, as vLLM's server makes it."""
+        return self.tokenization.detokenizer(prompt)
+
+    def token_text(self, token: int) -> str:
+        """The text of one token, as the hook in a server sees it."""
+        return self.tokenization.token_text(token)
 
     def encode(self, text: str) -> Tokens:
         """Token ids of a plain text prompt, special tokens added as the tokenizer does."""
@@ -295,7 +304,7 @@ class OpenAIPolicy:
             "frequency_penalty": law.frequency_penalty,
             "logit_bias": {str(token): bias for token, bias in law.logit_bias} or None,
             "allowed_token_ids": list(law.allowed_token_ids) or None,
-            "stop": list(law.stop) or None,
+            "stop": list(self.tokenization.engine_stops(prefix, law.stop)) or None,
             "stop_token_ids": list(law.stop_token_ids) or None,
         }
         unless_default = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rsalign.checks import check_settings
+from rsalign.detokenization import Detokenizer
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build
 from rsalign.engines.inprocess import InProcessEngine
@@ -132,7 +133,10 @@ class VllmPolicy:
         Raises:
             ConfigError: if it is neither.
         """
-        return cls(adopted(engine), sampling or Sampling())
+        ours = adopted(engine)
+        # a `vllm.LLM` that was given a chat template renders with that
+        model = VllmModel.of(ours, getattr(engine, "chat_template", None))
+        return cls(ours, sampling or Sampling(), _shared=model)
 
     @property
     def fingerprint(self) -> str:
@@ -167,7 +171,7 @@ class VllmPolicy:
             return ConfigError(f"vLLM refuses {sampling}: {said(failure)}")
 
         with errors_as(refused):
-            policy._params(1, Key(0), {}).verify(
+            policy._params(1, Key(0), {}, sampling.stop).verify(
                 config.model_config,
                 config.speculative_config,
                 config.structured_outputs_config,
@@ -234,7 +238,8 @@ class VllmPolicy:
                 asked |= write_statistics_request(config, self.sampling, ticket)
             elif by_entropy:
                 asked["rsalign_report"] = ticket
-            params = self._params(limit, key, asked)
+            stop = self._model.tokenization.engine_stops(prefix, self.sampling.stop)
+            params = self._params(limit, key, asked, stop)
             output = await self.engine.generate(prefix, params, self.options)
             segment = self._segment(output, room)
             ended = "rsalign_sentinel" in asked and segment.stop_reason == sentinel
@@ -291,8 +296,16 @@ class VllmPolicy:
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Decodes a whole response; special tokens are left out."""
-        return self._model.tokenization.decode(tokens)
+        """Text of a response to an ordinary prompt; special tokens are left out."""
+        return self._model.tokenization.text(tokens)
+
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """The text of a response to this prompt, exactly as the engine would make it."""
+        return self._model.tokenization.detokenizer(prompt)
+
+    def token_text(self, token: int) -> str:
+        """The text of one token, as the engine's hooks see it."""
+        return self._model.tokenization.token_text(token)
 
     def encode(self, text: str) -> Tokens:
         """Token ids of a plain text prompt, special tokens added as the tokenizer does."""
@@ -320,10 +333,14 @@ class VllmPolicy:
         self._model.tokenization.check(prefix)
 
     def _params(
-        self, limit: int, key: Key, asked: Mapping[str, int | float | str]
+        self,
+        limit: int,
+        key: Key,
+        asked: Mapping[str, int | float | str],
+        stop: tuple[str, ...] = (),
     ) -> "SamplingParams":
         own = 0 if self.tells_log_probs else None
-        return engine_params(self.sampling, self.options, limit, key, asked, own)
+        return engine_params(self.sampling, self.options, limit, key, asked, own, stop)
 
     def _segment(self, output: "RequestOutput", room: int) -> Segment:
         drawn = output.outputs[0]

@@ -20,6 +20,7 @@ def engine_params(
     key: Key,
     asked: Mapping[str, int | float | str],
     num_logprobs: int | None,
+    stop: tuple[str, ...],
 ) -> "SamplingParams":
     """The parameters of one request to an engine.
 
@@ -31,6 +32,7 @@ def engine_params(
         asked: `extra_args` for hooks in the engine.
         num_logprobs: of how many tokens beside the drawn one log-probabilities are told, unless
             `options` say it; None: they are not told.
+        stop: the stop strings that the engine is to look for.
     """
     # not from vllm itself, which looks the name up anew each time
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
@@ -47,7 +49,7 @@ def engine_params(
         repetition_penalty=law.repetition_penalty,
         logit_bias=dict(law.logit_bias) or None,
         allowed_token_ids=list(law.allowed_token_ids) or None,
-        stop=list(law.stop) or None,
+        stop=list(stop) or None,
         stop_token_ids=[*law.stop_token_ids, *sentinels] or None,
         extra_args=extra_args or None,
         max_tokens=limit,
@@ -67,6 +69,6 @@ def engine_params(
         # lists of numbers instead of an object for each token
         flat_logprobs=not options.lists_log_probs,
         # stop strings can only be found in text; whole responses are decoded by `text`
-        detokenize=bool(law.stop),
+        detokenize=bool(stop),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.batch import law
-from rsalign.aligner.inputs import Refused, prompts, request
+from rsalign.aligner.inputs import Refused, Request, prompts, request
 from rsalign.aligner.request_outputs import without_presentation
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.options import RequestOptions
 from rsalign.errors import ConfigError, RsalignError
 from rsalign.hooks.admission import check_hooks
+from rsalign.key import Key
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.protocols import Policy, Reward
 from rsalign.serve.current import current
@@ -21,7 +22,7 @@ from rsalign.serve.failures import as_vllm
 from rsalign.serve.job import Job, OnTokens
 from rsalign.serve.limits import Admission
 from rsalign.serve.observe import Observer
-from rsalign.serve.request import Menu, Wanted, share
+from rsalign.serve.request import Ledger, Menu, Wanted, share
 from rsalign.serve.request_engine import RequestEngine
 from rsalign.serve.vllm_internals import AsyncLLM, EngineClient, VLLMValidationError
 from rsalign.strategies.plain import Plain
@@ -175,7 +176,7 @@ class AlignedClient:
             tokenizer=self._engine.tokenizer,
             policy=policy,
             reward=self._reward,
-            seed=secrets.randbits(_SEED_BITS) if asked.seed is None else asked.seed,
+            key=_key(wanted.ledger, asked, place),
             place=place,
             trace_headers=options.get("trace_headers") or {},
         )
@@ -238,6 +239,19 @@ def _carried(prompt: Any, options: Mapping[str, Any]) -> RequestOptions:
     }
     salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
     return RequestOptions(**carried, cache_salt=salt or "")
+
+
+def _key(ledger: Ledger, asked: Request, place: int) -> Key:
+    """The address of a prompt: as `Aligner.generate` with this seed has it, by its place.
+
+    The prompts of one HTTP request share a seed, also where that is drawn here, so that a request
+    with the seed that is reported has the same answers.
+    """
+    if asked.seed is not None:
+        ledger.seed = asked.seed
+    elif ledger.seed is None:
+        ledger.seed = secrets.randbits(_SEED_BITS)
+    return Key(ledger.seed).child("prompt", place // asked.n)
 
 
 def _plain(params: "SamplingParams", wanted: Wanted) -> "SamplingParams":

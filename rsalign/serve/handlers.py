@@ -347,29 +347,9 @@ def _as_mapping(message: Any) -> Mapping[str, Any]:
 
 
 def _messages(conversation: Iterable[Any]) -> tuple[Message, ...]:
-    return tuple(map(_message, conversation))
+    return tuple(map(Message.of, conversation))
 
 
 async def _says(raw_request: Any, name: str) -> bool:
     """Whether the body has this field; vLLM's model of a request does not tell a default."""
     return raw_request is None or name in await raw_request.json()
-
-
-def _message(given: Mapping[str, Any]) -> Message:
-    """A message for the reward.
-
-    Raises:
-        ConfigError: if it has more than text.
-    """
-    content = given.get("content") or ""
-    if not isinstance(content, str):
-        other = [part for part in content if isinstance(part, Mapping) and "text" not in part]
-        if other:
-            raise ConfigError(
-                f"a message has a part of type {other[0].get('type')!r}: strategies answer text"
-            )
-        content = "".join(part if isinstance(part, str) else str(part["text"]) for part in content)
-    calls = given.get("tool_calls")
-    if calls:
-        content += "".join(str(call.get("function")) for call in calls)
-    return Message(str(given.get("role")), content)

@@ -38,6 +38,7 @@ class Ledger:
         streamed: whether anything was certain before its answer was complete.
         progress: where a strategy that decides at the end stands.
         seconds: from the first call to the last answer.
+        seed: root of all randomness; known once the first prompt has been asked for.
     """
 
     num_prompts: int = 0
@@ -50,6 +51,7 @@ class Ledger:
     streamed: bool = False
     progress: Progress | None = None
     seconds: float = 0.0
+    seed: int | None = None
 
     @property
     def complete(self) -> bool:

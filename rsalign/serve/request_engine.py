@@ -39,6 +39,11 @@ class RequestEngine:
         return self.engine.tokenizer
 
     @property
+    def renderer(self) -> Any:
+        """What vLLM renders conversations with."""
+        return self.engine.renderer
+
+    @property
     def num_open(self) -> int:
         """How many requests of ours the engine has, those of other views included."""
         return self.engine.num_open

@@ -256,6 +256,28 @@ def test_every_form_of_prompt(llm, untouched):
         assert answers() == expected
 
 
+def test_seeded_prompts_are_called_by_their_position(llm, policy, reward, untouched):
+    """Others by their number in the block; one call may have both, even where names meet."""
+    seeded, plain = params(seed=9, max_tokens=8), params(max_tokens=8)
+    with aligned(llm, reward, BEST, seed=5):
+        first = llm.generate([TEXTS[0]] * 3, seeded, use_tqdm=False)
+        again = llm.generate([TEXTS[0]] * 3, seeded, use_tqdm=False)
+        # the first has number 6, and so is called as the one at position 6
+        mixed = llm.generate([TEXTS[1]] * 8, [plain] + [seeded] * 7, use_tqdm=False)
+    with Aligner(policy, reward, BEST, seed=9) as aligner:
+        expected = aligner.generate([TEXTS[0]] * 3, params(max_tokens=8), use_tqdm=False)
+        positions = [{"prompt": TEXTS[1], "id": i} for i in range(1, 8)]
+        others = aligner.generate(positions, params(max_tokens=8), use_tqdm=False)
+    with Aligner(policy, reward, BEST, seed=5) as aligner:
+        number = {"prompt": TEXTS[1], "id": 6}
+        alone = aligner.generate([number], params(max_tokens=8), use_tqdm=False)
+    same(first, expected)
+    same(again, expected)
+    same(mixed, [*alone, *others])
+    assert len({tuple(output.outputs[0].token_ids) for output in first}) > 1
+    assert [output.outputs[0].alignment.seed for output in mixed] == [5] + [9] * 7
+
+
 def test_as_a_harness_calls(llm, reward, untouched):
     """Prompts as token ids, a greedy and a sampled group, `until` strings, lengths of one's own."""
     from vllm import TokensPrompt

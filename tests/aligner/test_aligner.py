@@ -138,8 +138,6 @@ def test_sampling_params():
         rewards = [answer.reward for answer in results[1].outputs]
         assert rewards == sorted(rewards, reverse=True)
         assert results[1].alignment.usage.reward_calls == 12
-        seeded = aligner.generate(["1", "1", "1"], params(seed=5, max_tokens=6))
-        assert seeded[0].outputs == seeded[1].outputs == seeded[2].outputs
 
 
 @pytest.mark.parametrize(

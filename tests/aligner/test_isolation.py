@@ -23,6 +23,7 @@ from rsalign import (
     RewardError,
     RsalignError,
     Sampling,
+    Stop,
     StrategyError,
 )
 from rsalign.rewards.ensemble import Routed
@@ -139,7 +140,8 @@ class AfterTwo(ToyPolicy):
         segment = await super().extend(prefix, **named)
         marked = 5 if prefix[:2] == BAD else 4
         tokens = tuple(min(token, 3) or marked for token in segment.tokens)
-        return dataclasses.replace(segment, tokens=tokens, log_probs=None)
+        # the mark is text, and so no end-of-sequence token
+        return dataclasses.replace(segment, tokens=tokens, log_probs=None, stop=Stop.LENGTH)
 
 
 def on_marked(failure, value):
