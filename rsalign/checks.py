@@ -96,7 +96,7 @@ def part(words: str, note: str = "") -> Allowed:
     return Allowed(words=words, note=note)
 
 
-def check_settings(owner: object, /, **allowed: Allowed) -> None:
+def check_settings(owner: object, of: Any = None, /, **allowed: Allowed) -> None:
     """Refuses settings of a dataclass that are not of their declared type or out of range.
 
     Understands ``int``, ``float``, ``bool``, ``str``, ``Literal``, ``tuple``, ``Sequence``, unions,
@@ -106,6 +106,8 @@ def check_settings(owner: object, /, **allowed: Allowed) -> None:
 
     Args:
         owner: the dataclass instance; a frozen one too.
+        of: the class whose fields are checked, beside those that are named. None: the one that
+            has the ``__post_init__``. What a subclass adds is its own affair.
         **allowed: by field, what else must hold; a field that is not named takes any value of its
             type.
 
@@ -115,12 +117,16 @@ def check_settings(owner: object, /, **allowed: Allowed) -> None:
     """
     settings: Any = type(owner)
     declared = declared_types(settings)
+    if of is None:
+        of = next((base for base in settings.__mro__ if "__post_init__" in vars(base)), settings)
+    checks = dict.fromkeys((*declared_types(of), *allowed))
     unknown = allowed.keys() - declared.keys()
     if unknown:
         raise TypeError(f"{type(owner).__name__} has no field {', '.join(sorted(unknown))}")
-    for name, kind in declared.items():
+    for name in checks:
         given = getattr(owner, name)
-        value = checked(type(owner).__name__, name, given, kind, allowed.get(name, FINITE))
+        rule = allowed.get(name, FINITE)
+        value = checked(settings.__name__, name, given, declared[name], rule)
         if value is not given:
             object.__setattr__(owner, name, value)
 

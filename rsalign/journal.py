@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from rsalign.append_only import AppendOnlyFile
-from rsalign.checks import finite_or_none, finite_reward
+from rsalign.checks import checked, finite_or_none, finite_reward, part
 from rsalign.errors import ConfigError
 from rsalign.fingerprint import fingerprint, kind
 from rsalign.journal_lines import address, plain, plain_number, read_of, scored_of, segment_of
@@ -77,13 +77,13 @@ class Journal:
     """
 
     def __init__(self, path: str | Path, *, also: Iterable[Path] = ()) -> None:
-        self.path = Path(path)
+        self.path = Path(checked("Journal", "path", path, str | Path, part("a file's path")))
         self._lines: dict[str, bytes] = {}  # read when they are asked for: few are, of many
         self._replayed = self._recorded = 0
         self._held: dict[int, _Held] = {}
         self._last: OrderedDict[int, tuple[object, str]] = OrderedDict()
         self._lock = threading.Lock()  # runs may begin and end on several threads
-        self._file = AppendOnlyFile(path, "the journal")
+        self._file = AppendOnlyFile(self.path, "the journal")
         try:
             for other in also:
                 whole, _, _ = other.read_bytes().rpartition(b"\n")

@@ -6,9 +6,18 @@ from dataclasses import dataclass, field, replace
 from rsalign.checks import finite_reward
 from rsalign.key import Key, Label
 from rsalign.overdraw import After, end
-from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling
+from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling, with_sampling
 from rsalign.trace import Proposal, Trace, Verdict
-from rsalign.types import Candidate, Certainty, Prompt, Response, Segment, Stop, Tokens
+from rsalign.types import (
+    Candidate,
+    Certainty,
+    Prompt,
+    Response,
+    Segment,
+    Stop,
+    Tokens,
+    stop_end,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,21 @@ class Run:
     def branch(self, *labels: Label) -> "Run":
         """An inner run with a trace of its own, for strategies that run concurrently."""
         return replace(self, key=self.key.child(*labels), trace=self.trace.child(*labels))
+
+    def has_one_answer(self, consequence: str) -> bool:
+        """Whether the policy's settings leave one possible continuation; warns the user if so.
+
+        Args:
+            consequence: what the strategy does about it, a clause for the warning.
+        """
+        why = sampling(self.policy).why_point_mass
+        if why is None:
+            return False
+        self.trace.warn(
+            f"the policy has one possible answer to this prompt ({why}), so that drawing again "
+            f"would repeat it: {consequence}"
+        )
+        return True
 
     async def judge(
         self,
@@ -61,8 +85,11 @@ class Run:
         """
         text = self.policy.text(tokens)
         if stop is Stop.STOP and isinstance(stop_reason, str):
-            text = text.partition(stop_reason)[0]
-        response = Response(tokens, text, stop, log_probs, stop_reason, certainty)
+            end = stop_end(text, stop_reason, self._num_unstoppable(tokens))
+            text = text if end is None else text[: end - len(stop_reason)]
+        response = Response(
+            tokens, text, stop, log_probs, stop_reason, certainty, address=self.key.path
+        )
         value = await self.reward.score(prompt, response)
         return Candidate(response, finite_reward(value, self.reward, prompt, response))
 
@@ -96,18 +123,19 @@ class Run:
                 `kept_certainty` it is not used.
 
         Raises:
-            ConfigError: if the certainty is asked for and the policy cannot tell.
+            ConfigError: if the certainty is asked for and the policy cannot tell; if tokens are
+                kept and the policy's law needs answers that are drawn at once.
             RewardError: as `judge`.
         """
         prefix, room, key = prompt.tokens + kept, max_tokens - len(kept), self.key.child("draw")
+        policy = self._policy_after(len(kept))
         if kept_certainty is not None:
-            measure = measuring(self.policy).measure
+            measure = measuring(policy).measure
             drawn = await measure(prefix, max_new_tokens=room, key=key, boundary=boundary)
         elif ahead is not None:
-            drawn = await self._resumed(prefix, ahead, room, boundary)
+            drawn = await self._resumed(prefix, kept, ahead, room, boundary)
         else:
-            extend = self.policy.extend
-            drawn = await extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
+            drawn = await policy.extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
         if kept:
             drawn = self._stopped(kept, drawn)
         before = kept_log_probs if kept else ()
@@ -127,7 +155,7 @@ class Run:
         return replace(judged, response=replace(judged.response, beyond=drawn.beyond))
 
     async def _resumed(
-        self, prefix: Tokens, ahead: Segment, room: int, boundary: Boundary | None
+        self, prefix: Tokens, kept: Tokens, ahead: Segment, room: int, boundary: Boundary | None
     ) -> Segment:
         """The segment that begins with what was drawn before."""
         length = end(ahead.tokens, boundary, self.policy.text) if boundary else None
@@ -136,7 +164,7 @@ class Run:
         if ahead.stop is not Stop.BOUNDARY:
             return ahead
         num_drawn = len(ahead.tokens)
-        later = await self.policy.extend(
+        later = await self._policy_after(len(kept) + num_drawn).extend(
             prefix + ahead.tokens,
             max_new_tokens=room - num_drawn,
             key=self.key.child("draw"),
@@ -149,13 +177,31 @@ class Run:
         law = sampling(self.policy)
         # a stop token ends a response before its text is looked at
         limit = len(drawn.tokens) - isinstance(drawn.stop_reason, int)
-        if not law.stop or law.first_stop(self.policy.text(kept + drawn.tokens[:limit])) is None:
+        if not law.stop:
+            return drawn
+        after = self._num_unstoppable(kept + drawn.tokens)
+        if law.first_stop(self.policy.text(kept + drawn.tokens[:limit]), after) is None:
             return drawn
         for length in range(1, limit + 1):
-            stop = law.first_stop(self.policy.text(kept + drawn.tokens[:length]))
+            stop = law.first_stop(self.policy.text(kept + drawn.tokens[:length]), after)
             if stop is not None:
                 return drawn.upto(length, Stop.STOP, stop)
         return drawn
+
+    def _policy_after(self, num_kept: int) -> Policy:
+        """The policy under its law for what follows so many tokens of the response.
+
+        Raises:
+            ConfigError: if the law cannot be had for the rest of a response.
+        """
+        law = sampling(self.policy)
+        rest = law.after(num_kept)
+        return self.policy if rest is law else with_sampling(self.policy, rest)
+
+    def _num_unstoppable(self, tokens: Tokens) -> int:
+        """How many characters of a response belong to tokens in which no stop string counts."""
+        min_tokens = sampling(self.policy).min_tokens
+        return len(self.policy.text(tokens[:min_tokens])) if min_tokens else 0
 
     def decide(self, draft: Candidate, *, kept: int, log_accept: float) -> bool:
         """Draws whether `draft` is accepted, and records it.

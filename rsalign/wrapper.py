@@ -19,6 +19,7 @@ from rsalign.protocols import (
     PairwiseReward,
     Shaped,
     StepReward,
+    overdraws,
 )
 from rsalign.types import Sampling
 
@@ -77,6 +78,11 @@ class Wrapper:
         """That of what is wrapped: what it draws and judges is the same."""
         return fingerprint(self.wrapped)
 
+    @property
+    def overdraws(self) -> bool | None:
+        """That of what is wrapped; see `Policy`."""
+        return overdraws(self.wrapped)
+
     @classmethod
     def able(cls, ability: type) -> Callable[[F], F]:
         """Decorates a function that is to be the member of `ability` in this class.
@@ -87,7 +93,8 @@ class Wrapper:
         def declare(member: F) -> F:
             names = ABILITIES[ability]
             name = names[0] if len(names) == 1 else member.__name__
-            _DECLARED[cls, ability, name] = member
+            is_property = ability in (Loaded, Shaped)
+            _DECLARED[cls, ability, name] = property(member) if is_property else member
             return member
 
         return declare

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar, Literal, TypeAlias
 
-from eval.graders.math_answers import FinalNumber, grade_math, prepare_math
+from eval.graders.math_answers import grade_number
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import BUNDLED, Row, column, read_rows, require_bundled
 from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
 from rsalign.checks import at_least, check_settings
-from rsalign.rules.extraction import Extract
+from rsalign.rules.extraction import Extract, FinalNumber
+from rsalign.rules.numbers import read_number, spell
 
 Form: TypeAlias = Literal["chat", "completion"]
 
@@ -26,7 +27,7 @@ MOST_SHOTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gsm8k:
-    """Success is the right number, by value; see `eval.graders.math_answers`.
+    """Success is the right number, by value; see `rsalign.rules.extraction.FinalNumber`.
 
     Attributes:
         path: local file or folder, Hugging Face id, or ``"bundled"`` for 40 test problems.
@@ -90,12 +91,11 @@ class Gsm8k:
         )
 
     def prepare(self) -> None:
-        """Imports math-verify."""
-        prepare_math()
+        """Nothing is needed."""
 
     def grade(self, item: Item, text: str) -> Grade:
         """1 if the final number has the right value, else 0."""
-        return grade_number(item, text)
+        return grade_number(text, item.gold)
 
 
 STOP: dict[Form, tuple[str, ...]] = {"chat": (), "completion": ("\n\nQuestion:",)}
@@ -108,7 +108,7 @@ def word_problem(
     """The item of a row in GSM8K's form.
 
     Raises:
-        ConfigError: if the row has no question, or its answer no "####".
+        ConfigError: if the row has no question, or its answer no "####" with a number after it.
     """
     question = str(column(row, "question"))
     messages = (Message("user", f"{question}\n\n{instruction}" if instruction else question),)
@@ -116,17 +116,17 @@ def word_problem(
     return Item(id=id, messages=messages, text=text, gold=_final(row), cluster=cluster)
 
 
-def grade_number(item: Item, text: str) -> Grade:
-    """1 if the final number of `text` has the value of ``item.gold``, else 0."""
-    number = FinalNumber()(text)
-    return Grade(score=0.0) if number is None else grade_math(number, item.gold)
-
-
 def _final(row: Row) -> str:
     _, marked, final = str(column(row, "answer")).rpartition("####")
     if not marked:
         raise ConfigError(f"the answer {row['answer']!r} does not end in '#### N'")
-    return final.strip().replace(",", "")
+    value = read_number(final)
+    if value is None:
+        raise ConfigError(
+            f"the right answer {final.strip()!r} is not a number: see rsalign.rules.numbers for "
+            "what is read as one"
+        )
+    return spell(value)
 
 
 def _completion(question: str, num_shots: int) -> str:

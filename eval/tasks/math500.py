@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eval.graders.math_answers import BoxedLatex, grade_math, prepare_math
+from eval.graders.math_answers import FinalExpression, grade_math, prepare_math
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import Row, column, read_rows
 from eval.tasks.settings import distinct
@@ -23,7 +23,7 @@ from rsalign.rules.extraction import Extract
 class Math500:
     r"""Success is the right value; see `eval.graders.math_answers`.
 
-    An answer that is not boxed is graded all the same, but has no vote.
+    An answer that is not boxed is graded and has a vote all the same.
 
     Attributes:
         path: local file or folder, Hugging Face id, or ``"bundled"`` for the first 30 problems.
@@ -49,8 +49,8 @@ class Math500:
 
     @property
     def extract(self) -> Extract:
-        """What is boxed, in one spelling."""
-        return BoxedLatex()
+        """The final expression, in one spelling of its value."""
+        return FinalExpression()
 
     def load(self) -> Sequence[Item]:
         """Problems in the data set's order; the group is subject and level."""

@@ -111,7 +111,7 @@ class Worker:
             raise Ended(f"the grader's process ended with exit code {self.end()}") from gone
         self.end()
         self._connection.close()
-        raise Ended(f"the grader took longer than {timeout_seconds} seconds")
+        raise Ended(f"the grader took longer than {timeout_seconds:g} seconds")
 
 
 def _serve(connection: Connection, task: bytes, memory_bytes: int | None) -> None:

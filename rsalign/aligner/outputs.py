@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rsalign.align import Result
 from rsalign.budget import Usage
@@ -25,6 +26,7 @@ class AlignedCompletion:
         stop_reason: the stop string or token id, if one ended it.
         reward: in the reward's units; None if no reward was asked.
         log_probs: what `cumulative_logprob` sums up, for each token.
+        logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
     """
 
     index: int
@@ -35,6 +37,7 @@ class AlignedCompletion:
     stop_reason: int | str | None
     reward: float | None
     log_probs: tuple[float, ...] | None = field(default=None, repr=False)
+    logprobs: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,9 @@ class Alignment:
         seed: root of all randomness.
         forced: whether any guarantee was given up (`Verdict.FORCED`).
         expired: whether a budget ended it.
+        warnings: what the user should know (`Trace.warn`): that the policy is greedy and one answer
+            was drawn instead of many, say, or that a target is out of reach. Of all answers
+            together, without repeats.
     """
 
     strategy: Strategy
@@ -61,6 +67,7 @@ class Alignment:
     seed: int
     forced: bool
     expired: bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +121,7 @@ def output(
     request_id: str, prompt: Prompt, strategy: Strategy, results: Sequence[Result]
 ) -> AlignedOutput:
     """Joins the independent answers to one prompt, best first."""
-    ranked = sorted(results, key=lambda result: -(result.reward or 0.0))
+    ranked = best_first(results)
     if len(results) == 1:
         trace = results[0].trace
     else:
@@ -135,8 +142,19 @@ def output(
             seed=results[0].seed,
             forced=trace.forced,
             expired=any(result.expired for result in results),
+            warnings=trace.all_warnings(),
         ),
     )
+
+
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Judged answers by reward; then those that were not judged, whole ones before pieces."""
+
+    def place(result: Result) -> tuple[bool, bool, float]:
+        whole = result.candidate.response.complete
+        return result.reward is None, not whole, -(result.reward or 0.0)
+
+    return sorted(results, key=place)
 
 
 def _completion(index: int, result: Result) -> AlignedCompletion:

@@ -38,8 +38,9 @@ _ITEMS = ("coins", "apples", "books", "cards", "shells", "pens", "stamps", "bead
 OPENERS = ("First", "Then", "Next", "So", "Now")
 _CHANGES = ("buy", "find", "lose", "give", "bags", "group", "double", "half")
 
-_EQUATION = re.compile(rf"(?:{'|'.join(OPENERS)}) (\d+) ([-+*/]) (\d+) = (\d+)")
-_ANSWER = re.compile(r"Answer: (-?\d+)\s*\Z")
+_NUMBER = r"[0-9]{1,18}"  # more digits are no answer, and Python refuses to read thousands of them
+_EQUATION = re.compile(rf"(?:{'|'.join(OPENERS)}) ({_NUMBER}) ([-+*/]) ({_NUMBER}) = ({_NUMBER})")
+_ANSWER = re.compile(rf"Answer: (-?{_NUMBER})\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)

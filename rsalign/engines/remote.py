@@ -154,7 +154,7 @@ class Replicas:
             answers: dict[str, Any] = await self.ask_each(
                 lambda client: client.get("/version", cast_to=object)
             )
-        except (ConfigError, PolicyError):  # 404, or what other servers have at this path
+        except (ConfigError, EngineError):  # 404, or what other servers have at this path
             return None
         told = {
             str(one["version"])

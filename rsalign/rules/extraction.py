@@ -6,6 +6,8 @@ works, but cannot be pickled.
 
     >>> LastNumber()("12 + 7 = 19, so 1,019.50")
     '1019.5'
+    >>> LastNumber()(r"that is \$70{,}000"), LastNumber()("from 3 to 4")
+    ('70000', None)
     >>> AfterMarker("Answer:")("Answer: 3? No.\nAnswer:  x = 4 ")
     'x = 4'
     >>> Boxed()(r"\boxed{1} or rather \boxed{\frac{1}{2}}")
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rsalign.checks import at_least, check_settings, part
+from rsalign.rules.numbers import Number, find_numbers, last_number, read_number, spell
 
 Extract: TypeAlias = Callable[[str], str | None]
 """From a response's text to its answer; None where it gives none."""
@@ -27,31 +30,59 @@ EXTRACTOR = part(
 )
 """What an `Extract` is called where it is a setting."""
 
-_NUMBER = re.compile(
-    r"(?P<sign>(?<![\w).])-)?"  # in "5-3" it is an operator
-    r"(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
+_BRACES = re.compile(r"(?P<box>\\+f?box(?:ed)?\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
+_ANNOUNCED = re.compile(
+    r"\banswers?[*_\"'\s]*(?:is|are|equals|[:=])[\s*_$:\"'(\[\\]*", re.IGNORECASE
 )
-_BOXED = r"\boxed{"
+_FILLERS = frozenset(
+    (
+        *("a", "about", "all", "altogether", "an", "answer", "approximately", "around", "at"),
+        *("be", "equal", "equals", "exactly", "final", "her", "his", "in", "is", "it", "its"),
+        *("just", "now", "only", "our", "roughly", "simply", "so", "still", "the", "their"),
+        *("then", "therefore", "thus", "to", "total"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LastNumber:
-    """The last number in decimal notation; None where there is none.
+    r"""The last number, in one spelling: as a decimal where that is exact, else as a fraction.
 
-    Commas between groups of three digits, leading zeros, zeros at the end of a fraction and the
-    sign of zero are dropped. There are no exponents: "1e5" ends in the number 5.
+    `rsalign.rules.numbers` says what is read as a number. None where the text has no number, and
+    where the last one is not one definite value: "3 or 4", "2x", "3:30", "1.234,5".
     """
 
     def __call__(self, text: str) -> str | None:
         """The answer of `text`."""
-        found = list(_NUMBER.finditer(text))
-        if not found:
-            return None
-        last = found[-1]
-        whole, _, fraction = last["number"].replace(",", "").partition(".")
-        whole, fraction = whole.lstrip("0") or "0", fraction.rstrip("0")
-        number = f"{whole}.{fraction}" if fraction else whole
-        return f"-{number}" if last["sign"] and number != "0" else number
+        return _spelled(last_number(text))
+
+
+@dataclass(frozen=True, slots=True)
+class FinalNumber:
+    r"""The number that a text gives as its answer, in the spelling of `LastNumber`.
+
+    It is looked for in this order: in the last ``\boxed{...}``; after the last "####"; after the
+    last "answer is" or "answer:"; and in the whole text, of which the last number counts. The
+    first of these places that has a number decides; where that is not one definite value ("3 or
+    4", two numbers in a box) there is no answer.
+
+    >>> FinalNumber()("3 + 4 = 7, and 7 * 2 = 14.\n#### 14")
+    '14'
+    >>> FinalNumber()("The answer is 3 * 6 = $18. That is for 2 days.")
+    '18'
+    """
+
+    def __call__(self, text: str) -> str | None:
+        """The answer of `text`."""
+        boxed = last_box(text)
+        if boxed is not None and find_numbers(boxed, formula=True):
+            value = read_number(boxed)
+            return None if value is None else spell(value)
+        for rest in (text.rpartition("####")[2] if "####" in text else None, announced(text)):
+            number = None if rest is None else leading_number(rest)
+            if number is not None:
+                return None if number.listed else _spelled(number)
+        return _spelled(last_number(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +111,16 @@ class AfterMarker:
 
 @dataclass(frozen=True, slots=True)
 class Boxed:
-    r"""What the last ``\boxed{...}`` holds; None where none is closed, or the last is empty.
+    r"""What the last ``\boxed{...}`` or ``\fbox{...}`` holds, white space counting as one blank.
 
-    Braces inside are balanced; ``\{`` and ``\}`` do not count.
+    None where no box is closed, or the last is empty. Braces inside are balanced; ``\{`` and
+    ``\}`` do not count.
     """
 
     def __call__(self, text: str) -> str | None:
         """The answer of `text`."""
-        start = text.rfind(_BOXED)
-        while start >= 0:
-            inside = _balanced(text[start + len(_BOXED) :])
-            if inside is not None:
-                return _one_line(inside) or None
-            start = text.rfind(_BOXED, 0, start)
-        return None
+        boxed = last_box(text)
+        return None if boxed is None else _one_line(boxed) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +132,9 @@ class WholeText:
         return _one_line(text) or None
 
 
-EXTRACTORS: dict[str, type[LastNumber | AfterMarker | Boxed | WholeText]] = {
+EXTRACTORS: dict[str, type[LastNumber | FinalNumber | AfterMarker | Boxed | WholeText]] = {
     "last_number": LastNumber,
+    "final_number": FinalNumber,
     "after_marker": AfterMarker,
     "boxed": Boxed,
     "whole_text": WholeText,
@@ -118,18 +146,42 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _balanced(text: str) -> str | None:
-    """`text` up to the brace that closes it, or None where none does."""
-    depth, escaped = 1, False
-    for i, character in enumerate(text):
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = True
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return text[:i]
-    return None
+def last_box(text: str) -> str | None:
+    r"""What is between the braces of the ``\boxed{...}`` that opens last, of those that are closed.
+
+    ``\fbox`` counts too, and white space before the brace is allowed. The time is linear.
+    """
+    if "box" not in text:
+        return None
+    opened: list[tuple[bool, int]] = []
+    last: tuple[int, int] | None = None
+    for found in _BRACES.finditer(text):
+        if found["close"]:
+            is_box, start = opened.pop() if opened else (False, 0)
+            if is_box and (last is None or start > last[0]):
+                last = start, found.start()
+        elif found["box"] or found["open"]:
+            opened.append((bool(found["box"]), found.end()))
+    return None if last is None else text[last[0] : last[1]]
+
+
+def _spelled(number: Number | None) -> str | None:
+    return None if number is None or number.value is None else spell(number.value)
+
+
+def announced(text: str) -> str | None:
+    """What follows the last "answer is" or "answer:"; None where there is neither."""
+    end = max((found.end() for found in _ANNOUNCED.finditer(text)), default=None)
+    return None if end is None else text[end:]
+
+
+def are_fillers(text: str) -> bool:
+    """Whether an answer may follow `text` directly: it has only words such as "about"."""
+    return _FILLERS.issuperset(re.findall("[a-z]+", text.lower()))
+
+
+def leading_number(text: str) -> Number | None:
+    """The number that `text` opens with, fillers aside; None where it opens otherwise."""
+    lines = text.lstrip(" \t\r\n*_$:[(\\").splitlines()[:1]
+    numbers = find_numbers(lines[0]) if lines else []
+    return numbers[0] if numbers and are_fillers(numbers[0].before) else None

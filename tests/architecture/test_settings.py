@@ -27,6 +27,7 @@ from eval.tasks.protocol import Grade
 from eval.tasks.registry import TASKS
 from rsalign import Budget, Cards, ConfigError, FixedSize, Key, Plain
 from rsalign.chains.stopping import STOPPING
+from rsalign.checks import at_least
 from rsalign.cuts import CUTS
 from rsalign.protocols import Boundary, Likelihood, PairwiseReward, Reward, StepReward, Strategy
 from rsalign.rewards.calibration import calibrated_on
@@ -318,6 +319,10 @@ ALLOWED = {
     "Sampling.guidance": items(finite),
     "Sampling.logit_bias": items(lambda item: False),
     "Sampling.min_p": probability,
+    "Sampling.min_tokens": size,
+    "Sampling.presence_penalty": real(-2, 2),
+    "Sampling.frequency_penalty": real(-2, 2),
+    "Sampling.thinking_token_budget": lambda v: v is None or size(v),
     "Sampling.repetition_penalty": positive,
     "Sampling.stop_token_ids": items(size),
     "Sampling.temperature": real(0, INF),
@@ -520,7 +525,18 @@ def test_a_class_of_the_callers_own_is_checked_too():
     @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
     class Own(STRATEGIES["qalign"]):
         gamma: int = 3
+        cap: float = math.inf
 
+        def __post_init__(self):
+            self.check(gamma=at_least(1))
+
+    @dataclasses.dataclass(frozen=True)
+    class Plainer(STRATEGIES["plain"]):
+        cap: float = math.inf
+
+    assert Plainer(max_tokens=np.int64(3)) == Plainer(max_tokens=3)
+    with pytest.raises(ConfigError, match=r"Plainer\(max_tokens=0\)"):
+        Plainer(max_tokens=0)
     with pytest.raises(ConfigError, match=r"Own\(gamma='x'\): give a whole number"):
         Own(gamma="x")
     with pytest.raises(ConfigError, match=r"Own\(steps=0\): give a whole number of at least 1"):

@@ -1,6 +1,7 @@
 """Whole runs: what they cost with a journal, replicas at any heat, beta by its rule."""
 
 import asyncio
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from chain_law import BETA, PROMPT, Space, kernel_matrix
 
-from rsalign import Key, Message, Prompt, Run, align
+from rsalign import Candidate, Key, Message, PolicyError, Prompt, Response, Run, Stop, align
 from rsalign.chains.board import Board
 from rsalign.chains.ensemble import Ensemble
 from rsalign.chains.history import History
@@ -103,7 +104,7 @@ def test_fifty_steps_extend_twenty_five_and_pay_for_them_only(tmp_path, strategy
 def test_a_run_that_was_killed_goes_on_mid_chain(tmp_path, strategy, dies_after):
     whole = Counted(4, 2)
     expected = run(strategy, policy=whole)
-    with Journal(tmp_path / "journal") as journal, pytest.raises(KilledError):
+    with Journal(tmp_path / "journal") as journal, pytest.raises(PolicyError, match="KilledError"):
         run(strategy, journal, Counted(4, 2, dies_after=dies_after))
     rest = Counted(4, 2)
     with Journal(tmp_path / "journal") as journal:
@@ -244,3 +245,47 @@ def test_restarts_bound_the_distance_to_the_target(combine, candidates, restart)
         law_then = space.base @ np.linalg.matrix_power(matrix, power)
         start = np.abs(space.base - target).sum() / 2
         assert np.abs(law_then - target).sum() / 2 <= start * (1 - share) ** power + 1e-12
+
+
+def test_a_hot_replica_starts_from_the_pool_as_its_own_target_weighs_it():
+    """Of two draws of the policy each start is one, in proportion to w to the power 1 / factor."""
+    space = Space(2, 2, salt=1)
+    factors = (1.0, 3.0, math.inf)
+    strategy = QAlign(beta=0.3, steps=1, max_tokens=space.max_tokens, pool=2, tempering=factors[1:])
+
+    async def starts(key):
+        draws = [
+            space.states[key.child("draw", i).categorical(tuple(space.base))] for i in range(2)
+        ]
+        log_weight = strategy.log_weight([draw.reward for draw in draws])
+        here = Run(space.policy, space.reward, key)
+        (chain,) = strategy._starts(draws, log_weight, factors, here)
+        return tuple(state.tokens for state in chain)
+
+    found = law(starts)
+    for j, factor in enumerate(factors):
+        expected = dict.fromkeys(space.tokens, 0.0)
+        for (i, one), (k, other) in itertools.product(enumerate(space.states), repeat=2):
+            w = math.exp(one.reward / 0.3 / factor)
+            v = math.exp(other.reward / 0.3 / factor)
+            mass = space.base[i] * space.base[k]
+            expected[one.tokens] += mass * w / (w + v)
+            expected[other.tokens] += mass * v / (w + v)
+        own = {y: sum(p for chain, p in found.items() if chain[j] == y) for y in space.tokens}
+        assert distance(own, expected) < 1e-12
+
+
+def test_what_the_hottest_replica_has_found_passes_all_others_in_one_sweep():
+    low, middle, high = (
+        Candidate(Response((token,), str(token), Stop.EOS), reward)
+        for token, reward in ((1, 0.0), (2, 10.0), (3, 1000.0))
+    )
+    history = History(low)
+    board = Board(
+        histories=[history], steps=2, burn_in=0, stopping=None, extract=None, trace=Trace()
+    )
+    ensemble = Ensemble(kernel=STILL, factors=(1.0, 2.0, 4.0), steps=2)
+    run = Run(ToyPolicy(4), ToyReward(), Key(0))
+    asyncio.run(ensemble.run(PROMPT, [[low, middle, high]], lambda state: state.reward, run, board))
+    assert history.steps[0].state == low
+    assert history.steps[1].state == high

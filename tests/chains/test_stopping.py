@@ -13,6 +13,7 @@ from rsalign import ConfigError, Key, Run
 from rsalign.chains.diagnostics import effective_samples
 from rsalign.chains.kernel import Step
 from rsalign.chains.stopping import DecidedLead, EffectiveSamples
+from rsalign.rules.leads import log_evidence
 from rsalign.selectors import MajorityVote
 from rsalign.strategies.qalign import QAlign
 from rsalign.testing import ToyPolicy, ToyReward, responses
@@ -245,3 +246,31 @@ def test_limits_out_of_range_are_refused(value):
 def test_a_vote_needs_answers():
     with pytest.raises(ConfigError, match="extracts no answers"):
         QAlign(stopping=DecidedLead())
+
+
+def test_a_leader_that_was_seen_second_must_lead_by_more():
+    """The level is shared by the order of appearance: 1/2 to the first, 1/6 to the next.
+
+    Every step draws the whole response anew, so that votes are hardly discounted.
+    """
+    rule = DecidedLead(error=0.05, every=1)
+
+    def enough(votes):
+        steps = [
+            Step(
+                state=Candidate(Response((i + 1,), vote, Stop.EOS), 0.0),
+                cut=0,
+                length=1,
+                considered=(),
+                probs=(),
+                moved=True,
+            )
+            for i, vote in enumerate(votes)
+        ]
+        return rule.enough([steps], [votes])
+
+    # the same votes in the same places but for the first two: only the order of appearance differs
+    rest = ["a"] * 11
+    assert math.log(2 / 0.05) < log_evidence(10.7, 1) < log_evidence(11, 1) < math.log(6 / 0.05)
+    assert enough(["a", "b", *rest])
+    assert not enough(["b", "a", *rest])

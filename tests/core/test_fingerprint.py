@@ -24,6 +24,7 @@ import pytest
 
 from rsalign import ConfigError
 from rsalign.fingerprint import fingerprint
+from rsalign.fingerprint.digest import hashed
 from rsalign.rewards import Cached, FunctionReward, Metered, Routed, Scaled
 from rsalign.segmenters import FixedSize, Punctuation
 from rsalign.testing import ToyPolicy, ToyReward
@@ -88,8 +89,8 @@ def nested(factor):
     return lambda prompt, response: inner(prompt, response) + 1
 
 
-def default(factor):
-    def rate(prompt, response, by=factor, *, power=1):
+def default(factor, power=1):
+    def rate(prompt, response, by=factor, *, power=power):
         return by * len(response) ** power
 
     return rate
@@ -155,7 +156,7 @@ DIFFERENT = {
     ],
     "closures": [lambda: closure(1), lambda: closure(2)],
     "closures of closures": [lambda: nested(1), lambda: nested(2)],
-    "default arguments": [lambda: default(1), lambda: default(2)],
+    "default arguments": [lambda: default(1), lambda: default(2), lambda: default(1, 2)],
     "attributes of functions": [lambda: with_attribute(1), lambda: with_attribute(2)],
     "callable objects": [lambda: Length(1), lambda: Length(2)],
     "bound methods": [lambda: Length(1).rate, lambda: Length(2).rate],
@@ -323,6 +324,11 @@ def test_names_lines_and_files_do_not_matter():
     assert fingerprint(scope["rate"]) == fingerprint(one)
 
 
+def test_what_is_joined_is_kept_apart():
+    assert hashed("kind", b"ab", b"c") != hashed("kind", b"a", b"bc")
+    assert hashed("kind", b"ab") != hashed("kind", b"a", b"b") != hashed("other", b"a", b"b")
+
+
 def test_what_is_equal_is_told_equal():
     assert fingerprint({"b", "a", "c"}) == fingerprint({"c", "b", "a"})
     assert fingerprint(frozenset([1, 2])) != fingerprint({1, 3})
@@ -472,6 +478,7 @@ import functools, re, sys
 sys.path.insert(0, {folder!r})
 import someones_rewards as m
 from rsalign.fingerprint import fingerprint
+from rsalign.fingerprint.digest import hashed
 from rsalign.rewards import FunctionReward, Scaled
 from rsalign.testing import ToyReward
 parts = [m.rate, m.Length(1), m.Length(1).rate, m.closure(3), functools.partial(m.rate, 1),

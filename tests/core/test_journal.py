@@ -513,3 +513,9 @@ def test_the_aligner_opens_and_closes_one(tmp_path):
     assert json.loads(lines[0]) == "rsalign journal 3"
     assert len(lines) == 1 + 2 * 12
     assert len(results) == 2
+
+
+@pytest.mark.parametrize("path", [None, 5, b"journal", ["journal"]])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(ConfigError, match=r"Journal\(path=.*give a string, or a file's path"):
+        Journal(path)

@@ -47,6 +47,9 @@ def test_difficulty_is_balanced():
         ("First 1 + 1 = 2\nAnswer: 2", 2),
         ("Answer: 2\n", 2),
         ("Answer: 2 coins", None),
+        ("Answer: -2", -2),
+        ("Answer: " + "9" * 5000, None),
+        ("Answer: \u0662", None),
         ("Answer: 1\nAnswer: 7", 7),
         ("Answer:", None),
         ("", None),
@@ -65,6 +68,7 @@ def test_lines_are_counted_up_to_the_first_wrong_one():
     assert made.num_right_lines("\n".join([lines[0], lines[2]])) == 1
     assert made.num_right_lines("\n".join([*lines, "Answer: 0"])) == len(lines)
     assert made.num_right_lines("no line at all") == 0
+    assert made.num_right_lines("First " + "9" * 5000 + " + 1 = 2") == 0
     opener, rest = lines[0].split(" ", 1)
     other = next(word for word in OPENERS if word != opener)
     assert made.num_right_lines(f"{other} {rest}") == 1

@@ -94,3 +94,19 @@ def test_the_mean_is_too_low_where_more_than_a_few_are_left_out():
     assert is_too_low([kept] * (99 - at_most) + [forced] * (at_most + 1))
     failed = {**forced, "error": {"kind": "PolicyError", "message": "gone"}}
     assert not is_too_low([kept] * 10 + [failed] * 10)
+
+
+def test_what_failed_is_no_answer_that_the_share_refers_to():
+    taken = {
+        "strategy": {"class": "Rejection"},
+        "error": None,
+        "forced": False,
+        "expired": False,
+        "proposals": [{"kept": 0, "log_accept": 0.0, "verdict": "accepted"}],
+    }
+    forced, failed = {**taken, "forced": True}, {**taken, "error": "RewardError"}
+    answered = [forced] * 2 + [taken] * 58  # 3.3 %, above the 2 % that may be left out
+    assert MOST_LEFT_OUT == 0.02
+    assert is_too_low(answered)
+    assert is_too_low([*answered, *[failed] * 60])
+    assert not is_too_low([forced, *[taken] * 58, *[failed] * 60])

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import expon
+from scipy.stats import expon, norm
 
 from eval.analysis.bootstrap import mean_interval, mean_intervals, resampled_means
 from eval.analysis.paired import compare, sign_flip_p_value
@@ -89,3 +89,25 @@ def test_the_sign_flip_test_of_many_is_near_the_normal_law():
     # P(|S| >= 20) for a sum of 100 signs
     exact = sum(math.comb(100, k) for k in range(101) if abs(2 * k - 100) >= 20) / 2**100
     assert sign_flip_p_value(differences) == pytest.approx(exact, abs=0.015)
+
+
+def test_the_interval_is_corrected_for_bias_and_acceleration():
+    """Efron 1987, equations (2.3) and (6.6), from the resamples and the jackknife."""
+    values = np.array([0.0] * 12 + [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8])
+    means = resampled_means([list(values)], resamples=999)[0]
+    below = np.mean((means < values.mean()) + 0.5 * (means == values.mean()))
+    bias = norm.ppf(below)
+    left_out = (values.sum() - values) / (len(values) - 1)
+    apart = left_out.mean() - left_out
+    acceleration = np.sum(apart**3) / (6 * np.sum(apart**2) ** 1.5)
+
+    def corrected(level):
+        z = bias + norm.ppf(level)
+        return np.quantile(means, norm.cdf(bias + z / (1 - acceleration * z)))
+
+    found = mean_interval(list(values), resamples=999)
+    assert found.low == pytest.approx(corrected(0.025), rel=1e-3)
+    assert found.high == pytest.approx(corrected(0.975), rel=1e-3)
+    plain = np.quantile(means, (0.025, 0.975))
+    assert found.low > plain[0] * 1.1
+    assert found.high > plain[1] * 1.1

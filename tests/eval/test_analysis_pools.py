@@ -135,3 +135,29 @@ def test_length_is_correlated_within_items():
     assert found.score.num_items == 1  # the other's scores are all equal
     assert found.score.mean == pytest.approx(math.sqrt(3) / 2)
     assert length_correlation([record([1.0, 1.0], [0.0, 1.0])]).reward is None
+
+
+def test_the_cap_is_where_the_utility_is_greatest_however_little_is_gained():
+    """Of 400 items one gains by a second draw: 1 / 800 of a right answer."""
+    sure = [record([1.0, 1.0], [1.0, 1.0], f"sure {i}") for i in range(399)]
+    late = record([1.0, 0.0], [1.0, 0.0], "late")
+    found = verifiers([*sure, late], quantiles=(0.5,))[0]
+    assert found.threshold == 1.0
+    assert found.utility == found.full_utility == 1.0
+    assert found.sample_cap == 2
+
+
+def test_the_range_of_the_peak_has_the_level_of_all_intervals():
+    """Where the peak moves in about seven resamples of a hundred: 95 % has it, 90 % has not."""
+    misled, helped = record([2.0, 1.0], [0.0, 1.0]), record([2.0, 1.0], [1.0, 0.0])
+    found = {}
+    for num_helped in range(5, 20):
+        kinds = [helped] * num_helped + [misled] * (20 - num_helped)
+        records = [{**one, "item": f"{i:02}"} for i, one in enumerate(kinds)]
+        curve = best_of_curve(records)
+        rare = min(curve.turned, 1 - curve.turned)
+        if 0.03 < rare < 0.045:
+            found[num_helped] = curve
+    assert found
+    for curve in found.values():
+        assert curve.peak_range == (1, 2)

@@ -174,6 +174,32 @@ def test_equal_cost_at_a_size_of_the_reference_is_a_plain_difference(study, refe
         assert found.difference.mean == pytest.approx(fmean(own.values()) - fmean(other.values()))
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_cost_just_outside_of_the_reference_counts_as_its_nearest_size(study, reference, size):
+    """The smallest as the largest: within 5 % of either, on the far side too."""
+    at = {one.answers: one for one in reference}[size]
+    outwards = 1 if size == 4 else -1
+    for apart, counts in ((0.045, True), (0.06, False)):
+        records = [
+            {
+                **record,
+                "usage": {
+                    **record["usage"],
+                    "policy_tokens_drawn": record["usage"]["policy_tokens_drawn"]
+                    * (1 + outwards * apart),
+                },
+            }
+            for record in at.records
+        ]
+        found = at_equal_cost(
+            replace(at, records=records), reference, Cost.DRAWN_TOKENS, resamples=200
+        )
+        assert (found is not None) == counts
+        if counts:
+            assert found.difference.mean == 0.0
+            assert found.ties == ITEMS
+
+
 def test_nothing_is_said_where_the_reference_was_not_run(study, reference):
     assert at_equal_cost(study["qalign", 4], reference, Cost.DRAWN_TOKENS) is None
     assert at_equal_cost(study["soft", 4], [], Cost.DRAWN_TOKENS) is None
@@ -224,6 +250,9 @@ def test_log_z_of_few_draws_is_not_told():
     enough = divergence(
         configuration(QAlign(**chain, chains=6, tempering=(2.0, 4.0))), resamples=200
     )
+    # 6 chains, each of the replica at the target and two hot ones: 18 draws
+    assert enough.log_z is not None
+    assert not enough.has_few_draws
     assert enough.best is enough.log_z
 
 

@@ -8,10 +8,10 @@ from omegaconf import OmegaConf
 from eval import overrides, resolvers
 from eval.choices import Choices
 from eval.configuration import build, config_hash
-from eval.graders.math_answers import FinalNumber
 from eval.overrides import CONF
 from rsalign import BestOf, Budget, ConfigError, InstallError, Plain
 from rsalign.protocols import Strategy
+from rsalign.rules.extraction import FinalNumber
 from rsalign.selectors import Last, MajorityVote
 from rsalign.strategies import STRATEGIES
 

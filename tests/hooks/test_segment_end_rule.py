@@ -173,6 +173,10 @@ def test_requests():
         read_segment_request({"rsalign_entropy_threshold": 1.0}, [SENTINEL])
     read = read_segment_request(ENTROPY, [2, SENTINEL], min_tokens=9)
     assert (read.threshold, read.min_tokens, read.sentinel) == (1.5, 9, SENTINEL)
+    # vLLM's own min_tokens holds for marks, too, whichever of both is greater
+    for asked, least in ((4, 9), (12, 12)):
+        marks = {**Punctuation(".", 0.5, asked).engine_arguments, "rsalign_sentinel": SENTINEL}
+        assert read_segment_request(marks, [SENTINEL], min_tokens=9).mark_min_tokens == least
 
 
 def tokenizer(names, *, size=100, template="", **roles):

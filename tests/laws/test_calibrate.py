@@ -228,3 +228,10 @@ def test_only_the_first_segment_tells_whether_a_target_is_hopeless():
     asyncio.run(strategy.sample(PROMPT, run))
     assert run.trace.notes["hopeless"] is False
     assert run.trace.notes["num_proposals"] == 1 + 3 * 3
+
+
+@pytest.mark.parametrize(("quantile", "rank"), [(0.07, 7), (0.14, 14), (0.28, 28), (0.55, 55)])
+def test_a_product_that_was_rounded_up_does_not_move_the_rank(quantile, rank):
+    """0.07 * 100 is 7.000000000000001 in binary, and the seventh of a hundred will do."""
+    assert quantile * 100 > rank
+    assert upper_quantile(tuple(map(float, range(1, 101))), quantile) == rank

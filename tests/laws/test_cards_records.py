@@ -7,7 +7,6 @@ import pytest
 from cards_law import PROMPT, line, soft
 
 from rsalign import Budget, ConfigError, FixedSize, Key, Run, Stop, Trace, Verdict, align
-from rsalign.cli.settings import build_strategy, parse
 from rsalign.errors import RsalignError
 from rsalign.rules.acceptance import Hard, Soft
 from rsalign.rules.thresholds import Constant, Line
@@ -15,6 +14,8 @@ from rsalign.segmenters import Entropy
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards, TriesExhaustedError
 from rsalign.testing import EOS, ToyPolicy, ToyReward
+from rsalign.words.build import build_strategy
+from rsalign.words.read import split
 
 
 class Counting(ToyPolicy):
@@ -261,7 +262,7 @@ def test_refusals(make, says):
     ],
 )
 def test_by_name(name, settings, strategy):
-    assert build_strategy(name, parse(settings.split())) == strategy
+    assert build_strategy(name, dict(split(settings.split(), "--set"))) == strategy
 
 
 @pytest.mark.parametrize(
@@ -275,4 +276,44 @@ def test_by_name(name, settings, strategy):
 )
 def test_wrong_settings(settings, says):
     with pytest.raises(ConfigError, match=says):
-        build_strategy("cards", parse(settings.split()))
+        build_strategy("cards", dict(split(settings.split(), "--set")))
+
+
+@pytest.mark.parametrize(
+    ("room", "sizes"),
+    [
+        (math.inf, [1, 2, 4, 8, 8, 8]),
+        (8.9, [1, 2, 4, 8, 8, 8]),
+        (3.5, [1, 2, 3, 3, 3, 3]),
+        (2.0, [1, 2, 2, 2, 2, 2]),
+        (0.2, [1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_auto_opens_twice_as_many_each_fruitless_round_within_eight_and_the_engines_room(
+    room, sizes
+):
+    """Nothing is ever accepted, so that each round is as large as it may be."""
+    rounds, opened = [], 0
+
+    class Roomy(ToyPolicy):
+        headroom = room
+
+        async def extend(self, prefix, **settings):
+            nonlocal opened
+            opened += 1
+            drawn = await ToyPolicy.extend(self, prefix, **settings)
+            if opened:  # all drafts of a round are open before the first of them is drawn
+                rounds.append(opened)
+                opened = 0
+            return drawn
+
+    strategy = cards(
+        proposals="auto",
+        acceptance=Hard(),
+        threshold=Constant(value=99.0),
+        max_tokens=3,
+        max_tries=sum(sizes),
+        when_exhausted="last",
+    )
+    sample(strategy, policy=Roomy)
+    assert rounds == sizes

@@ -7,7 +7,9 @@ import math
 import pytest
 
 from rsalign import BestOf, ConfigError, Key, Message, Plain, Prompt, Run
+from rsalign.rules.extraction import LastNumber
 from rsalign.selectors import Hard, MajorityVote, RewardWeightedVote, SelfCertainty
+from rsalign.selectors.protocol import certain
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
 
@@ -122,3 +124,22 @@ def test_it_stops_as_soon_as_it_may_and_never_later_than_it_must():
 def test_what_cannot_be_is_refused(wrong):
     with pytest.raises(ConfigError):
         EarlyStop(**{"select": VOTE} | wrong)
+
+
+def test_each_round_selects_at_an_address_of_its_own():
+    """A selector may draw: with one key for all rounds it would draw the same each time."""
+    paths = []
+
+    class Undecided:
+        extract = LastNumber()
+        needs_reward = False
+
+        async def select(self, prompt, candidates, key):
+            paths.append(key.path)
+            shares = (0.1,) * len(candidates)
+            return certain(0, len(candidates), {"vote_shares": shares})
+
+    strategy = EarlyStop(select=Undecided(), n=12, at_least=2, batch=2)
+    run = Run(ToyPolicy(3), ToyReward(), Key(0))
+    asyncio.run(strategy.sample(PROMPT, run))
+    assert len(paths) == len(set(paths)) == 6

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from chain_law import BETA, PROMPT, Space, drift, imbalance, kernel_matrix
 
-from rsalign import ConfigError, Entropy, FixedSize, Punctuation
+from rsalign import (
+    ConfigError,
+    Entropy,
+    FixedSize,
+    Message,
+    Prompt,
+    Punctuation,
+    Response,
+    Stop,
+)
 from rsalign.chains.kernel import Kernel
 from rsalign.cuts import (
     BlockCuts,
@@ -15,6 +24,7 @@ from rsalign.cuts import (
     SegmentCuts,
     UniformCuts,
     Weights,
+    cut_weights,
 )
 from rsalign.run import Run
 from rsalign.selectors import Hard, Last, MajorityVote
@@ -336,3 +346,19 @@ def test_a_weight_that_cannot_be_one_is_refused(weights):
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(ConfigError, match=f"QAlign\\({name}="):
         QAlign(**{name: value})
+
+
+@pytest.mark.parametrize(("prompt", "size"), [(1, 4), (3, 4), (4, 4), (5, 4), (6, 4), (2, 1)])
+def test_blocks_are_cut_one_token_behind_their_end_the_prompt_counted(prompt, size):
+    """Nothing but the law is at stake elsewhere, which holds for any offset; the cache is not."""
+    tokens = tuple(range(1, 13))
+    response = Response(tokens, "", Stop.LENGTH)
+    found = cut_weights(
+        BlockCuts(size=size),
+        Prompt((Message("user", ""),), (1,) * prompt),
+        response,
+        max_tokens=12,
+        decode=str,
+    )
+    cached = [i for i in range(1, 12) if (prompt + i) % size == 1 % size]
+    assert [i for i, weight in enumerate(found.values) if weight] == [0, *cached]
