@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rsalign.checks import above, at_least, number, whole
 from rsalign.engines.answers import Served, Unavailable, meaning
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, EngineError, InstallError, PolicyError
+from rsalign.errors import ConfigError, EngineError, InstallError
 from rsalign.tasks import concurrently
 
 if TYPE_CHECKING:
