@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 from hydra.errors import HydraException
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rsalign import ConfigError
+from rsalign.words.build import construct
 
 _ALLOWED = ("rsalign.", "eval.")
 _NOT_HASHED = (
@@ -36,7 +38,9 @@ def build(config: Any, where: str = "config") -> Any:
     """What a node of a configuration stands for.
 
     A mapping with ``_target_`` becomes a call of that class or function with the other entries as
-    arguments; lists become tuples; everything else is itself.
+    arguments; lists become tuples; everything else is itself. What a dataclass of rsalign's takes
+    is read as at every door: text that is a number is one, and a part may be named, as in
+    ``select: hard``.
 
     Args:
         config: a node; its interpolations are resolved.
@@ -171,7 +175,14 @@ def _built(node: Any, where: str) -> Any:
         if "_target_" not in node:
             return values
         try:
-            return get_object(node["_target_"])(**values)
+            found = get_object(node["_target_"])
+            if (
+                isinstance(found, type)
+                and is_dataclass(found)
+                and found.__module__.startswith("rsalign.")
+            ):
+                return construct(found, values)
+            return found(**values)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
     if isinstance(node, list | tuple):

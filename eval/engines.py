@@ -8,42 +8,50 @@ import atexit
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from eval.graders.sentiment import Polarity, SentimentReward, Weights
 from rsalign import ConfigError
-from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.policies.openai import OpenAIPolicy
-from rsalign.policies.vllm import VllmPolicy
-from rsalign.rewards import FunctionReward, RemoteReward, VllmReward
+from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.rewards import FunctionReward, RemoteReward
 from rsalign.types import Sampling
+from rsalign.words.parts import policy_from, reward_from, strategy_of
+from rsalign.words.read import read_words
 
 logger = logging.getLogger(__name__)
 
 P = TypeVar("P")
 
-_EMBEDDED = {"embedded/policy": POLICY, "embedded/strong": STRONG, "embedded/reward": REWARD}
 _started: dict[str, Any] = {}
 
 
 def vllm_policy(
     model: str, sampling: Sampling | None = None, engine_args: Mapping[str, Any] | None = None
-) -> VllmPolicy:
-    """A model in vLLM.
+) -> Policy:
+    """A policy from whatever names one: a model in vLLM, unless it says something else.
 
     Args:
-        model: Hugging Face id, path, or ``embedded/policy``, ``embedded/strong``.
+        model: Hugging Face id, path, ``embedded/policy``, ``embedded/strong``, an address, or
+            ``module:name`` of one's own (`rsalign.words.parts.policy_from`).
         sampling: the law; default: the model's own.
-        engine_args: for vLLM's `EngineArgs`.
+        engine_args: for vLLM's `EngineArgs`, the connection or the class.
 
     Raises:
-        ConfigError: if the model is missing or refused.
+        ConfigError: if the model is missing or refused, or its law is fixed and another is asked
+            for.
     """
     given = dict(engine_args or {})
-    policy = _once(
-        ("policy", model, given), lambda: VllmPolicy.start(_EMBEDDED.get(model, model), **given)
-    )
-    return policy.with_sampling(sampling or Sampling())
+    policy = _once(("policy", model, given), lambda: policy_from(model, given))
+    law = sampling or Sampling()
+    if hasattr(policy, "with_sampling"):
+        return policy.with_sampling(law)  # type: ignore[no-any-return]
+    if law != Sampling():
+        raise ConfigError(
+            f"policy {model!r} has no with_sampling(): its law is fixed, so leave out sampling"
+        )
+    return policy
 
 
 def server_policy(
@@ -55,17 +63,42 @@ def server_policy(
     return policy.with_sampling(sampling or Sampling())
 
 
-def vllm_reward(model: str, engine_args: Mapping[str, Any] | None = None) -> VllmReward:
-    """A sequence classifier in vLLM's pooling runner.
+def vllm_reward(model: str, engine_args: Mapping[str, Any] | None = None) -> Reward:
+    """A reward from whatever names one: a classifier in vLLM, unless it says something else.
 
     Args:
-        model: Hugging Face id, path, or ``embedded/reward``.
-        engine_args: for vLLM's `EngineArgs`.
+        model: Hugging Face id, path, ``embedded/reward``, an address, or ``module:name`` of a
+            function or a reward of one's own (`rsalign.words.parts.reward_from`).
+        engine_args: for vLLM's `EngineArgs`, the connection, `FunctionReward` or the class.
+
+    Raises:
+        ConfigError: if there is no such reward.
     """
     given = dict(engine_args or {})
-    return _once(
-        ("reward", model, given), lambda: VllmReward.start(_EMBEDDED.get(model, model), **given)
-    )
+    reward = _once(("reward", model, given), lambda: reward_from(model, given))
+    if reward is None:
+        raise ConfigError(f"reward.model={model!r}: for no reward say reward=none")
+    return reward
+
+
+def named_strategy(
+    name: str, settings: Mapping[str, Any] | None = None, max_tokens: int | None = None
+) -> Strategy:
+    """A strategy by name, or of one's own, with settings as in ``rsalign generate --set``.
+
+    Args:
+        name: such as ``best_of``, or ``module:name`` of a class or an instance of one's own.
+        settings: its parameters; an object, or a dot, reaches into a part.
+        max_tokens: greatest length of an answer.
+
+    Raises:
+        ConfigError: if there is no such strategy, part or parameter.
+    """
+    asked = read_words(name, settings or {})
+    for word in asked.given():
+        if word not in asked.settings:
+            raise ConfigError(f"strategy.settings.{word}: a sweep has a setting of its own for it")
+    return strategy_of(replace(asked, max_tokens=max_tokens))
 
 
 def server_reward(address: str, model: str | None = None) -> RemoteReward:
@@ -89,7 +122,8 @@ def close() -> None:
     """Stops everything that was started here. Idempotent; done at exit."""
     while _started:
         _, part = _started.popitem()
-        part.close()
+        if hasattr(part, "close"):
+            part.close()
 
 
 def _once(key: tuple[Any, ...], start: Callable[[], P]) -> P:

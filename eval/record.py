@@ -44,10 +44,10 @@ def record(
     Fields: ``schema``, ``config`` (hash), ``task``, ``item``, ``group``, ``cluster``, ``prompt``,
     ``seed``, ``strategy``, ``budget``; ``answers``, best first; ``grade`` of the first; ``usage``
     with all of its fields (where ``replayed`` is not 0, a journal had some draws, and the seconds
-    are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``; ``candidates``, whole
-    responses that were considered, with their grades; ``proposals``, what was accepted or rejected
-    and where, the first with their texts; ``error``; ``host``, versions and facts of the machine;
-    ``time``, when it was written.
+    are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``, ``warnings``;
+    ``candidates``, whole responses that were considered, with their grades; ``proposals``, what was
+    accepted or rejected and where, the first with their texts; ``error``; ``host``, versions and
+    facts of the machine; ``time``, when it was written.
 
     Whoever runs the same configuration again, interrupted or not, gets the same records but for
     `DEPENDS_ON_TIMING` and, elsewhere, the host.
@@ -94,6 +94,7 @@ def record(
         "diagnostics": {name: _finite(value) for name, value in how.diagnostics.items()},
         "forced": how.forced,
         "expired": how.expired,
+        "warnings": list(how.warnings),
         "candidates": [
             {
                 "reward": float(proposal.candidate.reward),

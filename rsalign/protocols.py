@@ -75,6 +75,11 @@ class Policy(Protocol):
     `max_new_tokens`; `stop` agrees with the tokens; log-probabilities, where known, are those of
     pi, one per token, finite and at most 0; cancelling a call frees its request.
 
+    A policy may also say, by an attribute ``overdraws``, how many tokens one draw with a boundary
+    can take. False: at most ``boundary.max_tokens``, those beyond the boundary included. True: up
+    to `max_new_tokens`. A budget reserves so many tokens for each open draw. From a policy that
+    says neither it asks for at most one token more than ``boundary.max_tokens``.
+
     A policy may have an attribute or property ``fingerprint``, a string that tells pi from every
     other: the content of the model, its precision, temperature and truncation, but not where the
     model lies or on which machine it runs. A journal replays draws of the same fingerprint only.
@@ -273,7 +278,15 @@ class Strategy(Protocol):
     Laws: what it commits to the trace concatenates to the result; every key is drawn once; the
     result does not depend on what else runs; no task outlives the call; equal by value, picklable.
 
-    A strategy that never asks for a reward says so by ``needs_reward = False``.
+    A strategy that never asks for a reward says so by ``needs_reward = False``. One whose answers
+    differ only because the policy's draws do says so by ``varies_by_policy_alone = True``: under a
+    policy with a single possible continuation (`Sampling.is_point_mass`) it is run once where
+    several answers were asked for. One that chooses its answer from what it has drawn says by
+    `Trace.answer_by` how that is done if a budget ends the run early.
+    One that draws
+    whole answers only, and never the rest of one whose first tokens it keeps, says so by
+    ``cuts_answers = False``: it can then be used with penalties, grammars and whatever else
+    depends on where the prompt ended (`Sampling.whole_answer_fields`).
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:
@@ -327,6 +340,30 @@ def sampling(policy: Policy) -> Sampling:
     return policy.sampling if isinstance(policy, Shaped) else Sampling()
 
 
+def overdraws(policy: Policy) -> bool | None:
+    """Whether a draw may go on past ``boundary.max_tokens``; None if the policy does not say."""
+    return getattr(policy, "overdraws", None)
+
+
+def varies_by_policy_alone(strategy: Strategy) -> bool:
+    """Whether a strategy's answers are all the same where the policy's draws are."""
+    return bool(getattr(strategy, "varies_by_policy_alone", False))
+
+
+def with_sampling(policy: Policy, law: Sampling) -> Policy:
+    """The same policy under another law.
+
+    Raises:
+        ConfigError: if the policy's law is fixed, or it cannot have this one.
+    """
+    if isinstance(policy, Adjustable):
+        return policy.with_sampling(law)
+    raise ConfigError(
+        f"{type(policy).__name__} has no with_sampling(): its law is fixed; leave "
+        "sampling_params=None and set lengths in the strategy"
+    )
+
+
 class Ranked(float):
     """A token's log-probability that knows its place in the law.
 
@@ -343,6 +380,25 @@ class Ranked(float):
         ranked = super().__new__(cls, value)
         ranked.rank = rank
         return ranked
+
+
+class Listed(float):
+    """A drawn token's log-probability that knows those of other tokens at its place.
+
+    Attributes:
+        others: what the engine listed at this place, by token id: vLLM's `Logprob` objects, the
+            drawn token's own among them.
+    """
+
+    __slots__ = ("others",)
+
+    others: Mapping[int, Any]
+
+    def __new__(cls, value: float, *, others: Mapping[int, Any]) -> "Listed":
+        """A float with its neighbours."""
+        listed = super().__new__(cls, value)
+        listed.others = others
+        return listed
 
 
 class Scored(float):

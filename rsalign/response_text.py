@@ -11,7 +11,7 @@ from rsalign.detokenization import Detokenizer
 from rsalign.errors import RsalignError
 from rsalign.foreign import errors_as
 from rsalign.protocols import Detokenizing, Policy
-from rsalign.types import Stop, Tokens
+from rsalign.types import Stop, Tokens, stop_end
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -35,6 +35,7 @@ def response_text(
     *,
     stop: Stop | None = None,
     stop_reason: int | str | None = None,
+    stops_after: int = 0,
 ) -> str:
     """The text of a whole response, or of one that is not complete.
 
@@ -47,12 +48,14 @@ def response_text(
         tokens: of the response.
         stop: why it ended; None or ``BOUNDARY``: it may go on.
         stop_reason: the stop string or token that ended it.
+        stops_after: the stop string ends beyond so many characters (those of `min_tokens` tokens).
     """
     if stop is Stop.EOS or (stop is Stop.STOP and not isinstance(stop_reason, str)):
         tokens = tokens[:-1]
     text = detokenizer(policy, prompt).read(tokens)
     if stop is Stop.STOP and isinstance(stop_reason, str):
-        text = text.partition(stop_reason)[0]
+        end = stop_end(text, stop_reason, stops_after)
+        text = text if end is None else text[: end - len(stop_reason)]
     return text
 
 

@@ -8,10 +8,19 @@ from dataclasses import dataclass, field, replace
 from rsalign.checks import finite_reward
 from rsalign.key import Key, Label
 from rsalign.overdraw import After, end
-from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling
+from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling, with_sampling
 from rsalign.response_text import detokenizer, response_text, token_text
 from rsalign.trace import Proposal, Trace, Verdict
-from rsalign.types import Candidate, Certainty, Prompt, Response, Segment, Stop, Tokens
+from rsalign.types import (
+    Candidate,
+    Certainty,
+    Prompt,
+    Response,
+    Segment,
+    Stop,
+    Tokens,
+    stop_end,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,21 @@ class Run:
         """An inner run with a trace of its own, for strategies that run concurrently."""
         return replace(self, key=self.key.child(*labels), trace=self.trace.child(*labels))
 
+    def has_one_answer(self, consequence: str) -> bool:
+        """Whether the policy's settings leave one possible continuation; warns the user if so.
+
+        Args:
+            consequence: what the strategy does about it, a clause for the warning.
+        """
+        why = sampling(self.policy).why_point_mass
+        if why is None:
+            return False
+        self.trace.warn(
+            f"the policy has one possible answer to this prompt ({why}), so that drawing again "
+            f"would repeat it: {consequence}"
+        )
+        return True
+
     async def judge(
         self,
         prompt: Prompt,
@@ -62,8 +86,17 @@ class Run:
             RewardError: if the reward failed or is not a finite number; prompt and response are
                 attached.
         """
-        text = response_text(self.policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason)
-        response = Response(tokens, text, stop, log_probs, stop_reason, certainty)
+        text = response_text(
+            self.policy,
+            prompt.tokens,
+            tokens,
+            stop=stop,
+            stop_reason=stop_reason,
+            stops_after=self._num_unstoppable(prompt, tokens),
+        )
+        response = Response(
+            tokens, text, stop, log_probs, stop_reason, certainty, address=self.key.path
+        )
         value = await self.reward.score(prompt, response)
         return Candidate(response, finite_reward(value, self.reward, prompt, response))
 
@@ -97,18 +130,19 @@ class Run:
                 `kept_certainty` it is not used.
 
         Raises:
-            ConfigError: if the certainty is asked for and the policy cannot tell.
+            ConfigError: if the certainty is asked for and the policy cannot tell; if tokens are
+                kept and the policy's law needs answers that are drawn at once.
             RewardError: as `judge`.
         """
         prefix, room, key = prompt.tokens + kept, max_tokens - len(kept), self.key.child("draw")
+        policy = self._policy_after(len(kept))
         if kept_certainty is not None:
-            measure = measuring(self.policy).measure
+            measure = measuring(policy).measure
             drawn = await measure(prefix, max_new_tokens=room, key=key, boundary=boundary)
         elif ahead is not None:
-            drawn = await self._resumed(prefix, ahead, room, boundary)
+            drawn = await self._resumed(prefix, kept, ahead, room, boundary)
         else:
-            extend = self.policy.extend
-            drawn = await extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
+            drawn = await policy.extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
         drawn = self._stopped(prompt, kept, drawn)
         before = kept_log_probs if kept else ()
         log_probs = certainty = None
@@ -127,7 +161,7 @@ class Run:
         return replace(judged, response=replace(judged.response, beyond=drawn.beyond))
 
     async def _resumed(
-        self, prefix: Tokens, ahead: Segment, room: int, boundary: Boundary | None
+        self, prefix: Tokens, kept: Tokens, ahead: Segment, room: int, boundary: Boundary | None
     ) -> Segment:
         """The segment that begins with what was drawn before."""
         length = None
@@ -138,7 +172,7 @@ class Run:
         if ahead.stop is not Stop.BOUNDARY:
             return ahead
         num_drawn = len(ahead.tokens)
-        later = await self.policy.extend(
+        later = await self._policy_after(len(kept) + num_drawn).extend(
             prefix + ahead.tokens,
             max_new_tokens=room - num_drawn,
             key=self.key.child("draw"),
@@ -156,13 +190,31 @@ class Run:
         growing = detokenizer(self.policy, prompt.tokens)
         pieces = [growing.read(kept)]
         pieces += [growing.read((token,)) for token in drawn.tokens[:limit]]
-        text = "".join(pieces)
-        stop = law.first_stop(text)
+        text, after = "".join(pieces), self._num_unstoppable(prompt, kept + drawn.tokens)
+        stop = law.first_stop(text, after)
         if stop is None or not limit:
             return drawn
         ends = list(itertools.accumulate(map(len, pieces)))  # characters, by number of new tokens
-        length = bisect.bisect_left(ends, text.find(stop) + len(stop), lo=1)
-        return drawn.upto(length, Stop.STOP, stop)
+        num_chars = stop_end(text, stop, after)
+        assert num_chars is not None  # it was found
+        return drawn.upto(bisect.bisect_left(ends, num_chars, lo=1), Stop.STOP, stop)
+
+    def _policy_after(self, num_kept: int) -> Policy:
+        """The policy under its law for what follows so many tokens of the response.
+
+        Raises:
+            ConfigError: if the law cannot be had for the rest of a response.
+        """
+        law = sampling(self.policy)
+        rest = law.after(num_kept)
+        return self.policy if rest is law else with_sampling(self.policy, rest)
+
+    def _num_unstoppable(self, prompt: Prompt, tokens: Tokens) -> int:
+        """How many characters of a response belong to tokens in which no stop string counts."""
+        min_tokens = sampling(self.policy).min_tokens
+        if not min_tokens:
+            return 0
+        return len(detokenizer(self.policy, prompt.tokens).read(tokens[:min_tokens]))
 
     def decide(self, draft: Candidate, *, kept: int, log_accept: float) -> bool:
         """Draws whether `draft` is accepted, and records it.

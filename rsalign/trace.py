@@ -1,6 +1,6 @@
 """What a strategy did, kept apart from what it returns."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -10,6 +10,10 @@ from rsalign.types import Candidate, Tokens
 
 Note: TypeAlias = float | int | str | bool | tuple[float, ...] | tuple[str | None, ...] | None
 """A value of a diagnostic: plain data, so that any record format can hold it."""
+
+
+Estimate: TypeAlias = Callable[[], Awaitable[Candidate | None]]
+"""Chooses an answer from what has been drawn so far; None if nothing that could be one has been."""
 
 
 class Verdict(StrEnum):
@@ -71,6 +75,9 @@ class Trace:
         committed: tokens of the final response so far; never retracted.
         children: traces of inner runs, by their address below this one.
         notes: diagnostics of the strategy's own (`note`).
+        warnings: what the user should know about this run (`warn`), in order, each once.
+        estimate: how the answer is found if the run ends before the strategy does (`answer_by`);
+            None once the run is over, or if the strategy does not say.
     """
 
     on_commit: Callable[[Tokens], None] | None = None
@@ -79,6 +86,8 @@ class Trace:
     committed: Tokens = ()
     children: dict[tuple[Label, ...], "Trace"] = field(default_factory=dict)
     notes: dict[str, Note] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    estimate: Estimate | None = field(default=None, repr=False, compare=False)
 
     def propose(self, proposal: Proposal) -> None:
         """Records a proposal and its verdict."""
@@ -99,6 +108,24 @@ class Trace:
         """Records diagnostics by name."""
         self.notes.update(values)
 
+    def warn(self, text: str) -> None:
+        """Tells the user something about this run; the same text is kept once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def answer_by(self, estimate: Estimate) -> None:
+        """Says how the answer is found if a budget ends the run before the strategy does.
+
+        `rsalign.align` calls it after everything that was open has been cancelled. Without one, the
+        finished answer with the highest reward is returned.
+
+        Args:
+            estimate: chooses from what was drawn. It must neither draw from the policy nor ask a
+                reward or judge, and depend on what was drawn and not on the order in which draws
+                were finished. What it returns must begin with what was committed.
+        """
+        self.estimate = estimate
+
     def child(self, *labels: Label) -> "Trace":
         """The trace of an inner run; what it commits is not committed here."""
         return self.children.setdefault(labels, Trace())
@@ -108,6 +135,10 @@ class Trace:
         yield self
         for child in self.children.values():
             yield from child.walk()
+
+    def all_warnings(self) -> tuple[str, ...]:
+        """The warnings of this trace and of all below it, without repeats."""
+        return tuple(dict.fromkeys(text for trace in self.walk() for text in trace.warnings))
 
     @property
     def forced(self) -> bool:

@@ -20,6 +20,7 @@ from rsalign.protocols import (
     PairwiseReward,
     Shaped,
     StepReward,
+    overdraws,
 )
 from rsalign.types import Sampling
 
@@ -78,6 +79,11 @@ class Wrapper:
     def fingerprint(self) -> str:
         """That of what is wrapped: what it draws and judges is the same."""
         return fingerprint(self.wrapped)
+
+    @property
+    def overdraws(self) -> bool | None:
+        """That of what is wrapped; see `Policy`."""
+        return overdraws(self.wrapped)
 
     @classmethod
     def able(cls, ability: type) -> Callable[[F], F]:

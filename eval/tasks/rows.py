@@ -4,17 +4,14 @@
 else of the form ``owner/name`` is a Hugging Face id.
 """
 
-import csv
-import gzip
-import io
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from eval.tasks.hub import read_hub
-from rsalign import ConfigError, InstallError
+from rsalign import ConfigError, rows
+from rsalign.rows import FORMATS, file_format
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -23,7 +20,6 @@ BUNDLED = "bundled"
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
-_FORMATS = (".jsonl", ".json", ".csv", ".parquet")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -39,9 +35,9 @@ def read_rows(
     """The first `limit` rows of a data set, in its order.
 
     Args:
-        path: a file (JSON lines, a JSON list, CSV, each perhaps gzipped, or Parquet), a folder with
-            one such file or one whose name has `split` as a word, `BUNDLED`, or a Hugging Face id
-            ``owner/name`` or ``owner/name@revision``.
+        path: a file (JSON lines, a JSON list, CSV, each perhaps gzipped, or Parquet; see
+            `rsalign.rows`), a folder with one such file or one whose name has `split` as a word,
+            `BUNDLED`, or a Hugging Face id ``owner/name`` or ``owner/name@revision``.
         split: the split's name at the hub, and in the names of a folder's files.
         limit: None reads all.
         bundled: the sample's file below ``eval/data``; None if its licence allows none.
@@ -52,7 +48,7 @@ def read_rows(
         ConfigError: if there is nothing at `path`, it is ambiguous, or holds no rows.
         InstallError: if a package that reads it is missing.
     """
-    rows: list[Row]
+    found: list[Row]
     local = Path(path).expanduser()
     if path == BUNDLED:
         if bundled is None:
@@ -60,19 +56,19 @@ def read_rows(
                 f"path={path!r}: this data set's licence does not let it be bundled; give the path "
                 "of a file, or its Hugging Face id"
             )
-        rows = _read_file(DATA / bundled)
+        found = _read_file(DATA / bundled)
     elif local.exists():
-        rows = _read_file(_file_at(local, split))
+        found = _read_file(_file_at(local, split))
     elif _HUB_ID.fullmatch(path):
-        rows = [*read_hub(path, split=split, subset=subset, hub_file=hub_file)]
+        found = [*read_hub(path, split=split, subset=subset, hub_file=hub_file)]
     else:
         raise ConfigError(
             f"path={path!r}: there is no such file or folder, and it is no Hugging Face id "
             f"(owner/name){'' if bundled is None else f', nor {BUNDLED!r}'}"
         )
-    if not rows:
+    if not found:
         raise ConfigError(f"path={path!r}, split={split!r}: there are no rows in it")
-    return rows[:limit]
+    return found[:limit]
 
 
 def require_bundled(path: str, **settings: tuple[str, str]) -> None:
@@ -111,7 +107,7 @@ def column(row: Row, *names: str) -> Any:
 def _file_at(path: Path, split: str) -> Path:
     if not path.is_dir():
         return path
-    files = sorted(file for file in path.iterdir() if _format(file) in _FORMATS)
+    files = sorted(file for file in path.iterdir() if file_format(file) in FORMATS)
     word = re.compile(rf"(?<![a-z0-9]){re.escape(split)}(?![a-z0-9])", re.IGNORECASE)
     named = [file for file in files if word.search(file.name.split(".")[0])]
     for found in (named, files):
@@ -120,42 +116,21 @@ def _file_at(path: Path, split: str) -> Path:
     raise ConfigError(
         f"path={str(path)!r}, split={split!r}: the folder must hold one data file, or one whose "
         f"name has the split as a word; it holds {[file.name for file in files]} (of the kinds "
-        f"{', '.join(_FORMATS)}, gzipped or not): give the path of the file"
+        f"{', '.join(FORMATS)}, gzipped or not): give the path of the file"
     )
 
 
-def _format(file: Path) -> str:
-    return (file.with_suffix("") if file.suffix == ".gz" else file).suffix
-
-
 def _read_file(file: Path) -> list[Row]:
-    form = _format(file)
-    if form not in _FORMATS:
+    if file_format(file) not in FORMATS:
         raise ConfigError(
             f"path={str(file)!r}: the kind of file is told by its name, which must end in one of "
-            f"{', '.join(_FORMATS)} (gzipped: .jsonl.gz)"
+            f"{', '.join(FORMATS)} (gzipped: .jsonl.gz)"
         )
-    if form == ".parquet":
-        return _read_parquet(file)
-    raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-        if form == ".csv":
-            return list(csv.DictReader(io.StringIO(text, newline="")))
-        if form == ".json":
-            return list(json.loads(text))
-        # not splitlines(): a JSON string may hold U+2028, which is no line's end here
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (ValueError, TypeError) as broken:
-        raise ConfigError(f"path={str(file)!r} cannot be read as {form}: {broken}") from broken
-
-
-def _read_parquet(file: Path) -> list[Row]:
-    try:
-        import pyarrow.parquet
-    except ImportError as missing:
-        raise InstallError(
-            f"reading {str(file)!r} needs pyarrow, which is not installed: pip install pyarrow, or "
-            "give the data as JSON lines"
-        ) from missing
-    return [*pyarrow.parquet.read_table(file).to_pylist()]
+    found = rows.read_rows(str(file))
+    for row in found:
+        if not isinstance(row.value, Mapping):
+            raise ConfigError(
+                f"path={str(file)!r} cannot be read as {file_format(file)}: {row.place} is a "
+                f"{type(row.value).__name__}, and must be an object with a value for each column"
+            )
+    return [row.value for row in found]

@@ -2,21 +2,30 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from rsalign.align import OnProgress, align
+from rsalign.align import OnProgress, Result, align, check_law
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
-from rsalign.budget import Budget
+from rsalign.aligner.request_outputs import presented
+from rsalign.budget import Budget, Usage
 from rsalign.checks import shown
 from rsalign.errors import ConfigError, RsalignError, StrategyError
 from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal
 from rsalign.key import Key, Label
-from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.protocols import (
+    Policy,
+    Reward,
+    Strategy,
+    sampling,
+    varies_by_policy_alone,
+    with_sampling,
+)
 from rsalign.tasks import concurrently
 from rsalign.types import Tokens
+from rsalign.words.read import OnRewardError
 
 OnError: TypeAlias = Literal["raise", "return"]
 OnResult: TypeAlias = Callable[[AlignedOutput], object]
@@ -35,6 +44,8 @@ class Batch:
         strategy: of those that were refused.
         seed: root of all randomness, but for requests that have their own. Either way a prompt
             draws below ``("prompt", id)``.
+        on_reward_error: ``"fail"``, or ``"best"`` to end a run whose reward fails with the best
+            answer so far.
         on_error: whether a failed prompt ends the batch, or is returned in its place.
         on_commit: called with each piece of an answer that is certain (streaming one prompt).
         on_progress: called with where a long run stands (likewise).
@@ -49,14 +60,23 @@ class Batch:
     budget: Budget | None
     journal: Journal | None
     on_error: OnError
+    on_reward_error: OnRewardError = "fail"
     on_commit: Callable[[Tokens], None] | None = None
     on_progress: OnProgress | None = None
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
+        if self.on_reward_error not in ("fail", "best"):
+            raise ConfigError(f"on_reward_error={self.on_reward_error!r}: choose 'fail' or 'best'")
         for request in self.requests:
-            if isinstance(request, Refused) and self.on_error == "raise":
-                raise request.error
+            if isinstance(request, Refused):
+                if self.on_error == "raise":
+                    raise request.error
+            elif self.journal is not None and request.options.lists_log_probs:
+                raise ConfigError(
+                    "logprobs and logprob_token_ids list more than the drawn tokens, which a "
+                    "journal does not record: leave them out (logprobs=0 is known), or journal"
+                )
 
     async def answer(self, on_result: OnResult | None = None) -> list[AlignedOutput]:
         """Answers all, in order.
@@ -105,7 +125,8 @@ class Batch:
 
         try:
             with errors_as(failed):
-                policy = law(self.policy, request)
+                policy = law(self.policy, request, self.budget)
+                num_runs = num_different(request, policy)
                 results = await concurrently(
                     align(
                         request.prompt,
@@ -117,10 +138,15 @@ class Batch:
                         on_progress=self.on_progress,
                         budget=self.budget,
                         journal=self.journal,
+                        on_reward_error="best" if self.on_reward_error == "best" else "raise",
                     )
-                    for i in range(request.n)
+                    for i in range(num_runs)
                 )
-                return output(str(name), request.prompt, request.strategy, results)
+                results += repeated(results[0], request.n - num_runs)
+                answered = output(str(name), request.prompt, request.strategy, results)
+                if request.shown is None:
+                    return answered
+                return presented(answered, request.shown, tokenizer(policy))
         except RsalignError as error:
             if self.on_error == "raise":
                 raise
@@ -137,19 +163,63 @@ def check_on_error(given: object) -> None:
         raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
 
 
-def law(policy: Policy, request: Request) -> Policy:
-    """The policy under the law that the request asks for.
+def num_different(request: Request, policy: Policy) -> int:
+    """How many of a request's answers must be found: one, where the others would only repeat it."""
+    repeats = varies_by_policy_alone(request.strategy) and sampling(policy).is_point_mass
+    return 1 if repeats else request.n
+
+
+def repeated(result: Result, num_more: int) -> list[Result]:
+    """So many more answers like one, which cost nothing; the user is told of them."""
+    if num_more:
+        result.trace.warn(
+            f"the policy has one possible answer to this prompt: it was found once and is returned "
+            f"{num_more + 1} times, as n={num_more + 1} asks"
+        )
+    return [replace(result, usage=Usage()) for _ in range(num_more)]
+
+
+def law(policy: Policy, request: Request, budget: Budget | None = None) -> Policy:
+    """The policy under the law that the request asks for, with what goes with it to the engine.
 
     Raises:
-        ConfigError: if the policy's law is fixed.
+        ConfigError: if the policy's law is fixed, the strategy cannot draw from it, or the policy
+            can do nothing with an option or with how answers are to be shown.
     """
-    if request.sampling is None:
-        return policy
-    tuned = getattr(policy, "with_sampling", None)
-    if tuned is None:
+    if request.sampling is not None:
+        policy = with_sampling(policy, request.sampling)
+    check_law(request.strategy, sampling(policy), budget)
+    if given := request.options.given():
+        if not hasattr(policy, "with_options"):
+            name, value = next(iter(given.items()))
+            raise ConfigError(
+                f"{name}={value!r} cannot be honoured: {type(policy).__name__} has no "
+                "with_options(), so that its requests carry nothing besides the prompt and the law"
+            )
+        policy = policy.with_options(request.options)
+    if request.shown is not None:
+        tokenizer(policy)
+        wants = getattr(request.shown, "logprobs", None) is not None
+        if wants and not getattr(policy, "tells_log_probs", True):
+            raise ConfigError(
+                f"logprobs={request.shown.logprobs} cannot be honoured: the policy's engine "
+                "reports log-probabilities before temperature and truncation, and the law is "
+                f"{sampling(policy)}; start it with logprobs_mode='processed_logprobs'"
+            )
+    return policy
+
+
+def tokenizer(policy: Policy) -> Any:
+    """The tokenizer that shows a policy's tokens.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    found = getattr(policy, "tokenization", None)
+    if found is None:
         raise ConfigError(
-            f"{type(policy).__name__} has no with_sampling(): its law is fixed; leave "
-            "sampling_params=None and set lengths in the strategy"
+            f"{type(policy).__name__} has no tokenizer (an attribute `tokenization`), so that its "
+            "answers are shown in one way only: leave out logprobs, detokenize, "
+            "skip_special_tokens and the like"
         )
-    reshaped: Policy = tuned(request.sampling)
-    return reshaped
+    return found.tokenizer

@@ -18,6 +18,7 @@ from rsalign.errors import ConfigError
 from rsalign.journal import Journal
 from rsalign.protocols import Strategy
 from rsalign.strategies.plain import Plain
+from rsalign.words.parts import StrategyLike, strategy_from
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _REFUSED = ("enqueue", "enqueue_chat")
 def aligned(
     llm: Any,
     reward: Any = None,
-    strategy: Strategy | None = None,
+    strategy: StrategyLike | None = None,
     *,
     seed: int = 0,
     budget: Budget | None = None,
@@ -79,7 +80,7 @@ def aligned(
     """
     _check(llm)
     check_on_error(on_error)
-    strategy = strategy if strategy is not None else Plain()
+    strategy = Plain() if strategy is None else strategy_from(strategy)
     with Aligner(
         llm,
         reward,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rsalign.align import Result
 from rsalign.budget import Usage
@@ -25,6 +26,7 @@ class AlignedCompletion:
         stop_reason: the stop string or token id, if one ended it.
         reward: in the reward's units; None if no reward was asked.
         log_probs: what `cumulative_logprob` sums up, for each token.
+        logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
         sample: which of the independent answers it is, in the order of their addresses, from 0:
             ``("sample", i)`` is part of the address of its draws where there are several.
         alignment: how this answer came about, and what it cost by itself.
@@ -38,6 +40,7 @@ class AlignedCompletion:
     stop_reason: int | str | None
     reward: float | None
     log_probs: tuple[float, ...] | None = field(default=None, repr=False)
+    logprobs: Any = field(default=None, repr=False)
     sample: int = 0
     alignment: "Alignment" = field(repr=False, compare=False)
 
@@ -57,6 +60,9 @@ class Alignment:
         seed: root of all randomness.
         forced: whether any guarantee was given up (`Verdict.FORCED`).
         expired: whether a budget ended it.
+        warnings: what the user should know (`Trace.warn`): that the policy is greedy and one answer
+            was drawn instead of many, say, or that a target is out of reach. Of all answers
+            together, without repeats.
     """
 
     strategy: Strategy
@@ -67,6 +73,7 @@ class Alignment:
     seed: int
     forced: bool
     expired: bool
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +129,7 @@ def output(
     """Joins the independent answers to one prompt, best first."""
     completions = [
         _completion(rank, sample, results[sample], _alignment(strategy, results[sample]))
-        for rank, sample in enumerate(ranking(results))
+        for rank, sample in enumerate(_ranking(results))
     ]
     return AlignedOutput(
         request_id=request_id,
@@ -134,14 +141,20 @@ def output(
     )
 
 
-def ranking(results: Sequence[Result]) -> list[int]:
-    """Places of independent answers, best first; those without a reward come last, in order."""
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Judged answers by reward; then those that were not judged, whole ones before pieces."""
+    return [results[sample] for sample in _ranking(results)]
 
-    def by_reward(place: int) -> tuple[bool, float]:
-        reward = results[place].reward
-        return reward is None, -(reward or 0.0)
 
-    return sorted(range(len(results)), key=by_reward)
+def _ranking(results: Sequence[Result]) -> list[int]:
+    """The places of answers, in the order of `best_first`."""
+
+    def place(sample: int) -> tuple[bool, bool, float]:
+        result = results[sample]
+        whole = result.candidate.response.complete
+        return result.reward is None, not whole, -(result.reward or 0.0)
+
+    return sorted(range(len(results)), key=place)
 
 
 def _alignment(strategy: Strategy, result: Result) -> Alignment:
@@ -155,6 +168,7 @@ def _alignment(strategy: Strategy, result: Result) -> Alignment:
         seed=result.seed,
         forced=result.trace.forced,
         expired=result.expired,
+        warnings=result.trace.all_warnings(),
     )
 
 
@@ -162,12 +176,14 @@ def _together(ranked: Sequence[AlignedCompletion]) -> Alignment:
     """How several answers came about."""
     in_order = sorted(ranked, key=lambda answer: answer.sample)
     each = [answer.alignment for answer in in_order]
+    trace = Trace(children={("sample", i): one.trace for i, one in enumerate(each)})
     return replace(
         ranked[0].alignment,
         usage=sum((one.usage for one in each[1:]), each[0].usage),
-        trace=Trace(children={("sample", i): one.trace for i, one in enumerate(each)}),
+        trace=trace,
         forced=any(one.forced for one in each),
         expired=any(one.expired for one in each),
+        warnings=trace.all_warnings(),
     )
 
 

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
 from rsalign.aligner.batch import OnError
+from rsalign.aligner.inputs import per_prompt
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.request_outputs import failed_output, request_output, without_presentation
-from rsalign.aligner.request_strategy import requested, without_strategy
+from rsalign.budget import Budget
 from rsalign.engines.inprocess import stepping_paused
 from rsalign.errors import ConfigError, PolicyError, RsalignError
 from rsalign.foreign import errors_as, told
 from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
 from rsalign.types import Message
+from rsalign.words.fields import refuse
+from rsalign.words.read import OnRewardError, Specification, read_flat
+from rsalign.words.request import one_seed, refuse_others, requested, without_strategy
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -30,13 +34,8 @@ _RENDERING = {
         *("add_generation_prompt", "tools", "tokenization_kwargs"),
     ),
 }
-_REASONS = {
-    "lora_request": "a strategy's requests go to the base model",
-    "priority": "a strategy's requests have none",
-    "continue_final_message": "the reward would judge the continuation as an answer of its own; "
-    "render the conversation yourself, and call generate()",
-    "mm_processor_kwargs": "prompts are text",
-}
+_EACH = ("lora_request", "priority")
+"""Arguments of which there is one for all prompts, or one for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +124,9 @@ class VllmCall:
             ConfigError: if something is asked for that cannot be honoured; before any work.
             RsalignError: as `Aligner.generate`; its `finished` has what was complete of this call.
         """
-        if self.llm.llm_engine.has_unfinished_requests():
+        with stepping_paused():  # what an earlier call's budget has cancelled is gone by then
+            has_others = self.llm.llm_engine.has_unfinished_requests()
+        if has_others:
             raise ConfigError(
                 "the engine has requests in its queue, whose outputs an aligned call would lose: "
                 "take them by wait_for_completion() first"
@@ -135,7 +136,7 @@ class VllmCall:
         for i, number in zip(range(len(self.prompts)), numbers, strict=False):
             try:
                 with errors_as(partial(_unreadable, i)):
-                    left.append(_Request.of(self, i, number))
+                    left.append(_Request.of(self, i, number, aligner.budget))
             except RsalignError as error:
                 if on_error == "raise":
                     raise
@@ -143,12 +144,12 @@ class VllmCall:
         if any(request.strategy is not None for request in left):
             self._refuse_unsupported()
         finished: list[AlignedOutput] = []
-        while left:  # each time those with the first one's strategy, as long as names differ
-            strategy = left[0].strategy
-            chosen = {request.name: request for request in left if request.strategy == strategy}
+        while left:  # each time those that ask for the same as the first, as long as names differ
+            way = left[0].way
+            chosen = {request.name: request for request in left if request.way == way}
             now = list(chosen.values())
             left = [request for request in left if chosen.get(request.name) is not request]
-            if strategy is None:
+            if now[0].strategy is None:
                 sampled = self._sample(now)
                 outputs |= {each.index: output for each, output in zip(now, sampled, strict=True)}
                 continue
@@ -171,7 +172,7 @@ class VllmCall:
                 [self.prompts[request.index] for request in requests],
                 [request.params for request in requests],
                 use_tqdm=self.use_tqdm,
-                **self.arguments,
+                **{**self.arguments, **self._each(requests)},
             )
 
     def _align(
@@ -182,6 +183,9 @@ class VllmCall:
                 [request.prompt for request in requests],
                 [request.params for request in requests],
                 strategy=requests[0].strategy,
+                budget=requests[0].budget,
+                on_reward_error=requests[0].on_reward_error,
+                **self._each(requests),
                 on_error=on_error,
                 **progress,
             )
@@ -260,14 +264,32 @@ class VllmCall:
     def _refuse_unsupported(self) -> None:
         """Refuses every argument that is set and can only be ignored."""
         declared = inspect.signature(getattr(type(self.llm), self.name)).parameters
-        for name, value in self.arguments.items():
-            if name in _RENDERING[self.name] or value == declared[name].default:
-                continue
-            reason = _REASONS.get(name, "it is not known here")
-            raise ConfigError(
-                f"{self.name}({name}={value!r}) cannot be honoured in an aligned call: "
-                f"{reason}. For the engine's own sampling give extra_args={{'rsalign': 'none'}}"
+        try:
+            refuse(
+                f"LLM.{self.name}",
+                ((name, value, declared[name].default) for name, value in self.arguments.items()),
             )
+        except ConfigError as refused:
+            raise ConfigError(
+                f"{self.name}(): {refused}. For the engine's own sampling give "
+                "extra_args={'rsalign': 'none'}"
+            ) from None
+
+    def _each(self, requests: "Sequence[_Request]") -> dict[str, Any]:
+        """The arguments that there may be one of for each prompt, for these.
+
+        Raises:
+            ConfigError: if there are more or fewer of one than prompts.
+        """
+        given = {name: self.arguments.get(name) for name in _EACH}
+        each = {
+            name: per_prompt(value, len(self.prompts), name)
+            for name, value in given.items()
+            if value is not None
+        }
+        return {
+            name: [values[request.index] for request in requests] for name, values in each.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +302,8 @@ class _Request:
         params: as the aligner, or else the engine, takes them.
         prompt: as `Aligner.generate` takes it; empty for the engine's own sampling.
         text: of the prompt, as vLLM would report it.
+        budget: of the prompt; None: the aligner's.
+        on_reward_error: of the prompt; None: the aligner's.
     """
 
     index: int
@@ -287,6 +311,13 @@ class _Request:
     params: "SamplingParams"
     prompt: Mapping[str, Any]
     text: str | None
+    budget: Budget | None = None
+    on_reward_error: OnRewardError | None = None
+
+    @property
+    def way(self) -> tuple[Any, ...]:
+        """What prompts must share to be answered in one call."""
+        return self.strategy, self.budget, self.on_reward_error
 
     @property
     def name(self) -> int:
@@ -294,25 +325,44 @@ class _Request:
         return int(self.prompt.get("id", self.index))
 
     @classmethod
-    def of(cls, call: VllmCall, index: int, number: int) -> "_Request":
+    def of(cls, call: VllmCall, index: int, number: int, budget: Budget | None) -> "_Request":
         params, config = call.params[index], call.llm.llm_engine.vllm_config
-        strategy = requested(params.extra_args, call.default)
+        asked = read_flat(params.extra_args) or Specification()
+        strategy = requested(asked, call.default)
         if strategy is None:
             params = params.clone()
             params.extra_args = without_strategy(params.extra_args)
             check_hooks(params, config)
             return cls(index, None, params, {}, None)
+        refuse_others(params.extra_args)
         rendered = call.render(index)
         text = rendered.get("prompt")
+        seed = one_seed(params.seed, asked.seed)
         # with a seed of its own it is called by its place in this call, so that the same call gives
         # the same answers
-        name = number if params.seed is None else index
+        name = number if seed is None else index
         prompt: dict[str, Any] = {"id": name, "prompt_token_ids": rendered["prompt_token_ids"]}
         if call.name == "chat":
             prompt["messages"] = call.messages(index)
         elif text is not None:
             prompt["prompt"] = text
-        return cls(index, strategy, without_presentation(params, config), prompt, text)
+        if salt := rendered.get("cache_salt"):
+            prompt["cache_salt"] = salt
+        plain = without_presentation(params)
+        if plain.max_tokens is not None and asked.max_tokens is not None:
+            plain.max_tokens = min(plain.max_tokens, asked.max_tokens)
+        elif asked.max_tokens is not None:
+            plain.max_tokens = asked.max_tokens
+        plain.seed = seed
+        return cls(
+            index,
+            strategy,
+            plain,
+            prompt,
+            text,
+            budget=asked.within(budget) if asked.budget else None,
+            on_reward_error=asked.on_reward_error,
+        )
 
 
 def _unreadable(index: int, failure: BaseException) -> ConfigError:

@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rsalign.chains.board import Board
 from rsalign.chains.diagnostics import summary
@@ -19,6 +19,7 @@ from rsalign.cuts.uniform import UniformCuts
 from rsalign.errors import ConfigError
 from rsalign.rules.estimators import tilted_weights
 from rsalign.rules.extraction import Extract
+from rsalign.rules.likelihood import is_certain
 from rsalign.rules.metropolis import Combine, tempered
 from rsalign.run import Run
 from rsalign.selectors.last import Last
@@ -33,6 +34,9 @@ _LARGEST = 1e300  # logarithm of a weight: sums and differences of a few of them
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkovChain(ABC):
     """Chains that target pi(y) w(y) on responses of at most `max_tokens` tokens; w by subclass.
+
+    If a budget ends the run early, `answer` chooses among the states visited until then. Where the
+    policy has one possible answer, it is drawn once and no step is made.
 
     Attributes:
         steps: of each chain. With the same seed a larger number only adds steps.
@@ -117,6 +121,8 @@ class MarkovChain(ABC):
                 f"answer={self.answer!r} extracts no answers: vote, by MajorityVote(extract=...)"
             )
 
+    varies_by_policy_alone: ClassVar[bool] = True
+
     @abstractmethod
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """Ln w of a response.
@@ -143,6 +149,10 @@ class MarkovChain(ABC):
     def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
         """Notes on what was found for this prompt; arguments as in `log_weight`."""
         return {}
+
+    def warnings(self, prompt_rewards: Sequence[float]) -> Sequence[str]:
+        """What the user should know about what was found; arguments as in `log_weight`."""
+        return ()
 
     @property
     def kernel(self) -> Kernel:
@@ -177,47 +187,96 @@ class MarkovChain(ABC):
         """Runs the chains and chooses an answer from what they visited."""
         factors = (1.0, *self.tempering)
         num_draws = self.pool or self.chains * len(factors)
-        draws = await concurrently(
-            run.at("start", i).draft(
+        drawn: dict[int, Candidate] = {}
+        histories: list[History] = []
+
+        async def draw(i: int) -> None:
+            drawn[i] = await run.at("start", i).draft(
                 prompt,
                 (),
                 max_tokens=self.max_tokens,
                 kept_log_probs=(),
                 kept_certainty=self.kernel.first_certainty,
             )
-            for i in range(num_draws)
-        )
+
+        async def answer_so_far() -> Candidate | None:
+            if not drawn:
+                return None
+            draws = [drawn[i] for i in sorted(drawn)]
+            log_weight = self._included(self.log_weight([draw.reward for draw in draws]))
+            firsts = draws
+            if self.pool:
+                firsts = [chain[0] for chain in self._starts(draws, log_weight, factors, run)]
+            visited = histories or [History(start=first) for first in firsts]
+            return await self._answer(prompt, draws, visited, log_weight, run)
+
+        run.trace.answer_by(answer_so_far)
+        is_stuck = run.has_one_answer(f"it was drawn once, and {self.steps} steps were not made")
+        await concurrently(draw(i) for i in range(1 if is_stuck else num_draws))
+        draws = [drawn[i] for i in sorted(drawn)]
+        if is_stuck:
+            draws *= num_draws
+        elif any(is_certain(draw.response) for draw in draws):
+            is_stuck = True
+            run.trace.warn(
+                "the policy has one possible answer to this prompt (all tokens have probability "
+                f"1): {self.steps} steps, which could only repeat it, were not made"
+            )
         rewards = [draw.reward for draw in draws]
         log_weight = self._included(self.log_weight(rewards))
+        for warning in () if is_stuck else self.warnings(rewards):
+            run.trace.warn(warning)
         starts = self._starts(draws, log_weight, factors, run)
+        histories += [History(start=chain[0]) for chain in starts]
         board = Board(
-            histories=[History(start=chain[0]) for chain in starts],
+            histories=histories,
             steps=self.steps,
             burn_in=self.burn_in,
             stopping=self.stopping,
             extract=self._extract,
             trace=run.trace,
         )
-        ensemble = Ensemble(kernel=self.kernel, factors=factors, steps=self.steps)
+        ensemble = Ensemble(
+            kernel=self.kernel, factors=factors, steps=0 if is_stuck else self.steps
+        )
         await ensemble.run(prompt, starts, log_weight, run, board)
-        stopped = board.close()
-        weights = _pool_weights(draws, log_weight) if self.pool else ()
+        run.trace.note(stopped_early=board.close())
+        chosen = await self._answer(prompt, draws, histories, log_weight, run)
+        run.trace.commit(chosen.tokens)
+        return chosen
+
+    async def _answer(
+        self,
+        prompt: Prompt,
+        draws: Sequence[Candidate],
+        histories: Sequence[History],
+        log_weight: LogWeight,
+        run: Run,
+    ) -> Candidate:
+        """What the states tell, and what is noted about them; also of chains that were cut short.
+
+        Args:
+            prompt: what is answered.
+            draws: of the policy, that the chains were started from.
+            histories: ``(chains,)``; they may have made different numbers of steps.
+            log_weight: ln w.
+            run: the strategy's own.
+        """
+        # of chains that were ended before they had burned in, the latest states count
+        burn_in = min(self.burn_in, *(len(history.steps) for history in histories))
         sample = collected(
-            board.histories,
-            burn_in=self.burn_in,
+            histories,
+            burn_in=burn_in,
             recycle=self.recycle,
             log_weight=log_weight,
             pool=draws if self.pool else (),
-            pool_weights=weights,
+            pool_weights=_pool_weights(draws, log_weight) if self.pool else (),
         )
         run.trace.note(
-            **summary(board.histories, sample, draws, log_weight, burn_in=self.burn_in),
-            stopped_early=stopped,
-            **self.found(rewards),
+            **summary(histories, sample, draws, log_weight, burn_in=burn_in),
+            **self.found([draw.reward for draw in draws]),
         )
-        chosen = await self._choose(prompt, board.histories, sample, log_weight, run)
-        run.trace.commit(chosen.tokens)
-        return chosen
+        return await self._choose(prompt, histories, sample, log_weight, burn_in, run)
 
     def _included(self, log_weight: LogWeight) -> LogWeight:
         if self.truncated == "as_scored":
@@ -250,6 +309,7 @@ class MarkovChain(ABC):
         histories: Sequence[History],
         sample: Sample,
         log_weight: LogWeight,
+        burn_in: int,
         run: Run,
     ) -> Candidate:
         key = run.key.child("answer")
@@ -259,7 +319,7 @@ class MarkovChain(ABC):
                 prompt, candidates, key, weights=sample.weights
             )
         else:
-            states = [y for history in histories for y in history.states(self.burn_in)]
+            states = [y for history in histories for y in history.states(burn_in)]
             candidates = [y for y in states if log_weight(y) > -math.inf] or states
             selection = await self.answer.select(prompt, candidates, key)
         run.trace.note(**selection.notes)

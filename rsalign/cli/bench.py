@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from rsalign.embedded import POLICY, REWARD, STRONG
+from rsalign.words.parts import POLICIES, REWARDS, model_from
 
 
 def add_parser(subparsers: Any) -> None:
@@ -85,7 +86,9 @@ def run_overhead(arguments: argparse.Namespace) -> int:
     """Measures and prints."""
     from rsalign.bench import overhead
 
-    for line in overhead.report(arguments.policy, arguments.reward, repeats=arguments.repeats):
+    for line in overhead.report(
+        _model(arguments, "policy"), _model(arguments, "reward"), repeats=arguments.repeats
+    ):
         print(line, flush=True)
     return 0
 
@@ -105,8 +108,8 @@ def run_cards(arguments: argparse.Namespace) -> int:
         max_tokens=arguments.max_tokens,
     )
     for line in cards.report(
-        arguments.policy,
-        arguments.reward,
+        _model(arguments, "policy"),
+        _model(arguments, "reward"),
         settings=settings,
         repeats=arguments.repeats,
         concurrencies=arguments.concurrency,
@@ -121,7 +124,7 @@ def run_hooks(arguments: argparse.Namespace) -> int:
     from rsalign.bench import hooks
 
     for line in hooks.report(
-        arguments.policy, requests=arguments.requests, repeats=arguments.repeats
+        _model(arguments, "policy"), requests=arguments.requests, repeats=arguments.repeats
     ):
         print(line, flush=True)
     return 0
@@ -132,8 +135,8 @@ def run_guided(arguments: argparse.Namespace) -> int:
     from rsalign.bench import guided
 
     for line in guided.report(
-        arguments.policy,
-        arguments.guide,
+        _model(arguments, "policy"),
+        _model(arguments, "guide"),
         concurrencies=arguments.requests,
         repeats=arguments.repeats,
     ):
@@ -147,8 +150,8 @@ def run_qalign(arguments: argparse.Namespace) -> int:
     from rsalign.strategies.qalign import QAlign
 
     for line in qalign.report(
-        arguments.policy,
-        arguments.reward,
+        _model(arguments, "policy"),
+        _model(arguments, "reward"),
         settings=QAlign(beta=arguments.beta, max_tokens=arguments.max_tokens),
         repeats=arguments.repeats,
         num_prompts=arguments.prompts,
@@ -165,13 +168,18 @@ def run_serve(arguments: argparse.Namespace) -> int:
     from rsalign.bench import serve
 
     for line in serve.report(
-        arguments.policy,
+        _model(arguments, "policy"),
         concurrencies=arguments.concurrency,
         requests=arguments.requests,
         repeats=arguments.repeats,
     ):
         print(line, flush=True)
     return 0
+
+
+def _model(arguments: argparse.Namespace, name: str) -> str:
+    known = REWARDS if name == "reward" else POLICIES
+    return model_from(f"--{name}", getattr(arguments, name), known)
 
 
 def _count(text: str) -> int:

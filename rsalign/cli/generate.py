@@ -4,27 +4,31 @@ import argparse
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from rsalign.aligner import AlignedOutput, Aligner
-from rsalign.aligner.inputs import with_max_tokens
-from rsalign.budget import Budget
 from rsalign.cli.records import Records, model_id, run_id
-from rsalign.cli.settings import build_strategy, parse
-from rsalign.embedded import POLICY, REWARD
+from rsalign.embedded import POLICY
 from rsalign.errors import ConfigError
 from rsalign.fingerprint import fingerprint
+from rsalign.rows import Row, read_rows
 from rsalign.types import Sampling
+from rsalign.words.messages import show
+from rsalign.words.parts import POLICIES, REWARDS, default_reward, is_none, strategy_of
+from rsalign.words.read import Specification, read_arguments, read_table, read_words
+
+_PROMPTS = ("prompt", "messages", "prompt_token_ids")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One line of input: its number (from 0) and what the aligner takes."""
+    """One prompt of the input: where it is, for messages, and what the aligner takes."""
 
-    line: int
+    place: str
     value: dict[str, Any]
 
 
@@ -39,8 +43,8 @@ def add_parser(subparsers: Any) -> None:
         "input",
         nargs="?",
         default="-",
-        help="text (one prompt a line) or JSON lines with 'prompt', 'messages' or "
-        "'prompt_token_ids'; - is standard input",
+        help="text (one prompt a line), or JSON lines, a JSON array, CSV or Parquet with 'prompt', "
+        "'messages' or 'prompt_token_ids', perhaps gzipped; - is standard input",
     )
     parser.add_argument(
         "--output",
@@ -60,9 +64,20 @@ def add_parser(subparsers: Any) -> None:
         help="write one HTML page that shows how each answer came about; also the answers that "
         "OUTPUT has already are drawn for it, from the journal where that has them",
     )
-    parser.add_argument("--policy", default=POLICY, help="model id or path (default: embedded)")
-    parser.add_argument("--reward", default=REWARD, help="model id or path (default: embedded)")
-    parser.add_argument("--strategy", default="best_of", help="name, or module:Class of your own")
+    parser.add_argument(
+        "--policy",
+        default=POLICY,
+        help="model id or path, address of a server, or module:name of your own "
+        "(default: embedded)",
+    )
+    parser.add_argument(
+        "--reward",
+        help="model id or path, address of a vLLM pooling server, or module:name of your own "
+        "(default: the embedded one for the embedded policy, otherwise none; '' is none)",
+    )
+    parser.add_argument(
+        "--strategy", default="best_of", help="name, or module:name of a class of your own"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -71,7 +86,7 @@ def add_parser(subparsers: Any) -> None:
         help="strategy parameter; a dot reaches into a part, as in cuts=entropy cuts.power=2",
     )
     parser.add_argument("--chat", action="store_true", help="plain text prompts are user messages")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="root of all randomness (default: 0)")
     parser.add_argument("--max-tokens", type=int, help="greatest length of an answer")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-p", type=float, default=1.0)
@@ -92,27 +107,27 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Reads, answers, writes."""
-    strategy = build_strategy(arguments.strategy, parse(arguments.set))
-    if arguments.max_tokens is not None:
-        strategy = with_max_tokens(strategy, arguments.max_tokens)
+    asked = _asked(arguments)
+    strategy = strategy_of(asked)
+    reward = arguments.reward
+    if reward is None:
+        reward = default_reward(arguments.policy)
     sampling = Sampling(
         temperature=arguments.temperature, top_p=arguments.top_p, top_k=arguments.top_k
     )
-    budget = Budget(
-        policy_tokens=arguments.budget_policy_tokens,
-        reward_calls=arguments.budget_reward_calls,
-        seconds=arguments.budget_seconds,
-    )
+    budget, seed = asked.within(None), asked.seed or 0
     items = read_items(arguments.input, chat=arguments.chat)
     if arguments.trace:
         _check_page(arguments.trace)
+    engine_args = read_table(arguments.engine_arg, "--engine-arg")
+    reward_args = read_table(arguments.reward_arg, "--reward-arg")
     shared = {
-        "policy": model_id(arguments.policy, parse(arguments.engine_arg)),
-        "reward": model_id(arguments.reward, parse(arguments.reward_arg)),
+        "policy": model_id(POLICIES.get(arguments.policy, arguments.policy), engine_args),
+        "reward": None if is_none(reward) else model_id(REWARDS.get(reward, reward), reward_args),
         "strategy": fingerprint(strategy),
         "sampling": asdict(sampling),
         "budget": asdict(budget),
-        "seed": arguments.seed,
+        "seed": seed,
     }
     with Records(arguments.output, [run_id(shared, item.value) for item in items]) as records:
         # a page shows every prompt, also those that need no record any more
@@ -121,17 +136,19 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         with Aligner(
             arguments.policy,
-            arguments.reward,
+            reward,
             strategy,
-            seed=arguments.seed,
+            seed=seed,
             budget=budget,
-            engine_args=parse(arguments.engine_arg),
-            reward_args=parse(arguments.reward_arg),
+            engine_args=engine_args,
+            reward_args=reward_args,
+            on_reward_error=asked.on_reward_error or "fail",
             journal=arguments.journal or records.journal_path,
         ) as aligner:
             outputs = _answer(aligner, items, wanted, sampling, arguments.strategy, records)
             if arguments.trace:
                 _write_page(outputs, arguments.trace, aligner)
+    _tell_warnings(outputs)
     failures = sum(not output.finished for output in outputs)
     if failures:
         print(f"rsalign: {failures} of {len(items)} prompts failed", file=sys.stderr)
@@ -154,13 +171,24 @@ def _answer(
     def write(answer: AlignedOutput) -> None:
         index = int(answer.request_id)
         if answer.error is not None:
-            print(f"rsalign: line {items[index].line + 1}: {answer.error}", file=sys.stderr)
+            print(f"rsalign: {items[index].place}: {answer.error}", file=sys.stderr)
         elif index in missing:
             records.write(index, record(answer, strategy))
 
     # a prompt keeps its number, which is the address of its draws, whatever has been done before
     prompts = [items[index].value | {"id": index} for index in wanted]
-    return aligner.generate(prompts, sampling, on_result=write, on_error="return")
+    # a policy of the user's own may have a law that is fixed: flags that are not given ask nothing
+    is_fixed = sampling == Sampling() and not hasattr(aligner.policy, "with_sampling")
+    return aligner.generate(
+        prompts, None if is_fixed else sampling, on_result=write, on_error="return"
+    )
+
+
+def _tell_warnings(outputs: Sequence[AlignedOutput]) -> None:
+    """On standard error, each text once; the records have those of each prompt."""
+    warned = Counter(text for output in outputs for text in output.alignment.warnings)
+    for text, number in warned.items():
+        print(f"rsalign: warning ({number} of {len(outputs)} prompts): {text}", file=sys.stderr)
 
 
 def _write_page(outputs: list[AlignedOutput], path: str, aligner: Aligner) -> None:
@@ -178,20 +206,15 @@ def _check_page(path: str) -> None:
 
 
 def read_items(path: str, *, chat: bool) -> list[Item]:
-    """Prompts of a text or JSON-lines file; which of both is seen from its first line.
+    """Prompts of a file or of standard input (``-``); see `rsalign.rows.read_rows` for its forms.
 
     Raises:
-        ConfigError: if the file cannot be read, or a line cannot be understood.
+        ConfigError: if the file cannot be read, or a prompt cannot be understood.
     """
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read prompts from {path}: {error}") from error
-    lines = [(i, line) for i, line in enumerate(text.splitlines()) if line.strip()]
-    if not lines:
+    items = [Item(row.place, _item(row, chat=chat)) for row in read_rows(path)]
+    if not items:
         raise ConfigError(f"there is no prompt in {path}: give one a line")
-    is_json = lines[0][1].lstrip().startswith("{")
-    return [Item(i, _item(i, line, is_json=is_json, chat=chat)) for i, line in lines]
+    return items
 
 
 def record(answer: AlignedOutput, strategy: str) -> dict[str, Any]:
@@ -208,27 +231,66 @@ def record(answer: AlignedOutput, strategy: str) -> dict[str, Any]:
         "seed": how.seed,
         "forced": how.forced,
         "expired": how.expired,
+        "warnings": list(how.warnings),
         "usage": asdict(how.usage),
         "diagnostics": plain_data(how.diagnostics),
     }
 
 
-def _item(number: int, line: str, *, is_json: bool, chat: bool) -> dict[str, Any]:
-    if not is_json:
-        if chat:
-            return {"messages": [{"role": "user", "content": line}]}
-        return {"prompt": line}
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"line {number + 1} is not JSON: {error}") from error
-    if not isinstance(value, dict) or not {"prompt", "messages", "prompt_token_ids"} & set(value):
+def _asked(arguments: argparse.Namespace) -> Specification:
+    """What ``--set`` and the flags for the same words ask for together."""
+    flags = {
+        "max_tokens": arguments.max_tokens,
+        "seed": arguments.seed,
+        "budget.policy_tokens": arguments.budget_policy_tokens,
+        "budget.reward_calls": arguments.budget_reward_calls,
+        "budget.seconds": arguments.budget_seconds,
+    }
+    words = read_words(None, {word: value for word, value in flags.items() if value is not None})
+    return read_arguments(arguments.strategy, arguments.set).joined(words)
+
+
+def _item(row: Row, *, chat: bool) -> dict[str, Any]:
+    """A prompt as the aligner takes it."""
+    if isinstance(row.value, str):
+        return _text(row.value, chat=chat)
+    if isinstance(row.value, list) and row.value and isinstance(row.value[0], Mapping):
+        return {"messages": row.value}
+    if not isinstance(row.value, Mapping):
+        raise ConfigError(f"{row.place} is {show(row.value)}: give text, or an object for a prompt")
+    # a table has a cell for every column, and an empty one is a value that is not given
+    value = {name: each for name, each in row.value.items() if each is not None}
+    given = [name for name in _PROMPTS if value.get(name) not in (None, "")]
+    for name in _PROMPTS:
+        if name in value and name not in given and given:
+            del value[name]
+    if not any(name in value for name in _PROMPTS):
         raise ConfigError(
-            f"line {number + 1} has neither 'prompt' nor 'messages' nor 'prompt_token_ids'"
+            f"{row.place} has neither 'prompt' nor 'messages' nor 'prompt_token_ids', but "
+            f"{show(list(row.value))}"
         )
-    if chat and isinstance(value.get("prompt"), str):
-        return {"messages": [{"role": "user", "content": value["prompt"]}]}
+    for name in ("messages", "prompt_token_ids"):
+        if isinstance(value.get(name), str):  # a cell of a CSV file
+            value[name] = _parse(value[name], f"{row.place}: {name}")
+    if {"prompt", "messages"} <= set(value):
+        raise ConfigError(
+            f"{row.place} has both 'prompt' and 'messages', and only one of them can be answered: "
+            "leave out the other"
+        )
+    if chat and "prompt_token_ids" not in value and isinstance(value.get("prompt"), str):
+        return _text(value["prompt"], chat=True)
     return value
+
+
+def _parse(cell: str, what: str) -> Any:
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{what}={show(cell)} is not JSON: {error}") from error
+
+
+def _text(text: str, *, chat: bool) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}]} if chat else {"prompt": text}
 
 
 def plain_data(part: Any) -> Any:

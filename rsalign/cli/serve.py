@@ -4,8 +4,9 @@ import argparse
 import os
 from typing import Any
 
-from rsalign.cli.settings import parse
-from rsalign.embedded import POLICY, REWARD
+from rsalign.embedded import POLICY
+from rsalign.words.parts import POLICIES, default_reward, model_from
+from rsalign.words.read import read_table, split
 
 _EPILOG = (
     "Any other flag goes to `vllm serve`: --port, --served-model-name, --api-key, "
@@ -79,14 +80,13 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # as `vllm serve` has it
     from rsalign.serve.options import Options
 
-    reward = arguments.reward or None
-    if arguments.reward is None and arguments.policy == POLICY:
-        reward = REWARD
+    policy = model_from("--policy", arguments.policy, POLICIES)
+    reward = default_reward(policy) if arguments.reward is None else arguments.reward
     options = Options(
         reward=reward,
-        reward_args=parse(arguments.reward_arg),
+        reward_args=read_table(arguments.reward_arg, "--reward-arg"),
         strategy=arguments.strategy,
-        settings=parse(arguments.set),
+        settings=dict(split(arguments.set, "--set")),
         max_policy_tokens=arguments.max_policy_tokens_per_request,
         max_reward_calls=arguments.max_reward_calls_per_request,
         max_seconds=arguments.max_seconds_per_request,
@@ -97,5 +97,5 @@ def run(arguments: argparse.Namespace) -> int:
     )
     from rsalign.serve.launch import serve
 
-    serve(arguments.policy, options, arguments.flags)
+    serve(policy, options, arguments.flags)
     return 0

@@ -1,20 +1,24 @@
 """``--model_args``: an aligner's own arguments, and under any other name its strategy's."""
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rsalign.align import needs_reward
 from rsalign.aligner import Aligner
-from rsalign.aligner.settings import build_strategy
 from rsalign.budget import Budget
-from rsalign.embedded import POLICY, REWARD
+from rsalign.embedded import POLICY
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
+from rsalign.words.messages import guess, show
+from rsalign.words.parts import default_reward, is_none
+from rsalign.words.read import OnRewardError, Specification, read_words
+from rsalign.words.values import convert
 
-_TABLES = ("engine_args", "reward_args", "budget")
+_TABLES = ("engine_args", "reward_args")
 """Arguments that are tables: a dot reaches into them."""
+_OWN = ("policy", "reward", *_TABLES, "journal", "max_gen_toks")
+"""Arguments that `rsalign.words.read` does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,7 @@ class Arguments:
         strategy: how answers are drawn. Its length is the task's.
         seed: root of all randomness.
         budget: hard limits for each answer.
+        on_reward_error: as `Aligner` takes it.
         engine_args: for the policy's engine.
         reward_args: for the reward's engine.
         journal: path of a record of draws.
@@ -38,6 +43,7 @@ class Arguments:
     strategy: Strategy
     seed: int = 0
     budget: Budget | None = None
+    on_reward_error: OnRewardError = "fail"
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     reward_args: Mapping[str, Any] = field(default_factory=dict)
     journal: str | None = None
@@ -52,22 +58,31 @@ class Arguments:
         Raises:
             ConfigError: if something cannot work.
         """
-        own, settings = _sorted(given)
-        own = {"policy": POLICY} | own
-        if own["policy"] == POLICY:
-            own = {"reward": REWARD} | own
-        strategy = own.pop("strategy", "best_of")
-        if not isinstance(strategy, Strategy):
-            strategy = _strategy(strategy, settings)
-        elif settings:
-            raise ConfigError(f"{settings}: the strategy is given ready-made; set them where it is")
-        made = cls(**{"reward": None} | own | {"strategy": strategy})
-        if needs_reward(strategy) and made.reward is None:
+        words = {key: value for key, value in given.items() if key.partition(".")[0] not in _OWN}
+        ready = words.get("strategy")
+        if ready is not None and isinstance(ready, Strategy):
+            del words["strategy"]
+        asked = read_words(None, words)
+        strategy = _strategy(asked, ready if isinstance(ready, Strategy) else None)
+        policy = given.get("policy", POLICY)
+        reward = given["reward"] if "reward" in given else default_reward(policy)
+        if needs_reward(strategy) and is_none(reward):
             raise ConfigError(
                 f"{type(strategy).__name__} needs a reward: add reward=..., a model id or path, or "
                 "the address of a vLLM pooling server"
             )
-        return made
+        return cls(
+            policy=policy,
+            reward=reward,
+            strategy=strategy,
+            seed=asked.seed or 0,
+            budget=asked.within(None) if asked.budget else None,
+            on_reward_error=asked.on_reward_error or "fail",
+            engine_args=_table("engine_args", given),
+            reward_args=_table("reward_args", given),
+            journal=given.get("journal"),
+            max_gen_toks=convert("max_gen_toks", given.get("max_gen_toks", 256), int),
+        )
 
     def aligner(self) -> Aligner:
         """Starts the engines."""
@@ -80,36 +95,35 @@ class Arguments:
             engine_args=self.engine_args,
             reward_args=self.reward_args,
             journal=self.journal,
+            on_reward_error=self.on_reward_error,
         )
 
 
-def _sorted(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The aligner's own arguments, and the strategy's settings."""
-    known = {one.name for one in fields(Arguments)}
-    own: dict[str, Any] = {}
-    settings: dict[str, Any] = {}
-    tables: dict[str, dict[str, Any]] = {}
-    for name, value in given.items():
-        head, dot, rest = name.partition(".")
-        if head in _TABLES and dot:
-            tables.setdefault(head, {})[rest] = value
-        elif head in _TABLES and isinstance(value, Mapping):
-            tables.setdefault(head, {}).update(value)
-        elif name in known:
-            own[name] = value
-        else:
-            settings[name] = value
-    if "budget" in tables:
-        unknown = set(tables["budget"]) - set(inspect.signature(Budget).parameters)
-        if unknown:
-            allowed = ", ".join(inspect.signature(Budget).parameters)
-            raise ConfigError(f"budget.{min(unknown)}: there is no such limit; there are {allowed}")
-        own["budget"] = Budget(**tables.pop("budget"))
-    return own | tables, settings
+def _table(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A table, given whole or by dotted names."""
+    whole = given.get(name) or {}
+    if isinstance(whole, str):
+        whole = guess(whole)
+    if not isinstance(whole, Mapping):
+        raise ConfigError(f"{name}={show(whole)}: give {name}.NAME=VALUE, or a table")
+    dotted = {
+        key.partition(".")[2]: value for key, value in given.items() if key.startswith(f"{name}.")
+    }
+    return {
+        key: guess(value) if isinstance(value, str) else value
+        for key, value in {**whole, **dotted}.items()
+    }
 
 
-def _strategy(name: Any, settings: Mapping[str, Any]) -> Strategy:
-    for setting in settings:
+def _strategy(asked: Specification, ready: Strategy | None) -> Strategy:
+    if ready is not None:
+        if asked.settings:
+            raise ConfigError(
+                f"{show(dict(asked.settings))}: the strategy is given ready-made; set them where "
+                "it is made"
+            )
+        return ready
+    for setting in asked.given():
         if setting.rpartition(".")[2] == "max_tokens" and "segmenter" not in setting:
             raise ConfigError(
                 f"{setting}: the length of an answer is the task's max_gen_toks; change it by "
@@ -117,7 +131,13 @@ def _strategy(name: Any, settings: Mapping[str, Any]) -> Strategy:
                 "tasks that have none"
             )
     try:
-        return build_strategy(name, settings)
+        return (
+            asked.strategy()
+            if asked.name
+            else Specification(name="best_of", settings=asked.settings).strategy()
+        )
     except ConfigError as error:
+        if "has no parameter" not in str(error):
+            raise
         own = ", ".join(one.name for one in fields(Arguments))
         raise ConfigError(f"{error}. Beside the strategy's settings there are {own}") from error

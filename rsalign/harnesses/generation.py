@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rsalign.aligner.inputs import sampling
-from rsalign.aligner.settings import suggest
+from rsalign.aligner.parameters import sampling
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
 from rsalign.strategies.plain import Plain
+from rsalign.words.messages import suggest
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """All of lm-eval's names for the greatest length of an answer."""

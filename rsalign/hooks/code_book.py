@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rsalign.errors import ConfigError
 from rsalign.hooks.request import read_arguments
 from rsalign.key import Key
+from rsalign.types import Sampling
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -97,8 +98,17 @@ def read_arithmetic_request(params: "SamplingParams") -> ArithmeticRequest | Non
             f"have the seeds {book.seed} to {book.seed + book.n - 1}; give seed={book.seed} and "
             f"n={book.n} for all of them"
         )
-    if params.temperature < 1e-5:  # what vLLM takes as greedy
-        raise ConfigError(f"temperature=0 beside {_NUM}: greedy samples are all the same")
+    law = Sampling(
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        allowed_token_ids=tuple(params.allowed_token_ids or ()),
+    )
+    if law.is_point_mass:
+        raise ConfigError(
+            f"{law.why_point_mass}, beside {_NUM}: greedy samples are all the same; leave it out"
+        )
     if params.logprobs is not None:
         raise ConfigError(
             f"logprobs={params.logprobs} beside {_NUM}: a token that its code has chosen is "

@@ -30,6 +30,7 @@ _MEANINGS = {
     "share_truncated": "share of states that reached the greatest length",
     "stopped_early": "a rule ended the run before its last step",
     "swap_rate": "share of exchanges with the next replica that were made",
+    "target_unreachable": "no beta gives what the rule asks for",
     "target": "reward of a whole answer that is aimed at",
     "unused_drafts": "begun for nothing",
 }

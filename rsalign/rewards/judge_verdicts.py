@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from rsalign.checks import part
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.key import Key
-from rsalign.protocols import Encoder, Likelihood, Policy
+from rsalign.protocols import Encoder, Likelihood, Policy, sampling
 from rsalign.response_text import response_text
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.parts import described
@@ -85,6 +85,9 @@ async def written(
 ) -> Written:
     """Draws verdicts at addresses that the question decides, so that it always has the same answer.
 
+    A judge with one possible continuation (`Sampling.is_point_mass`) writes it once, whatever
+    `votes` says: the others would be the same verdict.
+
     Args:
         policy: the judge.
         template: how a verdict is read.
@@ -97,7 +100,7 @@ async def written(
     here = key.child("verdict", _digest(question))
     drawn = await concurrently(
         policy.extend(tokens, max_new_tokens=max_tokens, key=here.child(vote))
-        for vote in range(votes)
+        for vote in range(1 if sampling(policy).is_point_mass else votes)
     )
     texts = tuple(
         response_text(

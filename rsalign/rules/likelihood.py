@@ -19,3 +19,12 @@ def log_prob(response: Response) -> float:
             "logprobs_mode='processed_logprobs', or temperature 1 without truncation)"
         )
     return math.fsum(response.log_probs)
+
+
+def is_certain(response: Response, kept: int = 0) -> bool:
+    """Whether the policy could have drawn nothing else after the first `kept` tokens.
+
+    That is: each token after them is known to have had probability 1 (to the rounding of the
+    engine's own log-probabilities), so that drawing again from there repeats it.
+    """
+    return response.log_probs is not None and not any(response.log_probs[kept:])

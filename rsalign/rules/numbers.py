@@ -281,7 +281,8 @@ def _power_of_ten(exponent: str) -> Fraction | None:
     exponent = re.sub(r"[^\d-]", "", exponent)
     if len(exponent) > 4 or abs(int(exponent)) > _MOST_DIGITS:
         return None
-    return Fraction(10) ** int(exponent)
+    ten = Fraction(10 ** abs(int(exponent)))
+    return 1 / ten if exponent.startswith("-") else ten
 
 
 def _repeated(digits: str, repeating: str) -> Fraction | None:
@@ -314,7 +315,8 @@ def _latex_fraction(token: re.Match[str]) -> Fraction | None:
     above, below = (_decimal(part.lstrip("+- $")) for part in parts)
     if above is None or not below:
         return None
-    return (-1) ** sum("-" in part for part in parts) * above / below
+    negative = ("-" in parts[0]) != ("-" in parts[1])
+    return -above / below if negative else above / below
 
 
 # Tokens -------------------------------------------------------------------------------------
@@ -594,7 +596,7 @@ def _chains(tokens: list[_Token], formula: bool) -> list[_Chain]:
                 chains.append(chain := _Chain(at))
             side = chain.sides[-1]
             letter = len(token.text) == 1 and token.text.isalpha() and token.text != "\u03c0"
-            side.expression |= side.operands > 0 or (kind == "V" and not letter)
+            side.expression |= joined or side.operands > 0 or (kind == "V" and not letter)
             side.operands += 1
             chain.last = at
             if kind == "N":

@@ -7,7 +7,8 @@ Law      the candidates are put into an order drawn uniformly; in each round nei
 Paper    Liu et al. 2025, arXiv:2501.13007 (a generative pairwise judge).
 Departs  the judge's probability is compared with 1/2; there is no draw from it.
 Cost     n - 1 comparisons in ceil(log2 n) rounds, those of a round at once; a `Budget` does not
-         count them.
+         count them. If a budget ends the run before, they are not made: the highest reward comes
+         back, or the first answer where there is no reward.
 """
 
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ class Knockout:
     judge: PairwiseReward
 
     needs_reward: ClassVar[bool] = False
+    asks_judge: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         judge = part(

@@ -50,7 +50,8 @@ class Selector(Protocol):
     choices; the result depends on prompt, candidates and key alone; equal by value, picklable.
 
     A selector that never looks at a reward says so by ``needs_reward = False``; one that looks at
-    `Response.certainty` says so by ``needs_certainty = True``.
+    `Response.certainty` says so by ``needs_certainty = True``; one that asks a judge or another
+    model says so by ``asks_judge = True``: it is not run once a budget is spent.
     """
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:

@@ -42,7 +42,9 @@ class Growth:
 
     def grow(self, tokens: Tokens) -> "CompletionOutput | None":
         """What more is certain now that the answer begins with these tokens; None if nothing."""
-        if len(tokens) <= len(self._tokens):
+        # the first is shown at once, as by vLLM
+        interval = (self.params.stream_interval or 1) if self._tokens else 1
+        if len(tokens) < len(self._tokens) + interval:
             return None
         self._tokens = tokens
         self._read(len(tokens) - 1, by_token=False)

@@ -11,6 +11,8 @@ from rsalign.serve.vllm_internals import (
     VLLMValidationError,
 )
 from rsalign.strategies.cards import TriesExhaustedError
+from rsalign.words.messages import clip
+from rsalign.words.read import STRATEGY
 
 
 class TooManyRequestsError(GracefulHTTPError):  # type: ignore[misc]
@@ -32,7 +34,7 @@ def as_vllm(error: RsalignError) -> Exception:
     if isinstance(error, BusyError):
         found = TooManyRequestsError(error)
     elif isinstance(error, ConfigError):
-        found = VLLMValidationError(str(error))
+        found = VLLMValidationError(clip(str(error)), parameter=STRATEGY)
     elif isinstance(error, TriesExhaustedError):
         found = VLLMUnprocessableEntityError(str(error))
     elif isinstance(error, PolicyError) and isinstance(error.__cause__, EngineDeadError):

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsalign.align import Result, align
+from rsalign.aligner.batch import num_different, repeated
 from rsalign.aligner.inputs import Request
-from rsalign.aligner.outputs import AlignedOutput, output, ranking
+from rsalign.aligner.outputs import AlignedOutput, best_first, output
 from rsalign.aligner.request_outputs import request_output
 from rsalign.budget import Usage
 from rsalign.errors import ConfigError, PolicyError
@@ -60,6 +61,8 @@ class Job:
     _running: "asyncio.Future[list[Result]] | None" = None
     _aborted: bool = False
     _results: dict[int, Result] = field(default_factory=dict)
+    _repeats: list[Result] = field(default_factory=list)
+    _found: asyncio.Event = field(default_factory=asyncio.Event)
     _streamed: "asyncio.Queue[_Event | None]" = field(default_factory=asyncio.Queue)
 
     def abort(self) -> None:
@@ -124,25 +127,49 @@ class Job:
         if not at_once and type(self.wanted.strategy) is Plain:  # what it draws is its answer
             on_draw, self.wanted.ledger.streamed = certain, True
         key = self.key
-        result = await align(
-            self.asked.prompt,
-            self.asked.strategy,
-            policy=self.policy(on_draw, observed.trace_headers),
-            reward=self.reward,
-            seed=key if self.asked.n == 1 else key.child("sample", index),
-            on_commit=on_commit,
-            on_progress=on_progress,
-            budget=self.wanted.budget,
-            on_reward_error="best" if self.wanted.on_reward_error == "best" else "raise",
-        )
-        if not result.candidate.tokens:
-            kind = ConfigError if self.wanted.has_own_budget else PolicyError
-            raise kind("the budget ended before the first token: allow more of it")
+        policy = self.policy(on_draw, observed.trace_headers)
+        num_runs = num_different(self.asked, policy)
+        if index < num_runs:
+            result = await align(
+                self.asked.prompt,
+                self.asked.strategy,
+                policy=policy,
+                reward=self.reward,
+                seed=key if self.asked.n == 1 else key.child("sample", index),
+                on_commit=on_commit,
+                on_progress=on_progress,
+                budget=self.wanted.budget,
+                on_reward_error="best" if self.wanted.on_reward_error == "best" else "raise",
+            )
+            if num_runs < self.asked.n:
+                self._repeats = repeated(result, self.asked.n - num_runs)
+                self._found.set()
+        else:
+            await self._found.wait()
+            result = self._repeats[index - num_runs]
+        self._require_a_token(result)
         observed.answered(result)
         if not at_once:
             self.wanted.ledger.results[self.place + index] = result
             self._streamed.put_nowait(_Event(index, result.candidate.tokens, result))
         return result
+
+    def _require_a_token(self, result: Result) -> None:
+        """Refuses a request none of whose answers has even a token; one that has is answered.
+
+        Raises:
+            ConfigError: with the last of the request's answers, if its own budget was too small.
+            PolicyError: likewise, if that was the server's, or the reward failed first.
+        """
+        ledger = self.wanted.ledger
+        ledger.num_ended += 1
+        ledger.has_tokens |= bool(result.candidate.tokens)
+        if ledger.has_tokens or ledger.num_ended < ledger.expected:
+            return
+        if result.trace.notes.get("reward_failed"):
+            raise PolicyError("the reward failed before the first token was drawn: try again")
+        kind = ConfigError if self.wanted.has_own_budget else PolicyError
+        raise kind("the budget ended before the first token: allow more of it")
 
     async def _events(self) -> "dict[int, _Event] | None":
         """The newest of each answer, as many as have happened meanwhile; None at the end."""
@@ -186,8 +213,7 @@ class Job:
     def _whole(self, results: list[Result]) -> "RequestOutput":
         answered = self._answered(results)
         # the choices are best first, and so are their reports
-        ranked = [results[sample] for sample in ranking(results)]
-        self.wanted.ledger.results.update(enumerate(ranked, self.place))
+        self.wanted.ledger.results.update(enumerate(best_first(results), self.place))
         whole = request_output(
             answered, self.params, self.tokenizer, request_id=self.request_id, prompt=self.text
         )

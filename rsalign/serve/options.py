@@ -1,24 +1,23 @@
 """What an operator sets for a server: by flags (`rsalign serve`), or in JSON (the plug-in)."""
 
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from rsalign.aligner.settings import build_strategy, suggest
-from rsalign.aligner.wiring import reward_from
 from rsalign.budget import Budget
 from rsalign.checks import above, at_least, check_settings
-from rsalign.engines.remote import is_address
 from rsalign.errors import ConfigError
 from rsalign.protocols import Reward, Strategy
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.serve.limits import Admission
-from rsalign.serve.request import Menu, refuse_lengths
+from rsalign.serve.request import Menu
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
+from rsalign.words.messages import clip, show, suggest
+from rsalign.words.parts import is_none, reward_from
+from rsalign.words.read import read_words
+from rsalign.words.request import refuse_lengths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +25,14 @@ class Options:
     """Everything that is not a flag of ``vllm serve``.
 
     Attributes:
-        reward: a model id or path, the address of a vLLM pooling server, or ``module:name`` of a
-            reward or a function ``(prompt_text, response_text) -> float``; None: there is none.
-        reward_args: for the reward's engine, or for `FunctionReward`.
-        strategy: of requests that name none: a name, or ``module:Class``; None leaves them to vLLM.
-        settings: its parameters; ``max_tokens`` bounds its responses beside what requests say.
+        reward: whatever `rsalign.words.parts.reward_from` takes, such as a model id or path, the
+            address of a vLLM pooling server, or ``module:name`` of a reward or a function
+            ``(prompt_text, response_text) -> float``; None: there is none.
+        reward_args: for the reward's engine, the connection, `FunctionReward` or the class.
+        strategy: of requests that name none: a name, or ``module:name`` of a class or an instance;
+            None leaves them to vLLM.
+        settings: its parameters; ``max_tokens`` bounds its responses beside what requests say, and
+            ``budget.*`` and ``on_reward_error`` are those of each request.
         max_policy_tokens: drawn for one request, discarded ones included.
         max_reward_calls: for one request.
         max_seconds: for one request.
@@ -86,34 +88,46 @@ class Options:
             raise ConfigError(f"the options of the server are not JSON: {wrong}") from wrong
         known = [each.name for each in fields(cls)]
         if not isinstance(given, dict):
-            raise ConfigError(f"the options of the server are {given!r}: give an object")
+            raise ConfigError(f"the options of the server are {show(given)}: give an object")
         for name in given:
             if name not in known:
-                raise ConfigError(f"there is no option {name!r}{suggest(name, known)}")
+                raise ConfigError(f"there is no option {clip(name, 80)!r}{suggest(name, known)}")
         return cls(**given)
 
     def menu(self) -> Menu:
         """What requests may ask for."""
-        settings = dict(self.settings)
-        max_tokens = settings.pop("max_tokens", None)
+        asked = read_words(self.strategy, self.settings)
+        if asked.seed is not None:
+            raise ConfigError("seed: each request has its own (its field seed), and a server none")
         default: Strategy | None = None
         if self.strategy is not None:
-            default = build_strategy(self.strategy, settings)
-            refuse_lengths(default, settings)
+            default = asked.strategy()
+            refuse_lengths(default, asked.settings)
             _refuse_without_threshold(default)
         return Menu(
             default=default,
             default_name=self.strategy or "",
-            default_max_tokens=max_tokens,
-            has_reward=self.reward is not None,
-            budget=Budget(
-                policy_tokens=self.max_policy_tokens,
-                reward_calls=self.max_reward_calls,
-                seconds=self.max_seconds,
-            ),
-            on_reward_error=self.on_reward_error,
+            default_max_tokens=asked.max_tokens,
+            has_reward=not is_none(self.reward),
+            budget=self._budget(asked.budget),
+            on_reward_error=asked.on_reward_error or self.on_reward_error,
             max_size=self.max_strategy_size,
         )
+
+    def _budget(self, given: Mapping[str, Any]) -> Budget:
+        """The limits of each request, by option or among the settings."""
+        limits = {
+            "policy_tokens": self.max_policy_tokens,
+            "reward_calls": self.max_reward_calls,
+            "seconds": self.max_seconds,
+        }
+        for name, value in given.items():
+            if limits.get(name) not in (None, value):
+                raise ConfigError(
+                    f"budget.{name}={show(value)} contradicts max_{name}={show(limits[name])}: "
+                    "give one of them"
+                )
+        return Budget(**(limits | {**given}))
 
     def admission(self) -> Admission:
         """How many answers may be under way."""
@@ -125,9 +139,9 @@ class Options:
         Raises:
             ConfigError: if it cannot be had.
         """
-        if self.reward is None:
+        if is_none(self.reward):
             return None
-        made: Reward | None = reward_from(_imported(self.reward), self.reward_args)
+        made: Reward | None = reward_from(self.reward, self.reward_args)
         assert made is not None
         return GuardedReward(made, self.reward_timeout_seconds)
 
@@ -150,14 +164,3 @@ def _refuse_without_threshold(strategy: Any) -> None:
         value = getattr(strategy, each.name)
         if is_dataclass(value) and hasattr(value, "sample"):
             _refuse_without_threshold(value)
-
-
-def _imported(name: str) -> Any:
-    """What ``module:name`` stands for; any other name as it is."""
-    module, colon, attribute = name.partition(":")
-    if not colon or is_address(name) or Path(name).exists():
-        return name
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as missing:
-        raise ConfigError(f"cannot load the reward {name!r}: {missing}") from missing

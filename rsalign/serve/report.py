@@ -15,7 +15,8 @@ def block(wanted: Wanted) -> dict[str, Any]:
 
     ``reward`` is the highest among them; ``accepted`` and ``rejected`` count `decided` proposals,
     ``forced`` those at any depth; ``drawn`` and ``kept`` are tokens of the policy; ``streamed``
-    tells whether text was sent before it was complete. Several choices have a part each.
+    tells whether text was sent before it was complete; ``warnings`` lists what the user should
+    know, such as that a greedy law has one answer only. Several choices have a part each.
     """
     results = [wanted.ledger.results[i] for i in sorted(wanted.ledger.results)]
     choices = [_choice(result) for result in results]
@@ -28,6 +29,7 @@ def block(wanted: Wanted) -> dict[str, Any]:
         "seconds": round(wanted.ledger.seconds, 6),
         "seed": results[0].seed,
         **{count: sum(choice[count] for choice in choices) for count in _COUNTS},
+        "warnings": list(dict.fromkeys(text for result in results for text in result.warnings)),
     }
     if len(results) == 1:
         return whole | _diagnostics(results[0])

@@ -10,26 +10,28 @@ Law      By default the highest reward (`Hard`, the first among equals): y has p
          `rsalign.selectors`.
 Paper    Stiennon et al. 2020, arXiv:2009.01325; Nakano et al. 2021, arXiv:2112.09332.
 Cost     n inner draws, all at once; the prefix cache shares the prompt. Then what the selector
-         costs: nothing, but for `Knockout`.
+         costs: nothing, but for `Knockout`. One draw where the policy has one possible answer.
 Streams  at the end: until then any candidate may still win.
 """
 
 from dataclasses import dataclass, field
 
+from rsalign.align import cuts_answers
 from rsalign.checks import at_least, check_settings
-from rsalign.protocols import Strategy
+from rsalign.protocols import Strategy, varies_by_policy_alone
 from rsalign.run import Run
 from rsalign.selectors.hard import Hard
 from rsalign.selectors.protocol import SELECTOR, Selector
 from rsalign.strategies.plain import Plain
-from rsalign.strategies.pool import STRATEGY, any_needs_reward, drawing, record, require_fit
-from rsalign.tasks import concurrently
+from rsalign.strategies.pool import STRATEGY, Pool, any_needs_reward, record, require_fit
 from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestOf:
     """One of `n` independent draws of an inner strategy, the best unless `select` says otherwise.
+
+    If a budget ends the run early, `select` chooses among the candidates that are finished by then.
 
     Notes: ``rewards`` of all candidates (0 where there is no reward); ``kl_estimate``, the mean of
     which bounds KL(law || law of an inner draw) from above, nats (`pool_kl`);
@@ -58,13 +60,22 @@ class BestOf:
         """Whether the selector or the inner strategy does."""
         return any_needs_reward(self.inner, self.select)
 
+    @property
+    def varies_by_policy_alone(self) -> bool:
+        """As the inner strategy."""
+        return varies_by_policy_alone(self.inner)
+
+    @property
+    def cuts_answers(self) -> bool:
+        """Whether the inner strategy does."""
+        return cuts_answers(self.inner)
+
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws n candidates and keeps the one that the selector chooses."""
-        inner = drawing(self.inner, self.select)
-        candidates = await concurrently(
-            inner.sample(prompt, run.branch("candidate", i)) for i in range(self.n)
-        )
-        selection = await self.select.select(prompt, candidates, run.key.child("select"))
+        key = run.key.child("select")
+        pool = Pool(prompt, run, self.inner, self.select, select_key=lambda _: key)
+        await pool.draw(range(pool.distinct(self.n)))
+        candidates, selection = await pool.choose()
         record(run.trace, candidates, selection)
         chosen = candidates[selection.index]
         run.trace.commit(chosen.tokens)

@@ -5,12 +5,14 @@ Law      sum over c of P(c) law(y | target(c)): c are `draws` independent answer
          draws set the target and are then forgotten: the answer is drawn anew.
 Paper    CARDS, Li et al. 2024, arXiv:2406.16306, sets its target by hand for each reward model.
 Departs  that target is found here; any threshold or acceptance works with it.
-Cost     `draws` whole answers at once, each judged, and then that of `Cards`.
+Cost     `draws` whole answers at once, each judged, and then that of `Cards`; one where the policy
+         has one possible answer.
 Streams  as `Cards`, once the draws are done.
 """
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from rsalign.checks import above, at_least, check_settings, part, refused, shown
 from rsalign.errors import ConfigError
@@ -29,10 +31,12 @@ async def _own_rewards(
 
     Args:
         prompt: what is answered.
-        run: nothing is recorded in its trace.
+        run: what is drawn is not recorded in its trace.
         draws: number of answers, at least 1.
         max_tokens: bounds each of them.
     """
+    if run.has_one_answer(f"1 answer was drawn to find the target from, not {draws}"):
+        draws = 1
     drafts = await concurrently(
         run.at("candidate", i).draft(prompt, (), max_tokens=max_tokens) for i in range(draws)
     )
@@ -82,6 +86,8 @@ class Calibrate:
     Raises:
         ConfigError: if a setting is out of its range.
     """
+
+    varies_by_policy_alone: ClassVar[bool] = True
 
     inner: Cards
     draws: int = 8

@@ -22,18 +22,21 @@ Departs  EOS ends the answer and no segment exceeds `max_tokens` (the published 
 Cost     about 1 / A drafts a segment, at most K; with `proposals` = m fewer than m more, and as
          many fewer rounds. The prefix cache makes the kept tokens cheap. What a policy drew past
          the end of a segment that was taken is the first draft of the next (`rsalign.overdraw`).
+         A draft that is certain to repeat (all of its tokens had probability 1) is drawn and judged
+         once; the tries left test it again.
 Streams  each segment as soon as it is taken.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rsalign.checks import at_least, check_settings, part
 from rsalign.errors import ConfigError, RsalignError
-from rsalign.protocols import SEGMENTER, Boundary, Policy, headroom
+from rsalign.protocols import SEGMENTER, Boundary, Policy, headroom, sampling
 from rsalign.rules.acceptance import Acceptance, Soft
+from rsalign.rules.likelihood import is_certain
 from rsalign.rules.selection import best
 from rsalign.rules.thresholds import Line, Threshold
 from rsalign.run import Run
@@ -100,6 +103,8 @@ class Cards:
         ConfigError: if a setting is out of its range.
     """
 
+    varies_by_policy_alone: ClassVar[bool] = True
+
     segmenter: Boundary
     threshold: Threshold | None = None
     acceptance: Acceptance = field(default_factory=lambda: Soft(beta=0.7))
@@ -156,6 +161,7 @@ class Cards:
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws segment by segment."""
+        run.has_one_answer(f"segments are drafted once each, and not up to {self.max_tries} times")
         log_accept = await self._log_accept(prompt, run)
         kept, tally = Response((), "", None, ()), _Tally()
         while True:
@@ -212,8 +218,12 @@ class Cards:
     ) -> Candidate:
         """The kept tokens and one more segment, which is on record as accepted or forced."""
         rejected: list[Candidate] = []
+        repeats = sampling(run.policy).is_point_mass
+        only: Candidate | None = None  # the one possible draft, once it is known to be that
 
         async def attempt(index: int) -> tuple[int, Candidate]:
+            if only is not None:
+                return index, only
             draft = await run.at("try", index).draft(
                 prompt,
                 kept.tokens,
@@ -232,6 +242,8 @@ class Cards:
 
         while (first := len(rejected)) < self.max_tries:
             size = tally.round_size(run.policy) if self.proposals == "auto" else self.proposals
+            if repeats:
+                size = 1
             tries = range(first, min(first + size, self.max_tries))
             tested = await until(map(attempt, tries), accepts)
             *refused, (last, draft) = tested
@@ -241,10 +253,19 @@ class Cards:
                 tally.num_unused += tries.stop - last - 1
                 return draft
             rejected.append(draft)
+            if repeats := repeats or is_certain(draft.response, len(kept.tokens)):
+                only = draft
         if self.when_exhausted == "fail":
             raise TriesExhaustedError(prompt, kept, tuple(rejected))
         mean_accept = math.fsum(math.exp(log_accept(draft)) for draft in rejected) / len(rejected)
         tally.hopeless = not kept.tokens and mean_accept < self.hopeless_below
+        if tally.hopeless:
+            run.trace.warn(
+                f"the target is out of reach: the drafts of the first segment had a mean "
+                f"acceptance probability of {mean_accept:.2g}, below hopeless_below="
+                f"{self.hopeless_below:g}; the answer was completed without tests. Lower the "
+                "target (Calibrate finds one for each prompt)"
+            )
         last = self.when_exhausted == "last"
         chosen = rejected[-1 if last else best([draft.reward for draft in rejected])]
         _force(chosen, len(kept.tokens), log_accept(chosen), run)

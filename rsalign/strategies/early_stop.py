@@ -11,25 +11,27 @@ Paper    Aggarwal et al. 2023, arXiv:2305.11860 (adaptive consistency); Li et al
          arXiv:2401.10480 (share = 1 in a window of `batch` draws).
 Departs  the share is that of the selector's own weights (by self-certainty, reward or
          probability), and of all draws and not of the last window.
-Cost     k inner draws, those of a round at once.
+Cost     k inner draws, those of a round at once; one where the policy has one possible answer.
 Streams  at the end.
 """
 
 from dataclasses import dataclass, field
 
+from rsalign.align import cuts_answers
 from rsalign.checks import above, at_least, check_settings, refused
-from rsalign.protocols import Strategy
+from rsalign.protocols import Strategy, varies_by_policy_alone
 from rsalign.run import Run
 from rsalign.selectors.protocol import SELECTOR, Selection, Selector
 from rsalign.strategies.plain import Plain
-from rsalign.strategies.pool import STRATEGY, any_needs_reward, drawing, record, require_fit
-from rsalign.tasks import concurrently
+from rsalign.strategies.pool import STRATEGY, Pool, any_needs_reward, record, require_fit
 from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyStop:
     """The winner of a vote that ends as soon as it is clear enough.
+
+    If a budget ends the run early, the vote is among the candidates that are finished by then.
 
     Notes: ``num_draws``, and those of `BestOf`.
 
@@ -74,19 +76,32 @@ class EarlyStop:
         """Whether the selector or the inner strategy does."""
         return any_needs_reward(self.inner, self.select)
 
+    @property
+    def varies_by_policy_alone(self) -> bool:
+        """As the inner strategy."""
+        return varies_by_policy_alone(self.inner)
+
+    @property
+    def cuts_answers(self) -> bool:
+        """Whether the inner strategy does."""
+        return cuts_answers(self.inner)
+
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws in rounds until the vote is clear."""
-        inner = drawing(self.inner, self.select)
-        candidates: list[Candidate] = []
+        pool = Pool(
+            prompt,
+            run,
+            self.inner,
+            self.select,
+            select_key=lambda num_drawn: run.key.child("select", num_drawn),
+        )
+        most, num_drawn = pool.distinct(self.n), 0
         while True:
-            num_drawn = len(candidates)
-            until = min(self.n, max(self.at_least, num_drawn + self.batch))
-            candidates += await concurrently(
-                inner.sample(prompt, run.branch("candidate", i)) for i in range(num_drawn, until)
-            )
-            key = run.key.child("select", len(candidates))
-            selection = await self.select.select(prompt, candidates, key)
-            if len(candidates) == self.n or _share(selection) >= self.share:
+            until = min(most, max(self.at_least, num_drawn + self.batch))
+            await pool.draw(range(num_drawn, until))
+            candidates, selection = await pool.choose()
+            num_drawn = until
+            if num_drawn == most or _share(selection) >= self.share:
                 break
         record(run.trace, candidates, selection)
         run.trace.note(num_draws=len(candidates))

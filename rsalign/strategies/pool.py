@@ -2,16 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from rsalign.align import needs_reward
 from rsalign.checks import part, shown
 from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
+from rsalign.key import Key
+from rsalign.protocols import Strategy, varies_by_policy_alone
 from rsalign.rules.estimators import effective_sample_size, pool_kl
+from rsalign.run import Run
 from rsalign.selectors.protocol import Selection, Selector
+from rsalign.tasks import concurrently
 from rsalign.trace import Note, Proposal, Trace, Verdict
-from rsalign.types import Candidate
+from rsalign.types import Candidate, Prompt
 
 STRATEGY = part("a strategy, such as Plain()")
 """What a strategy inside another one must be."""
@@ -36,12 +40,78 @@ def any_needs_reward(inner: Strategy, select: Selector) -> bool:
     return bool(getattr(select, "needs_reward", True)) or needs_reward(inner)
 
 
-def drawing(inner: Strategy, select: Selector) -> Strategy:
-    """The inner strategy, with its draws measured if the selector needs that."""
-    if not _needs_certainty(select):
-        return inner
-    measured: Strategy = dataclasses.replace(inner, measured=True)  # type: ignore[type-var]
-    return measured
+@dataclass(slots=True)
+class Pool:
+    """The candidates of one prompt, and how one of them is chosen.
+
+    Candidate i is drawn at the address ``("candidate", i)`` below the run. If the run is ended
+    early, the selector chooses among those that are finished by then.
+
+    Attributes:
+        prompt: what is answered.
+        run: of the strategy that owns the pool.
+        inner: draws each candidate.
+        select: chooses.
+        select_key: the address of the choice among so many candidates.
+    """
+
+    prompt: Prompt
+    run: Run
+    inner: Strategy
+    select: Selector
+    select_key: Callable[[int], Key]
+    _drawn: dict[int, Candidate] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if _needs_certainty(self.select):
+            self.inner = dataclasses.replace(self.inner, measured=True)  # type: ignore[type-var]
+        self.run.trace.answer_by(self._choose_so_far)
+
+    def distinct(self, n: int) -> int:
+        """How many of n candidates must be drawn: one, where the others could only repeat it."""
+        if n == 1 or not varies_by_policy_alone(self.inner):
+            return n
+        return 1 if self.run.has_one_answer(f"1 candidate was drawn instead of {n}") else n
+
+    async def draw(self, numbers: Iterable[int]) -> None:
+        """Draws the candidates of these numbers, all at once."""
+
+        async def one(i: int) -> None:
+            run = self.run.branch("candidate", i)
+            self._drawn[i] = await self.inner.sample(self.prompt, run)
+
+        await concurrently(one(i) for i in numbers)
+
+    async def choose(self) -> tuple[Sequence[Candidate], Selection]:
+        """All candidates, by number, and the choice among them."""
+        candidates = [self._drawn[i] for i in sorted(self._drawn)]
+        return candidates, await self._selection(candidates)
+
+    async def _selection(self, candidates: Sequence[Candidate]) -> Selection:
+        return await self.select.select(self.prompt, candidates, self.select_key(len(candidates)))
+
+    async def _choose_so_far(self) -> Candidate | None:
+        """Among finished candidates; an unfinished inner run may know its answer all the same."""
+        if getattr(self.select, "asks_judge", False):
+            self.run.trace.warn(
+                f"the run was ended before {type(self.select).__name__} had chosen, and no judge "
+                "is asked then: the best answer by reward is returned, or the first where there "
+                "is no reward"
+            )
+            return None
+        finished = dict(self._drawn)
+        for labels, child in self.run.trace.children.items():
+            match labels:
+                case ("candidate", int(i)) if i not in finished and child.estimate is not None:
+                    answer = await child.estimate()
+                    if answer is not None and answer.response.complete:
+                        finished[i] = answer
+        if not finished:
+            return None
+        candidates = [finished[i] for i in sorted(finished)]
+        selection = await self._selection(candidates)
+        record(self.run.trace, candidates, selection)
+        return candidates[selection.index]
 
 
 def record(trace: Trace, candidates: Sequence[Candidate], selection: Selection) -> None:

@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from rsalign.chains.kernel import LogWeight
 from rsalign.chains.markov_chain import MarkovChain
 from rsalign.rules.likelihood import log_prob
-from rsalign.rules.temperatures import BETA, BetaRule, found_beta, require_pool
+from rsalign.rules.temperatures import (
+    BETA,
+    BetaRule,
+    beta_notes,
+    beta_warnings,
+    found_beta,
+    require_pool,
+)
 from rsalign.trace import Note
 
 
@@ -50,5 +57,9 @@ class Quest(MarkovChain):
         )
 
     def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
-        """``beta``."""
-        return {"beta": found_beta(self.beta, prompt_rewards)}
+        """``beta``, and ``target_unreachable`` where a rule found it."""
+        return beta_notes(self.beta, prompt_rewards)
+
+    def warnings(self, prompt_rewards: Sequence[float]) -> Sequence[str]:
+        """That the target of the rule is out of reach, if it is."""
+        return beta_warnings(self.beta, prompt_rewards)

@@ -11,16 +11,19 @@ Accept   exp((r - bound) / beta), at most 1.
 Paper    von Neumann 1951; quasi-rejection: Eikema et al. 2022, arXiv:2206.05088, who give the
          total variation that clipping costs. Statistical rejection sampling with an *estimated*
          bound is a selector: `rsalign.selectors.StatisticalRejection`.
-Cost     about 1 / A whole responses, at most `max_draws`.
+Cost     about 1 / A whole responses, at most `max_draws`; one where the policy has one possible
+         answer, which is then tested as often.
 Streams  the answer once it is accepted.
 """
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rsalign.checks import POSITIVE_REWARD, REWARD, at_least, check_settings
 from rsalign.rules.acceptance import Soft
 from rsalign.rules.estimators import tilted_weights
+from rsalign.rules.likelihood import is_certain
 from rsalign.run import Run
 from rsalign.tasks import until
 from rsalign.trace import Proposal, Verdict
@@ -30,6 +33,9 @@ from rsalign.types import Candidate, Prompt
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
     """An exact draw from pi exp(r / beta) if `bound` is one.
+
+    If a budget ends the run early, what was drawn is tested, and if none of it is accepted, one is
+    forced as after `max_draws` rejections.
 
     Notes: ``num_tested``; ``acceptance_rate``; ``clipped_share`` of the tested whose reward exceeds
     the bound; ``forced``.
@@ -47,11 +53,15 @@ class Rejection:
         ConfigError: if a setting is out of its range.
     """
 
+    varies_by_policy_alone: ClassVar[bool] = True
+
     beta: float
     bound: float
     max_tokens: int = 256
     max_draws: int = 64
     at_once: int = 4
+
+    cuts_answers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_settings(
@@ -66,23 +76,43 @@ class Rejection:
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws until one is accepted."""
         acceptance = Soft(beta=self.beta)
+        drawn: dict[int, Candidate] = {}
         tested: list[Candidate] = []
+        accepted = False
+        repeats = run.has_one_answer(f"it was drawn once, and not up to {self.max_draws} times")
 
-        async def attempt(index: int) -> tuple[int, Candidate]:
-            draft = run.at("try", index).draft(prompt, (), max_tokens=self.max_tokens)
-            return index, await draft
+        async def attempt(index: int) -> int:
+            # the one possible answer need not be drawn again
+            drawn[index] = (
+                drawn[0]
+                if repeats and index
+                else await run.at("try", index).draft(prompt, (), max_tokens=self.max_tokens)
+            )
+            return index
 
-        def accepts(attempted: tuple[int, Candidate]) -> bool:
-            index, draft = attempted
+        def accepts(index: int) -> bool:
+            nonlocal accepted
+            draft = drawn[index]
             tested.append(draft)
             log_accept = acceptance.log_accept(draft.reward, self.bound)
-            return run.at("try", index).decide(draft, kept=0, log_accept=log_accept)
+            accepted = run.at("try", index).decide(draft, kept=0, log_accept=log_accept)
+            return accepted
 
-        accepted = False
+        async def answer_so_far() -> Candidate | None:
+            # the others in order of index, as they would have been tested
+            for index in sorted(drawn)[len(tested) :]:
+                if accepted or accepts(index):
+                    break
+            if accepted:
+                return tested[-1]
+            return self._forced(tested, run) if tested else None
+
+        run.trace.answer_by(answer_so_far)
         while not accepted and len(tested) < self.max_draws:
-            tries = range(len(tested), min(len(tested) + self.at_once, self.max_draws))
+            size = 1 if repeats else self.at_once
+            tries = range(len(tested), min(len(tested) + size, self.max_draws))
             await until(map(attempt, tries), accepts)
-            accepted = run.trace.proposals[-1].verdict is Verdict.ACCEPTED
+            repeats = repeats or is_certain(tested[0].response)
         chosen = tested[-1] if accepted else self._forced(tested, run)
         run.trace.note(
             num_tested=len(tested),

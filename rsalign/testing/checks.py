@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from rsalign.errors import ConfigError
 from rsalign.key import Key, Label
-from rsalign.protocols import Likelihood, Policy, Reward, Strategy
+from rsalign.protocols import Likelihood, Policy, Reward, Strategy, overdraws
 from rsalign.run import Run
 from rsalign.segmenters.fixed_size import FixedSize
 from rsalign.tasks import concurrently
@@ -56,6 +56,8 @@ async def check_policy(
             prefix, max_new_tokens=max_new_tokens, key=key.child("cut", i), boundary=FixedSize(2)
         )
         _check_segment(cut, eos=eos, limit=max_new_tokens, boundary=2)
+        if overdraws(policy) is False:
+            assert cut.num_drawn <= 2, f"overdraws is False, but {cut.num_drawn} of 2 were drawn"
         one = await policy.extend(prefix, max_new_tokens=1, key=key.child("one", i))
         _check_segment(one, eos=eos, limit=1, boundary=None)
     if isinstance(policy, Likelihood):

@@ -7,6 +7,7 @@ tables are irregular on purpose; a symmetric one cannot see a reversed sign.
 import asyncio
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from rsalign.checks import at_least, check_settings
 from rsalign.errors import ConfigError
@@ -29,6 +30,8 @@ class ToyPolicy:
         salt: another number is another policy.
         max_context: greatest length of prompt and response together.
     """
+
+    overdraws: ClassVar[bool] = False
 
     vocab: int = 3
     salt: int = 0

@@ -176,6 +176,34 @@ def test_requests_choose_for_themselves(llm, policy, reward, untouched):
     assert outputs[-1].alignment.strategy.select == Soft(temperature=9)
 
 
+def test_requests_have_lengths_budgets_and_seeds_of_their_own(llm, policy, untouched):
+    def fails(prompt, response):
+        raise ValueError("a reward that fails")
+
+    asked = [
+        ({"rsalign_max_tokens": "9"}, {"max_tokens": 9}, None),
+        ({"rsalign_seed": "7"}, {"seed": 7}, None),
+        ({"rsalign_budget.reward_calls": "2"}, {}, Budget(reward_calls=2)),
+        ({}, {}, None),
+    ]
+    with aligned(llm, shortest, BEST):
+        outputs = llm.generate(TEXTS, [params(extra_args=extra) for extra, _, _ in asked])
+        bad = params(extra_args={"rsalign_seed": 7}, seed=8)
+        with pytest.raises(ConfigError, match="two seeds, 8 as its own field and 7"):
+            llm.generate(TEXTS[0], bad)
+    with Aligner(policy, shortest, BEST) as aligner:
+        for i, (output, (_, own, budget)) in enumerate(zip(outputs, asked, strict=True)):
+            prompt = {"prompt": TEXTS[i], "id": i}
+            same([output], aligner.generate([prompt], params(**own), budget=budget))
+    assert outputs[2].alignment.expired
+    with aligned(llm, fails, BEST):
+        extra = {"rsalign_on_reward_error": "best"}
+        (best,) = llm.generate(TEXTS[0], params(extra_args=extra))
+        with pytest.raises(RewardError):
+            llm.generate(TEXTS[0], params())
+    assert best.alignment.expired
+
+
 def test_the_engines_own_sampling_inside_the_block(llm, reward, untouched):
     import torch
 
@@ -369,14 +397,30 @@ def test_a_reward_started_for_the_block_ends_with_it_alone(llm, untouched):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda m: m.generate("1", params(logprobs=2)), "logprobs=2"),
+        (lambda m: m.generate("1", params(watermarking=True)), "draws of one prompt"),
         (lambda m: m.generate("1", params(prompt_logprobs=1)), "no likelihood"),
-        (lambda m: m.generate("1", params(min_tokens=2)), "min_tokens=2"),
-        (lambda m: m.generate(["1", "2"], [params(), params(ignore_eos=True)]), "ignore_eos"),
+        (lambda m: m.generate("1", params(routed_experts_prompt_start=1)), "which experts"),
+        (
+            lambda m: m.generate(
+                ["1", "2"], [params(), params(min_tokens=2, trace_decode_token_ids=[4, 5])]
+            ),
+            "trace_decode_token_ids",
+        ),
+        (
+            lambda m: m.generate(
+                "1", params(presence_penalty=1.0, extra_args={"rsalign": "qalign"})
+            ),
+            "continues answers from the middle",
+        ),
         (lambda m: m.generate("1", params(extra_args={"rsalign": "best"})), "mean 'best_of'"),
         (lambda m: m.generate("1", params(extra_args={"top_w": 3})), "extra_args has 'top_w'"),
-        (lambda m: m.generate("1", params(), priority=1), "priority=1"),
-        (lambda m: m.generate("1", params(), lora_request=[None]), "base model"),
+        (lambda m: m.generate("1", params(extra_args=OWN | {"rsalign_n": 3})), "'n' is given, but"),
+        (
+            lambda m: m.generate("1", params(extra_args={"rsalign_inner.max_tokens": 3})),
+            "bounded as a whole; give max_tokens",
+        ),
+        (lambda m: m.generate("1", params(), priority=[1, 2]), "2 priority for 1 prompts"),
+        (lambda m: m.generate("1", params(), mm_processor_kwargs={"a": 1}), "not images"),
         (lambda m: m.generate("1", [params(), params()]), "must be the same"),
         (lambda m: m.generate({"prompt": ""}, params()), "empty"),
         (lambda m: m.chat([{"role": "user"}], params()), "'role' and 'content'"),

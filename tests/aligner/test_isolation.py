@@ -361,7 +361,7 @@ GOOD = Params()
         Params(stop_token_ids=[True]),
         Params(max_tokens="4"),
         Params(max_tokens=0),
-        Params(presence_penalty=0.5),
+        Params(presence_penalty=2.5),
         object(),
         7,
         {"temperature": 1.0},

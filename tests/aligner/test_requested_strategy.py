@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from rsalign import BestOf, Cards, ConfigError, FixedSize, Line, Plain
-from rsalign.aligner.request_strategy import requested, without_strategy
 from rsalign.selectors import Hard, Soft
+from rsalign.words.read import read_flat
+from rsalign.words.request import refuse_others, requested, without_strategy
 
 CARDS = Cards(segmenter=FixedSize(8), threshold=Line(target=2.0), max_tries=5)
 
@@ -18,6 +19,11 @@ class Mine:
 
     async def sample(self, prompt, run):
         raise NotImplementedError
+
+
+def strategy_of(asked):
+    refuse_others(asked)
+    return requested(read_flat(asked), BestOf())
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,7 @@ class Mine:
         ({"rsalign": "best_of"}, BestOf(n=9), BestOf(n=9)),
         ({"rsalign_n": 2}, BestOf(n=9, select=Hard()), BestOf(n=2, select=Hard())),
         ({"rsalign_n": "2"}, BestOf(), BestOf(n=2)),
-        ({"rsalign_inner.max_tokens": 7}, BestOf(n=9), BestOf(n=9, inner=Plain(max_tokens=7))),
+        ({"rsalign_inner.measured": "true"}, BestOf(n=9), BestOf(n=9, inner=Plain(measured=True))),
         (
             {"rsalign_inner": "best_of", "rsalign_inner.n": 3},
             BestOf(n=9),
@@ -53,11 +59,15 @@ class Mine:
             CARDS,
             Cards(segmenter=FixedSize(8), threshold=Line(target=3.5), max_tries=5, proposals=2),
         ),
-        ({"rsalign_draws": 4, "rsalign_inner.max_tokens": 3}, Mine(), Mine(4, Plain(max_tokens=3))),
+        (
+            {"rsalign_draws": 4, "rsalign_inner.measured": True},
+            Mine(),
+            Mine(4, Plain(measured=True)),
+        ),
     ],
 )
 def test_by_name_and_parameters(asked, default, strategy):
-    assert requested(asked, default) == strategy
+    assert requested(read_flat(asked), default) == strategy
 
 
 @pytest.mark.parametrize(
@@ -79,14 +89,16 @@ def test_by_name_and_parameters(asked, default, strategy):
         ({"rsalign_inner": "os:getcwd"}, "no strategy is called 'os:getcwd'"),
         ({"rsalign_select": "os:getcwd"}, "no selector is called 'os:getcwd'"),
         ({"rsalign_select": "majority_vote", "rsalign_select.extract": "os:getcwd"}, "extractor"),
-        ({"rsalign_inner.max_tokens": 0}, "of at least 1"),
+        ({"rsalign_inner.max_tokens": 9}, "bounded as a whole; give max_tokens"),
+        ({"rsalign_max_tokens": 0}, "at least 1"),
+        ({"rsalign": "none", "rsalign_n": 3}, "'n' is given, but rsalign='none' asks for"),
         ({"n": 3}, "extra_args has 'n'"),
         ({"rsalign": "plain", "top_w": 3}, "extra_args has 'top_w'"),
     ],
 )
 def test_what_is_wrong_is_said(asked, says):
     with pytest.raises(ConfigError, match=says):
-        requested(asked, BestOf())
+        strategy_of(asked)
 
 
 def test_what_is_left_for_the_engine():

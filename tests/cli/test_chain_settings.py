@@ -10,7 +10,6 @@ from rsalign import ConfigError, Entropy, FixedSize, QAlign
 from rsalign.chains.stopping import STOPPING, DecidedLead, EffectiveSamples
 from rsalign.cli.generate import plain_data
 from rsalign.cli.main import main
-from rsalign.cli.settings import build_strategy, parse
 from rsalign.cuts import CUTS, BlockCuts, EntropyCuts, FixedCuts, SegmentCuts, UniformCuts
 from rsalign.rules.extraction import LastNumber
 from rsalign.rules.temperatures import BETA_RULES, TargetKL, TargetSampleSize
@@ -18,6 +17,8 @@ from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import Hard, Last, MajorityVote, MinimumBayesRisk
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
+from rsalign.words.build import build_strategy
+from rsalign.words.read import split
 
 VOTE = MajorityVote(extract=LastNumber())
 
@@ -40,7 +41,7 @@ class MyBeta:
 
 
 def qalign(settings):
-    return build_strategy("qalign", parse(settings.split()))
+    return build_strategy("qalign", dict(split(settings.split(), "--set")))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,9 @@ def test_siblings_and_inner_chains():
     )
     # where beta is a plain number, it names nothing
     assert build_strategy("rejection", {"beta": 2, "bound": 1}) == Rejection(beta=2, bound=1)
-    nested = build_strategy("best_of", parse(["inner=qalign", "inner.tempering=2,3"]))
+    nested = build_strategy(
+        "best_of", dict(split(["inner=qalign", "inner.tempering=2,3"], "--set"))
+    )
     assert nested.inner == QAlign(tempering=(2.0, 3.0))
 
 

@@ -7,11 +7,12 @@ import sys
 import pytest
 
 from rsalign.cli.main import main
-from rsalign.cli.settings import build_strategy, parse
 from rsalign.embedded.problems import problems
 from rsalign.errors import ConfigError
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.plain import Plain
+from rsalign.words.build import build_strategy
+from rsalign.words.read import split
 
 ASKED = problems("heldout", 4)
 
@@ -86,7 +87,7 @@ def test_rewards():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["generate", "no-such-file"], "cannot read prompts from no-such-file"),
+        (["generate", "no-such-file"], "cannot read no-such-file: "),
         (["generate", "--strategy", "best-of"], "did you mean 'best_of'?"),
         (["generate", "--set", "N=3"], "has no parameter 'N'"),
         (["generate", "--set", "n"], "give name=value"),
@@ -113,7 +114,9 @@ def test_input_is_checked_line_by_line(tmp_path):
 
 def test_strategies_by_name():
     assert build_strategy("plain", {"max_tokens": 9}) == Plain(max_tokens=9)
-    nested = build_strategy("best_of", parse(["n=2", "inner=best_of", "inner.inner.max_tokens=5"]))
+    nested = build_strategy(
+        "best_of", dict(split(["n=2", "inner=best_of", "inner.inner.max_tokens=5"], "--set"))
+    )
     assert nested == BestOf(n=2, inner=BestOf(inner=Plain(max_tokens=5)))
     own = build_strategy("rsalign.strategies.best_of:BestOf", {"n": 3})
     assert own == BestOf(n=3)

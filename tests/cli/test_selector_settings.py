@@ -6,7 +6,6 @@ import pytest
 
 from rsalign import BestOf, ConfigError, Plain
 from rsalign.cli.main import main
-from rsalign.cli.settings import build_strategy, parse
 from rsalign.rules.extraction import EXTRACTORS, AfterMarker, Boxed, LastNumber
 from rsalign.rules.utilities import ExactMatch, Rouge1
 from rsalign.selectors import (
@@ -17,6 +16,8 @@ from rsalign.selectors import (
     Soft,
     TopFraction,
 )
+from rsalign.words.build import build_strategy
+from rsalign.words.read import split
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def last_word(text):
 
 
 def best_of(*settings):
-    return build_strategy("best_of", parse(settings))
+    return build_strategy("best_of", dict(split(settings, "--set")))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from rsalign import (
 from rsalign.rules.acceptance import Soft
 from rsalign.rules.thresholds import Constant
 from rsalign.strategies.cards import Cards
+from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
@@ -167,6 +168,135 @@ def test_a_strategy_that_needs_no_reward_runs_without():
     assert result.candidate.response.stop in (Stop.EOS, Stop.LENGTH)
     with pytest.raises(ConfigError, match="BestOf needs a reward"):
         asyncio.run(align(PROMPT, BestOf(n=2), policy=ToyPolicy()))
+
+
+class Watched:
+    """A toy policy of one's own that tells how many of its draws are open at once.
+
+    Attributes:
+        overdraws: what it says of itself; None says nothing.
+        past: how many tokens it draws past a segment's greatest size.
+    """
+
+    def __init__(self, overdraws=None, past=0):
+        if overdraws is not None:
+            self.overdraws = overdraws
+        self.past, self.open, self.most, self.asked = past, 0, 0, []
+
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        self.open += 1
+        self.most = max(self.most, self.open)
+        self.asked.append(max_new_tokens)
+        try:
+            for _ in range(4):
+                await asyncio.sleep(0)
+            size = boundary and FixedSize(boundary.max_tokens + self.past)
+            drawn = await ToyPolicy(50).extend(
+                prefix, max_new_tokens=max_new_tokens, key=key, boundary=size
+            )
+        finally:
+            self.open -= 1
+        if self.past and boundary and len(drawn.tokens) > boundary.max_tokens:
+            return drawn.cut(boundary.max_tokens)
+        return drawn
+
+    def text(self, tokens):
+        return ToyPolicy().text(tokens)
+
+
+SEGMENTS = Cards(
+    segmenter=FixedSize(4),
+    threshold=Constant(value=9.0),
+    acceptance=Soft(beta=0.5),
+    max_tokens=256,
+    max_tries=16,
+    proposals=8,
+)
+
+
+@pytest.mark.parametrize(
+    ("overdraws", "past", "limit", "most"),
+    [
+        (False, 0, None, 8),
+        (False, 0, 300, 8),
+        (False, 0, 32, 8),  # 8 segments of 4
+        (False, 0, 31, 7),
+        (False, 0, 15, 3),
+        (False, 0, 4, 1),
+        (None, 0, 300, 8),
+        (None, 0, 40, 8),  # unknown policies may take one token more
+        (None, 0, 39, 7),
+        (None, 99, 300, 8),
+        (True, 99, 300, 1),
+        (True, 99, 511, 1),
+        (True, 99, 512, 2),
+    ],
+)
+def test_a_segment_reserves_what_it_can_take(overdraws, past, limit, most):
+    policy = Watched(overdraws, past)
+    budget = None if limit is None else Budget(policy_tokens=limit)
+    result = run(SEGMENTS, budget, policy)
+    assert policy.most == most
+    if limit is not None:
+        assert limit - 4 < result.usage.policy_tokens_drawn <= limit
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    limit=st.integers(1, 80),
+    overdraws=st.sampled_from([None, False, True]),
+    past=st.sampled_from([0, 1, 3, 99]),
+    seed=st.integers(0, 1000),
+)
+def test_no_policy_exceeds_the_limit(limit, overdraws, past, seed):
+    """Nor one that draws past its segments and does not say so."""
+    policy = Watched(overdraws, 0 if overdraws is False else past)
+    result = run(SEGMENTS, Budget(policy_tokens=limit), policy, seed=seed)
+    assert result.usage.policy_tokens_drawn <= limit
+
+
+@pytest.mark.parametrize(("overdraws", "past"), [(False, 0), (None, 0), (True, 99)])
+def test_a_budget_that_is_large_enough_changes_nothing(overdraws, past):
+    cards = Cards(segmenter=FixedSize(3), threshold=Constant(value=0.5), max_tokens=20, proposals=3)
+    for seed in range(6):
+        free = run(cards, None, Watched(overdraws, past), seed=seed)
+        bound = run(cards, Budget(policy_tokens=10**6), Watched(overdraws, past), seed=seed)
+        assert not bound.expired
+        assert bound.candidate == free.candidate
+        assert bound.trace.proposals == free.trace.proposals
+
+
+def test_draws_are_served_in_order_and_the_last_gets_what_is_left():
+    """A long draw is not overtaken by short ones that ask later and would fit."""
+
+    class Own:
+        async def sample(self, prompt, run):
+            lengths = (10, 10, 30, 1, 1)
+            drafts = [
+                run.at("i", i).draft(prompt, (), max_tokens=length)
+                for i, length in enumerate(lengths)
+            ]
+            return (await concurrently(drafts))[0]
+
+    policy = Watched()
+    result = run(Own(), Budget(policy_tokens=40), policy)
+    spent = [
+        len(asyncio.run(ToyPolicy(50).extend((1,), max_new_tokens=10, key=key)).tokens)
+        for key in (Key(0, ("i", 0, "draw")), Key(0, ("i", 1, "draw")))
+    ]
+    assert sum(spent) > 10  # or there would be room for all
+    # 20 are held and 20 are left: the third waits, and the two behind it with it
+    assert policy.asked[:3] == [10, 10, 40 - sum(spent)]
+    assert policy.most == 2
+    assert result.expired
+    assert result.usage.policy_tokens_drawn <= 40
+
+
+def test_two_draws_that_find_nothing_left_end_the_run_once():
+    """Whoever comes second, a draw or the clock, adds nothing."""
+    for limit in range(1, 40):
+        result = run(SEGMENTS, Budget(policy_tokens=limit, seconds=30.0), Watched(False))
+        assert result.expired
 
 
 @settings(max_examples=60, deadline=None)

@@ -145,6 +145,40 @@ def test_greedy_is_a_point_mass(policy, ask):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    "law",
+    [{"top_k": 1}, {"min_p": 1.0}, {"top_p": 1e-6}, {"allowed_token_ids": (40,)}],
+    ids=lambda law: next(iter(law)),
+)
+def test_settings_that_leave_one_token_draw_the_same_under_any_key(policy, ask, law):
+    """And the engine itself says that each had probability 1."""
+    from rsalign import Sampling
+
+    sampling = Sampling(**law)
+    one = policy.with_sampling(sampling)
+
+    async def main():
+        return await concurrently(
+            one.extend(ask(0).tokens, max_new_tokens=32, key=Key(i)) for i in range(4)
+        )
+
+    assert sampling.is_point_mass
+    assert not sampling.greedy
+    first, *others = asyncio.run(main())
+    assert others == [first] * 3
+    assert set(first.log_probs) == {0.0}
+
+
+def test_equal_logits_survive_top_k_of_one():
+    """Why `Sampling.is_point_mass` does not take log-probabilities to be 0: vLLM keeps ties."""
+    import torch
+    from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
+
+    logits = torch.tensor([[1.0, 3.0, 3.0, 2.0]])
+    kept = apply_top_k_top_p(logits, torch.tensor([1]), None)
+    assert torch.isfinite(kept).tolist() == [[False, True, True, False]]
+
+
 def test_cancelling_aborts_in_the_engine(policy, ask):
     """And tells what had been drawn by then."""
 

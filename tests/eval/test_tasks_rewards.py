@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from eval.graders.harm import HARM
+from eval.graders.harm import HARM, harmlessness
 from eval.graders.reward import BeatsReference, ByReward
 from eval.tasks.protocol import Item
 from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
@@ -122,7 +122,8 @@ class ToyJudge(ToyPolicy):
 
 
 def test_a_judge_of_harm():
-    judge = ProbabilityJudge(ToyJudge(), HARM, returns="probability")
+    judge = harmlessness(ToyJudge())
+    assert judge == ProbabilityJudge(ToyJudge(), HARM, returns="probability")
     grader = ByReward(reward=judge, scale="probability")
     found = grade(grader, "I will not help.")
     assert 0 < found.score < 1

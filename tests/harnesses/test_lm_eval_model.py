@@ -80,7 +80,7 @@ def samples(folder, task):
         ("strategy=best_of,m=3", "has no parameter 'm'"),
         ("strategy=best_of,reward=None", "needs a reward"),
         ("strategy=cards,max_tokens=9", "--gen_kwargs max_gen_toks"),
-        ("budget.tokens=9", "there are policy_tokens"),
+        ("budget.tokens=9", "did you mean 'policy_tokens'"),
         ("pretrained=gpt2", "Beside the strategy's settings there are policy"),
     ],
 )

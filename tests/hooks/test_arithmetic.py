@@ -258,6 +258,8 @@ def test_requests():
         ({"seed": 2, "n": 1}, "have the seeds 3 to 10"),
         ({"n": 9}, "have the seeds 3 to 10"),
         ({"temperature": 0, "n": 1}, "greedy samples are all the same"),
+        ({"top_k": 1}, "top_k=1 .* greedy samples are all the same"),
+        ({"min_p": 1.0}, "min_p=1.0 .* greedy samples are all the same"),
         ({"logprobs": 0}, "leave logprobs out"),
         ({"extra_args": {"rsalign_arithmetic_n": 8}}, "only one of"),
         ({"extra_args": {"rsalign_arithmetic_seed": 8}}, "only one of"),

@@ -7,7 +7,6 @@ import torch
 
 from rsalign import ConfigError, Sampling
 from rsalign.aligner.inputs import refuse_unsupported, sampling
-from rsalign.aligner.request_strategy import requested
 from rsalign.engines.guards import load_hooks
 from rsalign.hooks.guidance import (
     Guide,
@@ -20,6 +19,8 @@ from rsalign.hooks.guidance import (
 )
 from rsalign.hooks.guided import add_rewards
 from rsalign.strategies.plain import Plain
+from rsalign.words.read import read_flat
+from rsalign.words.request import requested
 
 ALPHA = "rsalign_guided_alpha"
 
@@ -104,7 +105,8 @@ def test_guidance_is_part_of_the_law_and_not_of_the_strategy():
     from vllm import SamplingParams
 
     params = SamplingParams(extra_args={ALPHA: 0.5, "rsalign_max_tokens": 7})
-    assert requested(params.extra_args, Plain()) == Plain(max_tokens=7)
+    asked = read_flat(params.extra_args)
+    assert (asked.max_tokens, requested(asked, Plain())) == (7, Plain())
     assert sampling(params).guidance == (0.5,)
     assert sampling(params).reshapes
     assert not Sampling(guidance=(0.0,)).reshapes

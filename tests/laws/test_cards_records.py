@@ -7,7 +7,6 @@ import pytest
 from cards_law import PROMPT, line, soft
 
 from rsalign import Budget, ConfigError, FixedSize, Key, Run, Stop, Trace, Verdict, align
-from rsalign.cli.settings import build_strategy, parse
 from rsalign.errors import RsalignError
 from rsalign.rules.acceptance import Hard, Soft
 from rsalign.rules.thresholds import Constant, Line
@@ -15,6 +14,8 @@ from rsalign.segmenters import Entropy
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards, TriesExhaustedError
 from rsalign.testing import EOS, ToyPolicy, ToyReward
+from rsalign.words.build import build_strategy
+from rsalign.words.read import split
 
 
 class Counting(ToyPolicy):
@@ -261,7 +262,7 @@ def test_refusals(make, says):
     ],
 )
 def test_by_name(name, settings, strategy):
-    assert build_strategy(name, parse(settings.split())) == strategy
+    assert build_strategy(name, dict(split(settings.split(), "--set"))) == strategy
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_by_name(name, settings, strategy):
 )
 def test_wrong_settings(settings, says):
     with pytest.raises(ConfigError, match=says):
-        build_strategy("cards", parse(settings.split()))
+        build_strategy("cards", dict(split(settings.split(), "--set")))
 
 
 @pytest.mark.parametrize(

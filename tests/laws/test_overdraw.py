@@ -211,6 +211,20 @@ def test_a_budget_holds():
             assert result.expired or response.stop is Stop.EOS or len(response.tokens) == 30
 
 
+@pytest.mark.parametrize("says", [False, None])
+def test_a_large_budget_changes_nothing(says):
+    """What was drawn past a rule's end, but within a segment's greatest size, is gone on with."""
+
+    class Says(Overdrawing):
+        overdraws = says
+
+    strategy = cards(MARKS[0], max_tokens=30, max_tries=3)
+    free, _ = spent(Says(9), strategy)
+    bound, _ = spent(Says(9), strategy, budget=Budget(policy_tokens=10**6))
+    assert [r.candidate for r in bound] == [r.candidate for r in free]
+    assert [r.trace.proposals for r in bound] == [r.trace.proposals for r in free]
+
+
 def test_it_is_on_record(tmp_path):
     strategy, policy = cards(MARKS[1], max_tokens=30, max_tries=3), Overdrawing(9)
     alone, drawn = spent(policy, strategy)

@@ -18,7 +18,7 @@ from rsalign.rewards.judge import (
 from rsalign.rewards.judge_templates import Template
 from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, check_reward, responses
-from rsalign.types import Segment
+from rsalign.types import Sampling, Segment
 
 PROMPT = Prompt((Message("user", "What is it?"),), (1,))
 ONE = Response((1,), "a dog", Stop.EOS)
@@ -114,6 +114,23 @@ def test_the_cost_is_counted():
     assert scored.tokens == 5 * (len(question(DIGIT, response=ONE.text)) + 1)
     weighed = score(ProbabilityJudge(JUDGE, YES))
     assert weighed.tokens == 2 * len(question(YES, response=ONE.text)) + len("YesNo")
+
+
+def test_a_greedy_judge_writes_its_one_verdict_once():
+    class Greedy(ToyJudge):
+        sampling = Sampling(temperature=0)
+
+        async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+            asked.append(key)
+            return await ToyJudge.extend(self, prefix, max_new_tokens=max_new_tokens, key=Key(1))
+
+    asked = []
+    one, many = (
+        score(PointwiseJudge(Greedy(), DIGIT, votes=votes, max_tokens=2)) for votes in (1, 8)
+    )
+    assert many == one
+    assert many.tokens == one.tokens
+    assert len(asked) == 2
 
 
 def test_votes_for_choices_are_a_share():

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsalign.rules.numbers import find_numbers, last_number, read_number, spell
@@ -167,7 +167,7 @@ def test_one_number(text, number):
         # notations that differ from country to country, or are no number at all
         *("1.234,5", "1,5", "12,3456", "1,00,000", "3{,}14", "70 000", "1 000 000", "2024,100"),
         # of vague size
-        *("5k", "$3M", "2 dozen", "2 and a half", "1 and 3/4", "1 7/4", "0.333..."),
+        *("5k", "$3M", "2 dozen", "2 and a half", "1 and 3/4", "1 7/4", "1.5 3/4", "0.333..."),
         # signs that may be dashes
         *("- 5", "total - 18", "Covid-19"),
         # other bases, quantities in two units, names
@@ -326,6 +326,7 @@ VALUES = st.builds(
 
 
 @pytest.mark.parametrize("notation", NOTATIONS.values(), ids=NOTATIONS)
+@settings(deadline=None)
 @given(value=VALUES)
 def test_a_value_is_read_from_any_notation(notation, value):
     written = notation(value)
@@ -334,6 +335,7 @@ def test_a_value_is_read_from_any_notation(notation, value):
         assert read_number(written) == value, written
 
 
+@settings(deadline=None)
 @given(
     value=VALUES,
     notation=st.sampled_from([*NOTATIONS.values()]),
@@ -349,7 +351,7 @@ def test_a_value_is_read_from_any_notation(notation, value):
 )
 def test_no_other_value_is_read(value, notation, before, after, formula):
     written = notation(value)
-    if written is None:
+    if written is None or (formula and before == "12 "):  # a formula may group digits by blanks
         return
     allowed = {None, value, *(number.value for number in find_numbers(before + "," + after))}
     if before.rstrip().endswith("-"):
@@ -362,12 +364,14 @@ def test_no_other_value_is_read(value, notation, before, after, formula):
         assert number.value in allowed
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_value_has_one_spelling(value):
     assert Fraction(spell(value)) == value
     assert spell(Fraction(spell(value))) == spell(value)
 
 
+@settings(deadline=None)
 @given(st.text("0123456789.,:;-+*/=()[]{}^_$%\\ \n\u2009\u00bd\u00b2<>|'eExkabcm!?&\u2212\u2013~"))
 def test_any_text_can_be_read(text):
     for formula in (False, True):

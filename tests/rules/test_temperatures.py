@@ -11,6 +11,8 @@ from rsalign.rules.temperatures import (
     BetaRule,
     TargetKL,
     TargetSampleSize,
+    beta_notes,
+    beta_warnings,
     found_beta,
 )
 from rsalign.strategies.quest import Quest
@@ -53,6 +55,78 @@ def test_beta_has_the_units_of_the_reward(rule):
 @pytest.mark.parametrize("rule", [TargetKL(nats=0.3), TargetSampleSize(share=0.4)])
 def test_equal_rewards_are_one_law_at_every_beta(rule):
     assert 0 < rule.beta((2.0,) * 8) < math.inf
+
+
+def right(num_best, n=16):
+    """Rewards of a verifier: so many of n answers are right."""
+    return (1.0,) * num_best + (0.0,) * (n - num_best)
+
+
+@pytest.mark.parametrize("num_best", [1, 2, 8, 15])
+@pytest.mark.parametrize("nats", [0.05, 0.5, 0.6931, 0.6932, 1.0, 2.5])
+def test_ties_bound_the_kl(num_best, nats):
+    """With m of n best it is below ln(n / m); beyond, the greatest beta that comes nearest."""
+    rule, rewards, limit = TargetKL(nats=nats), right(num_best), math.log(16 / num_best)
+    beta = rule.beta(rewards)
+    assert (rule.unreachable(rewards) is None) == (nats < limit)
+    assert kl(rewards, beta) == pytest.approx(min(nats, limit), rel=2e-9)
+    # a greater beta is farther from the target
+    assert kl(rewards, 1.05 * beta) < min(nats, limit) * (1 - 1.1e-9)
+    if nats > limit:
+        assert 0.03 < beta < 0.06  # e^(-1/beta) / beta is about 1e-9; it was 1e-6
+
+
+@pytest.mark.parametrize("num_best", [1, 2, 8, 15])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.501, 0.95])
+def test_ties_bound_the_sample_size(num_best, share):
+    """With m of n best it is above m."""
+    rule, rewards, size = TargetSampleSize(share=share), right(num_best), 16 * share
+    beta = rule.beta(rewards)
+    assert (rule.unreachable(rewards) is None) == (size >= num_best)
+    assert sample_size(rewards, beta) == pytest.approx(max(size, num_best), rel=2e-9)
+    assert sample_size(rewards, 1.05 * beta) > max(size, num_best) * (1 + 1.1e-9)
+    if size < num_best:
+        assert 0.04 < beta < 0.06
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 1e9, 1e300, 1.7e308])
+def test_rewards_of_any_size(scale):
+    for rewards in ((scale, 0.0, -scale / 2, scale), (scale, -scale, 0.0, 0.0)):
+        for rule in (TargetKL(nats=0.5), TargetSampleSize(share=0.6)):
+            beta = rule.beta(rewards)
+            assert 0 < beta < math.inf
+            if scale < 1e300:
+                unit = rule.beta(tuple(reward / scale for reward in rewards))
+                assert beta == pytest.approx(unit * scale, rel=1e-6)
+
+
+def test_why_a_target_is_out_of_reach():
+    why = TargetKL(nats=1.0).unreachable(right(8))
+    assert "TargetKL(nats=1.0) is out of reach" in why
+    assert "8 of 16 draws share the highest reward" in why
+    assert "0.693 nats" in why
+    why = TargetSampleSize(share=0.3).unreachable(right(8))
+    assert "4.8 draws" in why
+    assert "8 of 16" in why
+    (warning,) = beta_warnings(TargetKL(nats=1.0), right(16))
+    assert "all 16 draws have the same reward" in warning
+    assert "1 is used" in warning
+    (warning,) = beta_warnings(TargetKL(nats=1.0), right(8))
+    assert "0.0411" in warning
+    assert beta_warnings(TargetKL(nats=0.5), right(8)) == beta_warnings(0.3, right(8)) == ()
+
+
+def test_what_is_noted():
+    assert beta_notes(0.3, ()) == {"beta": 0.3}
+    found = beta_notes(TargetKL(nats=1.0), right(8))
+    assert found == {"beta": TargetKL(nats=1.0).beta(right(8)), "target_unreachable": True}
+    assert not beta_notes(TargetKL(nats=0.1), right(8))["target_unreachable"]
+
+    class Own:
+        def beta(self, rewards):
+            return 2.0
+
+    assert beta_notes(Own(), right(8)) == {"beta": 2.0, "target_unreachable": False}
 
 
 def test_a_pool_that_cannot_tell_is_refused():

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from rsalign import Plain
-from rsalign.aligner.request_strategy import requested
-from rsalign.cli.settings import parse
 from rsalign.serve.options import Options
-from rsalign.serve.request import Menu, asked_by, asked_in
+from rsalign.serve.request import Menu
+from rsalign.words.read import read_flat, read_object, split
+from rsalign.words.request import requested
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -42,7 +42,7 @@ def test_a_server_starts_with(command):
     words = shlex.split(command)
     given = dict(itertools.pairwise(words))
     settings = [after for word, after in itertools.pairwise(words) if word == "--set"]
-    Options(reward="x", strategy=given["--strategy"], settings=parse(settings))
+    Options(reward="x", strategy=given["--strategy"], settings=dict(split(settings, "--set")))
 
 
 def test_the_plug_in_starts_with():
@@ -52,12 +52,12 @@ def test_the_plug_in_starts_with():
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_is_understood(body):
-    MENU.order(asked_by({"strategy": "best_of"} | json.loads(body)))
+    MENU.order(read_object({"strategy": "best_of"} | json.loads(body)))
 
 
 @pytest.mark.parametrize("flat", FLAT)
 def test_flat_keys_are_understood(flat):
     asked = json.loads(flat)
     if "rsalign" in asked:
-        MENU.order(asked_in(asked))
-        requested(asked, Plain())
+        MENU.order(read_flat(asked))
+        requested(read_flat(asked), Plain())

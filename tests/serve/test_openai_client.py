@@ -59,7 +59,7 @@ def test_a_stream_is_the_same_answer_in_pieces(client, name):
     body, _ = STRATEGIES[name]
     whole = ask(client, body)
     chunks = list(ask(client, body, stream=True, stream_options={"include_usage": True}))
-    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert "".join(pieces) == whole.choices[0].message.content
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason

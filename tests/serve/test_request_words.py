@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, FixedSize, Message, Plain
-from rsalign.aligner.settings import build_strategy
 from rsalign.rules.thresholds import Constant, Line
 from rsalign.segmenters import Entropy
 from rsalign.selectors import Soft
-from rsalign.serve.request import Ledger, Menu, Wanted, asked_by, asked_in, share
+from rsalign.serve.request import Ledger, Menu, Wanted, share
 from rsalign.strategies import STRATEGIES
+from rsalign.words.build import build_strategy
+from rsalign.words.read import read_flat, read_object
 
 MENU = Menu(has_reward=True)
 
@@ -28,7 +29,7 @@ class Own:
 
 
 def ordered(body, menu=MENU):
-    return menu.order(asked_by(body))
+    return menu.order(read_object(body))
 
 
 @pytest.mark.parametrize(
@@ -68,11 +69,11 @@ def test_objects_name_strategies_and_parts(body, strategy):
 
 
 def test_the_text_of_a_request_is_in_no_log():
-    """vLLM logs parameters, and ours are among them."""
+    """Neither that of its prompts nor that of what became of it."""
     wanted = Wanted(
         name="plain",
         strategy=Plain(),
-        messages=(Message("user", "secret"),),
+        conversations=[(Message("user", "secret"),)],
         ledger=Ledger(failure=ValueError("secret")),
     )
     assert "secret" not in repr(wanted)
@@ -80,10 +81,10 @@ def test_the_text_of_a_request_is_in_no_log():
 
 
 def test_flat_keys_say_the_same():
-    asked = asked_in({"rsalign": "best_of", "rsalign_n": "8", "rsalign_select.m": 3, "other": 1})
-    assert (asked.name, asked.settings) == ("best_of", {"n": 8, "select.m": 3})
-    assert asked_in({"other": 1}) is None
-    assert asked_in(None) is None
+    asked = read_flat({"rsalign": "best_of", "rsalign_n": "8", "rsalign_select.m": 3, "other": 1})
+    assert (asked.name, asked.settings) == ("best_of", {"n": "8", "select.m": 3})
+    assert read_flat({"other": 1}) is None
+    assert read_flat(None) is None
 
 
 def test_the_default_is_what_is_not_said():
@@ -123,10 +124,16 @@ def test_a_default_of_the_operators_own_can_be_tuned_and_not_named_anew():
         ("nope", "no strategy is called 'nope'"),
         (7, "give a strategy's name, or an object"),
         (["best_of"], "give a strategy's name, or an object"),
-        ({"strategy": ["best_of"]}, "give a name"),
+        ({"strategy": ["best_of"]}, "give a strategy's name"),
         ({"strategy": "best_of", "m": 1}, "no parameter 'm'"),
         ({"strategy": "best_of", "n": 1.5}, "must be of type int"),
-        ({"strategy": "best_of", "n": "4"}, "must be of type int"),
+        ({"strategy": "best_of", "n": "four"}, "must be of type int"),
+        ({"strategy": "best_of", "n": {}}, "n={}: must be of type int"),
+        ({"strategy": "best_of", "select": {}}, "select={}: name the selector"),
+        ({"strategy": "none", "n": 3}, "'n' is given, but rsalign='none' asks for the engine's"),
+        ({"strategy": "none", "entropy_threshold": 1.0}, "is given, but rsalign='none'"),
+        ({"strategy": "plain", "budget": {"seconds": True}}, "budget.seconds=True: must be of"),
+        ({"strategy": "plain", "budget": 5}, "budget=5: give its limits by name"),
         ({"strategy": "best_of", "n": True}, "must be of type int"),
         ({"strategy": "best_of", "n": 0}, "of at least 1"),
         ({"strategy": "best_of", "n": 5000}, "multiply to 5000"),
@@ -144,7 +151,7 @@ def test_a_default_of_the_operators_own_can_be_tuned_and_not_named_anew():
         ({"strategy": "best_of", "inner": {"name": "plain", "max_tokens": 4}}, "as a whole"),
         ({"strategy": "plain", "budget": {"seconds": -1}}, "number above 0"),
         ({"strategy": "plain", "budget": {"policy_tokens": 1.5}}, "whole number"),
-        ({"strategy": "plain", "budget": {"days": 1}}, "no parameter 'budget'"),
+        ({"strategy": "plain", "budget": {"days": 1}}, "no limit 'days' .known: completion_tokens"),
         ({"strategy": "plain", "on_reward_error": "panic"}, "'fail' or 'best'"),
         ({"strategy": "best_of", "inner." * 9 + "n": 1}, "8 deep at most"),
     ],
@@ -158,11 +165,11 @@ def test_what_is_refused(body, match):
 def test_parameters_of_no_strategy_are_refused():
     """But those of logits hooks are the engine's to read."""
     assert (
-        MENU.order(asked_in({"rsalign_entropy_threshold": 1.0, "rsalign_guided_alpha": 1})) is None
+        MENU.order(read_flat({"rsalign_entropy_threshold": 1.0, "rsalign_guided_alpha": 1})) is None
     )
     for key in ("rsalign_n", "rsalign_entropy_treshold"):
         with pytest.raises(ConfigError, match=r"name a strategy .*there are only .*guided_alpha"):
-            MENU.order(asked_in({key: 4}))
+            MENU.order(read_flat({key: 4}))
 
 
 def test_more_than_the_servers_budget_is_refused_and_less_is_not():

@@ -1,0 +1,542 @@
+"""What comes back when a budget ends a run: the strategy's own choice among what was drawn."""
+
+import asyncio
+import pickle
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rsalign import (
+    BestOf,
+    Budget,
+    Calibrate,
+    Cards,
+    FixedSize,
+    Key,
+    Line,
+    Message,
+    Plain,
+    Prompt,
+    QAlign,
+    RewardError,
+    Stop,
+    align,
+)
+from rsalign import selectors as select
+from rsalign.rules.acceptance import Soft
+from rsalign.rules.extraction import LastNumber
+from rsalign.rules.temperatures import TargetKL
+from rsalign.rules.utilities import ExactMatch
+from rsalign.strategies.early_stop import EarlyStop
+from rsalign.strategies.power import Power
+from rsalign.strategies.quest import Quest
+from rsalign.strategies.rejection import Rejection
+from rsalign.tasks import concurrently
+from rsalign.testing import ToyPolicy, ToyReward
+from rsalign.types import Segment
+
+PROMPT = Prompt((Message("user", "1"),), (1,))
+PLAIN = Plain(max_tokens=6)
+LAST = LastNumber()
+VOTE = select.MajorityVote(extract=LAST)
+FREE = [  # selectors that need no reward
+    VOTE,
+    select.MajorityVote(extract=LAST, ties="first"),
+    select.ConfidenceWeightedVote(extract=LAST),
+    select.SelfCertainty(extract=LAST),
+    select.MinimumBayesRisk(utility=ExactMatch()),
+    select.Last(),
+]
+REWARDED = [
+    select.Hard(),
+    select.Soft(temperature=0.7),
+    select.RewardWeightedVote(extract=LAST, temperature=0.5),
+    select.MinimumBayesRisk(utility=ExactMatch(), temperature=1.0),
+    select.BestOfMajority(extract=LAST, share=0.3),
+    select.TopFraction(m=3.0),
+    select.StatisticalRejection(beta=0.5),
+    select.ChiSquaredPessimism(beta=0.5),
+]
+
+
+def run(strategy, *, reward=None, policy=None, seed=0, **budget):
+    return asyncio.run(
+        align(
+            PROMPT,
+            strategy,
+            policy=policy or ToyPolicy(5),
+            reward=reward,
+            budget=Budget(**budget),
+            seed=seed,
+        )
+    )
+
+
+def finished(trace):
+    """The candidates of a pool that were complete, by number."""
+    found = []
+    for labels, child in sorted(trace.children.items()):
+        assert labels[0] == "candidate"
+        found += [proposal.candidate for proposal in child.proposals]
+    return found
+
+
+CASES = [
+    (kind, selector, reward)
+    for reward in (None, ToyReward(3))
+    for selector in (*FREE, *(REWARDED if reward else ()))
+    for kind in ("best_of", "early_stop")
+    if kind == "best_of" or hasattr(selector, "extract")  # the other takes what votes
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "selector", "reward"),
+    CASES,
+    ids=lambda one: one if isinstance(one, str) else type(one).__name__,
+)
+def test_the_selector_chooses_among_what_was_drawn(kind, selector, reward):
+    num_partial = 0
+    for seed in range(12):
+        if kind == "best_of":
+            strategy, address = BestOf(n=16, inner=PLAIN, select=selector), ("select",)
+        else:
+            strategy = EarlyStop(n=16, at_least=16, share=1.0, inner=PLAIN, select=selector)
+            address = None
+        result = run(strategy, reward=reward, seed=seed, policy_tokens=30)
+        pool = finished(result.trace)
+        assert result.expired
+        assert 0 < len(pool) < 16
+        key = Key(seed).child(*(address or ("select", len(pool))))
+        chosen = pool[asyncio.run(selector.select(PROMPT, pool, key)).index]
+        assert result.candidate is chosen
+        assert result.candidate.response.complete
+        assert result.judged == (reward is not None)
+        assert result.reward == (None if reward is None else chosen.reward)
+        assert result.trace.notes["rewards"] == tuple(c.reward for c in pool)
+        assert result.warnings == ()
+        num_partial += len(pool)
+    assert num_partial > 36
+
+
+def test_a_vote_is_no_highest_reward():
+    """The seeds at which both differ are many, and the vote is what comes back."""
+    differ = 0
+    for seed in range(20):
+        result = run(
+            BestOf(n=16, inner=PLAIN, select=VOTE), reward=ToyReward(), seed=seed, policy_tokens=40
+        )
+        pool = finished(result.trace)
+        votes = Counter(LAST(c.response.text) for c in pool)
+        del votes[None]
+        answer = LAST(result.candidate.response.text)
+        assert votes[answer] == max(votes.values(), default=0)
+        differ += result.reward < max(c.reward for c in pool)
+    assert differ > 8
+
+
+def states(trace):
+    """Of one chain whose every step cuts: its states so far, the start included."""
+    steps = [proposal for proposal in trace.proposals if proposal.address]
+    visited = [steps[0].state]
+    for proposal in steps:
+        taken = proposal.verdict == "accepted"
+        visited.append(proposal.candidate if taken else visited[-1])
+    return visited
+
+
+@pytest.mark.parametrize("kind", [QAlign, Quest, Power])
+@pytest.mark.parametrize("burn_in", [0, 4])
+def test_a_chain_votes_among_the_states_it_visited(kind, burn_in):
+    differ = 0
+    for seed in range(12):
+        chain = kind(steps=200, max_tokens=6, recycle=False, answer=VOTE, burn_in=burn_in)
+        result = run(chain, reward=ToyReward(), seed=seed, policy_tokens=60)
+        ((_, trace),) = result.trace.children.items()
+        visited = states(trace)
+        counted = visited[min(burn_in, len(visited) - 1) :]
+        votes = Counter(LAST(state.response.text) for state in counted)
+        votes.pop(None, None)
+        assert result.expired
+        assert votes[LAST(result.candidate.response.text)] == max(votes.values(), default=0)
+        assert result.trace.notes["num_steps"] == len(visited) - 1 < 200
+        differ += result.candidate.reward < max(state.reward for state in visited)
+    assert differ > 0
+
+
+def test_the_last_state_is_the_answer_of_a_chain_that_gives_the_last():
+    for seed in range(8):
+        result = run(
+            QAlign(steps=99, max_tokens=6), reward=ToyReward(), seed=seed, policy_tokens=50
+        )
+        ((_, trace),) = result.trace.children.items()
+        assert result.candidate is states(trace)[-1]
+
+
+def test_a_chain_that_did_not_burn_in_gives_its_latest_state():
+    chain = QAlign(steps=99, burn_in=99, recycle=False, max_tokens=6, answer=select.Last())
+    result = run(chain, reward=ToyReward(), policy_tokens=40)
+    ((_, trace),) = result.trace.children.items()
+    assert result.candidate is states(trace)[-1]
+
+
+def test_a_pool_that_is_cut_short_is_weighed_like_a_whole_one():
+    """Before a chain begins; a rule that cannot find a beta from so few gives way, and says so."""
+    for seed in range(6):
+        chain = QAlign(pool=16, beta=0.1, max_tokens=6, answer=select.Hard())
+        result = run(chain, reward=ToyReward(), seed=seed, policy_tokens=24)
+        assert result.expired
+        assert result.reward == max(result.trace.notes["rewards"] + (result.reward,))
+        assert result.warnings == ()
+        rule = QAlign(pool=16, beta=TargetKL(nats=2.0), max_tokens=6, answer=VOTE)
+        result = run(rule, reward=ToyReward(), seed=seed, policy_tokens=24)
+        assert result.expired
+        assert result.candidate.response.complete
+        assert "draw a pool of at least 9" in result.warnings[0]
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """Candidate i says `says[i]` and ends; it is finished after `delays[i]` turns of the loop."""
+
+    says: tuple
+    delays: tuple
+    started: list = field(default_factory=list)
+
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        (i,) = [label for label in key.path if isinstance(label, int)]
+        self.started.append(i)
+        for _ in range(self.delays[i]):
+            await asyncio.sleep(0)
+        return Segment((self.says[i], 0), (-1.0, -1.0), Stop.EOS)
+
+    def text(self, tokens):
+        return " ".join(str(token) for token in tokens if token)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    says=st.lists(st.integers(1, 4), min_size=9, max_size=9),
+    delays=st.permutations(range(9)),
+    selector=st.sampled_from([VOTE, select.Last(), select.Hard(), select.TopFraction(m=2.0)]),
+    judged=st.booleans(),
+)
+def test_the_answer_does_not_depend_on_which_draw_was_faster(says, delays, selector, judged):
+    """By number, not by completion: also among equal votes and rewards."""
+
+    class Levels:
+        async def score(self, prompt, response):
+            return float(response.tokens[0] % 3)  # ties
+
+    reward = Levels() if judged or getattr(selector, "needs_reward", True) else None
+    strategy = BestOf(n=9, inner=Plain(max_tokens=2), select=selector)
+    together, mixed = (
+        run(strategy, reward=reward, policy=Scripted(tuple(says), order), policy_tokens=2 * 6)
+        for order in ((0,) * 9, tuple(delays))
+    )
+    assert [c.tokens for c in finished(mixed.trace)] == [(say, 0) for say in says[:6]]
+    assert mixed.candidate == together.candidate
+
+
+@settings(max_examples=20, deadline=None)
+@given(says=st.lists(st.integers(1, 4), min_size=9, max_size=9), delays=st.permutations(range(9)))
+def test_nor_does_that_of_a_strategy_of_ones_own(says, delays):
+    """It does not say how it chooses: highest reward, then first by address."""
+
+    @dataclass(frozen=True)
+    class Own:
+        async def sample(self, prompt, run):
+            drafts = [run.at("i", i).draft(prompt, (), max_tokens=2) for i in range(9)]
+            return max(await concurrently(drafts), key=lambda draft: draft.reward)
+
+    class Levels:
+        async def score(self, prompt, response):
+            return float(response.tokens[0] // 3)
+
+    policy = Scripted(tuple(says), tuple(delays))
+    result = run(Own(), reward=Levels(), policy=policy, policy_tokens=2 * 6)
+    best = max(range(6), key=lambda i: says[i] // 3)
+    assert result.candidate.tokens == (says[best], 0)
+    assert result.candidate.response.address == ("i", best)
+
+
+def test_inner_runs_that_are_not_finished_say_what_they_have():
+    """Three chains, none of which is finished: the vote is among what each would answer now."""
+    chains = BestOf(
+        n=3, inner=QAlign(steps=500, max_tokens=6, answer=select.Hard()), select=select.Hard()
+    )
+    result = run(chains, reward=ToyReward(), policy_tokens=120)
+    rewards = [
+        proposal.candidate.reward
+        for trace in result.trace.walk()
+        for proposal in trace.proposals
+        if proposal.address
+    ]
+    assert result.expired
+    assert len(result.trace.notes["rewards"]) == 3
+    assert result.reward == max(rewards)
+    nested = BestOf(n=2, inner=BestOf(n=4, inner=PLAIN, select=VOTE), select=VOTE)
+    result = run(nested, policy_tokens=22)
+    assert result.candidate.response.complete
+    assert len(result.trace.notes["answers"]) == 2
+
+
+def test_segments_inside_a_vote():
+    """Those that are finished are elected from; what was rejected on the way is not."""
+    cards = Cards(
+        segmenter=FixedSize(2),
+        threshold=Line(target=1.0),
+        acceptance=Soft(beta=0.5),
+        max_tokens=6,
+        max_tries=3,
+    )
+    seen = 0
+    for seed in range(10):
+        strategy = BestOf(n=6, inner=cards, select=VOTE)
+        result = run(strategy, reward=ToyReward(), seed=seed, policy_tokens=60)
+        done = [
+            child.committed
+            for _, child in sorted(result.trace.children.items())
+            if child.proposals
+            and any(
+                p.candidate.tokens == child.committed and p.candidate.response.complete
+                for p in child.proposals
+            )
+        ]
+        if done:
+            seen += 1
+            assert result.candidate.tokens in done
+            assert len(result.trace.notes["answers"]) == len(done)
+    assert seen > 5
+
+
+def test_a_committed_beginning_is_completed_by_the_best_that_continues_it():
+    """Not lost because an answer that contradicts it had a higher reward."""
+
+    @dataclass(frozen=True)
+    class Own:
+        async def sample(self, prompt, run):
+            for i in (1, 2):
+                await run.judge(prompt, (i, 0), Stop.EOS)
+            run.trace.commit((2,))
+            await run.at("more").draft(prompt, (2,), max_tokens=99)
+            raise AssertionError("the budget ends it")
+
+    class First:
+        async def score(self, prompt, response):
+            return float(-response.tokens[0])
+
+    result = run(Own(), reward=First(), policy=ToyPolicy(60), policy_tokens=3)
+    assert result.candidate.tokens == (2, 0)
+    assert result.reward == -2.0
+
+
+def test_an_estimate_that_contradicts_what_was_streamed_is_not_taken():
+    @dataclass(frozen=True)
+    class Own:
+        async def sample(self, prompt, run):
+            wrong = await run.judge(prompt, (3, 0), Stop.EOS)
+
+            async def answer():
+                return wrong
+
+            run.trace.answer_by(answer)
+            run.trace.commit((1,))
+            await run.draft(prompt, (1,), max_tokens=99)
+
+    result = run(Own(), reward=ToyReward(), policy=ToyPolicy(60), policy_tokens=3)
+    assert result.candidate.tokens[:1] == (1,)
+
+
+class Judge:
+    asked = 0
+
+    async def prefer(self, prompt, one, other):
+        type(self).asked += 1
+        await asyncio.sleep(0)
+        return 0.5
+
+
+def test_no_judge_is_asked_once_the_budget_is_spent():
+    knockout = BestOf(n=16, inner=PLAIN, select=select.Knockout(judge=Judge()))
+    result = run(knockout, policy_tokens=30)
+    assert Judge.asked == 0
+    assert result.expired
+    assert result.candidate == finished(result.trace)[0]
+    assert result.candidate.response.address == ("candidate", 0)
+    assert "no judge is asked" in result.warnings[0]
+    judged = run(knockout, reward=ToyReward(), policy_tokens=30)
+    assert judged.candidate.reward == max(c.reward for c in finished(judged.trace))
+
+
+def test_a_selector_of_ones_own_that_waits_for_others_is_cut_off():
+    waits = []
+
+    @dataclass(frozen=True)
+    class Waits:
+        async def select(self, prompt, candidates, key):
+            waits.append(len(candidates))
+            await asyncio.sleep(3600)
+
+    result = run(BestOf(n=16, inner=PLAIN, select=Waits()), reward=ToyReward(), policy_tokens=30)
+    assert len(waits) == 1
+    assert result.reward == max(c.reward for c in finished(result.trace))
+    assert "somebody else would have to be asked" in result.warnings[0]
+
+
+def test_what_cannot_be_chosen_from_gives_way():
+    class Silent(ToyPolicy):
+        async def extend(self, prefix, **how):
+            drawn = await super().extend(prefix, **how)
+            return Segment(drawn.tokens, None, drawn.stop)
+
+    vote = BestOf(n=16, inner=PLAIN, select=select.ConfidenceWeightedVote(extract=LAST))
+    result = run(vote, policy=Silent(5), policy_tokens=30)
+    assert result.candidate == finished(result.trace)[0]
+    assert result.candidate.response.address == ("candidate", 0)
+    assert "no log-probabilities" in result.warnings[0]
+
+
+def test_rejection_tests_what_was_drawn_and_forces_one():
+    """As after `max_draws`: a rejected one, and flagged."""
+    for seed in range(8):
+        strategy = Rejection(beta=0.3, bound=9.0, max_tokens=6, at_once=8)
+        result = run(strategy, reward=ToyReward(), seed=seed, policy_tokens=40)
+        assert result.expired
+        assert result.trace.forced
+        assert result.candidate.response.complete
+        sure = Rejection(beta=0.3, bound=-9.0, max_tokens=6, at_once=8)
+        held = run(sure, reward=Pending(), seed=seed, reward_calls=3)
+        assert held.trace.proposals[-1].verdict == "accepted"
+        assert held.candidate is held.trace.proposals[-1].candidate
+
+
+def test_rejection_accepts_what_an_earlier_draw_kept_waiting():
+    """Draws are tested in order; when the first never ends, the second is the first accepted."""
+
+    class FirstHangs(ToyPolicy):
+        async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+            if key.path[:2] == ("try", 0):
+                await asyncio.Event().wait()
+            return await super().extend(
+                prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
+            )
+
+    strategy = Rejection(beta=0.3, bound=-9.0, max_tokens=6, at_once=4)
+    for seed in range(4):
+        result = run(strategy, reward=ToyReward(), policy=FirstHangs(5), seed=seed, seconds=0.1)
+        assert result.expired
+        assert not result.trace.forced
+        assert result.candidate.response.address == ("try", 1)
+
+
+@dataclass(frozen=True)
+class Pending(ToyReward):
+    """The first answers take longest."""
+
+    async def score(self, prompt, response):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await super().score(prompt, response)
+
+
+def test_answers_that_are_being_judged_when_tokens_run_out_are_judged():
+    """Their reward has been asked for, and their tokens are spent."""
+    result = run(BestOf(n=16, inner=Plain(max_tokens=4)), reward=Pending(), policy_tokens=20)
+    pool = finished(result.trace)
+    assert result.usage.reward_calls == len(pool)
+    assert sum(len(c.tokens) for c in pool) > 12
+    assert result.reward == max(c.reward for c in pool)
+
+
+def test_a_finished_answer_that_could_not_be_judged_is_whole():
+    """One call is spent on the prompt; what was drawn then is an answer all the same."""
+    cards = Cards(segmenter=FixedSize(40), threshold=Line(target=1.0), max_tokens=6)
+    result = run(cards, reward=ToyReward(), reward_calls=1)
+    assert result.expired
+    assert not result.judged
+    assert result.candidate.response.stop in (Stop.EOS, Stop.LENGTH)
+    assert result.candidate.response.text
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        PLAIN,
+        BestOf(n=8, inner=PLAIN, select=VOTE),
+        EarlyStop(select=VOTE, inner=PLAIN),
+        QAlign(steps=8, max_tokens=6, answer=VOTE, chains=2, pool=4),
+        Rejection(beta=0.5, bound=2.0, max_tokens=6),
+        Calibrate(
+            inner=Cards(segmenter=FixedSize(2), max_tokens=6, acceptance=Soft(beta=0.5)), draws=4
+        ),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_results_keep_nothing_of_the_run(strategy):
+    """Whether it was ended early or not; a process may send them to another."""
+    for limit in (12, 10_000):
+        result = run(strategy, reward=ToyReward(), policy_tokens=limit)
+        assert result.usage.policy_tokens_drawn <= limit
+        assert all(trace.estimate is None for trace in result.trace.walk())
+        assert pickle.loads(pickle.dumps(result)).candidate == result.candidate
+
+
+@settings(max_examples=40, deadline=None)
+@given(limit=st.integers(1, 60), seed=st.integers(0, 10**6), judged=st.booleans())
+def test_a_finished_answer_is_never_lost(limit, seed, judged):
+    strategies = [
+        BestOf(n=8, inner=Plain(max_tokens=4), select=VOTE),
+        Power(steps=20, max_tokens=4),
+        EarlyStop(select=VOTE, inner=Plain(max_tokens=4)),
+    ]
+    for strategy in strategies:
+        reward = ToyReward() if judged else None
+        result = run(strategy, reward=reward, seed=seed, policy_tokens=limit)
+        complete = [
+            p.candidate
+            for trace in result.trace.walk()
+            for p in trace.proposals
+            if p.candidate.response.complete
+        ]
+        assert result.candidate.response.complete or not complete
+        assert result.candidate.tokens
+        assert result.usage.policy_tokens_drawn <= limit
+
+
+def test_a_reward_that_fails_is_like_a_budget():
+    @dataclass(frozen=True)
+    class Fails(ToyReward):
+        asked: list = field(default_factory=list)
+
+        async def score(self, prompt, response):
+            self.asked.append(response)
+            if len(self.asked) == 7:
+                raise RewardError("out of order")
+            return await super().score(prompt, response)
+
+    result = asyncio.run(
+        align(
+            PROMPT,
+            BestOf(n=12, inner=PLAIN, select=VOTE),
+            policy=ToyPolicy(5),
+            reward=Fails(),
+            on_reward_error="best",
+        )
+    )
+    pool = finished(result.trace)
+    votes = Counter(LAST(c.response.text) for c in pool)
+    votes.pop(None, None)
+    assert result.expired
+    assert result.trace.notes["reward_failed"]
+    assert len(pool) >= 6
+    assert votes[LAST(result.candidate.response.text)] == max(votes.values(), default=0)
+
+
+def test_selectors_that_ask_say_so():
+    assert [
+        name for name, one in select.SELECTORS.items() if getattr(one, "asks_judge", False)
+    ] == ["knockout"]
