@@ -23,6 +23,8 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """Fields that vLLM renders beside role and content, and the roles that may have them; (): all."""
 _RENAMED = {"reasoning_content": "reasoning"}  # as vLLM's server does
+RENDERED = frozenset({"role", "content", *_FIELDS, *_RENAMED})
+"""Names of all fields of messages that vLLM renders."""
 _TEXT_PARTS: Mapping[str, str] = {
     "text": "text",
     "input_text": "text",

@@ -9,11 +9,13 @@ from typing import NoReturn
 
 from rsalign.budget import Budget, Usage
 from rsalign.checks import finite_reward, shown
+from rsalign.detokenization import Detokenizer
 from rsalign.errors import PolicyError, RewardError
 from rsalign.foreign import errors_as, told
 from rsalign.key import Key, Label
 from rsalign.protocols import (
     Boundary,
+    Detokenizing,
     Likelihood,
     Loaded,
     Measuring,
@@ -29,6 +31,7 @@ from rsalign.protocols import (
     overdraws,
     sampling,
 )
+from rsalign.response_text import Guarded
 from rsalign.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
 from rsalign.wrapper import Wrapper
 
@@ -254,6 +257,20 @@ class MeteredPolicy(Wrapper):
         return PolicyError(
             f"the policy {_kind(self.inner)} raised {told(failure)}", prompt=self.meter.prompt
         )
+
+
+@MeteredPolicy.able(Detokenizing)
+def detokenizer(self: MeteredPolicy, prompt: Tokens) -> Detokenizer:
+    """As the inner policy."""
+    with errors_as(self._failed):
+        return Guarded(self.wrapped.detokenizer(prompt), self._failed)
+
+
+@MeteredPolicy.able(Detokenizing)
+def token_text(self: MeteredPolicy, token: int) -> str:
+    """As the inner policy."""
+    with errors_as(self._failed):
+        return str(self.wrapped.token_text(token))
 
 
 @MeteredPolicy.able(Loaded)

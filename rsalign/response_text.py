@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rsalign.detokenization import Detokenizer
 from rsalign.errors import RsalignError
 from rsalign.foreign import errors_as
-from rsalign.protocols import Detokenizing, Policy, sampling
+from rsalign.protocols import Detokenizing, Policy
 from rsalign.types import Stop, Tokens, stop_end
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -35,6 +35,7 @@ def response_text(
     *,
     stop: Stop | None = None,
     stop_reason: int | str | None = None,
+    stops_after: int = 0,
 ) -> str:
     """The text of a whole response, or of one that is not complete.
 
@@ -47,6 +48,7 @@ def response_text(
         tokens: of the response.
         stop: why it ended; None or ``BOUNDARY``: it may go on.
         stop_reason: the stop string or token that ended it.
+        stops_after: the stop string ends beyond so many characters (those of `min_tokens` tokens).
     """
     if stop is Stop.EOS or (stop is Stop.STOP and not isinstance(stop_reason, str)):
         tokens = tokens[:-1]
@@ -55,7 +57,7 @@ def response_text(
     beginning = growing.read(tokens[:min_tokens])
     text = beginning + growing.read(tokens[min_tokens:])
     if stop is Stop.STOP and isinstance(stop_reason, str):
-        end = stop_end(text, stop_reason, len(beginning))
+        end = stop_end(text, stop_reason, stops_after)
         text = text if end is None else text[: end - len(stop_reason)]
     return text
 

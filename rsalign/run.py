@@ -86,7 +86,14 @@ class Run:
             RewardError: if the reward failed or is not a finite number; prompt and response are
                 attached.
         """
-        text = response_text(self.policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason)
+        text = response_text(
+            self.policy,
+            prompt.tokens,
+            tokens,
+            stop=stop,
+            stop_reason=stop_reason,
+            stops_after=self._num_unstoppable(prompt, tokens),
+        )
         response = Response(
             tokens, text, stop, log_probs, stop_reason, certainty, address=self.key.path
         )
@@ -183,16 +190,14 @@ class Run:
         growing = detokenizer(self.policy, prompt.tokens)
         pieces = [growing.read(kept)]
         pieces += [growing.read((token,)) for token in drawn.tokens[:limit]]
-        text = "".join(pieces)
-        # within the first `min_tokens` no stop string counts
-        unstoppable = detokenizer(self.policy, prompt.tokens)
-        after = len(unstoppable.read((kept + drawn.tokens)[: law.min_tokens]))
+        text, after = "".join(pieces), self._num_unstoppable(prompt, kept + drawn.tokens)
         stop = law.first_stop(text, after)
         if stop is None or not limit:
             return drawn
         ends = list(itertools.accumulate(map(len, pieces)))  # characters, by number of new tokens
-        length = bisect.bisect_left(ends, stop_end(text, stop, after) or 0, lo=1)
-        return drawn.upto(length, Stop.STOP, stop)
+        num_chars = stop_end(text, stop, after)
+        assert num_chars is not None  # it was found
+        return drawn.upto(bisect.bisect_left(ends, num_chars, lo=1), Stop.STOP, stop)
 
     def _policy_after(self, num_kept: int) -> Policy:
         """The policy under its law for what follows so many tokens of the response.
@@ -203,6 +208,13 @@ class Run:
         law = sampling(self.policy)
         rest = law.after(num_kept)
         return self.policy if rest is law else with_sampling(self.policy, rest)
+
+    def _num_unstoppable(self, prompt: Prompt, tokens: Tokens) -> int:
+        """How many characters of a response belong to tokens in which no stop string counts."""
+        min_tokens = sampling(self.policy).min_tokens
+        if not min_tokens:
+            return 0
+        return len(detokenizer(self.policy, prompt.tokens).read(tokens[:min_tokens]))
 
     def decide(self, draft: Candidate, *, kept: int, log_accept: float) -> bool:
         """Draws whether `draft` is accepted, and records it.

@@ -129,7 +129,7 @@ def output(
     """Joins the independent answers to one prompt, best first."""
     completions = [
         _completion(rank, sample, results[sample], _alignment(strategy, results[sample]))
-        for rank, sample in enumerate(ranking(results))
+        for rank, sample in enumerate(_ranking(results))
     ]
     return AlignedOutput(
         request_id=request_id,
@@ -141,14 +141,16 @@ def output(
     )
 
 
-def ranking(results: Sequence[Result]) -> list[int]:
-    """Places of independent answers, best first.
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Judged answers by reward; then those that were not judged, whole ones before pieces."""
+    return [results[sample] for sample in _ranking(results)]
 
-    Judged answers come by reward; then those that were not judged, whole ones before pieces.
-    """
 
-    def place(index: int) -> tuple[bool, bool, float]:
-        result = results[index]
+def _ranking(results: Sequence[Result]) -> list[int]:
+    """The places of answers, in the order of `best_first`."""
+
+    def place(sample: int) -> tuple[bool, bool, float]:
+        result = results[sample]
         whole = result.candidate.response.complete
         return result.reward is None, not whole, -(result.reward or 0.0)
 
@@ -179,9 +181,9 @@ def _together(ranked: Sequence[AlignedCompletion]) -> Alignment:
         ranked[0].alignment,
         usage=sum((one.usage for one in each[1:]), each[0].usage),
         trace=trace,
-        warnings=trace.all_warnings(),
         forced=any(one.forced for one in each),
         expired=any(one.expired for one in each),
+        warnings=trace.all_warnings(),
     )
 
 

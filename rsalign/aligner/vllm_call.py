@@ -144,7 +144,7 @@ class VllmCall:
         if any(request.strategy is not None for request in left):
             self._refuse_unsupported()
         finished: list[AlignedOutput] = []
-        while left:  # each time those that ask for the same as the first, while names differ
+        while left:  # each time those that ask for the same as the first, as long as names differ
             way = left[0].way
             chosen = {request.name: request for request in left if request.way == way}
             now = list(chosen.values())
@@ -337,9 +337,9 @@ class _Request:
         refuse_others(params.extra_args)
         rendered = call.render(index)
         text = rendered.get("prompt")
+        seed = one_seed(params.seed, asked.seed)
         # with a seed of its own it is called by its place in this call, so that the same call gives
         # the same answers
-        seed = one_seed(params.seed, asked.seed)
         name = number if seed is None else index
         prompt: dict[str, Any] = {"id": name, "prompt_token_ids": rendered["prompt_token_ids"]}
         if call.name == "chat":

@@ -32,7 +32,7 @@ def engine_params(
         asked: `extra_args` for hooks in the engine.
         num_logprobs: of how many tokens beside the drawn one log-probabilities are told, unless
             `options` say it; None: they are not told.
-        stop: the stop strings that the engine is to look for.
+        stop: stop strings of the law that the engine is to look for.
     """
     # not from vllm itself, which looks the name up anew each time
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams

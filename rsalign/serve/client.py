@@ -164,7 +164,7 @@ class AlignedClient:
             traced = RequestOptions(trace_headers=trace_headers or None)
             return replace(lawful, engine=view).with_options(traced)
 
-        place = wanted.ledger.expected
+        place, number = wanted.ledger.expected, wanted.ledger.num_prompts
         wanted.ledger.num_prompts += 1
         wanted.ledger.expected += asked.n
         return Job(
@@ -176,7 +176,7 @@ class AlignedClient:
             tokenizer=self._engine.tokenizer,
             policy=policy,
             reward=self._reward,
-            key=_key(wanted.ledger, asked, place),
+            key=_key(wanted.ledger, asked, number),
             place=place,
             trace_headers=options.get("trace_headers") or {},
         )
@@ -230,6 +230,19 @@ class AlignedClient:
 EngineClient.register(AlignedClient)
 
 
+def _key(ledger: Ledger, asked: Request, number: int) -> Key:
+    """The address of a prompt: as `Aligner.generate` with this seed has it, by its number.
+
+    The prompts of one HTTP request share a seed, also where that is drawn here, so that a request
+    with the seed that is reported has the same answers.
+    """
+    if asked.seed is not None:
+        ledger.seed = asked.seed
+    elif ledger.seed is None:
+        ledger.seed = secrets.randbits(_SEED_BITS)
+    return Key(ledger.seed).child("prompt", number)
+
+
 def _carried(prompt: Any, options: Mapping[str, Any]) -> RequestOptions:
     """What goes with each request to the engine, of what came with this one."""
     carried = {
@@ -239,19 +252,6 @@ def _carried(prompt: Any, options: Mapping[str, Any]) -> RequestOptions:
     }
     salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
     return RequestOptions(**carried, cache_salt=salt or "")
-
-
-def _key(ledger: Ledger, asked: Request, place: int) -> Key:
-    """The address of a prompt: as `Aligner.generate` with this seed has it, by its place.
-
-    The prompts of one HTTP request share a seed, also where that is drawn here, so that a request
-    with the seed that is reported has the same answers.
-    """
-    if asked.seed is not None:
-        ledger.seed = asked.seed
-    elif ledger.seed is None:
-        ledger.seed = secrets.randbits(_SEED_BITS)
-    return Key(ledger.seed).child("prompt", place // asked.n)
 
 
 def _plain(params: "SamplingParams", wanted: Wanted) -> "SamplingParams":

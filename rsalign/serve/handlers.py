@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from rsalign.errors import ConfigError
+from rsalign.messages import RENDERED
 from rsalign.serve.current import current, handled, handling
 from rsalign.serve.event_stream import EventStream, count_drawn
 from rsalign.serve.report import block
@@ -340,10 +341,11 @@ async def _extra_fields(request: Any, raw_request: Any) -> dict[str, Any]:
 
 
 def _as_mapping(message: Any) -> Mapping[str, Any]:
+    """What vLLM renders of a message that it has made itself, of items with other fields, too."""
     dumped: Mapping[str, Any] = (
         message if isinstance(message, Mapping) else message.model_dump(exclude_none=True)
     )
-    return dumped
+    return {name: value for name, value in dumped.items() if name in RENDERED}
 
 
 def _messages(conversation: Iterable[Any]) -> tuple[Message, ...]:

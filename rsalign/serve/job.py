@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rsalign.align import Result, align
 from rsalign.aligner.batch import num_different, repeated
 from rsalign.aligner.inputs import Request
-from rsalign.aligner.outputs import AlignedOutput, output, ranking
+from rsalign.aligner.outputs import AlignedOutput, best_first, output
 from rsalign.aligner.request_outputs import request_output
 from rsalign.budget import Usage
 from rsalign.errors import ConfigError, PolicyError
@@ -213,8 +213,7 @@ class Job:
     def _whole(self, results: list[Result]) -> "RequestOutput":
         answered = self._answered(results)
         # the choices are best first, and so are their reports
-        ranked = [results[sample] for sample in ranking(results)]
-        self.wanted.ledger.results.update(enumerate(ranked, self.place))
+        self.wanted.ledger.results.update(enumerate(best_first(results), self.place))
         whole = request_output(
             answered, self.params, self.tokenizer, request_id=self.request_id, prompt=self.text
         )

@@ -4,7 +4,7 @@ import pytest
 
 from rsalign import Aligner, BestOf, Budget, Cards, FixedSize, Plain
 from rsalign.align import Result
-from rsalign.aligner.outputs import ranking
+from rsalign.aligner.outputs import best_first
 from rsalign.budget import Usage
 from rsalign.report.page import page
 from rsalign.rules.thresholds import Constant
@@ -137,4 +137,4 @@ def test_an_answer_without_a_reward_is_never_the_best():
         )
 
     results = [result(-1.0), result(0.0, judged=False), result(-3.0), result(-1.0)]
-    assert ranking(results) == [0, 3, 2, 1]
+    assert best_first(results) == [results[i] for i in (0, 3, 2, 1)]
