@@ -52,10 +52,7 @@ def response_text(
     """
     if stop is Stop.EOS or (stop is Stop.STOP and not isinstance(stop_reason, str)):
         tokens = tokens[:-1]
-    growing = detokenizer(policy, prompt)
-    min_tokens = sampling(policy).min_tokens  # within which no stop string counts
-    beginning = growing.read(tokens[:min_tokens])
-    text = beginning + growing.read(tokens[min_tokens:])
+    text = detokenizer(policy, prompt).read(tokens)
     if stop is Stop.STOP and isinstance(stop_reason, str):
         end = stop_end(text, stop_reason, stops_after)
         text = text if end is None else text[: end - len(stop_reason)]
