@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rsalign.align import OnProgress
@@ -158,7 +157,7 @@ class Aligner:
             RewardError: if the reward failed.
             StrategyError: if the strategy failed, or a function that it was given.
         """
-        given = Call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
         found = inputs.prompts(prompts, self._policy)
         batch = self._batch(found, sampling_params, given, prompts)
         return self._block(batch, use_tqdm, on_result)
@@ -317,23 +316,13 @@ class Aligner:
     def __enter__(self) -> "Aligner":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> "Aligner":
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
 
     def _opened(self, journal: str | Path | Journal | None) -> Journal | None:

@@ -31,18 +31,18 @@ class Call:
         budget: None: the aligner's.
         seed: None: the aligner's.
         on_error: as in `Aligner.generate`.
-        on_reward_error: None: the aligner's.
         lora_request: one for all prompts or one per prompt.
         priority: one for all prompts or one per prompt.
+        on_reward_error: None: the aligner's.
     """
 
     strategy: StrategyLike | None
     budget: Budget | None
     seed: int | None
     on_error: OnError
-    on_reward_error: OnRewardError | None = None
     lora_request: Any = None
     priority: int | Sequence[int] | None = None
+    on_reward_error: OnRewardError | None = None
 
     def options(self, cache_salts: Sequence[str]) -> list[RequestOptions]:
         """What goes with the requests to the engine, for each prompt.

@@ -1,6 +1,7 @@
 """The public face over the toy: shapes, order, seeds, and what is refused before any work."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -207,3 +208,31 @@ def test_plain_without_a_reward():
         (result,) = aligner.generate("1")
         assert result.outputs[0].reward is None
         assert result.alignment.usage.reward_calls == 0
+
+
+class Carrying(ToyPolicy):
+    """Tells what is to go with its requests to an engine."""
+
+    def with_options(self, options):
+        raise ConfigError(f"carried: {options.given()}")
+
+
+@pytest.mark.parametrize("method", ["generate", "chat", "agenerate", "achat", "astream"])
+def test_priorities_and_adapters_at_every_method(method):
+    given = {"lora_request": "adapter", "priority": 3}
+    said = "carried: {'priority': 3, 'lora_request': 'adapter'}"
+    asked = [{"role": "user", "content": "1"}] if "chat" in method else "1"
+    with Aligner(Carrying(), None, Plain(max_tokens=2)) as aligner:
+
+        def ask():
+            if method in ("generate", "chat"):
+                return getattr(aligner, method)(asked, **given)
+            return asyncio.run(awaited())
+
+        async def awaited():
+            if method == "astream":
+                return await anext(aligner.astream(asked, **given))
+            return await getattr(aligner, method)(asked, **given)
+
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            ask()
