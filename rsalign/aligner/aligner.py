@@ -15,17 +15,14 @@ from rsalign.aligner.batch import Batch, OnError, OnResult
 from rsalign.aligner.call import Call, check_call, requests
 from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
-from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
+from rsalign.aligner.stream import Event, OnCommit, Pieces, reader, stream
 from rsalign.budget import Budget
-from rsalign.detokenization import Detokenizer
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, PolicyError
-from rsalign.foreign import errors_as, told
+from rsalign.errors import ConfigError
 from rsalign.journal import Journal
 from rsalign.protocols import Policy, Reward, sampling
-from rsalign.response_text import Guarded, detokenizer
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt, Tokens
+from rsalign.types import Prompt
 from rsalign.words.parts import StrategyLike, is_none, policy_from, reward_from, strategy_from
 from rsalign.words.read import OnRewardError
 
@@ -297,7 +294,7 @@ class Aligner:
                 "skip_special_tokens and the like, or use agenerate"
             )
         stop = (request.sampling or sampling(self._policy)).stop
-        pieces = Pieces(self._detokenizer(request.prompt.tokens), stop)
+        pieces = Pieces(reader(self._policy, request.prompt.tokens), stop)
 
         async def answer(on_commit: OnCommit, on_progress: OnProgress) -> AlignedOutput:
             watched = replace(batch, on_commit=on_commit, on_progress=on_progress)
@@ -338,15 +335,6 @@ class Aligner:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """That of the policy; what it raises is a `PolicyError`."""
-
-        def failed(failure: BaseException) -> PolicyError:
-            return PolicyError(f"the policy's text() raised {told(failure)}")
-
-        with errors_as(failed):
-            return Guarded(detokenizer(self._policy, prompt), failed)
 
     def _opened(self, journal: str | Path | Journal | None) -> Journal | None:
         if journal is None or isinstance(journal, Journal):
