@@ -11,7 +11,7 @@ Special tokens are left out, as vLLM leaves them out unless it is asked for them
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 _INVALID_PREFIX = "Invalid prefix encountered"  # how tokenizers' DecodeStream begins this message
 _WINDOW = 5  # vLLM's INITIAL_INCREMENTAL_DETOKENIZATION_OFFSET
@@ -25,6 +25,25 @@ class Detokenizer(Protocol):
         """The text that these next tokens add; empty while a character is incomplete.
 
         The pieces together are the text of all tokens, however they are divided into calls.
+        """
+        ...
+
+
+@runtime_checkable
+class Detokenizing(Protocol):
+    """A policy that makes text of tokens as its engine does, given the prompt they follow.
+
+    Without it the text of a response is `Policy.text` (see `rsalign.response_text`).
+    """
+
+    def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
+        """The text of one response to this prompt, as its tokens come."""
+        ...
+
+    def token_text(self, token: int) -> str:
+        """The text of one token, for rules that end a segment by its text (`Boundary`).
+
+        Bytes that are not a whole character are replacement characters here.
         """
         ...
 

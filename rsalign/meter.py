@@ -9,13 +9,12 @@ from typing import NoReturn
 
 from rsalign.budget import Budget, Usage
 from rsalign.checks import finite_reward, shown
-from rsalign.detokenization import Detokenizer
+from rsalign.detokenization import Detokenizer, Detokenizing
 from rsalign.errors import PolicyError, RewardError
 from rsalign.foreign import errors_as, told
 from rsalign.key import Key, Label
 from rsalign.protocols import (
     Boundary,
-    Detokenizing,
     Likelihood,
     Loaded,
     Measuring,

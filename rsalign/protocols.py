@@ -13,7 +13,6 @@ from rsalign.annotated import Listed as Listed
 from rsalign.annotated import Ranked as Ranked
 from rsalign.annotated import Scored as Scored
 from rsalign.checks import part
-from rsalign.detokenization import Detokenizer
 from rsalign.errors import ConfigError
 from rsalign.key import Key
 from rsalign.types import Candidate, Message, Prompt, Response, Sampling, Segment, Tokens
@@ -109,29 +108,7 @@ class Policy(Protocol):
         ...
 
     def text(self, tokens: Tokens) -> str:
-        """The text of a response to an ordinary prompt; special tokens are left out.
-
-        Where the text of a response depends on its prompt, be `Detokenizing`, too.
-        """
-        ...
-
-
-@runtime_checkable
-class Detokenizing(Protocol):
-    """A policy that makes text of tokens as its engine does, given the prompt they follow.
-
-    Without it the text of a response is `Policy.text` (see `rsalign.response_text`).
-    """
-
-    def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """The text of one response to this prompt, as its tokens come."""
-        ...
-
-    def token_text(self, token: int) -> str:
-        """The text of one token, for rules that end a segment by its text (`Boundary`).
-
-        Bytes that are not a whole character are replacement characters here.
-        """
+        """The text of a response to an ordinary prompt; for any, see `rsalign.detokenization`."""
         ...
 
 

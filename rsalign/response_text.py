@@ -7,10 +7,10 @@ of a response may depend. Any other policy's `text` is the text.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rsalign.detokenization import Detokenizer
+from rsalign.detokenization import Detokenizer, Detokenizing
 from rsalign.errors import RsalignError
 from rsalign.foreign import errors_as
-from rsalign.protocols import Detokenizing, Policy
+from rsalign.protocols import Policy
 from rsalign.types import Stop, Tokens, stop_end
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

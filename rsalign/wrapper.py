@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
+from rsalign.detokenization import Detokenizing
 from rsalign.fingerprint import fingerprint
 from rsalign.protocols import (
     Adjustable,
-    Detokenizing,
     Encoder,
     Likelihood,
     Loaded,

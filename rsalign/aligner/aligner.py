@@ -11,10 +11,10 @@ from typing import Any
 from rsalign.align import OnProgress
 from rsalign.aligner import inputs
 from rsalign.aligner.batch import Batch, OnError, OnResult
-from rsalign.aligner.call import Call, check_call, guarded_detokenizer, requests
+from rsalign.aligner.call import Call, check_call, requests
 from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
-from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
+from rsalign.aligner.stream import Event, OnCommit, Pieces, reader, stream
 from rsalign.budget import Budget
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.errors import ConfigError
@@ -293,7 +293,7 @@ class Aligner:
                 "skip_special_tokens and the like, or use agenerate"
             )
         stop = (request.sampling or sampling(self._policy)).stop
-        pieces = Pieces(guarded_detokenizer(self._policy, request.prompt.tokens), stop)
+        pieces = Pieces(reader(self._policy, request.prompt.tokens), stop)
 
         async def answer(on_commit: OnCommit, on_progress: OnProgress) -> AlignedOutput:
             watched = replace(batch, on_commit=on_commit, on_progress=on_progress)

@@ -11,13 +11,11 @@ from rsalign.aligner.batch import OnError, law
 from rsalign.aligner.inputs import Refused, Request, per_prompt
 from rsalign.budget import Budget
 from rsalign.checks import SEED, shown, whole
-from rsalign.detokenization import Detokenizer
 from rsalign.engines.options import RequestOptions
-from rsalign.errors import ConfigError, PolicyError, RsalignError
+from rsalign.errors import ConfigError, RsalignError
 from rsalign.foreign import errors_as, told
 from rsalign.protocols import Policy, Strategy
-from rsalign.response_text import Guarded, detokenizer
-from rsalign.types import Prompt, Tokens
+from rsalign.types import Prompt
 from rsalign.words.parts import StrategyLike
 from rsalign.words.read import OnRewardError
 
@@ -118,16 +116,6 @@ def requests(
         else:
             made_of.append(made)
     return made_of
-
-
-def guarded_detokenizer(policy: Policy, prompt: Tokens) -> Detokenizer:
-    """The policy's detokenizer for a stream; what it raises is a `PolicyError`."""
-
-    def failed(failure: BaseException) -> PolicyError:
-        return PolicyError(f"the policy's text() raised {told(failure)}")
-
-    with errors_as(failed):
-        return Guarded(detokenizer(policy, prompt), failed)
 
 
 def _unreadable(params: Any, failure: BaseException) -> ConfigError:

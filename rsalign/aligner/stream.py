@@ -9,6 +9,10 @@ from rsalign.align import OnProgress
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.budget import Usage
 from rsalign.detokenization import Detokenizer
+from rsalign.errors import PolicyError
+from rsalign.foreign import errors_as, told
+from rsalign.protocols import Policy
+from rsalign.response_text import Guarded, detokenizer
 from rsalign.trace import Progress
 from rsalign.types import Tokens
 
@@ -107,6 +111,16 @@ class Pieces:
                     until -= size
                     break
         return until
+
+
+def reader(policy: Policy, prompt: Tokens) -> Detokenizer:
+    """The policy's detokenizer for an answer to this prompt; what it raises is a `PolicyError`."""
+
+    def failed(failure: BaseException) -> PolicyError:
+        return PolicyError(f"the policy's text() raised {told(failure)}")
+
+    with errors_as(failed):
+        return Guarded(detokenizer(policy, prompt), failed)
 
 
 async def stream(

@@ -104,7 +104,7 @@ ALONE += (ByReward, BeatsReference)
 CLASSES = sorted(
     {*(made for known in REGISTRIES for made in known.values()), *ALONE}
     | {found for found in parts_of(rsalign.rewards) if found.__name__ != "Rendering"},
-    key=lambda cls: cls.__name__,
+    key=lambda cls: (cls.__name__, cls.__module__),
 )
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
 from rsalign.bench.bare_engine import RecordedPolicy, RecordedReward
+from rsalign.detokenization import Detokenizing
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.meter import Meter, MeteredPolicy, MeteredReward
 from rsalign.protocols import (
     Adjustable,
-    Detokenizing,
     Encoder,
     Likelihood,
     Loaded,
