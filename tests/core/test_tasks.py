@@ -62,6 +62,16 @@ def test_nothing_to_do():
     assert asyncio.run(concurrently([], limit=2)) == []
 
 
+def test_of_several_failures_the_first_is_raised():
+    async def fails(i):
+        await asyncio.sleep(0)
+        raise KeyError(i)
+
+    with pytest.raises(KeyError) as raised:
+        asyncio.run(concurrently(fails(i) for i in range(3)))
+    assert raised.value.args == (0,)
+
+
 def test_until_looks_in_order_and_cancels_what_comes_later():
     cancelled = []
 
