@@ -78,6 +78,7 @@ def read(text, *, formula=False):
         (r"-\frac{3}{4}", "-0.75"),
         (r"\frac{-3}{4}", "-0.75"),
         (r"\frac{3}{-4}", "-0.75"),
+        (r"\frac{-3}{-4}", "0.75"),
         (r"\frac{1,000}{3}", "1000/3"),
         ("\u00bd", "0.5"),
         ("1 3/4", "1.75"),
@@ -170,11 +171,29 @@ def test_one_number(text, number):
         # notations that differ from country to country, or are no number at all
         *("1.234,5", "1,5", "12,3456", "1,00,000", "3{,}14", "70 000", "1 000 000", "2024,100"),
         # of vague size
-        *("5k", "$3M", "2 dozen", "2 and a half", "1 and 3/4", "1 7/4", "1.5 3/4", "0.333..."),
+        *(
+            "5k",
+            "$3M",
+            "2 dozen",
+            "2 and a half",
+            "1 and 3/4",
+            "1 7/4",
+            "1 4/4",
+            "1.5 3/4",
+            "0.333...",
+        ),
         # signs that may be dashes
         *("- 5", "total - 18", "Covid-19"),
         # other bases, quantities in two units, names
-        *("40_9", "40_{9}", "5'11", "2 hours and 30 minutes", "5 feet 6 inches", "R18"),
+        *(
+            "40_9",
+            "40_{9}",
+            "5'11",
+            "2 hours and 30 minutes",
+            "2 days and 5 hours",
+            "5 feet 6 inches",
+            "R18",
+        ),
         *("18 dollars and 50 cents", "1/0", r"\frac{1}{0}", "1e999999", "9" * 5000),
         "1" + " million" * 900,
     ],
