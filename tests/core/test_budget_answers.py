@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rsalign import (
@@ -242,14 +242,18 @@ def test_the_answer_does_not_depend_on_which_draw_was_faster(says, delays, selec
 
 
 @settings(max_examples=20, deadline=None)
-@given(says=st.lists(st.integers(1, 4), min_size=9, max_size=9), delays=st.permutations(range(9)))
+@given(
+    says=st.lists(st.integers(1, 4), min_size=12, max_size=12),
+    delays=st.permutations(range(12)),
+)
+@example(says=[1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 4, 1], delays=range(12))  # 2 comes before 10
 def test_nor_does_that_of_a_strategy_of_ones_own(says, delays):
     """It does not say how it chooses: highest reward, then first by address."""
 
     @dataclass(frozen=True)
     class Own:
         async def sample(self, prompt, run):
-            drafts = [run.at("i", i).draft(prompt, (), max_tokens=2) for i in range(9)]
+            drafts = [run.at("i", i).draft(prompt, (), max_tokens=2) for i in range(12)]
             return max(await concurrently(drafts), key=lambda draft: draft.reward)
 
     class Levels:
@@ -257,8 +261,8 @@ def test_nor_does_that_of_a_strategy_of_ones_own(says, delays):
             return float(response.tokens[0] // 3)
 
     policy = Scripted(tuple(says), tuple(delays))
-    result = run(Own(), reward=Levels(), policy=policy, policy_tokens=2 * 6)
-    best = max(range(6), key=lambda i: says[i] // 3)
+    result = run(Own(), reward=Levels(), policy=policy, policy_tokens=2 * 11)
+    best = max(range(11), key=lambda i: says[i] // 3)
     assert result.candidate.tokens == (says[best], 0)
     assert result.candidate.response.address == ("i", best)
 
@@ -282,6 +286,19 @@ def test_inner_runs_that_are_not_finished_say_what_they_have():
     result = run(nested, policy_tokens=22)
     assert result.candidate.response.complete
     assert len(result.trace.notes["answers"]) == 2
+
+
+def test_an_inner_run_that_is_finished_is_not_asked_again():
+    """What it chose is on record once."""
+    nested = BestOf(n=4, inner=BestOf(n=2, inner=PLAIN, select=VOTE), select=VOTE)
+    num_finished = 0
+    for tokens in range(8, 40, 4):
+        result = run(nested, policy_tokens=tokens)
+        for child in result.trace.children.values():
+            if child.committed:
+                num_finished += result.expired
+                assert len(child.proposals) == 2
+    assert num_finished
 
 
 def test_segments_inside_a_vote():
@@ -415,12 +432,18 @@ def test_rejection_tests_what_was_drawn_and_forces_one():
 
 
 def test_rejection_accepts_what_an_earlier_draw_kept_waiting():
-    """Draws are tested in order; when the first never ends, the second is the first accepted."""
+    """Draws are tested in order; when the first never ends, the second is the first accepted.
+
+    That holds although the later ones are finished before it.
+    """
 
     class FirstHangs(ToyPolicy):
         async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
-            if key.path[:2] == ("try", 0):
+            index = key.path[1]
+            if index == 0:
                 await asyncio.Event().wait()
+            for _ in range(4 * (4 - index)):
+                await asyncio.sleep(0)
             return await super().extend(
                 prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
             )

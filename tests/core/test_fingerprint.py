@@ -473,6 +473,21 @@ def test_what_only_keeps_answers_is_no_value():
     assert fingerprint(logging.getLogger("a")) != fingerprint(logging.getLogger("b"))
 
 
+def test_a_setting_that_does_not_count_in_comparisons_is_a_value_all_the_same():
+    @dataclasses.dataclass
+    class Set:
+        factor: int = dataclasses.field(default=1, compare=False)
+
+    @dataclasses.dataclass
+    class Made:
+        factor: int = dataclasses.field(default=1, init=False)
+
+    assert fingerprint(Set(1)) != fingerprint(Set(2))
+    made = Made()
+    made.factor = 2
+    assert fingerprint(made) != fingerprint(Made())
+
+
 PROGRAM = """
 import functools, re, sys
 sys.path.insert(0, {folder!r})

@@ -62,6 +62,16 @@ def test_nothing_to_do():
     assert asyncio.run(concurrently([], limit=2)) == []
 
 
+def test_of_several_failures_the_first_is_raised():
+    async def fails(i):
+        await asyncio.sleep(0)
+        raise KeyError(i)
+
+    with pytest.raises(KeyError) as raised:
+        asyncio.run(concurrently(fails(i) for i in range(3)))
+    assert raised.value.args == (0,)
+
+
 def test_until_looks_in_order_and_cancels_what_comes_later():
     cancelled = []
 
@@ -82,6 +92,19 @@ def test_until_looks_in_order_and_cancels_what_comes_later():
     assert asyncio.run(until((one(i) for i in range(4)), enough)) == [0, 1] == looked_at
     assert cancelled == [3]
     assert asyncio.run(until((one(i) for i in range(3)), lambda i: False)) == [0, 1, 2]
+
+
+def test_until_cancels_the_very_next_one_too():
+    finished = []
+
+    async def one(i):
+        for _ in range(1000 * i):
+            await asyncio.sleep(0)
+        finished.append(i)
+        return i
+
+    assert asyncio.run(until(map(one, range(3)), lambda i: True)) == [0]
+    assert finished == [0]
 
 
 def test_until_raises_the_failure_that_comes_first_in_order():

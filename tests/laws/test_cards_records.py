@@ -317,3 +317,26 @@ def test_auto_opens_twice_as_many_each_fruitless_round_within_eight_and_the_engi
     )
     sample(strategy, policy=Roomy)
     assert rounds == sizes
+
+
+def test_auto_opens_as_many_as_one_acceptance_is_expected_to_take():
+    """(tested + 1) / (accepted + 1), rounded up: 2/2, 3/2, then 5/2."""
+    accepted = iter([True, False, False, False, True])
+    rounds, opened = [], 0
+
+    class Scripted:
+        def log_accept(self, reward, threshold):
+            return 0.0 if next(accepted, True) else -math.inf
+
+    class Counted(ToyPolicy):
+        async def extend(self, prefix, **settings):
+            nonlocal opened
+            opened += 1
+            drawn = await ToyPolicy.extend(self, prefix, **settings)
+            if opened:
+                rounds.append(opened)
+                opened = 0
+            return drawn
+
+    sample(cards(proposals="auto", acceptance=Scripted(), max_tries=20), policy=Counted)
+    assert rounds[:4] == [1, 1, 2, 3]

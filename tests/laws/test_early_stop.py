@@ -25,6 +25,7 @@ VOTE = MajorityVote(extract=first_word)
 SETTINGS = [
     {"n": 4, "share": 0.6, "at_least": 1, "batch": 1},
     {"n": 4, "share": 1.0, "at_least": 2, "batch": 1},
+    {"n": 4, "share": 0.6, "at_least": 2, "batch": 1},
     {"n": 4, "share": 0.5, "at_least": 2, "batch": 2},
     {"n": 3, "share": 0.7, "at_least": 2, "batch": 9},
     {"n": 3, "share": 0.3, "at_least": 3, "batch": 1},

@@ -69,7 +69,9 @@ class High(ToyReward):
         return self.height
 
 
-@pytest.mark.parametrize(("height", "clipped", "forced"), [(9.0, 1.0, False), (-99.0, 0.0, True)])
+@pytest.mark.parametrize(
+    ("height", "clipped", "forced"), [(9.0, 1.0, False), (1.0, 0.0, False), (-99.0, 0.0, True)]
+)
 def test_notes(height, clipped, forced):
     result = asyncio.run(
         align(

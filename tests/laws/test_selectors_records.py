@@ -132,6 +132,8 @@ def test_notes_of_each():
     bounded = select(ChiSquaredPessimism(beta=1.0, reward_max=7.5), draws)
     assert bounded.probs == pytest.approx((0, 0, 5.5 / 8, 2.5 / 8))
     assert bounded.notes["num_clipped"] == 0
+    reached = select(ChiSquaredPessimism(beta=1.0, reward_max=5.0), draws)
+    assert reached.notes["num_clipped"] == 0  # a reward that is the bound does not exceed it
 
 
 def test_what_needs_a_reward():

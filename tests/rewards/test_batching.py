@@ -1,6 +1,7 @@
 """Requests that share a batch do not share a failure."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -34,6 +35,24 @@ def test_one_that_fails_costs_the_others_nothing(kind):
         assert [*others, last] == [0, 2, 4, 8]
         assert isinstance(failed, RewardError)
         assert type(failed.__cause__) is kind
+    assert max(sizes) > 1
+    batcher.close()
+
+
+def test_each_of_a_batch_gets_its_own_result():
+    sizes, started = [], threading.Event()
+
+    def double(batch):
+        started.wait()  # so that the others wait together
+        sizes.append(len(batch))
+        return [2 * value for value in batch]
+
+    async def main():
+        asyncio.get_running_loop().call_later(0.05, started.set)
+        return await asked(batcher, range(5))
+
+    batcher = Batcher(double, max_batch_size=8, name="test")
+    assert asyncio.run(main()) == [0, 2, 4, 6, 8]
     assert max(sizes) > 1
     batcher.close()
 

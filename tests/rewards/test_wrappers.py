@@ -66,6 +66,16 @@ def test_scaled(scale, shift):
     assert asyncio.run(scaled.score(PROMPT, RESPONSE)) == scale * value + shift
 
 
+@pytest.mark.parametrize(("scale", "preferred"), [(3.0, 0.75), (0.0, 0.5), (-3.0, 0.25)])
+def test_a_negative_scale_turns_a_preference_around(scale, preferred):
+    class Judge(ToyReward):
+        async def prefer(self, prompt, one, other):
+            return 0.75
+
+    scaled = Scaled(Judge(), scale=scale, shift=1.0)
+    assert asyncio.run(scaled.prefer(PROMPT, RESPONSE, RESPONSE)) == preferred
+
+
 def test_scaled_is_a_value_and_keeps_the_cost():
     assert pickle.loads(pickle.dumps(Scaled(ToyReward(), 2))) == Scaled(ToyReward(), 2, 0)
 

@@ -94,6 +94,8 @@ def test_last_number(text, number):
         ("The answer is 2x.", None),
         ("The answer is 3 * 6.", None),
         ("The answer is 17 or 18. It took 2 steps.", None),
+        ("The answer is 17 and 18. It took 2 steps.", None),
+        ("#### 17\nThat forgets one.\n#### 18", "18"),
         ("The answer is 20, or rather\n#### 18", "18"),
         ("#### 18\nThe answer is 20", "18"),
         ("The answer is easy: 3 + 15 = 18", "18"),

@@ -120,3 +120,11 @@ def test_who_comes_late_has_to_show_more():
 def test_one_vote_decides_nothing():
     assert not decided([1], 1, 0.999)
     assert not decided([0.2], 1, 0.999)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 7])
+def test_answers_share_the_level_by_the_order_in_which_they_were_seen(order):
+    """The j-th has error / (j (j + 1)), which sums to the error over all j."""
+    level = math.exp(-log_evidence(11, 1)) * order * (order + 1)
+    assert decided((12, 1), order, 1.01 * level)
+    assert not decided((12, 1), order, 0.99 * level)

@@ -159,7 +159,7 @@ def _is_variable(word: str, after_number: bool, glued: bool, formula: bool) -> b
 def _raised_token(text: str, start: int, before: Token | None, formula: bool) -> Token | None:
     if before is None:
         return None
-    if before.kind == "N" and before.text == "10":
+    if before.kind == "N" and before.text == "10" and before.whole:  # not "10^2^3", nor "10 k^2"
         before.value, before.whole = power_of_ten(text), False
         return None
     if before.kind == "W" and before.text in _LENGTHS:
