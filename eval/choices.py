@@ -80,6 +80,20 @@ async def _weighed(policy: Any, job: "Job", item: Item, seed: int) -> Record:
     log_probs = [min(0.0, sum(each)) for each in found]
     grade = job.task.grade_choices(item, log_probs)
     best = log_probs.index(max(log_probs))
+    alignment = Alignment(
+        strategy=job.strategy,
+        reward=None,
+        usage=Usage(
+            policy_requests=len(choices),
+            prompt_tokens=sum(len(start) + len(tokens) for tokens in added),
+            seconds=time.perf_counter() - started,
+        ),
+        trace=Trace(),
+        diagnostics={"log_probs": tuple(log_probs)},
+        seed=seed,
+        forced=False,
+        expired=False,
+    )
     answered = AlignedOutput(
         request_id=item.id,
         prompt=text,
@@ -93,23 +107,11 @@ async def _weighed(policy: Any, job: "Job", item: Item, seed: int) -> Record:
                 finish_reason="stop",
                 stop_reason=None,
                 reward=None,
+                alignment=alignment,
             )
         ],
         finished=True,
-        alignment=Alignment(
-            strategy=job.strategy,
-            reward=None,
-            usage=Usage(
-                policy_requests=len(choices),
-                prompt_tokens=sum(len(start) + len(tokens) for tokens in added),
-                seconds=time.perf_counter() - started,
-            ),
-            trace=Trace(),
-            diagnostics={"log_probs": tuple(log_probs)},
-            seed=seed,
-            forced=False,
-            expired=False,
-        ),
+        alignment=alignment,
     )
     return _record(answered, job, item, grade)
 

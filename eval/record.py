@@ -151,7 +151,7 @@ def _proposals(trace: Trace) -> list[Proposal]:
 
 
 def _prompt(output: AlignedOutput, item: Item) -> dict[str, Any]:
-    messages = [{"role": one.role, "content": one.content} for one in item.messages]
+    messages = [one.given for one in item.messages]
     return {
         "messages": None if item.text is not None else messages,
         "prompt_token_ids": output.prompt_token_ids,

@@ -288,7 +288,7 @@ def prompt(item: Item) -> dict[str, Any]:
     """An item as `Aligner.generate` takes it: its draws are addressed by its id."""
     if item.text is not None:
         return {"prompt": item.text, "id": item.id}
-    messages = [{"role": one.role, "content": one.content} for one in item.messages]
+    messages = [one.given for one in item.messages]
     return {"messages": messages, "id": item.id}
 
 

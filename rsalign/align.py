@@ -7,16 +7,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from rsalign.budget import Budget, Meter, MeteredPolicy, MeteredReward, Usage
+from rsalign.budget import Budget, Usage
 from rsalign.checks import shown
 from rsalign.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
 from rsalign.foreign import errors_as, told
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.key import Key
-from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.meter import Meter, MeteredPolicy, MeteredReward
+from rsalign.protocols import Policy, Reward, Strategy, sampling
+from rsalign.response_text import response_text
 from rsalign.run import Run
 from rsalign.trace import Progress, Trace, Verdict
-from rsalign.types import Candidate, Prompt, Response, Stop, Tokens
+from rsalign.types import (
+    WHOLE_ANSWER_FIELDS,
+    Candidate,
+    Prompt,
+    Response,
+    Sampling,
+    Stop,
+    Tokens,
+)
 
 OnRewardError: TypeAlias = Literal["raise", "best"]
 """What a reward that fails does to a run."""
@@ -89,7 +99,8 @@ async def align(
             best so far comes back, flagged as expired, with the note ``reward_failed``.
 
     Raises:
-        ConfigError: if the strategy needs a reward and none is given.
+        ConfigError: if the strategy needs a reward and none is given, or cannot draw from the
+            policy's law (`check_law`).
         PolicyError: if the policy failed; an `EngineError` if its engine is gone.
         RewardError: if the reward failed or is not finite.
         StrategyError: if the strategy itself failed, or a function that it was given.
@@ -99,6 +110,7 @@ async def align(
             f"{type(strategy).__name__} needs a reward: give reward=..., a model, a Reward or a "
             "callable (prompt_text, response_text) -> float"
         )
+    check_law(strategy, sampling(policy), budget)
     key = seed if isinstance(seed, Key) else Key(seed)
     trace = Trace(on_commit=on_commit)
     budget = budget or Budget()
@@ -151,6 +163,42 @@ def needs_reward(strategy: Strategy) -> bool:
     return bool(getattr(strategy, "needs_reward", True))
 
 
+def cuts_answers(strategy: Strategy) -> bool:
+    """Whether a strategy may ask for the rest of an answer whose first tokens it keeps.
+
+    One that draws whole answers only says so by ``cuts_answers = False`` (see `Strategy`).
+    """
+    return bool(getattr(strategy, "cuts_answers", True))
+
+
+def check_law(strategy: Strategy, law: Sampling, budget: Budget | None = None) -> None:
+    """Refuses a law that a strategy cannot draw from, before any work.
+
+    Args:
+        strategy: what draws.
+        law: what it is to draw from.
+        budget: of the run.
+
+    Raises:
+        ConfigError: if the strategy cuts answers, or the budget would continue one that it cut
+            (`Budget.completion_tokens`), and the law needs answers drawn at once.
+    """
+    names = law.whole_answer_fields
+    if names and budget is not None and budget.completion_tokens:
+        raise ConfigError(
+            f"{names[0]}={str(getattr(law, names[0]))[:200]} and completion_tokens="
+            f"{budget.completion_tokens} exclude each other: the completion continues an answer "
+            f"from the middle, and {WHOLE_ANSWER_FIELDS[names[0]]}"
+        )
+    if names and cuts_answers(strategy):
+        raise ConfigError(
+            f"{names[0]}={str(getattr(law, names[0]))[:200]} cannot be honoured by "
+            f"{type(strategy).__name__}, which continues answers from the middle: "
+            f"{WHOLE_ANSWER_FIELDS[names[0]]}. Leave it out, or choose a strategy that draws whole "
+            "answers (plain, best_of, early_stop, rejection)"
+        )
+
+
 async def _sampled(
     strategy: Strategy, prompt: Prompt, run: Run, deadline: asyncio.Timeout
 ) -> Candidate:
@@ -196,7 +244,7 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
         if committed and proposal.candidate.tokens == committed:
             return proposal.candidate, reward is not None
     tokens = committed or meter.partial
-    text = run.policy.text(tokens) if tokens else ""
+    text = response_text(run.policy, meter.prompt.tokens, tokens)
     return Candidate(Response(tokens, text, None), 0.0), False
 
 

@@ -35,7 +35,6 @@ from rsalign.protocols import (
     StepReward,
     likelihood,
     measuring,
-    overdraws,
 )
 from rsalign.types import Prompt, Response, Segment, Tokens
 from rsalign.wrapper import Wrapper
@@ -229,11 +228,6 @@ class JournaledPolicy(Wrapper):
         """From the record, or as the inner policy draws."""
         draw = self.inner.extend
         return await self._draw("extend", draw, prefix, max_new_tokens, key, boundary)
-
-    @property
-    def overdraws(self) -> bool | None:
-        """As the inner policy."""
-        return overdraws(self.inner)
 
     def text(self, tokens: Tokens) -> str:
         """As the inner policy."""

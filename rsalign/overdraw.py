@@ -24,7 +24,7 @@ def end(tokens: Tokens, boundary: Boundary, text: Callable[[Tokens], str]) -> in
     Args:
         tokens: drawn one after another, from the segment's first.
         boundary: the rule; `needs_entropy` is false.
-        text: decodes tokens.
+        text: of one token, given as a tuple of one (see `rsalign.response_text.token_text`).
 
     Returns:
         At least 1; None if the segment goes on after all of them.

@@ -9,6 +9,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from rsalign.annotated import Listed as Listed
+from rsalign.annotated import Ranked as Ranked
+from rsalign.annotated import Scored as Scored
 from rsalign.checks import part
 from rsalign.errors import ConfigError
 from rsalign.key import Key
@@ -105,7 +108,7 @@ class Policy(Protocol):
         ...
 
     def text(self, tokens: Tokens) -> str:
-        """Decodes a whole response; special tokens are left out."""
+        """The text of a response to an ordinary prompt; for any, see `rsalign.detokenization`."""
         ...
 
 
@@ -260,6 +263,10 @@ class Strategy(Protocol):
     policy with a single possible continuation (`Sampling.is_point_mass`) it is run once where
     several answers were asked for. One that chooses its answer from what it has drawn says by
     `Trace.answer_by` how that is done if a budget ends the run early.
+    One that draws
+    whole answers only, and never the rest of one whose first tokens it keeps, says so by
+    ``cuts_answers = False``: it can then be used with penalties, grammars and whatever else
+    depends on where the prompt ended (`Sampling.whole_answer_fields`).
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:
@@ -323,40 +330,15 @@ def varies_by_policy_alone(strategy: Strategy) -> bool:
     return bool(getattr(strategy, "varies_by_policy_alone", False))
 
 
-class Ranked(float):
-    """A token's log-probability that knows its place in the law.
+def with_sampling(policy: Policy, law: Sampling) -> Policy:
+    """The same policy under another law.
 
-    Attributes:
-        rank: 1 is the most probable token, which greedy decoding takes.
+    Raises:
+        ConfigError: if the policy's law is fixed, or it cannot have this one.
     """
-
-    __slots__ = ("rank",)
-
-    rank: int
-
-    def __new__(cls, value: float, *, rank: int) -> "Ranked":
-        """A float with its place."""
-        ranked = super().__new__(cls, value)
-        ranked.rank = rank
-        return ranked
-
-
-class Scored(float):
-    """A reward that knows what it cost.
-
-    Attributes:
-        tokens: tokens that the reward model was given.
-        cached_tokens: how many of them its prefix cache had.
-    """
-
-    __slots__ = ("cached_tokens", "tokens")
-
-    tokens: int
-    cached_tokens: int
-
-    def __new__(cls, value: float, *, tokens: int = 0, cached_tokens: int = 0) -> "Scored":
-        """A float with its cost."""
-        scored = super().__new__(cls, value)
-        scored.tokens = tokens
-        scored.cached_tokens = cached_tokens
-        return scored
+    if isinstance(policy, Adjustable):
+        return policy.with_sampling(law)
+    raise ConfigError(
+        f"{type(policy).__name__} has no with_sampling(): its law is fixed; leave "
+        "sampling_params=None and set lengths in the strategy"
+    )

@@ -1,14 +1,26 @@
 """Run: what a strategy holds, and the three verbs it speaks in: draft, judge, decide."""
 
+import bisect
+import itertools
 import math
 from dataclasses import dataclass, field, replace
 
 from rsalign.checks import finite_reward
 from rsalign.key import Key, Label
 from rsalign.overdraw import After, end
-from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling
+from rsalign.protocols import Boundary, Policy, Reward, measuring, sampling, with_sampling
+from rsalign.response_text import detokenizer, response_text, token_text
 from rsalign.trace import Proposal, Trace, Verdict
-from rsalign.types import Candidate, Certainty, Prompt, Response, Segment, Stop, Tokens
+from rsalign.types import (
+    Candidate,
+    Certainty,
+    Prompt,
+    Response,
+    Segment,
+    Stop,
+    Tokens,
+    stop_end,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +86,14 @@ class Run:
             RewardError: if the reward failed or is not a finite number; prompt and response are
                 attached.
         """
-        text = self.policy.text(tokens)
-        if stop is Stop.STOP and isinstance(stop_reason, str):
-            text = text.partition(stop_reason)[0]
+        text = response_text(
+            self.policy,
+            prompt.tokens,
+            tokens,
+            stop=stop,
+            stop_reason=stop_reason,
+            stops_after=self._num_unstoppable(prompt, tokens),
+        )
         response = Response(
             tokens, text, stop, log_probs, stop_reason, certainty, address=self.key.path
         )
@@ -98,7 +115,7 @@ class Run:
 
         The response ends at the first stop string in all of its text, as one that is drawn at once
         does: also at one that began in `kept`, which a policy that is asked for the rest cannot
-        see. Tokens drawn past it are dropped.
+        see, or at one that it was not told of. Tokens drawn past it are dropped.
 
         Args:
             prompt: what is answered.
@@ -113,20 +130,20 @@ class Run:
                 `kept_certainty` it is not used.
 
         Raises:
-            ConfigError: if the certainty is asked for and the policy cannot tell.
+            ConfigError: if the certainty is asked for and the policy cannot tell; if tokens are
+                kept and the policy's law needs answers that are drawn at once.
             RewardError: as `judge`.
         """
         prefix, room, key = prompt.tokens + kept, max_tokens - len(kept), self.key.child("draw")
+        policy = self._policy_after(len(kept))
         if kept_certainty is not None:
-            measure = measuring(self.policy).measure
+            measure = measuring(policy).measure
             drawn = await measure(prefix, max_new_tokens=room, key=key, boundary=boundary)
         elif ahead is not None:
-            drawn = await self._resumed(prefix, ahead, room, boundary)
+            drawn = await self._resumed(prefix, kept, ahead, room, boundary)
         else:
-            extend = self.policy.extend
-            drawn = await extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
-        if kept:
-            drawn = self._stopped(kept, drawn)
+            drawn = await policy.extend(prefix, max_new_tokens=room, key=key, boundary=boundary)
+        drawn = self._stopped(prompt, kept, drawn)
         before = kept_log_probs if kept else ()
         log_probs = certainty = None
         if before is not None and drawn.log_probs is not None:
@@ -144,16 +161,18 @@ class Run:
         return replace(judged, response=replace(judged.response, beyond=drawn.beyond))
 
     async def _resumed(
-        self, prefix: Tokens, ahead: Segment, room: int, boundary: Boundary | None
+        self, prefix: Tokens, kept: Tokens, ahead: Segment, room: int, boundary: Boundary | None
     ) -> Segment:
         """The segment that begins with what was drawn before."""
-        length = end(ahead.tokens, boundary, self.policy.text) if boundary else None
+        length = None
+        if boundary is not None:
+            length = end(ahead.tokens, boundary, lambda one: token_text(self.policy, *one))
         if length is not None:
             return ahead.cut(length)
         if ahead.stop is not Stop.BOUNDARY:
             return ahead
         num_drawn = len(ahead.tokens)
-        later = await self.policy.extend(
+        later = await self._policy_after(len(kept) + num_drawn).extend(
             prefix + ahead.tokens,
             max_new_tokens=room - num_drawn,
             key=self.key.child("draw"),
@@ -161,18 +180,41 @@ class Run:
         )
         return ahead.joined(later)
 
-    def _stopped(self, kept: Tokens, drawn: Segment) -> Segment:
+    def _stopped(self, prompt: Prompt, kept: Tokens, drawn: Segment) -> Segment:
         """As much of what was drawn as the stop strings allow, given what was kept."""
         law = sampling(self.policy)
+        if not law.stop:
+            return drawn
         # a stop token ends a response before its text is looked at
         limit = len(drawn.tokens) - isinstance(drawn.stop_reason, int)
-        if not law.stop or law.first_stop(self.policy.text(kept + drawn.tokens[:limit])) is None:
+        growing = detokenizer(self.policy, prompt.tokens)
+        pieces = [growing.read(kept)]
+        pieces += [growing.read((token,)) for token in drawn.tokens[:limit]]
+        text, after = "".join(pieces), self._num_unstoppable(prompt, kept + drawn.tokens)
+        stop = law.first_stop(text, after)
+        if stop is None or not limit:
             return drawn
-        for length in range(1, limit + 1):
-            stop = law.first_stop(self.policy.text(kept + drawn.tokens[:length]))
-            if stop is not None:
-                return drawn.upto(length, Stop.STOP, stop)
-        return drawn
+        ends = list(itertools.accumulate(map(len, pieces)))  # characters, by number of new tokens
+        num_chars = stop_end(text, stop, after)
+        assert num_chars is not None  # it was found
+        return drawn.upto(bisect.bisect_left(ends, num_chars, lo=1), Stop.STOP, stop)
+
+    def _policy_after(self, num_kept: int) -> Policy:
+        """The policy under its law for what follows so many tokens of the response.
+
+        Raises:
+            ConfigError: if the law cannot be had for the rest of a response.
+        """
+        law = sampling(self.policy)
+        rest = law.after(num_kept)
+        return self.policy if rest is law else with_sampling(self.policy, rest)
+
+    def _num_unstoppable(self, prompt: Prompt, tokens: Tokens) -> int:
+        """How many characters of a response belong to tokens in which no stop string counts."""
+        min_tokens = sampling(self.policy).min_tokens
+        if not min_tokens:
+            return 0
+        return len(detokenizer(self.policy, prompt.tokens).read(tokens[:min_tokens]))
 
     def decide(self, draft: Candidate, *, kept: int, log_accept: float) -> bool:
         """Draws whether `draft` is accepted, and records it.

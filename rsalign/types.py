@@ -1,12 +1,14 @@
 """The values that travel between strategies, policies and rewards. All are immutable."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TypeAlias
 
 from rsalign.checks import above, at_least, check_settings
 from rsalign.errors import ConfigError
 from rsalign.key import Label
+from rsalign.messages import Message as Message  # one of these values, in a module of its own
 
 Tokens: TypeAlias = tuple[int, ...]
 """Token ids in the policy's vocabulary."""
@@ -31,19 +33,6 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation.
-
-    Attributes:
-        role: ``"system"``, ``"user"`` or ``"assistant"``, or what the chat template knows.
-        content: its text.
-    """
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
 class Prompt:
     """What is to be answered, once for the reward and once for the policy.
 
@@ -61,10 +50,10 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The one message's text, or the conversation with its roles named."""
+        """The one message's text, or the conversation with its roles (and names) named."""
         if len(self.messages) == 1:
-            return self.messages[0].content
-        return "\n\n".join(f"{message.role}: {message.content}" for message in self.messages)
+            return self.messages[0].text
+        return "\n\n".join(f"{message.speaker}: {message.text}" for message in self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +205,10 @@ class Candidate:
 class Sampling:
     """What makes pi of a model's raw next-token law; the names are vLLM's.
 
-    Every setting here depends on the whole prefix only, not on where the prompt ended, so that a
-    response drawn in segments has the law of one drawn at once.
+    Most settings depend on the tokens so far only, so that a response drawn in segments has the
+    law of one drawn at once. Those of `whole_answer_fields` also depend on where the prompt ended,
+    which an engine cannot tell once a part of the answer is sent to it as a prompt: only
+    strategies that draw whole answers can have them (`rsalign.align.cuts_answers`).
 
     Attributes:
         temperature: 0 is greedy.
@@ -231,6 +222,15 @@ class Sampling:
         stop_token_ids: tokens that end a response.
         guidance: weight of each of the engine's guides (`rsalign.hooks.guided`), in their order;
             empty: none of them counts. The model's law is then the guided one.
+        ignore_eos: the end-of-sequence token does not end a response.
+        min_tokens: before the response has so many tokens, no token and no string ends it.
+        presence_penalty: subtracted from the logits of tokens that occur in the response.
+        frequency_penalty: subtracted once for each time that a token occurs in the response.
+        bad_words: words that the response never completes.
+        structured_outputs: the grammar that the response is held to, as the JSON object of the
+            fields of vLLM's `StructuredOutputsParams` that are set; empty: none.
+        thinking_token_budget: greatest number of tokens of a reasoning model's thinking; None: no
+            limit.
     """
 
     temperature: float = 1.0
@@ -243,6 +243,13 @@ class Sampling:
     stop: tuple[str, ...] = ()
     stop_token_ids: Tokens = ()
     guidance: tuple[float, ...] = ()
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    bad_words: tuple[str, ...] = ()
+    structured_outputs: str = ""
+    thinking_token_budget: int | None = None
 
     def __post_init__(self) -> None:
         check_settings(
@@ -255,12 +262,47 @@ class Sampling:
             stop=at_least(1),
             stop_token_ids=at_least(0),
             allowed_token_ids=at_least(0),
+            min_tokens=at_least(0),
+            presence_penalty=at_least(-2.0, 2.0),
+            frequency_penalty=at_least(-2.0, 2.0),
+            bad_words=at_least(1),
+            thinking_token_budget=at_least(0),
         )
 
-    def first_stop(self, text: str) -> str | None:
-        """The stop string that is complete first in a text; None if there is none."""
-        ends = {stop: text.find(stop) + len(stop) for stop in self.stop if stop in text}
-        return min(ends, key=ends.__getitem__, default=None)
+    def first_stop(self, text: str, after: int = 0) -> str | None:
+        """The stop string that is complete first in a text; None if there is none.
+
+        Args:
+            text: of a response.
+            after: only strings that end beyond so many characters count (the text of the first
+                `min_tokens` tokens).
+        """
+        ends = {stop: stop_end(text, stop, after) for stop in self.stop}
+        found = {stop: end for stop, end in ends.items() if end is not None}
+        return min(found, key=found.__getitem__, default=None)
+
+    @property
+    def whole_answer_fields(self) -> tuple[str, ...]:
+        """The settings that hold only if an answer is drawn at once, from its first token."""
+        return tuple(name for name in WHOLE_ANSWER_FIELDS if getattr(self, name) != _UNSET[name])
+
+    def after(self, num_kept: int) -> "Sampling":
+        """The law of what follows the first tokens of a response.
+
+        Args:
+            num_kept: how many tokens of the response there are already.
+
+        Raises:
+            ConfigError: if some tokens are kept, and the law needs answers that are drawn at once.
+        """
+        if num_kept and (names := self.whole_answer_fields):
+            raise ConfigError(
+                f"{names[0]}={getattr(self, names[0])!r} cannot be honoured after {num_kept} kept "
+                f"tokens: {WHOLE_ANSWER_FIELDS[names[0]]}"
+            )
+        if not self.min_tokens or not num_kept:
+            return self
+        return replace(self, min_tokens=max(0, self.min_tokens - num_kept))
 
     @property
     def greedy(self) -> bool:
@@ -313,4 +355,28 @@ class Sampling:
             or bool(self.logit_bias)
             or bool(self.allowed_token_ids)
             or any(self.guidance)
+            or self.min_tokens > 0
+            or bool(self.whole_answer_fields)
         )
+
+
+WHOLE_ANSWER_FIELDS: Mapping[str, str] = {
+    "presence_penalty": "it counts the tokens of the answer, and an engine that continues an "
+    "answer takes those before the cut for the prompt",
+    "frequency_penalty": "it counts the tokens of the answer, and an engine that continues an "
+    "answer takes those before the cut for the prompt",
+    "bad_words": "a word may begin before the cut, where an engine that continues an answer does "
+    "not look for it",
+    "structured_outputs": "a grammar (response_format, structured_outputs, a required tool) is "
+    "read from the first token of an answer, and an engine cannot continue in the middle of it",
+    "thinking_token_budget": "the end of the thinking that it forces has several tokens, and an "
+    "engine that continues an answer does not know that it was being written",
+}
+"""The settings of `Sampling` that need answers which are drawn at once, with the reason."""
+_UNSET = {each.name: each.default for each in fields(Sampling)}
+
+
+def stop_end(text: str, stop: str, after: int = 0) -> int | None:
+    """Where the first occurrence of a stop string ends that ends beyond `after` characters."""
+    found = text.find(stop, max(0, after - len(stop) + 1))
+    return None if found < 0 else found + len(stop)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
+from rsalign.detokenization import Detokenizing
 from rsalign.fingerprint import fingerprint
 from rsalign.protocols import (
     Adjustable,
@@ -19,6 +20,7 @@ from rsalign.protocols import (
     PairwiseReward,
     Shaped,
     StepReward,
+    overdraws,
 )
 from rsalign.types import Sampling
 
@@ -30,6 +32,7 @@ ABILITIES: dict[type, tuple[str, ...]] = {
     Loaded: ("headroom",),
     Shaped: ("sampling",),
     Encoder: ("encode", "encode_chat"),
+    Detokenizing: ("detokenizer", "token_text"),
     Adjustable: ("with_sampling",),
     StepReward: ("score_steps",),
     PairwiseReward: ("prefer",),
@@ -76,6 +79,11 @@ class Wrapper:
     def fingerprint(self) -> str:
         """That of what is wrapped: what it draws and judges is the same."""
         return fingerprint(self.wrapped)
+
+    @property
+    def overdraws(self) -> bool | None:
+        """That of what is wrapped; see `Policy`."""
+        return overdraws(self.wrapped)
 
     @classmethod
     def able(cls, ability: type) -> Callable[[F], F]:

@@ -85,7 +85,7 @@ class Worker:
 
 def failed(item: Item, seed: int, error: RsalignError, strategy: Strategy) -> AlignedOutput:
     """What stands for an item that has no answer."""
-    text = item.text or "\n".join(message.content for message in item.messages)
+    text = item.text or "\n".join(message.text for message in item.messages)
     return failure(item.id, text, strategy, seed, error)
 
 

@@ -1,7 +1,7 @@
 """Grading in other processes, with a time limit for each answer.
 
-A text that a model wrote can make a grader run for ever (a tower of powers), take all memory or
-crash. None of that may end a study, stall its engine, or count as a success.
+A text that a model wrote can make a grader run for ever, take all memory or crash. None of that may
+end a study, stall its engine, or count as a success.
 """
 
 import queue

@@ -4,41 +4,26 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from rsalign.align import OnProgress, needs_reward
+from rsalign.align import OnProgress
 from rsalign.aligner import inputs
-from rsalign.aligner.batch import Batch, OnError, OnResult, law
-from rsalign.aligner.inputs import Conversation, Refused, Request, TextOrTokens
+from rsalign.aligner.batch import Batch, OnError, OnResult
+from rsalign.aligner.call import Call, check_call, requests
+from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
-from rsalign.aligner.stream import Event, OnCommit, Pieces, stream
+from rsalign.aligner.stream import Event, OnCommit, Pieces, reader, stream
 from rsalign.budget import Budget
-from rsalign.checks import SEED, shown, whole
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, PolicyError, RsalignError
-from rsalign.foreign import errors_as, told
+from rsalign.errors import ConfigError
 from rsalign.journal import Journal
-from rsalign.key import Label
-from rsalign.protocols import Policy, Reward, Strategy, sampling
+from rsalign.protocols import Policy, Reward, sampling
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt, Tokens
+from rsalign.types import Prompt
 from rsalign.words.parts import StrategyLike, is_none, policy_from, reward_from, strategy_from
 from rsalign.words.read import OnRewardError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Overrides:
-    """What a call sets instead of the aligner's own."""
-
-    strategy: StrategyLike | None
-    budget: Budget | None
-    seed: int | None
-    on_error: OnError
-    on_reward_error: OnRewardError | None = None
 
 
 class Aligner:
@@ -92,7 +77,7 @@ class Aligner:
         on_reward_error: OnRewardError = "fail",
     ) -> None:
         self._strategy = Plain() if strategy is None else strategy_from(strategy)
-        _check(self._strategy, budget, seed, has_reward=not is_none(reward))
+        check_call(self._strategy, budget, seed, has_reward=not is_none(reward))
         self._seed, self._budget, self._on_reward_error = seed, budget, on_reward_error
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
@@ -136,6 +121,8 @@ class Aligner:
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
         on_reward_error: OnRewardError | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """Answers prompts; blocks until all are done.
 
@@ -155,6 +142,10 @@ class Aligner:
                 code of yours raised; that is its ``__cause__``.
             on_result: called with each result as soon as it is there, in order of completion.
             on_reward_error: instead of the aligner's.
+            lora_request: vLLM's `LoRARequest` of the adapter that draws; one for all or one per
+                prompt. It takes a policy in an engine that was started with ``enable_lora=True``.
+            priority: of the requests to the engine, one for all or one per prompt; lower is served
+                first by an engine with ``scheduling_policy="priority"``.
 
         Returns:
             One result per prompt, in order; each with its answers, best first.
@@ -166,15 +157,9 @@ class Aligner:
             RewardError: if the reward failed.
             StrategyError: if the strategy failed, or a function that it was given.
         """
-        given = _Overrides(
-            strategy=strategy,
-            budget=budget,
-            seed=seed,
-            on_error=on_error,
-            on_reward_error=on_reward_error,
-        )
+        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
         found = inputs.prompts(prompts, self._policy)
-        batch = self._batch(found, inputs.ids(prompts), sampling_params, given)
+        batch = self._batch(found, sampling_params, given, prompts)
         return self._block(batch, use_tqdm, on_result)
 
     def chat(
@@ -190,6 +175,8 @@ class Aligner:
         add_generation_prompt: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """Answers conversations; as `generate`, with the policy's chat template applied.
 
@@ -204,17 +191,17 @@ class Aligner:
             add_generation_prompt: open the assistant's turn.
             on_error: as in `generate`.
             on_result: as in `generate`.
+            lora_request: as in `generate`.
+            priority: as in `generate`.
         """
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.conversations(
             messages,
             self._policy,
             chat_template=chat_template,
             add_generation_prompt=add_generation_prompt,
         )
-        return self._block(
-            self._batch(found, range(len(found)), sampling_params, given), use_tqdm, on_result
-        )
+        return self._block(self._batch(found, sampling_params, given), use_tqdm, on_result)
 
     async def agenerate(
         self,
@@ -226,11 +213,13 @@ class Aligner:
         seed: int | None = None,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.prompts(prompts, self._policy)
-        batch = self._batch(found, inputs.ids(prompts), sampling_params, given)
+        batch = self._batch(found, sampling_params, given, prompts)
         return await batch.answer(on_result)
 
     async def achat(
@@ -245,16 +234,18 @@ class Aligner:
         add_generation_prompt: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error=on_error)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority)
         found = inputs.conversations(
             messages,
             self._policy,
             chat_template=chat_template,
             add_generation_prompt=add_generation_prompt,
         )
-        return await self._batch(found, range(len(found)), sampling_params, given).answer(on_result)
+        return await self._batch(found, sampling_params, given).answer(on_result)
 
     async def astream(
         self,
@@ -264,6 +255,8 @@ class Aligner:
         strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
+        lora_request: Any = None,
+        priority: int | Sequence[int] | None = None,
     ) -> AsyncIterator[Event]:
         """Answers one prompt; yields its text as soon as it is certain, then the result.
 
@@ -278,21 +271,29 @@ class Aligner:
             strategy: as in `generate`.
             budget: as in `generate`.
             seed: as in `generate`.
+            lora_request: as in `generate`.
+            priority: as in `generate`.
 
         Yields:
             `TextEvent` and `ProgressEvent` any number of times, then one `ResultEvent`.
 
         Raises:
-            ConfigError: if ``n`` is not 1; otherwise as `generate`.
+            ConfigError: if ``n`` is not 1, or the text is to be shown in another way than usual
+                (``skip_special_tokens``, ``logprobs``, ...); otherwise as `generate`.
         """
-        given = _Overrides(strategy=strategy, budget=budget, seed=seed, on_error="raise")
+        given = Call(strategy, budget, seed, "raise", lora_request, priority)
         found = inputs.prompts(prompt, self._policy)
-        batch = self._batch(found, inputs.ids(prompt), sampling_params, given)
+        batch = self._batch(found, sampling_params, given, prompt)
         (request,) = batch.requests
         if isinstance(request, Refused) or request.n != 1:
             raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
+        if request.shown is not None:
+            raise ConfigError(
+                "astream shows text as usual: leave out logprobs, detokenize, "
+                "skip_special_tokens and the like, or use agenerate"
+            )
         stop = (request.sampling or sampling(self._policy)).stop
-        pieces = Pieces(self._text, stop)
+        pieces = Pieces(reader(self._policy, request.prompt.tokens), stop)
 
         async def answer(on_commit: OnCommit, on_progress: OnProgress) -> AlignedOutput:
             watched = replace(batch, on_commit=on_commit, on_progress=on_progress)
@@ -315,33 +316,14 @@ class Aligner:
     def __enter__(self) -> "Aligner":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def __aenter__(self) -> "Aligner":
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
-
-    def _text(self, tokens: Tokens) -> str:
-        """As the policy decodes them.
-
-        Raises:
-            PolicyError: if it cannot.
-        """
-        with errors_as(lambda failure: PolicyError(f"the policy's text() raised {told(failure)}")):
-            return self._policy.text(tokens)
 
     def _opened(self, journal: str | Path | Journal | None) -> Journal | None:
         if journal is None or isinstance(journal, Journal):
@@ -358,54 +340,29 @@ class Aligner:
     def _batch(
         self,
         found: Sequence[Prompt | Refused],
-        ids: Sequence[Label],
         sampling_params: Any,
-        given: _Overrides,
+        given: Call,
+        prompts: TextOrTokens | Sequence[TextOrTokens] | None = None,
     ) -> Batch:
         strategy = self._strategy if given.strategy is None else strategy_from(given.strategy)
         seed = given.seed if given.seed is not None else self._seed
-        _check(strategy, given.budget, seed, has_reward=self._reward is not None)
+        check_call(strategy, given.budget, seed, has_reward=self._reward is not None)
         params = inputs.per_prompt(sampling_params, len(found), "sampling_params")
+        budget = given.budget if given.budget is not None else self._budget
+        salts = [""] * len(found) if prompts is None else inputs.cache_salts(prompts)
+        options = given.options(salts)
         return Batch(
             policy=self._policy,
             reward=self._reward,
-            requests=self._requests(found, params, strategy),
-            ids=ids,
+            requests=requests(self._policy, found, params, strategy, options, budget),
+            ids=range(len(found)) if prompts is None else inputs.ids(prompts),
             strategy=strategy,
             seed=seed,
-            budget=given.budget if given.budget is not None else self._budget,
+            budget=budget,
             journal=self._journal,
             on_error=given.on_error,
             on_reward_error=given.on_reward_error or self._on_reward_error,
         )
-
-    def _requests(
-        self, found: Sequence[Prompt | Refused], params: Sequence[Any], strategy: Strategy
-    ) -> list[Request | Refused]:
-        """Each prompt with its parameters; where they cannot work, it is refused by itself.
-
-        Raises:
-            ConfigError: if all prompts have the same parameters, and these cannot work.
-        """
-        requests: list[Request | Refused] = []
-        all_share = all(each is params[0] for each in params)
-        for i, (prompt, each) in enumerate(zip(found, params, strict=True)):
-            if isinstance(prompt, Refused):
-                requests.append(prompt)
-                continue
-            try:
-                with errors_as(partial(_unreadable, each)):
-                    made = inputs.request(prompt, each, strategy)
-                    law(self._policy, made)
-            except RsalignError as error:
-                if all_share:
-                    raise
-                refused = ConfigError(f"prompt {i}: {error}")
-                refused.__cause__ = error
-                requests.append(Refused(prompt.text, refused))
-            else:
-                requests.append(made)
-        return requests
 
     def _block(
         self, batch: Batch, use_tqdm: bool, on_result: OnResult | None
@@ -427,18 +384,3 @@ class Aligner:
                     on_result(result)
 
             return self._loop.call(batch.answer(done))
-
-
-def _unreadable(params: Any, failure: BaseException) -> ConfigError:
-    return ConfigError(f"sampling_params={shown(params)} cannot be honoured: {told(failure)}")
-
-
-def _check(strategy: Strategy, budget: Any, seed: Any, *, has_reward: bool) -> None:
-    if budget is not None and not isinstance(budget, Budget):
-        raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
-    whole("Aligner", "seed", seed, SEED)
-    if needs_reward(strategy) and not has_reward:
-        raise ConfigError(
-            f"{type(strategy).__name__} needs a reward: give reward=..., a model id or path, a "
-            "Reward or a callable (prompt_text, response_text) -> float"
-        )

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from rsalign.align import OnProgress, Result, align
+from rsalign.align import OnProgress, Result, align, check_law
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
+from rsalign.aligner.request_outputs import presented
 from rsalign.budget import Budget, Usage
 from rsalign.checks import shown
 from rsalign.errors import ConfigError, RsalignError, StrategyError
@@ -20,6 +21,7 @@ from rsalign.protocols import (
     Strategy,
     sampling,
     varies_by_policy_alone,
+    with_sampling,
 )
 from rsalign.tasks import concurrently
 from rsalign.types import Tokens
@@ -40,7 +42,8 @@ class Batch:
         requests: in order; one that was refused is reported in its place.
         ids: what each is called; part of the address of its draws, ``(requests,)``.
         strategy: of those that were refused.
-        seed: root of all randomness.
+        seed: root of all randomness, but for requests that have their own. Either way a prompt
+            draws below ``("prompt", id)``.
         on_reward_error: ``"fail"``, or ``"best"`` to end a run whose reward fails with the best
             answer so far.
         on_error: whether a failed prompt ends the batch, or is returned in its place.
@@ -66,8 +69,14 @@ class Batch:
         if self.on_reward_error not in ("fail", "best"):
             raise ConfigError(f"on_reward_error={self.on_reward_error!r}: choose 'fail' or 'best'")
         for request in self.requests:
-            if isinstance(request, Refused) and self.on_error == "raise":
-                raise request.error
+            if isinstance(request, Refused):
+                if self.on_error == "raise":
+                    raise request.error
+            elif self.journal is not None and request.options.lists_log_probs:
+                raise ConfigError(
+                    "logprobs and logprob_token_ids list more than the drawn tokens, which a "
+                    "journal does not record: leave them out (logprobs=0 is known), or journal"
+                )
 
     async def answer(self, on_result: OnResult | None = None) -> list[AlignedOutput]:
         """Answers all, in order.
@@ -108,16 +117,15 @@ class Batch:
     async def _answer(self, name: Label, request: Request | Refused) -> AlignedOutput:
         if isinstance(request, Refused):
             return failure(str(name), request.text, self.strategy, self.seed, request.error)
-        key = Key(self.seed).child("prompt", name)
-        if request.seed is not None:
-            key = Key(request.seed)
+        seed = self.seed if request.seed is None else request.seed
+        key = Key(seed).child("prompt", name)
 
         def failed(raised: BaseException) -> StrategyError:
             return StrategyError(f"answering raised {told(raised)}", prompt=request.prompt)
 
         try:
             with errors_as(failed):
-                policy = law(self.policy, request)
+                policy = law(self.policy, request, self.budget)
                 num_runs = num_different(request, policy)
                 results = await concurrently(
                     align(
@@ -135,7 +143,10 @@ class Batch:
                     for i in range(num_runs)
                 )
                 results += repeated(results[0], request.n - num_runs)
-                return output(str(name), request.prompt, request.strategy, results)
+                answered = output(str(name), request.prompt, request.strategy, results)
+                if request.shown is None:
+                    return answered
+                return presented(answered, request.shown, tokenizer(policy))
         except RsalignError as error:
             if self.on_error == "raise":
                 raise
@@ -168,19 +179,47 @@ def repeated(result: Result, num_more: int) -> list[Result]:
     return [replace(result, usage=Usage()) for _ in range(num_more)]
 
 
-def law(policy: Policy, request: Request) -> Policy:
-    """The policy under the law that the request asks for.
+def law(policy: Policy, request: Request, budget: Budget | None = None) -> Policy:
+    """The policy under the law that the request asks for, with what goes with it to the engine.
 
     Raises:
-        ConfigError: if the policy's law is fixed.
+        ConfigError: if the policy's law is fixed, the strategy cannot draw from it, or the policy
+            can do nothing with an option or with how answers are to be shown.
     """
-    if request.sampling is None:
-        return policy
-    tuned = getattr(policy, "with_sampling", None)
-    if tuned is None:
+    if request.sampling is not None:
+        policy = with_sampling(policy, request.sampling)
+    check_law(request.strategy, sampling(policy), budget)
+    if given := request.options.given():
+        if not hasattr(policy, "with_options"):
+            name, value = next(iter(given.items()))
+            raise ConfigError(
+                f"{name}={value!r} cannot be honoured: {type(policy).__name__} has no "
+                "with_options(), so that its requests carry nothing besides the prompt and the law"
+            )
+        policy = policy.with_options(request.options)
+    if request.shown is not None:
+        tokenizer(policy)
+        wants = getattr(request.shown, "logprobs", None) is not None
+        if wants and not getattr(policy, "tells_log_probs", True):
+            raise ConfigError(
+                f"logprobs={request.shown.logprobs} cannot be honoured: the policy's engine "
+                "reports log-probabilities before temperature and truncation, and the law is "
+                f"{sampling(policy)}; start it with logprobs_mode='processed_logprobs'"
+            )
+    return policy
+
+
+def tokenizer(policy: Policy) -> Any:
+    """The tokenizer that shows a policy's tokens.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    found = getattr(policy, "tokenization", None)
+    if found is None:
         raise ConfigError(
-            f"{type(policy).__name__} has no with_sampling(): its law is fixed; leave "
-            "sampling_params=None and set lengths in the strategy"
+            f"{type(policy).__name__} has no tokenizer (an attribute `tokenization`), so that its "
+            "answers are shown in one way only: leave out logprobs, detokenize, "
+            "skip_special_tokens and the like"
         )
-    reshaped: Policy = tuned(request.sampling)
-    return reshaped
+    return found.tokenizer

@@ -1,19 +1,28 @@
 """What users pass in, as prompts, laws and limits; everything is checked before any work."""
 
 import json
-import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from rsalign.aligner.parameters import (
+    carried,
+    is_list,
+    is_shown,
+    refuse_unsupported,
+    sampling,
+    token_ids,
+)
 from rsalign.checks import shown
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.errors import ConfigError, RsalignError
 from rsalign.foreign import errors_as, told
-from rsalign.hooks.guidance import is_guidance, read_guidance
 from rsalign.key import Label
 from rsalign.protocols import Encoder, Policy, Strategy
+from rsalign.response_text import response_text
 from rsalign.types import Message, Prompt, Sampling, Tokens
+from rsalign.words.fields import refuse
 from rsalign.words.length import with_max_tokens
 
 TextOrTokens: TypeAlias = str | Mapping[str, Any]
@@ -24,28 +33,10 @@ Conversation: TypeAlias = Sequence[Mapping[str, Any] | Message]
 
 S = TypeVar("S")
 
-_NO_LIMIT = 1 << 30  # the engine ends a response where its context does
+_OWN_KEYS = ("id", "messages")
+_PROMPTS = ("messages", "prompt", "prompt_token_ids")
 
-_PRESENTATION = frozenset(
-    {
-        *("output_kind", "detokenize", "skip_special_tokens", "stream_interval"),
-        "output_text_buffer_length",  # vLLM derives it from the stop strings
-    }
-)
-_TRANSLATED = frozenset(
-    {
-        *("n", "seed", "max_tokens", "temperature", "top_p", "top_k", "min_p"),
-        *("repetition_penalty", "logit_bias", "allowed_token_ids", "stop", "stop_token_ids"),
-    }
-)
-_REASONS = {
-    "presence_penalty": "it depends on where the prompt ended, so segments would change the law",
-    "frequency_penalty": "it depends on where the prompt ended, so segments would change the law",
-    "min_tokens": "it depends on where the prompt ended, so segments would change the law",
-    "ignore_eos": "the end-of-sequence token is part of a response",
-    "logprobs": "log-probabilities come as cumulative_logprob, without being asked for",
-    "extra_args": "no such parameter is known here",
-}
+_NO_LIMIT = 1 << 30  # the engine ends a response where its context does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +48,9 @@ class Request:
         strategy: with the limit of its length.
         sampling: None: the policy's own law.
         n: number of independent answers.
-        seed: of the request itself; None: the aligner's, by position.
+        seed: takes the place of the aligner's; None: it does not.
+        options: what goes with each of its requests to the engine.
+        shown: vLLM's `SamplingParams` that say how its answers are presented; None: as always.
     """
 
     prompt: Prompt
@@ -65,6 +58,8 @@ class Request:
     sampling: Sampling | None = None
     n: int = 1
     seed: int | None = None
+    options: RequestOptions = NO_OPTIONS
+    shown: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +129,12 @@ def _id(item: Any, position: int) -> Any:
     return item.get("id", position) if isinstance(item, Mapping) else position
 
 
+def cache_salts(given: TextOrTokens | Sequence[TextOrTokens]) -> list[str]:
+    """The ``"cache_salt"`` of each prompt of `generate`; empty where it has none."""
+    many = _items(given)
+    return [item.get("cache_salt") or "" if isinstance(item, Mapping) else "" for item in many]
+
+
 def conversations(
     given: Conversation | Sequence[Conversation],
     policy: Policy,
@@ -142,7 +143,7 @@ def conversations(
     add_generation_prompt: bool,
 ) -> list[Prompt | Refused]:
     """Prompts of `chat`; as in `prompts`."""
-    if not _is_list(given):
+    if not is_list(given):
         raise ConfigError(
             f"messages={shown(given)}: give a list of {{'role': ..., 'content': ...}}, or a list "
             "of such lists"
@@ -171,14 +172,22 @@ def per_prompt(given: S | Sequence[S] | None, count: int, what: str) -> list[S |
     return list(given)
 
 
-def request(prompt: Prompt, params: Any, strategy: Strategy) -> Request:
+def request(
+    prompt: Prompt, params: Any, strategy: Strategy, options: RequestOptions = NO_OPTIONS
+) -> Request:
     """Applies vLLM `SamplingParams` (or anything with its attributes) to a strategy.
+
+    Args:
+        prompt: what is answered.
+        params: the law, the length, the number of answers and how they are shown.
+        strategy: how it is answered.
+        options: what goes with each request to the engine, besides what `params` say of that.
 
     Raises:
         ConfigError: if a parameter is set that cannot be honoured; none is ever ignored.
     """
     if params is None or isinstance(params, Sampling):
-        return Request(prompt=prompt, strategy=strategy, sampling=params)
+        return Request(prompt=prompt, strategy=strategy, sampling=params, options=options)
     refuse_unsupported(params)
     max_tokens = params.max_tokens if params.max_tokens is not None else _NO_LIMIT
     return Request(
@@ -187,111 +196,9 @@ def request(prompt: Prompt, params: Any, strategy: Strategy) -> Request:
         sampling=sampling(params),
         n=params.n,
         seed=params.seed,
+        options=carried(params).over(options),
+        shown=params if is_shown(params) else None,
     )
-
-
-def sampling(params: Any) -> Sampling:
-    """The law that vLLM's `SamplingParams` stand for.
-
-    Raises:
-        ConfigError: if a value has a type or a range that no law can have, or their `extra_args`
-            ask for guidance in a way that cannot be.
-    """
-    return Sampling(
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=max(params.top_k, 0),
-        min_p=params.min_p,
-        repetition_penalty=params.repetition_penalty,
-        logit_bias=_biases(params.logit_bias),
-        allowed_token_ids=_tokens("allowed_token_ids", params.allowed_token_ids),
-        stop=_strings("stop", params.stop),
-        stop_token_ids=_tokens("stop_token_ids", params.stop_token_ids),
-        guidance=read_guidance(getattr(params, "extra_args", None)),
-    )
-
-
-def _strings(name: str, given: Any) -> tuple[str, ...]:
-    """One string, or a list of them.
-
-    Raises:
-        ConfigError: naming the one that is none.
-    """
-    many = () if given is None else [given] if isinstance(given, str) else given
-    if not _is_list(many) or not all(isinstance(each, str) for each in many):
-        raise ConfigError(f"{name}={shown(given)}: give a string, or a list of strings")
-    return tuple(many)
-
-
-def _is_list(given: Any) -> bool:
-    return isinstance(given, Sequence) and not isinstance(given, str | bytes)
-
-
-def _biases(given: Any) -> tuple[tuple[int, float], ...]:
-    """Pairs of token id and bias; a JSON object has its keys as text.
-
-    Raises:
-        ConfigError: naming the key that is no token id.
-    """
-    if given is None:
-        return ()
-    if not isinstance(given, Mapping):
-        raise ConfigError(
-            f"logit_bias={shown(given)}: give a dictionary of token ids and what is added to their "
-            "logits, such as {40: 5.0}"
-        )
-    return tuple((_token(key, "logit_bias"), bias) for key, bias in given.items())
-
-
-def _tokens(name: str, given: Any) -> Tokens:
-    """Token ids of a list.
-
-    Raises:
-        ConfigError: naming the one that is none.
-    """
-    if given is None:
-        return ()
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ConfigError(f"{name}={shown(given)}: give a list of token ids")
-    return tuple(_token(token, name) for token in given)
-
-
-def _token(given: Any, name: str) -> int:
-    if isinstance(given, str) and given.isascii() and given.isdecimal():
-        return int(given) if len(given) < 20 else 1 << 64  # longer than any vocabulary
-    if isinstance(given, bool):
-        raise ConfigError(f"{name} has {given!r} where a token id is expected, a whole number")
-    try:
-        return operator.index(given)
-    except TypeError:
-        raise ConfigError(
-            f"{name} has {shown(given)} where a token id is expected, a whole number"
-        ) from None
-
-
-def refuse_unsupported(params: Any) -> None:
-    """Refuses every parameter that has another value than its default and is not honoured.
-
-    Raises:
-        ConfigError: naming the parameter and the reason.
-    """
-    kind: type = type(params)
-    defaults = _defaults(kind)
-    names = getattr(params, "__struct_fields__", None) or vars(params)
-    for name in names:
-        if name.startswith("_") or name in _PRESENTATION or name in _TRANSLATED:
-            continue
-        value, default = getattr(params, name), getattr(defaults, name, None)
-        if name == "extra_args" and all(map(is_guidance, value or ())):
-            continue
-        if value != default:
-            reason = _REASONS.get(name, "strategies do not support it")
-            raise ConfigError(f"sampling_params.{name}={value!r} cannot be honoured: {reason}")
-
-
-@cache
-def _defaults(kind: type) -> Any:
-    return kind()
 
 
 def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
@@ -300,13 +207,18 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
             raise ConfigError("the prompt is empty: give some text")
         return Prompt((Message("user", item),), tuple(_encoder(policy).encode(item)))
     if isinstance(item, Mapping):
+        if not item.keys().isdisjoint(_PROMPTS):
+            refuse("prompt", ((key, item[key], None) for key in item if key not in _OWN_KEYS))
+        if not isinstance(item.get("cache_salt") or "", str):
+            raise ConfigError(f"cache_salt={item['cache_salt']!r}: give a text")
         if "messages" in item and "prompt_token_ids" in item:
             return Prompt(_messages(item["messages"]), _token_ids(item["prompt_token_ids"]))
         if "messages" in item:
             return _conversation(item["messages"], policy)
         if "prompt_token_ids" in item:
             tokens = _token_ids(item["prompt_token_ids"])
-            return Prompt((Message("user", item.get("prompt") or policy.text(tokens)),), tokens)
+            text = item.get("prompt") or response_text(policy, (), tokens)
+            return Prompt((Message("user", text),), tokens)
         if isinstance(item.get("prompt"), str):
             return _prompt(item["prompt"], policy)
         raise ConfigError(
@@ -334,7 +246,7 @@ def _conversation(
 
 
 def _token_ids(ids: Any) -> Tokens:
-    tokens = _tokens("prompt_token_ids", ids)
+    tokens = token_ids("prompt_token_ids", ids)
     if not tokens:
         raise ConfigError("prompt_token_ids is empty: a policy needs at least one token")
     return tokens
@@ -345,23 +257,7 @@ def _messages(conversation: Conversation) -> tuple[Message, ...]:
         raise ConfigError(
             f"messages={shown(conversation)}: give a list of {{'role': ..., 'content': ...}}"
         )
-    return tuple(_message(item) for item in conversation)
-
-
-def _message(item: Mapping[str, Any] | Message) -> Message:
-    if isinstance(item, Message):
-        return item
-    if not isinstance(item, Mapping) or not {"role", "content"} <= set(item):
-        raise ConfigError(f"a message is {item!r}: give a dict with 'role' and 'content'")
-    content = item["content"]
-    if isinstance(content, list):  # OpenAI's content parts
-        other = [part for part in content if part.get("type") != "text"]
-        if other:
-            raise ConfigError(f"a message has a part of type {other[0].get('type')!r}: only text")
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str):
-        raise ConfigError(f"a message has content {content!r}: must be text")
-    return Message(str(item["role"]), content)
+    return tuple(map(Message.of, conversation))
 
 
 def _encoder(policy: Policy) -> Encoder:

@@ -1,7 +1,8 @@
 """What users get back: vLLM's attributes, and the record of the alignment beside them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rsalign.align import Result
 from rsalign.budget import Usage
@@ -25,6 +26,10 @@ class AlignedCompletion:
         stop_reason: the stop string or token id, if one ended it.
         reward: in the reward's units; None if no reward was asked.
         log_probs: what `cumulative_logprob` sums up, for each token.
+        logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
+        sample: which of the independent answers it is, in the order of their addresses, from 0:
+            ``("sample", i)`` is part of the address of its draws where there are several.
+        alignment: how this answer came about, and what it cost by itself.
     """
 
     index: int
@@ -35,19 +40,23 @@ class AlignedCompletion:
     stop_reason: int | str | None
     reward: float | None
     log_probs: tuple[float, ...] | None = field(default=None, repr=False)
+    logprobs: Any = field(default=None, repr=False)
+    sample: int = 0
+    alignment: "Alignment" = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """How an answer came about.
+    """How an answer came about, or all answers to one prompt.
 
     Attributes:
         strategy: with all its hyperparameters.
-        reward: of the first output.
-        usage: what it cost, all answers together.
-        trace: everything considered; with several answers, their traces are its children at
-            ``("sample", i)``.
-        diagnostics: what the strategy noted about its own run.
+        reward: of the answer; of several, that of the best.
+        usage: what it cost; of several, all together.
+        trace: everything considered. Of several answers it has their traces as its children, at
+            ``("sample", i)`` in the order of their addresses (`AlignedCompletion.sample`), which is
+            not that of the answers: those are ranked.
+        diagnostics: what the strategy noted about its own run; of several, about the best's.
         seed: root of all randomness.
         forced: whether any guarantee was given up (`Verdict.FORCED`).
         expired: whether a budget ended it.
@@ -118,43 +127,67 @@ def output(
     request_id: str, prompt: Prompt, strategy: Strategy, results: Sequence[Result]
 ) -> AlignedOutput:
     """Joins the independent answers to one prompt, best first."""
-    ranked = best_first(results)
-    if len(results) == 1:
-        trace = results[0].trace
-    else:
-        trace = Trace(children={("sample", i): r.trace for i, r in enumerate(results)})
-    usage = sum((result.usage for result in results[1:]), results[0].usage)
+    completions = [
+        _completion(rank, sample, results[sample], _alignment(strategy, results[sample]))
+        for rank, sample in enumerate(_ranking(results))
+    ]
     return AlignedOutput(
         request_id=request_id,
         prompt=prompt.text,
         prompt_token_ids=list(prompt.tokens),
-        outputs=[_completion(i, result) for i, result in enumerate(ranked)],
+        outputs=completions,
         finished=True,
-        alignment=Alignment(
-            strategy=strategy,
-            reward=ranked[0].reward,
-            usage=usage,
-            trace=trace,
-            diagnostics=dict(ranked[0].trace.notes),
-            seed=results[0].seed,
-            forced=trace.forced,
-            expired=any(result.expired for result in results),
-            warnings=trace.all_warnings(),
-        ),
+        alignment=completions[0].alignment if len(results) == 1 else _together(completions),
     )
 
 
 def best_first(results: Sequence[Result]) -> list[Result]:
     """Judged answers by reward; then those that were not judged, whole ones before pieces."""
+    return [results[sample] for sample in _ranking(results)]
 
-    def place(result: Result) -> tuple[bool, bool, float]:
+
+def _ranking(results: Sequence[Result]) -> list[int]:
+    """The places of answers, in the order of `best_first`."""
+
+    def place(sample: int) -> tuple[bool, bool, float]:
+        result = results[sample]
         whole = result.candidate.response.complete
         return result.reward is None, not whole, -(result.reward or 0.0)
 
-    return sorted(results, key=place)
+    return sorted(range(len(results)), key=place)
 
 
-def _completion(index: int, result: Result) -> AlignedCompletion:
+def _alignment(strategy: Strategy, result: Result) -> Alignment:
+    """How one answer came about."""
+    return Alignment(
+        strategy=strategy,
+        reward=result.reward,
+        usage=result.usage,
+        trace=result.trace,
+        diagnostics=dict(result.trace.notes),
+        seed=result.seed,
+        forced=result.trace.forced,
+        expired=result.expired,
+        warnings=result.trace.all_warnings(),
+    )
+
+
+def _together(ranked: Sequence[AlignedCompletion]) -> Alignment:
+    """How several answers came about."""
+    in_order = sorted(ranked, key=lambda answer: answer.sample)
+    each = [answer.alignment for answer in in_order]
+    trace = Trace(children={("sample", i): one.trace for i, one in enumerate(each)})
+    return replace(
+        ranked[0].alignment,
+        usage=sum((one.usage for one in each[1:]), each[0].usage),
+        trace=trace,
+        forced=any(one.forced for one in each),
+        expired=any(one.expired for one in each),
+        warnings=trace.all_warnings(),
+    )
+
+
+def _completion(index: int, sample: int, result: Result, alignment: Alignment) -> AlignedCompletion:
     response: Response = result.candidate.response
     return AlignedCompletion(
         index=index,
@@ -165,4 +198,6 @@ def _completion(index: int, result: Result) -> AlignedCompletion:
         stop_reason=response.stop_reason,
         reward=result.reward,
         log_probs=response.log_probs,
+        sample=sample,
+        alignment=alignment,
     )

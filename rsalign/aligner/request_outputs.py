@@ -1,20 +1,18 @@
 """Aligned answers as vLLM's own `RequestOutput`, for code that was written for vLLM."""
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rsalign.aligner.inputs import sampling
 from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput
-from rsalign.errors import ConfigError, RsalignError
+from rsalign.errors import RsalignError
 from rsalign.hooks.guidance import is_guidance
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams
-    from vllm.config import VllmConfig
 
 # how an answer is shown, which `request_output` sees to; the answer does not depend on it
 _SHOWN = {
-    "logprobs": None,
     "flat_logprobs": False,
     "detokenize": True,
     "skip_special_tokens": True,
@@ -23,34 +21,11 @@ _SHOWN = {
 }
 
 
-def without_presentation(params: "SamplingParams", config: "VllmConfig") -> "SamplingParams":
+def without_presentation(params: "SamplingParams") -> "SamplingParams":
     """The same request without what only `request_output` deals with, as `Aligner` takes it.
 
-    Args:
-        params: of the request.
-        config: of the policy's engine.
-
-    Raises:
-        ConfigError: if more is to be shown than is known of an aligned answer.
+    Log-probabilities stay: the engine has to be asked for them.
     """
-    if params.logprobs:
-        raise ConfigError(
-            f"sampling_params.logprobs={params.logprobs} cannot be honoured: of an aligned answer "
-            "only the drawn tokens' own log-probabilities are known, logprobs=0"
-        )
-    if params.prompt_logprobs is not None:
-        raise ConfigError(
-            f"sampling_params.prompt_logprobs={params.prompt_logprobs} cannot be honoured: an "
-            "aligned law has no likelihood that could be computed; ask the policy itself"
-        )
-    raw = config.model_config.logprobs_mode != "processed_logprobs"
-    law = sampling(params)
-    if params.logprobs is not None and raw and law.reshapes and not law.greedy:
-        raise ConfigError(
-            f"sampling_params.logprobs={params.logprobs} cannot be honoured: this engine reports "
-            f"log-probabilities before temperature and truncation, and the law is {law}; start it "
-            "with logprobs_mode='processed_logprobs'"
-        )
     plain = copy.copy(params)  # only its own fields are set; what they hold stays as it is
     # what names a strategy has been read (`rsalign.words.read`)
     plain.extra_args = {
@@ -59,6 +34,31 @@ def without_presentation(params: "SamplingParams", config: "VllmConfig") -> "Sam
     for name, default in _SHOWN.items():
         setattr(plain, name, default)
     return plain
+
+
+def presented(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any) -> AlignedOutput:
+    """The same answers, presented as vLLM presents its own under these parameters.
+
+    Args:
+        answered: the answers, all finished.
+        params: how they are shown.
+        tokenizer: the policy's.
+    """
+    outputs = []
+    for answer in answered.outputs:
+        completion = _completion(answer, answered.prompt_token_ids, params, tokenizer)
+        outputs.append(
+            replace(
+                answer,
+                text=completion.text,
+                token_ids=list(completion.token_ids),
+                cumulative_logprob=completion.cumulative_logprob,
+                logprobs=completion.logprobs,
+                finish_reason=completion.finish_reason,
+                stop_reason=completion.stop_reason,
+            )
+        )
+    return replace(answered, outputs=outputs)
 
 
 def request_output(
@@ -74,8 +74,8 @@ def request_output(
     Texts are vLLM's own detokenizer's. As everywhere in rsalign, log-probabilities are those of
     the law that tokens were drawn from: 0 if that is greedy. ``num_cached_tokens`` is over all
     requests to the engine that the answers took. The output has more attributes than vLLM's:
-    ``alignment`` and ``error`` (None), and each of its completions ``reward``, as `AlignedOutput`
-    has them.
+    ``alignment`` and ``error`` (None), and each of its completions ``alignment`` and ``reward``, as
+    `AlignedOutput` and `AlignedCompletion` have them.
 
     Args:
         answered: the answers, all finished.
@@ -151,6 +151,7 @@ def _completion(
         stop_reason=answer.stop_reason if stop is None else stop,
     )
     completion.reward = answer.reward
+    completion.alignment = answer.alignment
     return completion
 
 
@@ -188,19 +189,28 @@ def _detokenized(
 def _log_probs(
     answer: AlignedCompletion, tokens: list[int], params: "SamplingParams", tokenizer: Any
 ) -> Any:
-    """The drawn tokens' log-probabilities as vLLM records them; ranks are not known.
+    """The drawn tokens' log-probabilities as vLLM records them, with those listed beside them.
 
-    None, too, for an answer that a budget cut short.
+    Without others their ranks are not known. None, too, for an answer that a budget cut short.
     """
     from vllm.logprobs import FlatLogprobs, Logprob
+
+    if answer.log_probs is None or (params.logprobs is None and not params.logprob_token_ids):
+        return None
+    record = FlatLogprobs() if params.flat_logprobs else []
+    for token, log_prob in zip(tokens, answer.log_probs, strict=False):
+        listed = getattr(log_prob, "others", None) or {token: Logprob(float(log_prob))}
+        names = _names([*listed], tokenizer) if params.detokenize else [None] * len(listed)
+        record.append(
+            {
+                other: Logprob(each.logprob, rank=each.rank, decoded_token=name)
+                for (other, each), name in zip(listed.items(), names, strict=True)
+            }
+        )
+    return record
+
+
+def _names(tokens: list[int], tokenizer: Any) -> list[str]:
     from vllm.tokenizers.detokenizer_utils import convert_ids_list_to_tokens
 
-    if params.logprobs is None or answer.log_probs is None:
-        return None
-    shown: list[str | None] = [None] * len(tokens)
-    if params.detokenize:
-        shown = list(convert_ids_list_to_tokens(tokenizer, tokens))
-    record = FlatLogprobs() if params.flat_logprobs else []
-    for token, log_prob, text in zip(tokens, answer.log_probs, shown, strict=False):
-        record.append({token: Logprob(log_prob, rank=None, decoded_token=text)})
-    return record
+    return list(convert_ids_list_to_tokens(tokenizer, tokens))

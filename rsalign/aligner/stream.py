@@ -8,6 +8,11 @@ from typing import TypeAlias
 from rsalign.align import OnProgress
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.budget import Usage
+from rsalign.detokenization import Detokenizer
+from rsalign.errors import PolicyError
+from rsalign.foreign import errors_as, told
+from rsalign.protocols import Policy
+from rsalign.response_text import Guarded, detokenizer
 from rsalign.trace import Progress
 from rsalign.types import Tokens
 
@@ -60,47 +65,62 @@ OnCommit: TypeAlias = Callable[[Tokens], None]
 class Pieces:
     """Texts of an answer that grows token by token.
 
-    An answer is decoded as a whole each time, so that characters whose bytes are split over tokens,
-    and spaces that a tokenizer joins to words, come out as in the final text. What may still change
-    (an incomplete character, a possible beginning of a stop string) is held back.
+    The detokenizer holds back the beginning of a character. Held back here are the beginning of a
+    stop string, and the newest token, which may be the one that ends the answer and has no text
+    then. Each token is read once, and only text that was not sent yet is searched.
 
     Args:
-        decode: text of a whole response.
+        detokenizer: of this answer.
         stop: strings that end a response and are not part of its text.
     """
 
-    def __init__(self, decode: Callable[[Tokens], str], stop: tuple[str, ...]) -> None:
-        self._decode = decode
+    def __init__(self, detokenizer: Detokenizer, stop: tuple[str, ...]) -> None:
+        self._detokenizer = detokenizer
         self._stop = stop
-        self._tokens: Tokens = ()
-        self._sent = 0
+        self._newest: Tokens = ()
+        self._num_sent = 0
+        self._held = ""  # text that was read and not sent
+        self._stopped = False
 
     def grow(self, tokens: Tokens) -> str:
         """The certain text that more tokens add; may be empty."""
-        self._tokens += tokens
-        text = self._decode(self._tokens)
-        return self._send(text, self._certain(text))
+        if self._stopped or not tokens:
+            return ""
+        *certain, newest = *self._newest, *tokens
+        self._newest = (newest,)
+        self._held += self._detokenizer.read(certain)
+        until = self._certain()
+        piece, self._held = self._held[:until], self._held[until:]
+        self._num_sent += len(piece)
+        return piece
 
     def finish(self, text: str) -> str:
         """What is left of the final text."""
-        return self._send(text, len(text))
+        return text[self._num_sent :]
 
-    def _send(self, text: str, until: int) -> str:
-        piece = text[self._sent : until]
-        self._sent = max(self._sent, until)
-        return piece
-
-    def _certain(self, text: str) -> int:
-        until = len(text.rstrip("\N{REPLACEMENT CHARACTER}"))
+    def _certain(self) -> int:
+        until = len(self._held)
         for stop in self._stop:
-            found = text.find(stop)
+            found = self._held.find(stop)
             if found >= 0:
+                self._stopped = True
                 until = min(until, found)
+        for stop in self._stop:
             for size in range(min(len(stop) - 1, until), 0, -1):
-                if text[:until].endswith(stop[:size]):
+                if self._held.endswith(stop[:size], 0, until):
                     until -= size
                     break
         return until
+
+
+def reader(policy: Policy, prompt: Tokens) -> Detokenizer:
+    """The policy's detokenizer for an answer to this prompt; what it raises is a `PolicyError`."""
+
+    def failed(failure: BaseException) -> PolicyError:
+        return PolicyError(f"the policy's text() raised {told(failure)}")
+
+    with errors_as(failed):
+        return Guarded(detokenizer(policy, prompt), failed)
 
 
 async def stream(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
 from rsalign.aligner.batch import OnError
+from rsalign.aligner.inputs import per_prompt
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.request_outputs import failed_output, request_output, without_presentation
 from rsalign.budget import Budget
@@ -17,6 +18,8 @@ from rsalign.errors import ConfigError, PolicyError, RsalignError
 from rsalign.foreign import errors_as, told
 from rsalign.hooks.admission import check_hooks
 from rsalign.protocols import Strategy
+from rsalign.types import Message
+from rsalign.words.fields import refuse
 from rsalign.words.read import OnRewardError, Specification, read_flat
 from rsalign.words.request import one_seed, refuse_others, requested, without_strategy
 
@@ -31,13 +34,8 @@ _RENDERING = {
         *("add_generation_prompt", "tools", "tokenization_kwargs"),
     ),
 }
-_REASONS = {
-    "lora_request": "a strategy's requests go to the base model",
-    "priority": "a strategy's requests have none",
-    "continue_final_message": "the reward would judge the continuation as an answer of its own; "
-    "render the conversation yourself, and call generate()",
-    "mm_processor_kwargs": "prompts are text",
-}
+_EACH = ("lora_request", "priority")
+"""Arguments of which there is one for all prompts, or one for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,10 +144,11 @@ class VllmCall:
         if any(request.strategy is not None for request in left):
             self._refuse_unsupported()
         finished: list[AlignedOutput] = []
-        while left:  # each time those that ask for the same as the first
+        while left:  # each time those that ask for the same as the first, as long as names differ
             way = left[0].way
-            now = [request for request in left if request.way == way]
-            left = [request for request in left if request.way != way]
+            chosen = {request.name: request for request in left if request.way == way}
+            now = list(chosen.values())
+            left = [request for request in left if chosen.get(request.name) is not request]
             if now[0].strategy is None:
                 sampled = self._sample(now)
                 outputs |= {each.index: output for each, output in zip(now, sampled, strict=True)}
@@ -173,7 +172,7 @@ class VllmCall:
                 [self.prompts[request.index] for request in requests],
                 [request.params for request in requests],
                 use_tqdm=self.use_tqdm,
-                **self.arguments,
+                **{**self.arguments, **self._each(requests)},
             )
 
     def _align(
@@ -186,6 +185,7 @@ class VllmCall:
                 strategy=requests[0].strategy,
                 budget=requests[0].budget,
                 on_reward_error=requests[0].on_reward_error,
+                **self._each(requests),
                 on_error=on_error,
                 **progress,
             )
@@ -229,6 +229,14 @@ class VllmCall:
             prompt=prompt if isinstance(prompt, str) else None,
         )
 
+    def messages(self, index: int) -> tuple[Message, ...]:
+        """A conversation as every other door reads it.
+
+        Raises:
+            ConfigError: as `Message.of`.
+        """
+        return tuple(map(Message.of, self.prompts[index]))
+
     def render(self, index: int) -> Mapping[str, Any]:
         """A prompt as vLLM itself renders it for its engine.
 
@@ -242,7 +250,10 @@ class VllmCall:
             "generate": self.llm._preprocess_cmpl_one,
             "chat": self.llm._preprocess_chat_one,
         }[self.name]
-        rendered: Mapping[str, Any] = render(self.prompts[index], **how)
+        prompt = self.prompts[index]
+        if self.name == "chat":
+            prompt = [message.given for message in self.messages(index)]
+        rendered: Mapping[str, Any] = render(prompt, **how)
         if rendered["type"] != "token":
             raise ConfigError(
                 f"prompt {index} is of vLLM's type {rendered['type']!r}, which rewards cannot "
@@ -253,14 +264,32 @@ class VllmCall:
     def _refuse_unsupported(self) -> None:
         """Refuses every argument that is set and can only be ignored."""
         declared = inspect.signature(getattr(type(self.llm), self.name)).parameters
-        for name, value in self.arguments.items():
-            if name in _RENDERING[self.name] or value == declared[name].default:
-                continue
-            reason = _REASONS.get(name, "it is not known here")
-            raise ConfigError(
-                f"{self.name}({name}={value!r}) cannot be honoured in an aligned call: "
-                f"{reason}. For the engine's own sampling give extra_args={{'rsalign': 'none'}}"
+        try:
+            refuse(
+                f"LLM.{self.name}",
+                ((name, value, declared[name].default) for name, value in self.arguments.items()),
             )
+        except ConfigError as refused:
+            raise ConfigError(
+                f"{self.name}(): {refused}. For the engine's own sampling give "
+                "extra_args={'rsalign': 'none'}"
+            ) from None
+
+    def _each(self, requests: "Sequence[_Request]") -> dict[str, Any]:
+        """The arguments that there may be one of for each prompt, for these.
+
+        Raises:
+            ConfigError: if there are more or fewer of one than prompts.
+        """
+        given = {name: self.arguments.get(name) for name in _EACH}
+        each = {
+            name: per_prompt(value, len(self.prompts), name)
+            for name, value in given.items()
+            if value is not None
+        }
+        return {
+            name: [values[request.index] for request in requests] for name, values in each.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +319,11 @@ class _Request:
         """What prompts must share to be answered in one call."""
         return self.strategy, self.budget, self.on_reward_error
 
+    @property
+    def name(self) -> int:
+        """What it is called; one with a seed of its own may be called as one without."""
+        return int(self.prompt.get("id", self.index))
+
     @classmethod
     def of(cls, call: VllmCall, index: int, number: int, budget: Budget | None) -> "_Request":
         params, config = call.params[index], call.llm.llm_engine.vllm_config
@@ -303,17 +337,23 @@ class _Request:
         refuse_others(params.extra_args)
         rendered = call.render(index)
         text = rendered.get("prompt")
-        prompt: dict[str, Any] = {"id": number, "prompt_token_ids": rendered["prompt_token_ids"]}
+        seed = one_seed(params.seed, asked.seed)
+        # with a seed of its own it is called by its place in this call, so that the same call gives
+        # the same answers
+        name = number if seed is None else index
+        prompt: dict[str, Any] = {"id": name, "prompt_token_ids": rendered["prompt_token_ids"]}
         if call.name == "chat":
-            prompt["messages"] = call.prompts[index]
+            prompt["messages"] = call.messages(index)
         elif text is not None:
             prompt["prompt"] = text
-        plain = without_presentation(params, config)
+        if salt := rendered.get("cache_salt"):
+            prompt["cache_salt"] = salt
+        plain = without_presentation(params)
         if plain.max_tokens is not None and asked.max_tokens is not None:
             plain.max_tokens = min(plain.max_tokens, asked.max_tokens)
         elif asked.max_tokens is not None:
             plain.max_tokens = asked.max_tokens
-        plain.seed = one_seed(plain.seed, asked.seed)
+        plain.seed = seed
         return cls(
             index,
             strategy,

@@ -217,7 +217,7 @@ class TransformersModels:
 
     def text(self, tokens: Tokens) -> str:
         """As the policy's tokenizer decodes it."""
-        return self._tokenization.decode(tokens)
+        return self._tokenization.text(tokens)
 
     def _logits(self, model: Any, tokens: Tokens) -> Any:
         with self._torch.inference_mode():

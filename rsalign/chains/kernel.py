@@ -3,13 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from rsalign.cuts.protocol import CutLaw, Weights, cut_weights
+from rsalign.protocols import Policy
+from rsalign.response_text import token_text
 from rsalign.rules.metropolis import COMBINE, Combine
 from rsalign.run import Run
 from rsalign.tasks import concurrently
 from rsalign.trace import Proposal, Verdict
-from rsalign.types import Candidate, Certainty, Prompt, Response
+from rsalign.types import Candidate, Certainty, Prompt, Response, Tokens
 
 LogWeight = Callable[[Candidate], float]
 """Ln of the target's ratio to the policy, up to a constant; minus infinity excludes a response."""
@@ -128,8 +131,13 @@ class Kernel:
             prompt,
             candidate.response,
             max_tokens=self.max_tokens,
-            decode=run.policy.text,
+            decode=partial(_text, run.policy),
         )
+
+
+def _text(policy: Policy, tokens: Tokens) -> str:
+    """Of given tokens; one alone has the text that rules for the end of a segment see."""
+    return token_text(policy, *tokens) if len(tokens) == 1 else policy.text(tokens)
 
 
 def _record(

@@ -14,6 +14,7 @@ from rsalign.journal import Journal
 from rsalign.key import Key
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.protocols import Reward
+from rsalign.response_text import response_text
 from rsalign.rewards import (
     BradleyTerry,
     Cached,
@@ -121,7 +122,12 @@ async def _answers(prompt: Prompt, policy: VllmPolicy) -> list[Response]:
         for i in range(_NUM_ANSWERS)
     )
     return [
-        Response(segment.tokens, policy.text(segment.tokens), segment.stop, segment.log_probs)
+        Response(
+            segment.tokens,
+            response_text(policy, prompt.tokens, segment.tokens, stop=segment.stop),
+            segment.stop,
+            segment.log_probs,
+        )
         for segment in segments
     ]
 

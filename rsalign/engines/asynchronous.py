@@ -4,7 +4,7 @@ import asyncio
 import atexit
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from rsalign.engines.guards import (
     refusals,
 )
 from rsalign.engines.loop_thread import LoopThread
+from rsalign.engines.model_parts import ModelParts
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading
 from rsalign.engines.watchdog import Watchdog, children
 from rsalign.errors import ConfigError, EngineError, RsalignError
@@ -27,13 +29,12 @@ from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
-    from vllm.config import VllmConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _REQUEST_IDS = itertools.count()
 
 
-class AsyncEngine:
+class AsyncEngine(ModelParts):
     """One `AsyncLLM`.
 
     One that we started lives on a loop and thread of its own and can be awaited from any loop. One
@@ -77,16 +78,6 @@ class AsyncEngine:
         return cls(engine, loop=loop, watchdog=Watchdog(children() - before))
 
     @property
-    def vllm_config(self) -> "VllmConfig":
-        """The engine's whole configuration."""
-        return self._engine.vllm_config
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        return self._engine.get_tokenizer()
-
-    @property
     def num_open(self) -> int:
         """How many of our requests are open."""
         return self._num_open
@@ -95,26 +86,29 @@ class AsyncEngine:
         self,
         tokens: Tokens,
         params: "SamplingParams",
+        options: RequestOptions = NO_OPTIONS,
         *,
         on_output: "Callable[[RequestOutput], None] | None" = None,
-        **options: Any,
     ) -> "RequestOutput":
         """The final output for one prompt (see `Engine`).
 
         Args:
             tokens: the prompt.
             params: as `Engine.generate`.
+            options: as `Engine.generate`.
             on_output: called with each output, on the engine's loop; there are several if the
                 `output_kind` of `params` says so.
-            options: of `AsyncLLM.generate`, such as ``priority``.
         """
-        start = partial(self._engine.generate, **options)
-        output: RequestOutput = await self._request(start, tokens, params, on_output)
+        start = partial(self._engine.generate, **options.arguments())
+        prompt = options.prompt(tokens)
+        output: RequestOutput = await self._request(start, prompt, params, on_output)
         return output
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """The pooled output for one prompt (see `Engine`)."""
-        output: PoolingRequestOutput[Any] = await self._request(self._engine.encode, tokens, params)
+        output: PoolingRequestOutput[Any] = await self._request(
+            self._engine.encode, NO_OPTIONS.prompt(tokens), params
+        )
         return output
 
     @property
@@ -146,7 +140,7 @@ class AsyncEngine:
     async def _request(
         self,
         start: Any,
-        tokens: Tokens,
+        prompt: Mapping[str, Any],
         params: Any,
         on_output: Callable[[Any], None] | None = None,
     ) -> Any:
@@ -155,7 +149,7 @@ class AsyncEngine:
         if self._loop is None:
             self._check_home()
         request_id = f"rsalign-{next(_REQUEST_IDS)}"
-        consume = self._consume(start, tokens, params, request_id, on_output)
+        consume = self._consume(start, prompt, params, request_id, on_output)
         if self._loop is None:
             consumer: asyncio.Future[Any] = asyncio.ensure_future(consume)
         else:
@@ -186,7 +180,7 @@ class AsyncEngine:
     async def _consume(
         self,
         start: Any,
-        tokens: Tokens,
+        prompt: Mapping[str, Any],
         params: Any,
         request_id: str,
         on_output: Callable[[Any], None] | None,
@@ -195,8 +189,6 @@ class AsyncEngine:
 
         final = None
         try:
-            # with its type vLLM takes it at once, and not by way of a thread
-            prompt = {"type": "token", "prompt_token_ids": list(tokens)}
             async for output in start(prompt, params, request_id):
                 final = output
                 if on_output is not None:

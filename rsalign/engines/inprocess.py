@@ -28,20 +28,23 @@ from rsalign.engines.guards import (
     not_taken,
     refusals,
 )
+from rsalign.engines.loop_thread import call_on
+from rsalign.engines.model_parts import ModelParts
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading, take
-from rsalign.errors import EngineError, RsalignError
+from rsalign.engines.waiter import Waiter, deliver
+from rsalign.errors import EngineError
 from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
-    from vllm.config import VllmConfig
     from vllm.v1.engine.llm_engine import LLMEngine
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class InProcessEngine:
+class InProcessEngine(ModelParts):
     """One `LLMEngine`; awaitable from any event loop.
 
     Attributes:
@@ -53,7 +56,7 @@ class InProcessEngine:
     def __init__(self, engine: "LLMEngine", *, owns: bool) -> None:
         self.owns = owns
         self._engine = engine
-        self._waiting: dict[str, _Waiter] = {}
+        self._waiting: dict[str, Waiter] = {}
         self._failure: BaseException | None = None
         self._closed = False
         self.scores = engine.vllm_config.model_config.runner_type == "pooling"
@@ -76,28 +79,21 @@ class InProcessEngine:
         return cls(engine, owns=True)
 
     @property
-    def vllm_config(self) -> "VllmConfig":
-        """The engine's whole configuration."""
-        return self._engine.vllm_config
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        return self._engine.get_tokenizer()
-
-    @property
     def num_open(self) -> int:
         """How many of our requests are open."""
         return len(self._waiting)
 
-    async def generate(self, tokens: Tokens, params: "SamplingParams") -> "RequestOutput":
+    async def generate(
+        self, tokens: Tokens, params: "SamplingParams", options: RequestOptions = NO_OPTIONS
+    ) -> "RequestOutput":
         """The final output for one prompt (see `Engine`)."""
-        output: RequestOutput = await self._request(tokens, params)
+        options.refuse_beside_process()
+        output: RequestOutput = await self._request(tokens, params, options)
         return output
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """The pooled output for one prompt (see `Engine`)."""
-        output: PoolingRequestOutput[Any] = await self._request(tokens, params)
+        output: PoolingRequestOutput[Any] = await self._request(tokens, params, NO_OPTIONS)
         return output
 
     @property
@@ -122,10 +118,10 @@ class InProcessEngine:
         self._closed = True
         _STEPPER.remove(self)
 
-    async def _request(self, tokens: Tokens, params: Any) -> Any:
+    async def _request(self, tokens: Tokens, params: Any, options: RequestOptions) -> Any:
         self._check_alive()
-        waiter = _Waiter(asyncio.get_running_loop())
-        _STEPPER.submit(lambda: self._add(waiter, tokens, params))
+        waiter = Waiter(asyncio.get_running_loop())
+        _STEPPER.submit(lambda: self._add(waiter, tokens, params, options))
         try:
             return await waiter.future
         except asyncio.CancelledError as cancelled:
@@ -158,12 +154,12 @@ class InProcessEngine:
         except BaseException as failure:  # noqa: BLE001 - it belongs to the waiters, not to the thread
             self._fail(failure)
             return
-        finished: dict[asyncio.AbstractEventLoop, list[tuple[_Waiter, Any]]] = {}
+        finished: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, Any]]] = {}
         for output in outputs:
             if output.finished and (waiter := self._waiting.pop(output.request_id, None)):
                 finished.setdefault(waiter.loop, []).append((waiter, output))
         for loop, results in finished.items():
-            _on_loop(loop, _deliver, results)
+            call_on(loop, deliver, results)
 
     def shut_down(self) -> None:
         """The end: no waiter is left behind, and no request in an engine that runs on."""
@@ -174,16 +170,16 @@ class InProcessEngine:
         elif requests:
             self._engine.abort_request(requests, internal=True)
 
-    def _add(self, waiter: "_Waiter", tokens: Tokens, params: Any) -> None:
+    def _add(self, waiter: Waiter, tokens: Tokens, params: Any, options: RequestOptions) -> None:
         if waiter.gone:
             return
         if self._failure is not None:
-            _on_loop(waiter.loop, waiter.fail, self._failure)
+            call_on(waiter.loop, waiter.fail, self._failure)
             return
         external = f"rsalign-{next(_REQUEST_IDS)}"
         try:
             internal = self._engine.add_request(
-                external, {"prompt_token_ids": list(tokens)}, params
+                external, options.prompt(tokens), params, **options.arguments()
             )
         except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
             self._not_added(waiter, external, failure)
@@ -192,20 +188,20 @@ class InProcessEngine:
         waiter.state = self._engine.output_processor.request_states.get(internal)
         self._waiting[external] = waiter
 
-    def _not_added(self, waiter: "_Waiter", external: str, failure: BaseException) -> None:
+    def _not_added(self, waiter: Waiter, external: str, failure: BaseException) -> None:
         """A request that was not taken has failed by itself, unless the engine is dead."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         if isinstance(failure, EngineDeadError):
             self._fail(failure)
-            _on_loop(waiter.loop, waiter.fail, failure)
+            call_on(waiter.loop, waiter.fail, failure)
             return
         self._drop(external, internal=False)  # of what it may have left behind
         error = not_taken(failure)
         error.__cause__ = failure
-        _on_loop(waiter.loop, waiter.fail, error)
+        call_on(waiter.loop, waiter.fail, error)
 
-    def _abort(self, waiter: "_Waiter") -> None:
+    def _abort(self, waiter: Waiter) -> None:
         waiter.gone = True
         if self._waiting.pop(waiter.external, None):
             self._drop(waiter.internal, internal=True)
@@ -220,35 +216,7 @@ class InProcessEngine:
         self._failure = failure
         waiters, self._waiting = list(self._waiting.values()), {}
         for waiter in waiters:
-            _on_loop(waiter.loop, waiter.fail, failure)
-
-
-class _Waiter:
-    """One open request and the future that waits for it."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self.external = self.internal = ""
-        self.state: Any = None
-        self.gone = False
-
-    def drawn(self) -> Tokens:
-        """Tokens drawn so far, read from vLLM's own record of the request."""
-        detokenizer = getattr(self.state, "detokenizer", None)
-        return tuple(detokenizer.output_token_ids) if detokenizer is not None else ()
-
-    def fail(self, failure: BaseException) -> None:
-        if self.future.done():
-            return
-        if not isinstance(failure, RsalignError):
-            died = EngineError(
-                f"the engine died while this request was open ({failure!r}): close it and start "
-                "another"
-            )
-            died.__cause__ = failure
-            failure = died
-        self.future.set_exception(failure)
+            call_on(waiter.loop, waiter.fail, failure)
 
 
 class _Stepper:
@@ -395,15 +363,3 @@ def _keep_shared_state() -> None:
 
     tear_down_after_the_last.waits_for_rsalign = True  # type: ignore[attr-defined]
     core.cleanup_dist_env_and_memory = tear_down_after_the_last
-
-
-def _deliver(results: list[tuple[_Waiter, Any]]) -> None:
-    for waiter, output in results:
-        if not waiter.future.done():
-            waiter.future.set_result(output)
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
-    """Calls `function` on `loop`; a loop that was closed has nobody left who waits."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function, *args)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading
 from rsalign.types import Tokens
 
@@ -28,12 +29,24 @@ class Engine(Protocol):
         ...
 
     @property
+    def renderer(self) -> Any:
+        """What vLLM renders conversations with, for this model (`vllm.renderers`)."""
+        ...
+
+    @property
     def num_open(self) -> int:
         """How many of our requests are open."""
         ...
 
-    async def generate(self, tokens: Tokens, params: "SamplingParams") -> "RequestOutput":
+    async def generate(
+        self, tokens: Tokens, params: "SamplingParams", options: RequestOptions = NO_OPTIONS
+    ) -> "RequestOutput":
         """The final output for one prompt.
+
+        Args:
+            tokens: the prompt.
+            params: the law, the length and what is to be told of the drawn tokens.
+            options: what goes with the request.
 
         Raises:
             ConfigError: if the engine refuses the request.

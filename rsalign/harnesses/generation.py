@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rsalign.aligner.inputs import sampling
+from rsalign.aligner.parameters import sampling
 from rsalign.errors import ConfigError
 from rsalign.protocols import Strategy
 from rsalign.strategies.plain import Plain

@@ -106,16 +106,16 @@ class PolicyText(TemplateLM):
             return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
 
     def apply_chat_template(
-        self, chat_history: Sequence[dict[str, str]], add_generation_prompt: bool = True
+        self, chat_history: Sequence[dict[str, Any]], add_generation_prompt: bool = True
     ) -> str:
         """A conversation as the policy reads it; the reward will read its messages."""
-        text = self.tokenizer.apply_chat_template(
-            chat_history,
-            tokenize=False,
+        messages = tuple(map(Message.of, chat_history))
+        text = self.tokenization.render_chat(
+            messages,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
         )
-        return Conversation(text, [Message(one["role"], one["content"]) for one in chat_history])
+        return Conversation(text, messages)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if not isinstance(context, Conversation):

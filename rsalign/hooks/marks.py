@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsalign.detokenization import Word, token_text
+
 _MOST = 256
 
 
@@ -45,13 +47,14 @@ class Marks:
         return self._row[marks]
 
     def _vocabulary(self) -> list[str]:
-        """The text of each token alone; special ones have none."""
+        """The text of each token within a text; special ones have none."""
         if self._texts is None:
             from vllm.tokenizers import cached_tokenizer_from_config
 
             tokenizer = cached_tokenizer_from_config(self._model_config)
+            word = Word.of(tokenizer)
             self._texts = [
-                tokenizer.decode([token], skip_special_tokens=True)
+                token_text(tokenizer, token, word)
                 for token in range(min(len(tokenizer), self._width - 1))
             ]
         return self._texts

@@ -88,7 +88,13 @@ def check_guided(params: "SamplingParams") -> None:
     refuse_penalties(read_guidance(params.extra_args), params)
 
 
+HIDING = "logit_bias, allowed_token_ids, bad_words, min_tokens, structured outputs and penalties"
+"""What may hide the model's own law, for messages."""
+
+
 def hides_the_model(law: Sampling, hook: str) -> bool:
     """Whether `law` changes the model's own logits before a hook of this path sees them."""
-    penalized = law.repetition_penalty != 1 and hook.startswith("rsalign.hooks.v2")
-    return bool(law.logit_bias or law.allowed_token_ids) or penalized
+    penalties = (law.repetition_penalty - 1, law.presence_penalty, law.frequency_penalty)
+    penalized = any(penalties) and hook.startswith("rsalign.hooks.v2")
+    masked = law.allowed_token_ids or law.bad_words or law.structured_outputs or law.min_tokens
+    return bool(law.logit_bias or masked) or penalized

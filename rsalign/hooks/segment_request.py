@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.engines.guards import has_hook, hook_path
 from rsalign.errors import ConfigError
-from rsalign.hooks.request import hides_the_model, read_arguments
+from rsalign.hooks.request import HIDING, hides_the_model, read_arguments
 from rsalign.protocols import Boundary
 from rsalign.types import Sampling
 
@@ -116,7 +116,7 @@ def write_segment_request(
     if hides_the_model(law, path):
         raise ConfigError(
             f"boundary={boundary!r} needs the model's own entropies, which {law} hides: leave out "
-            "logit_bias, allowed_token_ids and repetition_penalty, or use FixedSize"
+            f"{HIDING}, or use FixedSize"
         )
     if sentinel is None or sentinel in law.stop_token_ids:
         raise ConfigError(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rsalign.engines.guards import has_hook, hook_path, measures_first
 from rsalign.errors import ConfigError
-from rsalign.hooks.request import hides_the_model, read_arguments
+from rsalign.hooks.request import HIDING, hides_the_model, read_arguments
 from rsalign.types import Sampling
 
 if TYPE_CHECKING:
@@ -74,6 +74,6 @@ def write_statistics_request(config: "VllmConfig", law: Sampling, ticket: str) -
     if hides_the_model(law, path):
         raise ConfigError(
             f"how certain the model is of each token cannot be told under {law}, which hides its "
-            "own law: leave out logit_bias, allowed_token_ids and repetition_penalty"
+            f"own law: leave out {HIDING}"
         )
     return {_KEY: ticket}

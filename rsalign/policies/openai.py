@@ -1,13 +1,16 @@
 """A language model behind an OpenAI-compatible server: vLLM's own, or one that knows its fields."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from rsalign.checks import at_least, check_settings
+from rsalign.detokenization import Detokenizer
 from rsalign.engines.affinity import Prompts
 from rsalign.engines.answers import Completion, Served
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.remote import Replicas
 from rsalign.errors import ConfigError, PolicyError
 from rsalign.fingerprint import fingerprint
@@ -18,6 +21,7 @@ from rsalign.policies.tokenization import Tokenization
 from rsalign.protocols import Boundary, Ranked
 from rsalign.types import Message, Sampling, Segment, Stop, Tokens
 
+_VLLM_NAMES = {"num_logprobs": "logprobs"}
 _STREAM_INTERVAL = 16  # tokens in one event: few events are cheap, and none would be silence
 
 
@@ -49,6 +53,7 @@ class OpenAIPolicy:
         processed_log_probs: whether the server runs with ``--logprobs-mode processed_logprobs``.
         sentinel: the stop token by which the servers' hook ends segments; None: they have no hook.
         served: what the server says that the model is; None: its name is all that is known.
+        options: what goes with each request; see `with_options`.
 
     Raises:
         ConfigError: if `sampling` cannot be had from such a server.
@@ -63,6 +68,7 @@ class OpenAIPolicy:
     processed_log_probs: bool = False
     sentinel: int | None = None
     served: Served | None = field(default=None, repr=False, kw_only=True)
+    options: RequestOptions = field(default=NO_OPTIONS, kw_only=True)
     _prompts: Prompts = field(default_factory=Prompts, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -158,6 +164,28 @@ class OpenAIPolicy:
         """The same servers under another law."""
         return replace(self, sampling=sampling)
 
+    def with_options(self, options: RequestOptions) -> "OpenAIPolicy":
+        """The same policy, whose requests to the servers carry these options, too.
+
+        Raises:
+            ConfigError: if a server has no field for one of them.
+        """
+        sent = ("priority", "cache_salt")
+        for name, value in options.given().items():
+            if name not in sent:
+                raise ConfigError(
+                    f"{_VLLM_NAMES.get(name, name)}={value!r} cannot be honoured by a policy "
+                    f"behind a server: requests to it carry {' and '.join(sent)} only; give the "
+                    "model's path, so that rsalign starts the engine"
+                )
+        return replace(self, options=options.over(self.options))
+
+    @property
+    def tells_log_probs(self) -> bool:
+        """Whether segments have the log-probabilities of the law that they are drawn from."""
+        law = self.sampling
+        return self.processed_log_probs or not law.reshapes or law.greedy
+
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
@@ -175,7 +203,7 @@ class OpenAIPolicy:
             "return_token_ids": True,
             "stream_interval": _STREAM_INTERVAL,
         }
-        if self.processed_log_probs or not self.sampling.reshapes:
+        if self.tells_log_probs:
             request["logprobs"] = 0
         if arguments:
             request["vllm_xargs"] = arguments
@@ -186,7 +214,7 @@ class OpenAIPolicy:
         segment = self._segment(drawn, max_new_tokens, limit, asked)
         if arguments or boundary is None or not boundary.engine_arguments:
             return segment
-        length = end(segment.tokens, boundary, self.text)
+        length = end(segment.tokens, boundary, lambda one: self.token_text(*one))
         return segment if length is None else segment.cut(length)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
@@ -221,8 +249,16 @@ class OpenAIPolicy:
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Decodes a whole response; special tokens are left out."""
-        return self.tokenization.decode(tokens)
+        """Text of a response to an ordinary prompt; special tokens are left out."""
+        return self.tokenization.text(tokens)
+
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """The text of a response to this prompt, as vLLM's server makes it."""
+        return self.tokenization.detokenizer(prompt)
+
+    def token_text(self, token: int) -> str:
+        """The text of one token, as the hook in a server sees it."""
+        return self.tokenization.token_text(token)
 
     def encode(self, text: str) -> Tokens:
         """Token ids of a plain text prompt, special tokens added as the tokenizer does."""
@@ -254,7 +290,7 @@ class OpenAIPolicy:
 
     def _request(self, prefix: Tokens, max_tokens: int) -> dict[str, Any]:
         law = self.sampling
-        return {
+        request = {
             "model": self.model,
             "prompt": list(prefix),
             "max_tokens": max_tokens,
@@ -263,14 +299,25 @@ class OpenAIPolicy:
             "top_k": law.top_k,
             "min_p": law.min_p,
             "repetition_penalty": law.repetition_penalty,
-            # not part of any law here, but the server's generation_config.json may set them
-            "presence_penalty": 0.0,
-            "frequency_penalty": 0.0,
+            # sent even where they are 0: the server's generation_config.json may set others
+            "presence_penalty": law.presence_penalty,
+            "frequency_penalty": law.frequency_penalty,
             "logit_bias": {str(token): bias for token, bias in law.logit_bias} or None,
             "allowed_token_ids": list(law.allowed_token_ids) or None,
-            "stop": list(law.stop) or None,
+            "stop": list(self.tokenization.engine_stops(prefix, law.stop)) or None,
             "stop_token_ids": list(law.stop_token_ids) or None,
         }
+        unless_default = {
+            "ignore_eos": law.ignore_eos,
+            "min_tokens": min(law.min_tokens, max_tokens),
+            "bad_words": list(law.bad_words),
+            "structured_outputs": json.loads(law.structured_outputs or "null"),
+            "priority": self.options.priority,
+            "cache_salt": self.options.cache_salt,
+        }
+        if law.thinking_token_budget is not None:
+            request["thinking_token_budget"] = law.thinking_token_budget
+        return request | {name: value for name, value in unless_default.items() if value}
 
     def _segment(self, drawn: Completion, max_new_tokens: int, limit: int, asked: int) -> Segment:
         tokens = tuple(drawn.tokens)

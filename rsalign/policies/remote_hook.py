@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.engines.remote import Replicas
 from rsalign.errors import ConfigError
+from rsalign.hooks.request import HIDING, hides_the_model
 from rsalign.hooks.sentinel import choose_sentinel
 from rsalign.overdraw import needs_entropy
 from rsalign.protocols import Boundary
@@ -76,7 +77,7 @@ def hook_arguments(
     if not boundary.engine_arguments:
         return {}
     # a server does not say which model runner it has, and so whether penalties come before the hook
-    hidden = law.logit_bias or law.allowed_token_ids or law.repetition_penalty != 1
+    hidden = hides_the_model(law, "rsalign.hooks.v2")
     if sentinel is not None and not hidden and sentinel not in law.stop_token_ids:
         return {**boundary.engine_arguments, "rsalign_sentinel": sentinel}
     if not needs_entropy(boundary):
@@ -85,6 +86,6 @@ def hook_arguments(
         raise ConfigError(f"boundary={boundary!r}: entropies are known in the engine only: {_HOW}")
     raise ConfigError(
         f"boundary={boundary!r} needs the model's own entropies, which {law} hides: leave out "
-        f"logit_bias, allowed_token_ids, repetition_penalty and the stop token {sentinel}, or use "
+        f"{HIDING} and the stop token {sentinel}, or use "
         "FixedSize or Punctuation(min_entropy=0)"
     )

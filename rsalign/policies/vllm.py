@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rsalign.checks import check_settings
+from rsalign.detokenization import Detokenizer
 from rsalign.engines.asynchronous import AsyncEngine
 from rsalign.engines.guards import import_vllm, is_cpu_build
 from rsalign.engines.inprocess import InProcessEngine
+from rsalign.engines.model_files import ModelFiles
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import Engine
 from rsalign.engines.reports import Reading, awaited
 from rsalign.errors import ConfigError, PolicyError
@@ -17,7 +20,6 @@ from rsalign.hooks.guidance import (
     Guide,
     check_guidance,
     start_arguments,
-    write_guidance,
 )
 from rsalign.hooks.readings import with_boundary_entropy, with_certainty
 from rsalign.hooks.segment_request import write_segment_request
@@ -25,7 +27,8 @@ from rsalign.hooks.statistics_request import write_statistics_request
 from rsalign.key import Key
 from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
-from rsalign.protocols import Boundary, Ranked
+from rsalign.policies.vllm_params import engine_params
+from rsalign.protocols import Boundary, Listed, Ranked
 from rsalign.types import Message, Sampling, Segment, Stop, Tokens
 
 if TYPE_CHECKING:
@@ -52,12 +55,14 @@ class VllmPolicy:
     Attributes:
         engine: where requests go. Several policies may share one.
         sampling: temperature, truncation and stops: part of pi.
+        options: what goes with each request to the engine; an adapter among them is part of pi.
     """
 
     overdraws: ClassVar[bool] = False
 
     engine: Engine
     sampling: Sampling = field(default_factory=Sampling)
+    options: RequestOptions = NO_OPTIONS
     _shared: VllmModel | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +133,10 @@ class VllmPolicy:
         Raises:
             ConfigError: if it is neither.
         """
-        return cls(adopted(engine), sampling or Sampling())
+        ours = adopted(engine)
+        # a `vllm.LLM` that was given a chat template renders with that
+        model = VllmModel.of(ours, getattr(engine, "chat_template", None))
+        return cls(ours, sampling or Sampling(), _shared=model)
 
     @property
     def fingerprint(self) -> str:
@@ -146,6 +154,8 @@ class VllmPolicy:
             told.append(f"guided by {model.guides_fingerprint}")
         if not model.exact_log_probs:
             told.append("raw log-probabilities")
+        if (adapter := self.options.lora_request) is not None:
+            told.append(f"adapter {ModelFiles.of(adapter.lora_path).digest()}")
         return " ".join(told)
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
@@ -155,19 +165,29 @@ class VllmPolicy:
             ConfigError: if vLLM cannot have that law (a temperature above 2, say).
         """
         config = self.engine.vllm_config
-        policy = VllmPolicy(self.engine, sampling, self._model)
+        policy = replace(self, sampling=sampling)
 
         def refused(failure: BaseException) -> ConfigError:
             return ConfigError(f"vLLM refuses {sampling}: {said(failure)}")
 
         with errors_as(refused):
-            policy._params(1, Key(0), {}).verify(
+            policy._params(1, Key(0), {}, sampling.stop).verify(
                 config.model_config,
                 config.speculative_config,
                 config.structured_outputs_config,
                 self._model.tokenization.tokenizer,
             )
         return policy
+
+    def with_options(self, options: RequestOptions) -> "VllmPolicy":
+        """The same policy, whose requests to the engine carry these options, too."""
+        return replace(self, options=options.over(self.options))
+
+    @property
+    def tells_log_probs(self) -> bool:
+        """Whether segments have the log-probabilities of the law that they are drawn from."""
+        law = self.sampling
+        return self._model.exact_log_probs or not law.reshapes or law.greedy
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
@@ -218,7 +238,9 @@ class VllmPolicy:
                 asked |= write_statistics_request(config, self.sampling, ticket)
             elif by_entropy:
                 asked["rsalign_report"] = ticket
-            output = await self.engine.generate(prefix, self._params(limit, key, asked))
+            stop = self._model.tokenization.engine_stops(prefix, self.sampling.stop)
+            params = self._params(limit, key, asked, stop)
+            output = await self.engine.generate(prefix, params, self.options)
             segment = self._segment(output, room)
             ended = "rsalign_sentinel" in asked and segment.stop_reason == sentinel
             if ended:  # its last token says so, and was never a part of it
@@ -262,6 +284,7 @@ class VllmPolicy:
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             ),
+            self.options,
         )
         scored = output.prompt_logprobs
         if scored is None:
@@ -273,8 +296,16 @@ class VllmPolicy:
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Decodes a whole response; special tokens are left out."""
-        return self._model.tokenization.decode(tokens)
+        """Text of a response to an ordinary prompt; special tokens are left out."""
+        return self._model.tokenization.text(tokens)
+
+    def detokenizer(self, prompt: Tokens) -> Detokenizer:
+        """The text of a response to this prompt, exactly as the engine would make it."""
+        return self._model.tokenization.detokenizer(prompt)
+
+    def token_text(self, token: int) -> str:
+        """The text of one token, as the engine's hooks see it."""
+        return self._model.tokenization.token_text(token)
 
     def encode(self, text: str) -> Tokens:
         """Token ids of a plain text prompt, special tokens added as the tokenizer does."""
@@ -302,33 +333,14 @@ class VllmPolicy:
         self._model.tokenization.check(prefix)
 
     def _params(
-        self, limit: int, key: Key, asked: Mapping[str, int | float | str]
+        self,
+        limit: int,
+        key: Key,
+        asked: Mapping[str, int | float | str],
+        stop: tuple[str, ...] = (),
     ) -> "SamplingParams":
-        # not from vllm itself, which looks the name up anew each time
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        law = self.sampling
-        sentinels = [asked["rsalign_sentinel"]] if "rsalign_sentinel" in asked else []
-        extra_args = {**asked, **write_guidance(law.guidance)}
-        return SamplingParams(
-            temperature=law.temperature,
-            top_p=law.top_p,
-            top_k=law.top_k,
-            min_p=law.min_p,
-            repetition_penalty=law.repetition_penalty,
-            logit_bias=dict(law.logit_bias) or None,
-            allowed_token_ids=list(law.allowed_token_ids) or None,
-            stop=list(law.stop) or None,
-            stop_token_ids=[*law.stop_token_ids, *sentinels] or None,
-            extra_args=extra_args or None,
-            max_tokens=limit,
-            seed=None if law.greedy else key.seed(),
-            logprobs=0 if self._model.exact_log_probs or not law.reshapes else None,
-            flat_logprobs=True,  # lists of numbers instead of an object for each token
-            # stop strings can only be found in text; whole responses are decoded by `text`
-            detokenize=bool(law.stop),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        own = 0 if self.tells_log_probs else None
+        return engine_params(self.sampling, self.options, limit, key, asked, own, stop)
 
     def _segment(self, output: "RequestOutput", room: int) -> Segment:
         drawn = output.outputs[0]
@@ -348,6 +360,14 @@ class VllmPolicy:
         return Segment(tokens, self._log_probs(drawn), stop, reason, output.num_cached_tokens or 0)
 
     def _log_probs(self, drawn: Any) -> tuple[float, ...] | None:
+        if self.options.lists_log_probs:
+            # the law of a greedy policy is a point mass, whatever the engine lists
+            return tuple(
+                Listed(
+                    0.0 if self.sampling.greedy else min(0.0, listed[token].logprob), others=listed
+                )
+                for token, listed in zip(drawn.token_ids, drawn.logprobs, strict=True)
+            )
         if self.sampling.greedy:
             return (0.0,) * len(drawn.token_ids)  # the law is a point mass
         if drawn.logprobs is None:

@@ -56,15 +56,22 @@ class VllmModel:
         return self._told["guides"]
 
     @classmethod
-    def of(cls, engine: Engine) -> "VllmModel":
-        """The model of a running engine."""
+    def of(cls, engine: Engine, chat_template: str | None = None) -> "VllmModel":
+        """The model of a running engine.
+
+        Args:
+            engine: that runs it.
+            chat_template: instead of the tokenizer's.
+        """
         model = engine.vllm_config.model_config
         declared = model.try_get_generation_config().get("eos_token_id")
         eos = {declared} if isinstance(declared, int) else set(declared or ())
         eos.add(engine.tokenizer.eos_token_id)
         known = frozenset(token for token in eos if token is not None)
         return cls(
-            tokenization=Tokenization(engine.tokenizer, model.max_model_len),
+            tokenization=Tokenization(
+                engine.tokenizer, model.max_model_len, engine.renderer, chat_template
+            ),
             exact_log_probs=model.logprobs_mode == "processed_logprobs",
             eos=known,
             sentinel=choose_sentinel(engine.tokenizer, model.get_vocab_size(), known),

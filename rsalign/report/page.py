@@ -108,9 +108,7 @@ def page(outputs: Sequence[AlignedOutput], *, decode: Decode) -> str:
 
 def _prompt(index: int, output: AlignedOutput, decode: Decode, most: int) -> PromptView:
     how, anchor = output.alignment, f"p{index}"
-    runs = [how.trace]
-    if len(output.outputs) > 1:
-        runs = [how.trace.children["sample", i] for i in range(len(output.outputs))]
+    runs = [answer.alignment.trace for answer in output.outputs] or [how.trace]
     return PromptView(
         anchor=anchor,
         name=output.request_id,

@@ -12,6 +12,7 @@ from rsalign.checks import part
 from rsalign.errors import ConfigError, PolicyError, RewardError
 from rsalign.key import Key
 from rsalign.protocols import Encoder, Likelihood, Policy, sampling
+from rsalign.response_text import response_text
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.parts import described
 from rsalign.tasks import concurrently
@@ -101,7 +102,12 @@ async def written(
         policy.extend(tokens, max_new_tokens=max_tokens, key=here.child(vote))
         for vote in range(1 if sampling(policy).is_point_mass else votes)
     )
-    texts = tuple(policy.text(segment.tokens) for segment in drawn)
+    texts = tuple(
+        response_text(
+            policy, tokens, segment.tokens, stop=segment.stop, stop_reason=segment.stop_reason
+        )
+        for segment in drawn
+    )
     read = (template.verdict(text) for text in texts)
     return Written(
         verdicts=tuple(verdict for verdict in read if verdict is not None),

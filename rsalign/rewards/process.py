@@ -24,7 +24,7 @@ from rsalign.foreign import errors_as
 from rsalign.protocols import Scored
 from rsalign.rewards.parts import described
 from rsalign.rewards.rendering import Rendering
-from rsalign.rewards.steps import check_ends
+from rsalign.rewards.steps import Characters, check_ends
 from rsalign.rewards.vllm import check_reward_model
 from rsalign.types import Prompt, Response, Tokens
 
@@ -180,12 +180,8 @@ class VllmStepReward:
         """How much of the response's text its first `end` tokens are."""
         if end == len(response.tokens):
             return len(response.text)
-        text = self.decode(response.tokens[:end])
-        if response.text.startswith(text):
-            return len(text)
-        # half a character, decoded as a replacement mark; or a part of the stop string, cut off
-        pairs = zip(text, response.text, strict=False)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(response.text))
+        # a part of the stop string is no part of the text
+        return min(Characters(response, self.decode).of_first(end), len(response.text))
 
     async def _rows(
         self, tokens: Tokens, prompt: Prompt, response: Response, *, read_cache: bool

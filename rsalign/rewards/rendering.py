@@ -1,9 +1,10 @@
 """Prompt and response as the reward model's own tokens: its tokenizer, its chat template."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
+from rsalign.chat_template import ChatTemplate
 from rsalign.checks import shown
 from rsalign.errors import ConfigError, RewardError
 from rsalign.fingerprint import fingerprint
@@ -25,6 +26,7 @@ class Rendering:
 
     tokenizer: Any
     max_model_len: int
+    _template: ChatTemplate = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not getattr(self.tokenizer, "chat_template", None):
@@ -33,6 +35,7 @@ class Rendering:
                 "set tokenizer.chat_template (a reward is only meaningful in the format that the "
                 "model was trained with)"
             )
+        object.__setattr__(self, "_template", ChatTemplate(self.tokenizer))
 
     @property
     def fingerprint(self) -> str:
@@ -75,13 +78,7 @@ class Rendering:
         )
 
     def _render(self, messages: tuple[Message, ...], *, opens_answer: bool) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
-                [{"role": message.role, "content": message.content} for message in messages],
-                tokenize=False,
-                add_generation_prompt=opens_answer,
-            )
-        )
+        return self._template.render(messages, add_generation_prompt=opens_answer)
 
     def _opened(self, messages: tuple[Message, ...]) -> str:
         return _opened(self, messages)

@@ -85,9 +85,7 @@ class Steps:
                 response=response,
             )
 
-        def num_chars(num_tokens: int) -> int:
-            # half a character, decoded as a replacement mark, is none yet
-            return len(self.decode(tokens[:num_tokens]).rstrip("\ufffd"))
+        num_chars = Characters(response, self.decode).of_first
 
         counts = range(len(tokens) + 1)
         found = {
@@ -95,6 +93,27 @@ class Steps:
             for end in ends
         }
         return tuple(sorted(min(end, len(tokens)) for end in found))
+
+
+class Characters:
+    """How much of a response's text its first tokens are.
+
+    Args:
+        response: whose tokens are counted.
+        decode: the policy's `text`: of a response to an ordinary prompt.
+    """
+
+    def __init__(self, response: Response, decode: Callable[[Tokens], str]) -> None:
+        self._response = response
+        self._decode = decode
+        text = decode(response.tokens)
+        # after a prompt without text (BOS alone) some tokenizers drop a space that `decode` keeps
+        self._num_dropped = max(0, _num_leading(text) - _num_leading(response.text))
+
+    def of_first(self, num_tokens: int) -> int:
+        """Characters that the first so many tokens have; half a character is none yet."""
+        text = self._decode(self._response.tokens[:num_tokens]).rstrip(_REPLACEMENT)
+        return max(0, len(text) - self._num_dropped)
 
 
 def newline_ends(text: str) -> tuple[int, ...]:
@@ -127,10 +146,16 @@ def check_ends(response: Response, ends: tuple[int, ...]) -> None:
         )
 
 
+def _num_leading(text: str) -> int:
+    """Spaces at the beginning."""
+    return len(text) - len(text.lstrip(" "))
+
+
 def _log_sigmoid(value: float) -> float:
     return min(value, 0.0) - math.log1p(math.exp(-abs(value)))
 
 
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LINE_ENDS = re.compile(r"\n(?:[^\S\n]*\n)*")
 _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "last": lambda values: values[-1],

@@ -10,7 +10,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rsalign.serve.client import AlignedClient
 from rsalign.serve.failures import TooManyRequestsError
-from rsalign.serve.handlers import AlignedHandler, closing
+from rsalign.serve.handlers import (
+    AlignedHandler,
+    TokenizationHandler,
+    closing,
+    refuse_aliases,
+    tell_conversations,
+)
 from rsalign.serve.vllm_internals import (
     create_error_response,
     exception_handler,
@@ -20,15 +26,17 @@ from rsalign.serve.vllm_internals import (
 
 logger = logging.getLogger(__name__)
 
-_HANDLERS = ("openai_serving_completion", "openai_serving_chat")
-# these have the server's default strategy, and no words of their own for another
-_OTHER_HANDLERS = (
-    *("openai_serving_chat_batch", "openai_serving_responses", "anthropic_serving_messages"),
-    "cohere_serving_chat_v2",
+_HANDLERS = (
+    *("openai_serving_completion", "openai_serving_chat", "openai_serving_chat_batch"),
+    *("openai_serving_responses", "anthropic_serving_messages"),
 )
+# it has the server's default strategy, and no words of its own for another
+_OTHER_HANDLERS = ("cohere_serving_chat_v2",)
+_TOKENIZATION = "serving_tokenization"
 # what Python raises where a type was not looked at: in vLLM's validators, such as that of
 # structured_outputs, which calls `get` of whatever it is given
 _SLIPS = (AttributeError, LookupError, AssertionError, ArithmeticError, RecursionError)
+_WITH_ALIASES = (AlignedHandler, TokenizationHandler)
 _PATHS = ("/v1/completions", "/v1/chat/completions")
 
 
@@ -50,12 +58,20 @@ def align_state(state: Any, client: AlignedClient, *, interval_seconds: float) -
         interval_seconds: longest silence of a stream.
     """
     state.engine_client = client
+    if (responses := getattr(state, "openai_serving_responses", None)) is not None:
+        tell_conversations(responses)
     for name in (*_HANDLERS, *_OTHER_HANDLERS):
         handler = getattr(state, name, None)
         if handler is not None:
             handler.engine_client = client
             if name in _HANDLERS:
                 setattr(state, name, AlignedHandler(handler, client.menu, interval_seconds))
+    tokenization = getattr(state, _TOKENIZATION, None)
+    if tokenization is not None:
+        setattr(state, _TOKENIZATION, TokenizationHandler(tokenization))
+    for handler in vars(state)["_state"].values():
+        if hasattr(handler, "_check_model") and not isinstance(handler, _WITH_ALIASES):
+            refuse_aliases(handler)
     _show_aliases(state.openai_serving_models, client)
 
 

@@ -7,30 +7,38 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rsalign.aligner.inputs import Refused, prompts, request
+from rsalign.aligner.batch import law
+from rsalign.aligner.inputs import Refused, Request, prompts, request
 from rsalign.aligner.request_outputs import without_presentation
 from rsalign.engines.asynchronous import AsyncEngine
+from rsalign.engines.options import RequestOptions
 from rsalign.errors import ConfigError, RsalignError
 from rsalign.hooks.admission import check_hooks
+from rsalign.key import Key
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.protocols import Policy, Reward
+from rsalign.serve.current import current
 from rsalign.serve.failures import as_vllm
 from rsalign.serve.job import Job, OnTokens
 from rsalign.serve.limits import Admission
 from rsalign.serve.observe import Observer
-from rsalign.serve.request import Menu, Wanted, share
+from rsalign.serve.request import Ledger, Menu, Wanted, share
 from rsalign.serve.request_engine import RequestEngine
 from rsalign.serve.vllm_internals import AsyncLLM, EngineClient, VLLMValidationError
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt, Sampling
+from rsalign.types import Prompt
+from rsalign.words.fields import TABLES, Fate, refuse
 from rsalign.words.messages import clip
-from rsalign.words.read import NO_STRATEGY, STRATEGY, read_flat
+from rsalign.words.read import STRATEGY, read_flat
 from rsalign.words.request import one_seed, refuse_others, without_strategy
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
 
-_OPTIONS = ("lora_request", "priority", "data_parallel_rank", "session_id")
+_DEFAULTS: Mapping[str, Any] = {"priority": 0}
+"""Of the arguments of `AsyncLLM.generate`, if not None."""
+_MARKS = ("type", "arrival_time")
+"""What vLLM's renderer writes on a prompt."""
 _SEED_BITS = 63
 
 
@@ -90,8 +98,9 @@ class AlignedClient:
         """
         extra_args = sampling_params.extra_args or {}
         given = extra_args.get(STRATEGY)
+        read = current()
         try:
-            wanted = given if isinstance(given, Wanted) else self.menu.order(read_flat(extra_args))
+            wanted = self.menu.order(read_flat(extra_args)) if read is None else read[0]
             if wanted is not None:
                 return self._answers(
                     self._job(wanted, prompt, sampling_params, request_id, options)
@@ -133,26 +142,30 @@ class AlignedClient:
         options: Mapping[str, Any],
     ) -> Job:
         try:
-            plain = _plain(params, wanted, self._inner.vllm_config)
-            asked = request(self._prompt(prompt, wanted), plain, wanted.strategy)
+            refuse(
+                "AsyncLLM.generate",
+                ((name, value, _DEFAULTS.get(name)) for name, value in options.items()),
+            )
+            plain = _plain(params, wanted)
+            asked = request(
+                self._prompt(prompt, wanted), plain, wanted.strategy, _carried(prompt, options)
+            )
+            budget = share(wanted.budget, asked.n * wanted.num_prompts)
+            lawful = law(self._policy, asked, budget)
+            assert isinstance(lawful, VllmPolicy)  # ours, under another law
         except ConfigError as wrong:
-            if self.menu.default is None:
-                raise
             # who is refused may not have asked for a strategy
-            hint = f'for the engine\'s own sampling give {STRATEGY}: "{NO_STRATEGY}"'
-            raise ConfigError(f"{wrong}; {hint}") from None
-        budget = share(wanted.budget, asked.n * wanted.num_prompts)
-        kept = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
-        lawful = self._policy.with_sampling(asked.sampling or Sampling())
+            raise ConfigError(f"{wrong}{self.menu.way_out}") from None
         # one draw is its answer whatever its probability
-        tells = params.logprobs is not None or type(wanted.strategy) is not Plain
+        tells = asked.shown is not None or type(wanted.strategy) is not Plain
 
         def policy(on_tokens: OnTokens | None, trace_headers: Mapping[str, str]) -> Policy:
-            routed = kept | ({"trace_headers": trace_headers} if trace_headers else {})
-            view = RequestEngine(self._engine, routed, on_tokens, tells)
-            return replace(lawful, engine=view)
+            view = RequestEngine(self._engine, on_tokens, tells)
+            traced = RequestOptions(trace_headers=trace_headers or None)
+            return replace(lawful, engine=view).with_options(traced)
 
-        place = wanted.ledger.expected
+        place, number = wanted.ledger.expected, wanted.ledger.num_prompts
+        wanted.ledger.num_prompts += 1
         wanted.ledger.expected += asked.n
         return Job(
             request_id=request_id,
@@ -163,7 +176,7 @@ class AlignedClient:
             tokenizer=self._engine.tokenizer,
             policy=policy,
             reward=self._reward,
-            seed=secrets.randbits(_SEED_BITS) if asked.seed is None else asked.seed,
+            key=_key(wanted.ledger, asked, number),
             place=place,
             trace_headers=options.get("trace_headers") or {},
         )
@@ -175,17 +188,14 @@ class AlignedClient:
             )
         item: Any = given
         if isinstance(given, Mapping):
-            unknown = {name for name, value in given.items() if value} - {
-                *("type", "prompt", "prompt_token_ids", "prompt_token_offsets", "arrival_time")
-            }
-            if unknown or given.get("type", "token") != "token":
+            if given.get("type", "token") != "token":
                 raise ConfigError(
-                    f"a strategy answers text and token ids, and this prompt has "
-                    f"{', '.join(sorted(unknown)) or given['type']}"
+                    f"a strategy answers text and token ids, and this prompt is {given['type']}"
                 )
-            item = {name: given[name] for name in ("prompt", "prompt_token_ids") if given.get(name)}
-            if wanted.messages is not None:
-                item["messages"] = wanted.messages
+            item = {name: value for name, value in given.items() if value and name not in _MARKS}
+            number = wanted.ledger.num_prompts
+            if number < len(wanted.conversations):
+                item["messages"] = wanted.conversations[number]
         (found,) = prompts(item, self._policy)
         if isinstance(found, Refused):
             raise found.error
@@ -220,7 +230,31 @@ class AlignedClient:
 EngineClient.register(AlignedClient)
 
 
-def _plain(params: "SamplingParams", wanted: Wanted, config: Any) -> "SamplingParams":
+def _key(ledger: Ledger, asked: Request, number: int) -> Key:
+    """The address of a prompt: as `Aligner.generate` with this seed has it, by its number.
+
+    The prompts of one HTTP request share a seed, also where that is drawn here, so that a request
+    with the seed that is reported has the same answers.
+    """
+    if asked.seed is not None:
+        ledger.seed = asked.seed
+    elif ledger.seed is None:
+        ledger.seed = secrets.randbits(_SEED_BITS)
+    return Key(ledger.seed).child("prompt", number)
+
+
+def _carried(prompt: Any, options: Mapping[str, Any]) -> RequestOptions:
+    """What goes with each request to the engine, of what came with this one."""
+    carried = {
+        name: value
+        for name, value in options.items()
+        if value is not None and TABLES["AsyncLLM.generate"][name].fate is Fate.ENGINE
+    }
+    salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
+    return RequestOptions(**carried, cache_salt=salt or "")
+
+
+def _plain(params: "SamplingParams", wanted: Wanted) -> "SamplingParams":
     """Parameters as `Aligner` takes them.
 
     Raises:
@@ -229,16 +263,12 @@ def _plain(params: "SamplingParams", wanted: Wanted, config: Any) -> "SamplingPa
     from vllm.sampling_params import RequestOutputKind
 
     refuse_others(params.extra_args)
-    if params.structured_outputs is not None:
-        raise ConfigError(
-            "response_format, structured_outputs and a required tool cannot be honoured by a "
-            "strategy: what it drafts is not held to a grammar"
-        )
-    if params.logprobs is not None and params.output_kind != RequestOutputKind.FINAL_ONLY:
+    listed = params.logprobs is not None or params.logprob_token_ids
+    if listed and params.output_kind != RequestOutputKind.FINAL_ONLY:
         raise ConfigError(
             "logprobs of an answer by a strategy cannot be streamed: leave out logprobs, or stream"
         )
-    plain = without_presentation(params, config)
+    plain = without_presentation(params)
     plain.skip_clone = False  # vLLM's servers set it
     if plain.max_tokens is not None and wanted.max_tokens is not None:
         plain.max_tokens = min(plain.max_tokens, wanted.max_tokens)

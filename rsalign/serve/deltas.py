@@ -42,7 +42,9 @@ class Growth:
 
     def grow(self, tokens: Tokens) -> "CompletionOutput | None":
         """What more is certain now that the answer begins with these tokens; None if nothing."""
-        if len(tokens) <= len(self._tokens):
+        # the first is shown at once, as by vLLM
+        interval = (self.params.stream_interval or 1) if self._tokens else 1
+        if len(tokens) < len(self._tokens) + interval:
             return None
         self._tokens = tokens
         self._read(len(tokens) - 1, by_token=False)
@@ -58,6 +60,7 @@ class Growth:
         piece.finish_reason = answer.finish_reason if self._stop is None else "stop"
         piece.stop_reason = answer.stop_reason if self._stop is None else self._stop
         piece.reward = answer.reward
+        piece.alignment = answer.alignment
         return piece
 
     def cut(self, reason: str) -> "CompletionOutput":
@@ -82,13 +85,13 @@ class Growth:
 
         delta = self.params.output_kind == RequestOutputKind.DELTA
         text = self._detokenizer.get_next_output_text(finished, delta)
-        tokens = list(self._detokenizer.output_token_ids)
-        first = self._num_shown if delta else 0
-        self._num_shown = len(tokens)
+        shown = self._detokenizer.output_token_ids
+        tokens = shown[self._num_shown if delta else 0 :]
+        self._num_shown = len(shown)
         return CompletionOutput(
             index=self.index,
             text=text,
-            token_ids=tokens[first:],
+            token_ids=tokens,
             cumulative_logprob=None,
             logprobs=None,
         )

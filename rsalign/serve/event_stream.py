@@ -112,5 +112,7 @@ class EventStream:
 def count_drawn(usage: dict[str, Any], wanted: Wanted) -> None:
     """Makes the usage of a response that of all tokens drawn."""
     drawn = sum(result.usage.policy_tokens_drawn for result in wanted.ledger.results.values())
-    usage["completion_tokens"] = drawn
-    usage["total_tokens"] = usage["prompt_tokens"] + drawn
+    kinds = ("prompt_tokens", "completion_tokens")
+    prompt, answer = kinds if kinds[1] in usage else ("input_tokens", "output_tokens")
+    usage[answer] = drawn
+    usage["total_tokens"] = usage[prompt] + drawn

@@ -42,7 +42,7 @@ class Job:
         policy: under the law that is asked for; if given a function, that is called with the tokens
             of each draw as they come.
         reward: judges.
-        seed: root of all randomness.
+        key: the address below which it draws.
         place: of the first answer among all of the request's choices.
         trace_headers: of its client.
     """
@@ -55,7 +55,7 @@ class Job:
     tokenizer: Any
     policy: Callable[[OnTokens | None, Mapping[str, str]], Policy]
     reward: Reward | None
-    seed: int
+    key: Key
     place: int
     trace_headers: Mapping[str, str]
     _running: "asyncio.Future[list[Result]] | None" = None
@@ -126,7 +126,7 @@ class Job:
         on_draw: OnTokens | None = None
         if not at_once and type(self.wanted.strategy) is Plain:  # what it draws is its answer
             on_draw, self.wanted.ledger.streamed = certain, True
-        key = Key(self.seed)
+        key = self.key
         policy = self.policy(on_draw, observed.trace_headers)
         num_runs = num_different(self.asked, policy)
         if index < num_runs:
@@ -233,7 +233,9 @@ class Job:
             num_cached_tokens=0,
         )
         if len(self._results) == self.asked.n:
-            whole.alignment = self._answered([*self._results.values()]).alignment
+            whole.alignment = self._answered(
+                [self._results[i] for i in range(self.asked.n)]
+            ).alignment
         return whole
 
 

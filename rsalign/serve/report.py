@@ -31,7 +31,10 @@ def block(wanted: Wanted) -> dict[str, Any]:
         **{count: sum(choice[count] for choice in choices) for count in _COUNTS},
         "warnings": list(dict.fromkeys(text for result in results for text in result.warnings)),
     }
-    return whole | ({"choices": choices} if len(choices) > 1 else _diagnostics(results[0]))
+    if len(results) == 1:
+        return whole | _diagnostics(results[0])
+    each = [choice | _diagnostics(result) for choice, result in zip(choices, results, strict=True)]
+    return whole | {"choices": each}
 
 
 def decided(trace: Trace) -> list[Proposal]:

@@ -19,7 +19,7 @@ from rsalign.strategies import STRATEGIES
 from rsalign.trace import Progress
 from rsalign.types import Message
 from rsalign.words.messages import show
-from rsalign.words.read import OnRewardError, Specification
+from rsalign.words.read import NO_STRATEGY, STRATEGY, OnRewardError, Specification
 from rsalign.words.request import requested
 
 
@@ -28,6 +28,7 @@ class Ledger:
     """What becomes of a request, for whoever answers it over HTTP.
 
     Attributes:
+        num_prompts: number of prompts that have been asked for.
         expected: number of answers, all prompts together; known once all have been asked for.
         num_ended: answers that are under way no more.
         has_tokens: whether any of these has a token.
@@ -37,8 +38,10 @@ class Ledger:
         streamed: whether anything was certain before its answer was complete.
         progress: where a strategy that decides at the end stands.
         seconds: from the first call to the last answer.
+        seed: root of all randomness; known once the first prompt has been asked for.
     """
 
+    num_prompts: int = 0
     expected: int = 0
     num_ended: int = 0
     has_tokens: bool = False
@@ -48,6 +51,7 @@ class Ledger:
     streamed: bool = False
     progress: Progress | None = None
     seconds: float = 0.0
+    seed: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -70,7 +74,8 @@ class Wanted:
         has_own_budget: whether the request itself asked for it.
         on_reward_error: ``"fail"``, or ``"best"`` for the best so far.
         seed: root of its randomness; None: that of the request's own field.
-        messages: the conversation, for the reward; None: there is only the prompt's text.
+        conversations: of each prompt, in order, for the reward; where there is none, there is only
+            the prompt's text.
         num_prompts: how many prompts share the budget.
         ledger: what becomes of it.
     """
@@ -82,7 +87,7 @@ class Wanted:
     has_own_budget: bool = False
     on_reward_error: OnRewardError = "fail"
     seed: int | None = None
-    messages: tuple[Message, ...] | None = field(default=None, repr=False)
+    conversations: list[tuple[Message, ...]] = field(default_factory=list, repr=False)
     num_prompts: int = 1
     ledger: Ledger = field(default_factory=Ledger, compare=False, repr=False)
 
@@ -109,6 +114,13 @@ class Menu:
     budget: Budget = field(default_factory=Budget)
     on_reward_error: OnRewardError = "fail"
     max_size: int = 4096
+
+    @property
+    def way_out(self) -> str:
+        """What to say to clients who are refused and may not have asked for a strategy."""
+        if self.default is None:
+            return ""
+        return f'; for the engine\'s own sampling give {STRATEGY}: "{NO_STRATEGY}"'
 
     def order(self, asked: Specification | None) -> Wanted | None:
         """What is to be done; None: leave the request to the engine.

@@ -1,10 +1,11 @@
-"""An engine as one HTTP request sees it: its options go with every engine request it causes."""
+"""An engine as one HTTP request sees it: what it draws is watched as it comes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsalign.engines.asynchronous import AsyncEngine
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading
 from rsalign.types import Tokens
 
@@ -19,13 +20,11 @@ class RequestEngine:
 
     Attributes:
         engine: what is shared.
-        options: of `AsyncLLM.generate`, such as the priority or an adapter.
         on_tokens: if given, called with all tokens of a request so far, as they are drawn.
         tells_log_probs: whether the engine is asked for them, which costs it time for each token.
     """
 
     engine: AsyncEngine
-    options: Mapping[str, Any]
     on_tokens: Callable[[Tokens], None] | None = None
     tells_log_probs: bool = True
 
@@ -40,20 +39,27 @@ class RequestEngine:
         return self.engine.tokenizer
 
     @property
+    def renderer(self) -> Any:
+        """What vLLM renders conversations with."""
+        return self.engine.renderer
+
+    @property
     def num_open(self) -> int:
         """How many requests of ours the engine has, those of other views included."""
         return self.engine.num_open
 
-    async def generate(self, tokens: Tokens, params: "SamplingParams") -> "RequestOutput":
+    async def generate(
+        self, tokens: Tokens, params: "SamplingParams", options: RequestOptions = NO_OPTIONS
+    ) -> "RequestOutput":
         """The final output for one prompt (see `Engine`)."""
         if not self.tells_log_probs:
             params.logprobs = None
         if self.on_tokens is None:
-            return await self.engine.generate(tokens, params, **self.options)
+            return await self.engine.generate(tokens, params, options)
         from vllm.sampling_params import RequestOutputKind
 
         params.output_kind = RequestOutputKind.CUMULATIVE
-        return await self.engine.generate(tokens, params, on_output=self._watch, **self.options)
+        return await self.engine.generate(tokens, params, options, on_output=self._watch)
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """The pooled output for one prompt (see `Engine`)."""

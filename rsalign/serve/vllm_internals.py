@@ -31,6 +31,9 @@ try:
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.entrypoints.launchers.launcher import setup_server
     from vllm.entrypoints.openai.models.protocol import BaseModelPath
+    from vllm.entrypoints.openai.responses.utils import (
+        should_continue_final_message as continues_final_message,
+    )
     from vllm.entrypoints.serve.engine.protocol import ErrorResponse, ModelCard, ModelPermission
     from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
     from vllm.entrypoints.serve.exception_handling.handlers.exception import exception_handler
@@ -62,6 +65,7 @@ __all__ = [
     "GracefulHTTPError",
     "VLLMUnprocessableEntityError",
     "VLLMValidationError",
+    "continues_final_message",
     "create_error_response",
     "engine",
     "exception_handler",

@@ -16,6 +16,7 @@ Streams  at the end: until then any candidate may still win.
 
 from dataclasses import dataclass, field
 
+from rsalign.align import cuts_answers
 from rsalign.checks import at_least, check_settings
 from rsalign.protocols import Strategy, varies_by_policy_alone
 from rsalign.run import Run
@@ -63,6 +64,11 @@ class BestOf:
     def varies_by_policy_alone(self) -> bool:
         """As the inner strategy."""
         return varies_by_policy_alone(self.inner)
+
+    @property
+    def cuts_answers(self) -> bool:
+        """Whether the inner strategy does."""
+        return cuts_answers(self.inner)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws n candidates and keeps the one that the selector chooses."""

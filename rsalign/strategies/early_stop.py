@@ -17,6 +17,7 @@ Streams  at the end.
 
 from dataclasses import dataclass, field
 
+from rsalign.align import cuts_answers
 from rsalign.checks import above, at_least, check_settings, refused
 from rsalign.protocols import Strategy, varies_by_policy_alone
 from rsalign.run import Run
@@ -79,6 +80,11 @@ class EarlyStop:
     def varies_by_policy_alone(self) -> bool:
         """As the inner strategy."""
         return varies_by_policy_alone(self.inner)
+
+    @property
+    def cuts_answers(self) -> bool:
+        """Whether the inner strategy does."""
+        return cuts_answers(self.inner)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws in rounds until the vote is clear."""

@@ -61,6 +61,8 @@ class Rejection:
     max_draws: int = 64
     at_once: int = 4
 
+    cuts_answers: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         check_settings(
             self,

@@ -256,6 +256,28 @@ def test_every_form_of_prompt(llm, untouched):
         assert answers() == expected
 
 
+def test_seeded_prompts_are_called_by_their_position(llm, policy, reward, untouched):
+    """Others by their number in the block; one call may have both, even where names meet."""
+    seeded, plain = params(seed=9, max_tokens=8), params(max_tokens=8)
+    with aligned(llm, reward, BEST, seed=5):
+        first = llm.generate([TEXTS[0]] * 3, seeded, use_tqdm=False)
+        again = llm.generate([TEXTS[0]] * 3, seeded, use_tqdm=False)
+        # the first has number 6, and so is called as the one at position 6
+        mixed = llm.generate([TEXTS[1]] * 8, [plain] + [seeded] * 7, use_tqdm=False)
+    with Aligner(policy, reward, BEST, seed=9) as aligner:
+        expected = aligner.generate([TEXTS[0]] * 3, params(max_tokens=8), use_tqdm=False)
+        positions = [{"prompt": TEXTS[1], "id": i} for i in range(1, 8)]
+        others = aligner.generate(positions, params(max_tokens=8), use_tqdm=False)
+    with Aligner(policy, reward, BEST, seed=5) as aligner:
+        number = {"prompt": TEXTS[1], "id": 6}
+        alone = aligner.generate([number], params(max_tokens=8), use_tqdm=False)
+    same(first, expected)
+    same(again, expected)
+    same(mixed, [*alone, *others])
+    assert len({tuple(output.outputs[0].token_ids) for output in first}) > 1
+    assert [output.outputs[0].alignment.seed for output in mixed] == [5] + [9] * 7
+
+
 def test_as_a_harness_calls(llm, reward, untouched):
     """Prompts as token ids, a greedy and a sampled group, `until` strings, lengths of one's own."""
     from vllm import TokensPrompt
@@ -375,10 +397,21 @@ def test_a_reward_started_for_the_block_ends_with_it_alone(llm, untouched):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda m: m.generate("1", params(logprobs=2)), "logprobs=2"),
+        (lambda m: m.generate("1", params(watermarking=True)), "draws of one prompt"),
         (lambda m: m.generate("1", params(prompt_logprobs=1)), "no likelihood"),
-        (lambda m: m.generate("1", params(min_tokens=2)), "min_tokens=2"),
-        (lambda m: m.generate(["1", "2"], [params(), params(ignore_eos=True)]), "ignore_eos"),
+        (lambda m: m.generate("1", params(routed_experts_prompt_start=1)), "which experts"),
+        (
+            lambda m: m.generate(
+                ["1", "2"], [params(), params(min_tokens=2, trace_decode_token_ids=[4, 5])]
+            ),
+            "trace_decode_token_ids",
+        ),
+        (
+            lambda m: m.generate(
+                "1", params(presence_penalty=1.0, extra_args={"rsalign": "qalign"})
+            ),
+            "continues answers from the middle",
+        ),
         (lambda m: m.generate("1", params(extra_args={"rsalign": "best"})), "mean 'best_of'"),
         (lambda m: m.generate("1", params(extra_args={"top_w": 3})), "extra_args has 'top_w'"),
         (lambda m: m.generate("1", params(extra_args=OWN | {"rsalign_n": 3})), "'n' is given, but"),
@@ -386,8 +419,8 @@ def test_a_reward_started_for_the_block_ends_with_it_alone(llm, untouched):
             lambda m: m.generate("1", params(extra_args={"rsalign_inner.max_tokens": 3})),
             "bounded as a whole; give max_tokens",
         ),
-        (lambda m: m.generate("1", params(), priority=1), "priority=1"),
-        (lambda m: m.generate("1", params(), lora_request=[None]), "base model"),
+        (lambda m: m.generate("1", params(), priority=[1, 2]), "2 priority for 1 prompts"),
+        (lambda m: m.generate("1", params(), mm_processor_kwargs={"a": 1}), "not images"),
         (lambda m: m.generate("1", [params(), params()]), "must be the same"),
         (lambda m: m.generate({"prompt": ""}, params()), "empty"),
         (lambda m: m.chat([{"role": "user"}], params()), "'role' and 'content'"),

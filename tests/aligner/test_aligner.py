@@ -1,6 +1,7 @@
 """The public face over the toy: shapes, order, seeds, and what is refused before any work."""
 
 import asyncio
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -138,8 +139,6 @@ def test_sampling_params():
         rewards = [answer.reward for answer in results[1].outputs]
         assert rewards == sorted(rewards, reverse=True)
         assert results[1].alignment.usage.reward_calls == 12
-        seeded = aligner.generate(["1", "1", "1"], params(seed=5, max_tokens=6))
-        assert seeded[0].outputs == seeded[1].outputs == seeded[2].outputs
 
 
 @pytest.mark.parametrize(
@@ -157,8 +156,10 @@ def test_sampling_params():
         (lambda a: a.generate("1", strategy=BestOf), "give an instance"),
         (lambda a: a.generate("1", budget=5), "budget=5"),
         (lambda a: a.generate("1", seed="x"), "whole number"),
-        (lambda a: a.generate("1", params(presence_penalty=1.0)), "presence_penalty=1.0"),
-        (lambda a: a.generate("1", params(min_tokens=3)), "min_tokens=3"),
+        (lambda a: a.generate("1", params(presence_penalty=1.0)), "its law is fixed"),
+        (lambda a: a.generate("1", priority=3), "priority=3 cannot be honoured: ToyPolicy"),
+        (lambda a: a.generate({"prompt": "1", "prompts": 1}), "prompts=1 cannot be honoured"),
+        (lambda a: a.generate({"prompt": "1", "cache_salt": 5}), "cache_salt=5: give a text"),
         (lambda a: a.generate(["1", "2"], [params()]), "1 sampling_params for 2 prompts"),
         (lambda a: a.generate("1", Sampling(top_p=0.5)), "its law is fixed"),
     ],
@@ -207,3 +208,31 @@ def test_plain_without_a_reward():
         (result,) = aligner.generate("1")
         assert result.outputs[0].reward is None
         assert result.alignment.usage.reward_calls == 0
+
+
+class Carrying(ToyPolicy):
+    """Tells what is to go with its requests to an engine."""
+
+    def with_options(self, options):
+        raise ConfigError(f"carried: {options.given()}")
+
+
+@pytest.mark.parametrize("method", ["generate", "chat", "agenerate", "achat", "astream"])
+def test_priorities_and_adapters_at_every_method(method):
+    given = {"lora_request": "adapter", "priority": 3}
+    said = "carried: {'priority': 3, 'lora_request': 'adapter'}"
+    asked = [{"role": "user", "content": "1"}] if "chat" in method else "1"
+    with Aligner(Carrying(), None, Plain(max_tokens=2)) as aligner:
+
+        def ask():
+            if method in ("generate", "chat"):
+                return getattr(aligner, method)(asked, **given)
+            return asyncio.run(awaited())
+
+        async def awaited():
+            if method == "astream":
+                return await anext(aligner.astream(asked, **given))
+            return await getattr(aligner, method)(asked, **given)
+
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            ask()

@@ -1,5 +1,7 @@
 """A longer run of chains extends a shorter one: with a journal it pays for the rest only."""
 
+from dataclasses import fields
+
 import pytest
 
 from rsalign import Aligner, QAlign
@@ -42,7 +44,7 @@ def with_steps(strategy, steps):
 
 
 def _settings(strategy):
-    return [name for name in strategy.__dataclass_fields__ if name != "steps"]
+    return [each.name for each in fields(strategy) if each.name != "steps"]
 
 
 def moves(output, steps):

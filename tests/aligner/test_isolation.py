@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from rsalign import (
     RewardError,
     RsalignError,
     Sampling,
+    Stop,
     StrategyError,
 )
 from rsalign.rewards.ensemble import Routed
@@ -139,7 +141,8 @@ class AfterTwo(ToyPolicy):
         segment = await super().extend(prefix, **named)
         marked = 5 if prefix[:2] == BAD else 4
         tokens = tuple(min(token, 3) or marked for token in segment.tokens)
-        return dataclasses.replace(segment, tokens=tokens, log_probs=None)
+        # the mark is text, and so no end-of-sequence token
+        return dataclasses.replace(segment, tokens=tokens, log_probs=None, stop=Stop.LENGTH)
 
 
 def on_marked(failure, value):
@@ -297,14 +300,22 @@ def test_a_stream_ends_in_an_error_of_ours(place, kind):
     assert aside(watch())
 
 
-def test_a_stream_whose_text_cannot_be_decoded():
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_stream_whose_text_cannot_be_decoded(fails_at):
+    """To be judged, and to be streamed."""
+
     class Undecodable(ToyPolicy):
+        calls = 0
+
         def text(self, tokens):
-            raise NativePanic("bytes")
+            Undecodable.calls += 1
+            if Undecodable.calls == fails_at:
+                raise NativePanic("bytes")
+            return super().text(tokens)
 
     async def watch():
         async with Aligner(Undecodable(4), None, PLAIN) as aligner:
-            with pytest.raises(PolicyError):
+            with pytest.raises(PolicyError, match="NativePanic: bytes"):
                 async for _ in aligner.astream("1"):
                     pass
         return True
@@ -359,7 +370,7 @@ GOOD = Params()
         Params(stop_token_ids=[True]),
         Params(max_tokens="4"),
         Params(max_tokens=0),
-        Params(presence_penalty=0.5),
+        Params(presence_penalty=2.5),
         object(),
         7,
         {"temperature": 1.0},
@@ -463,24 +474,23 @@ def test_a_strategy_that_returns_nothing():
     assert "must return a Candidate" in str(result.error)
 
 
-def test_what_fails_when_it_is_cancelled_is_still_cancelled():
+@pytest.mark.parametrize("strategy", [Plain(max_tokens=3), BestOf(n=8, inner=Plain(max_tokens=3))])
+def test_what_fails_when_it_is_cancelled_is_still_cancelled(strategy):
     """A budget is kept, and a batch ends, whatever the reward does when it is told to stop."""
 
     class Objects(ToyReward):
         async def score(self, prompt, response):
-            if len(response.tokens) > 1:
-                try:
-                    await asyncio.sleep(60)
-                finally:
-                    raise OSError("the connection broke")
-            return 1.0
+            try:
+                await asyncio.sleep(60)
+            finally:
+                raise OSError("the connection broke")
 
-    with Aligner(ToyPolicy(2), Objects(), BestOf(n=8, inner=Plain(max_tokens=3))) as aligner:
+    with Aligner(ToyPolicy(2), Objects(), strategy) as aligner:
         (answer,) = aligner.generate("1", budget=Budget(seconds=0.2))
         assert answer.alignment.expired
 
     async def cancelled():
-        async with Aligner(ToyPolicy(2), Objects(), BestOf(n=8)) as aligner:
+        async with Aligner(ToyPolicy(2), Objects(), strategy) as aligner:
             asking = asyncio.ensure_future(aligner.agenerate(["1"] * 3, on_error="return"))
             await asyncio.sleep(0.05)
             asking.cancel()
@@ -558,8 +568,15 @@ def cannot_travel(prompt, response):
     return float(len(response))
 
 
-@pytest.mark.parametrize("function", [length, dies, cannot_travel])
-def test_a_process_that_dies_costs_its_own_call(function):
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (length, r"SystemExit\(3\)"),
+        (dies, "exit code 9"),
+        (cannot_travel, r"TwoArgumentsError\('one'\)"),
+    ],
+)
+def test_a_process_that_dies_costs_its_own_call(function, said):
     reward = FunctionReward(function, pool="process", num_workers=2)
     try:
         with Aligner(ToyPolicy(4), reward, BEST) as aligner:
@@ -567,6 +584,7 @@ def test_a_process_that_dies_costs_its_own_call(function):
                 results = aligner.generate(PROMPTS, on_error="return")
                 assert [result.finished for result in results] == [True, False, True]
                 assert isinstance(results[1].error, RewardError)
+                assert re.search(said, str(results[1].error))
     finally:
         reward.close()
 

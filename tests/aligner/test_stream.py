@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rsalign import Aligner, BestOf, ConfigError, FixedSize, Plain, Sampling
 from rsalign.aligner.stream import Pieces, ResultEvent, TextEvent
 from rsalign.embedded.problems import problem
+from rsalign.response_text import Redecoding
 from rsalign.rules.thresholds import Constant
 from rsalign.strategies.cards import Cards
 from rsalign.testing import ToyPolicy, ToyReward
@@ -41,7 +42,7 @@ def test_segments_come_one_by_one():
 @given(st.text(max_size=20), st.lists(st.integers(1, 3), max_size=30))
 def test_bytes_split_over_tokens(text, sizes):
     """A tokenizer of single bytes: any character may be cut anywhere."""
-    pieces = Pieces(lambda tokens: bytes(tokens).decode(errors="replace"), ())
+    pieces = Pieces(Redecoding(lambda tokens: bytes(tokens).decode(errors="replace")), ())
     data, sent = tuple(text.encode()), ""
     for size in [*sizes, len(data)]:
         sent += pieces.grow(data[:size])
@@ -52,7 +53,7 @@ def test_bytes_split_over_tokens(text, sizes):
 
 @given(st.text("ab", max_size=12), st.sampled_from(["ab", "aab", "b", "bba"]))
 def test_a_stop_string_never_comes_out(text, stop):
-    pieces = Pieces(lambda tokens: "".join(map(chr, tokens)), (stop,))
+    pieces = Pieces(Redecoding(lambda tokens: "".join(map(chr, tokens))), (stop,))
     sent, grown = "", ""
     for character in text:
         grown += character

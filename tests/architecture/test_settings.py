@@ -104,7 +104,7 @@ ALONE += (ByReward, BeatsReference)
 CLASSES = sorted(
     {*(made for known in REGISTRIES for made in known.values()), *ALONE}
     | {found for found in parts_of(rsalign.rewards) if found.__name__ != "Rendering"},
-    key=lambda cls: cls.__name__,
+    key=lambda cls: (cls.__name__, cls.__module__),
 )
 
 
@@ -319,6 +319,10 @@ ALLOWED = {
     "Sampling.guidance": items(finite),
     "Sampling.logit_bias": items(lambda item: False),
     "Sampling.min_p": probability,
+    "Sampling.min_tokens": size,
+    "Sampling.presence_penalty": real(-2, 2),
+    "Sampling.frequency_penalty": real(-2, 2),
+    "Sampling.thinking_token_budget": lambda v: v is None or size(v),
     "Sampling.repetition_penalty": positive,
     "Sampling.stop_token_ids": items(size),
     "Sampling.temperature": real(0, INF),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from chain_law import BETA, PROMPT, Space, kernel_matrix
 
-from rsalign import Candidate, Key, Message, Prompt, Response, Run, Stop, align
+from rsalign import Candidate, Key, Message, PolicyError, Prompt, Response, Run, Stop, align
 from rsalign.chains.board import Board
 from rsalign.chains.ensemble import Ensemble
 from rsalign.chains.history import History
@@ -104,7 +104,7 @@ def test_fifty_steps_extend_twenty_five_and_pay_for_them_only(tmp_path, strategy
 def test_a_run_that_was_killed_goes_on_mid_chain(tmp_path, strategy, dies_after):
     whole = Counted(4, 2)
     expected = run(strategy, policy=whole)
-    with Journal(tmp_path / "journal") as journal, pytest.raises(KilledError):
+    with Journal(tmp_path / "journal") as journal, pytest.raises(PolicyError, match="KilledError"):
         run(strategy, journal, Counted(4, 2, dies_after=dies_after))
     rest = Counted(4, 2)
     with Journal(tmp_path / "journal") as journal:

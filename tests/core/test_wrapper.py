@@ -9,8 +9,9 @@ import pytest
 
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
 from rsalign.bench.bare_engine import RecordedPolicy, RecordedReward
-from rsalign.budget import Meter, MeteredPolicy, MeteredReward
+from rsalign.detokenization import Detokenizing
 from rsalign.journal import Journal, JournaledPolicy, JournaledReward
+from rsalign.meter import Meter, MeteredPolicy, MeteredReward
 from rsalign.protocols import (
     Adjustable,
     Encoder,
@@ -29,6 +30,7 @@ from rsalign.protocols import (
     measuring,
     sampling,
 )
+from rsalign.response_text import Redecoding
 from rsalign.rewards import Cached, Metered, Scaled
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.wrapper import ABILITIES, Wrapper
@@ -82,6 +84,10 @@ POLICY_MEMBERS = {
         "encode_chat": lambda self, messages, **options: (len(options), 6),
     },
     Adjustable: {"with_sampling": with_sampling},
+    Detokenizing: {
+        "detokenizer": lambda self, prompt: Redecoding(lambda tokens: f"{prompt} {tokens}"),
+        "token_text": lambda self, token: f" {token}",
+    },
 }
 REWARD_MEMBERS = {StepReward: {"score_steps": score_steps}, PairwiseReward: {"prefer": prefer}}
 

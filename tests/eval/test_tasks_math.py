@@ -190,6 +190,7 @@ def test_math500_accepts_its_own_solutions_and_no_others():
         ("The answer is 5, since $x = 3$.", "5", True),
         ("It costs $5 and then $6", "6", True),
         (r"\[ x = 7 \]", "7", True),
+        ("first $x + 1$ and then $x + 2$", "2 + x", True),
         (r"\(7\)", "7", True),
         ("$$7$$", "7", True),
         (r"\boxed{x=1, y=2}", "x=2, y=1", False),
@@ -238,6 +239,9 @@ def test_a_gold_answer_that_cannot_be_read_is_an_error():
         ("y = 2x + 3", "2*x + 3"),
         ("2x + 3 = y", "2*x + 3"),
         ("f(x) = x + 1", "x + 1"),
+        (r"\frac{x^2-1}{x-1}", "x + 1"),
+        (r"2\frac{3}{2}\pi", "9.424777960769379715387930..."),  # not a mixed number
+        ("(x+1)^{99}", "(x+1)^{99}"),
         ("4x - 2y = 6", "2*x - y - 3 = 0"),
         ("6 = 4x - 2y", "2*x - y - 3 = 0"),
         ("x < 3", "x - 3 < 0"),

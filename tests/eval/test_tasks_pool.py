@@ -126,7 +126,7 @@ def test_a_tower_of_powers_does_not_stop_a_study():
     assert item.gold == "p - q"
     with GradingPool(task, num_workers=1, timeout_seconds=6) as pool:
         hard, easy = pool.grade([(item, r"\boxed{10^{10^{10}}}"), (item, r"\boxed{-q + p}")])
-    assert hard.details == {"ungradable": "the grader took longer than 6 seconds"}
+    assert (hard.score, hard.answer) == (0, "10^{10^{10}}")  # it is not computed
     assert easy.score == 1
 
 

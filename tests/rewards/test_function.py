@@ -138,3 +138,28 @@ with Aligner(ToyPolicy(), reward, BestOf(n=2, inner=Plain(max_tokens=3))) as ali
     )
     assert done.returncode == 0, done.stderr
     assert "took longer than 0.1 seconds" in done.stdout
+
+
+@pytest.mark.parametrize("pool", ["thread", "process"])
+def test_a_call_that_waits_behind_one_that_hangs_has_its_own_time(pool):
+    reward = FunctionReward(hangs_at_first, pool=pool, num_workers=1, timeout_seconds=0.5)
+
+    async def one(text):
+        try:
+            return await reward.score(PROMPT, answer(text))
+        except RewardError as error:
+            return str(error)
+
+    async def main():
+        return await concurrently(map(one, ("hang", "a", "bb")))
+
+    hung, *others = asyncio.run(main())
+    assert "took longer than 0.5 seconds" in hung
+    assert others == [1.0, 2.0]
+    reward.close()
+
+
+def hangs_at_first(prompt, response):
+    if response == "hang":
+        threading.Event().wait(60)
+    return float(len(response))

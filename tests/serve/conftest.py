@@ -26,6 +26,7 @@ def server(request, tmp_path_factory, collector):
             *("--reward", "temperamental:reward", "--reward-timeout", "3"),
             *("--max-concurrent-requests", "48", "--max-policy-tokens-per-request", "6000"),
             *("--sse-keep-alive-interval", "1", "--enable-prompt-tokens-details"),
+            *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
             *("--otlp-traces-endpoint", collector.endpoint),
             *("--additional-config", json.dumps({"rsalign_guides": [STRONG]})),
         ),

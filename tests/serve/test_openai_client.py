@@ -59,7 +59,7 @@ def test_a_stream_is_the_same_answer_in_pieces(client, name):
     body, _ = STRATEGIES[name]
     whole = ask(client, body)
     chunks = list(ask(client, body, stream=True, stream_options={"include_usage": True}))
-    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert "".join(pieces) == whole.choices[0].message.content
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
@@ -225,3 +225,62 @@ def test_tools_are_vllms(client):
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     answer = ask(client, "best_of", tools=[tool], tool_choice="none")
     assert answer.choices[0].message.content
+
+
+CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+
+
+def test_a_conversation_with_tools_is_that_of_the_aligner(client, policy, reward):
+    """Every field that vLLM renders; the reward reads the same messages."""
+    from vllm import SamplingParams
+
+    conversation = [
+        {"role": "system", "content": [{"type": "text", "text": "Add."}]},
+        {"role": "user", "content": QUESTION, "name": "Ann"},
+        {"role": "assistant", "content": None, "reasoning_content": "r", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": "3"},
+        {"role": "user", "content": QUESTION},
+    ]
+    with Aligner(policy, reward, BestOf(n=3)) as aligner:
+        params = SamplingParams(max_tokens=24, seed=5)
+        (expected,) = aligner.chat(conversation, params, use_tqdm=False)
+    answer = ask(client, {"strategy": "best_of", "n": 3}, messages=conversation, max_tokens=24)
+    assert answer.choices[0].message.content == expected.outputs[0].text
+    assert answer.rsalign["reward"] == pytest.approx(expected.outputs[0].reward, abs=1e-4)
+    assert answer.usage.prompt_tokens == len(expected.prompt_token_ids)
+    for wrong in ({"contnet": "x"}, {"tool_calls": [CALL]}):
+        with pytest.raises(openai.BadRequestError, match=next(iter(wrong))):
+            ask(client, "best_of", messages=[{"role": "user", "content": "x", **wrong}])
+
+
+def test_choices_are_ranked_with_their_own_reports(client, policy, reward):
+    expected = aligned(policy, reward, BestOf(n=2), n=4, max_tokens=24)
+    assert [one.sample for one in expected.outputs] != list(range(4))
+    body = {"strategy": "best_of", "n": 2}
+    answer = ask(client, body, n=4, max_tokens=24)
+    assert [c.message.content for c in answer.choices] == [o.text for o in expected.outputs]
+    in_order = sorted(expected.outputs, key=lambda one: one.sample)
+    texts = [""] * 4
+    for chunk in ask(client, body, n=4, max_tokens=24, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == [one.text for one in in_order]  # those of a stream cannot be ranked
+    for report, answers in ((answer.rsalign, expected.outputs), (chunk.rsalign, in_order)):
+        for choice, one in zip(report["choices"], answers, strict=True):
+            assert choice["reward"] == pytest.approx(one.reward, abs=1e-4)
+            assert choice["drawn"] == one.alignment.usage.policy_tokens_drawn
+            assert choice["diagnostics"].keys() <= one.alignment.diagnostics.keys()
+
+
+def test_the_seed_that_is_reported_repeats_the_request(client):
+    """Also where it was drawn by the server, and for every one of several prompts."""
+
+    def complete(**given):
+        return client.completions.create(
+            model="tiny:best_of", prompt=[QUESTION, QUESTION, "Tom:"], max_tokens=24, **given
+        )
+
+    first = complete()
+    again = complete(seed=first.rsalign["seed"])
+    assert [c.text for c in again.choices] == [c.text for c in first.choices]
+    assert first.choices[0].text != first.choices[1].text  # equal prompts are independent

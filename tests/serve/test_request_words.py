@@ -69,11 +69,11 @@ def test_objects_name_strategies_and_parts(body, strategy):
 
 
 def test_the_text_of_a_request_is_in_no_log():
-    """vLLM logs parameters, and ours are among them."""
+    """Neither that of its prompts nor that of what became of it."""
     wanted = Wanted(
         name="plain",
         strategy=Plain(),
-        messages=(Message("user", "secret"),),
+        conversations=[(Message("user", "secret"),)],
         ledger=Ledger(failure=ValueError("secret")),
     )
     assert "secret" not in repr(wanted)

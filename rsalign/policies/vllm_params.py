@@ -1,0 +1,74 @@
+"""A law, and what goes with its requests, as vLLM's `SamplingParams`."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rsalign.engines.options import RequestOptions
+from rsalign.hooks.guidance import write_guidance
+from rsalign.key import Key
+from rsalign.types import Sampling
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+
+def engine_params(
+    law: Sampling,
+    options: RequestOptions,
+    limit: int,
+    key: Key,
+    asked: Mapping[str, int | float | str],
+    num_logprobs: int | None,
+    stop: tuple[str, ...],
+) -> "SamplingParams":
+    """The parameters of one request to an engine.
+
+    Args:
+        law: what is drawn from.
+        options: what goes with the request.
+        limit: greatest number of new tokens.
+        key: seeds the request, unless the law is greedy.
+        asked: `extra_args` for hooks in the engine.
+        num_logprobs: of how many tokens beside the drawn one log-probabilities are told, unless
+            `options` say it; None: they are not told.
+        stop: stop strings of the law that the engine is to look for.
+    """
+    # not from vllm itself, which looks the name up anew each time
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    grammar = json.loads(law.structured_outputs) if law.structured_outputs else None
+    sentinels = [asked["rsalign_sentinel"]] if "rsalign_sentinel" in asked else []
+    extra_args = {**asked, **write_guidance(law.guidance)}
+    listed = options.num_logprobs or num_logprobs
+    return SamplingParams(
+        temperature=law.temperature,
+        top_p=law.top_p,
+        top_k=law.top_k,
+        min_p=law.min_p,
+        repetition_penalty=law.repetition_penalty,
+        logit_bias=dict(law.logit_bias) or None,
+        allowed_token_ids=list(law.allowed_token_ids) or None,
+        stop=list(stop) or None,
+        stop_token_ids=[*law.stop_token_ids, *sentinels] or None,
+        extra_args=extra_args or None,
+        max_tokens=limit,
+        ignore_eos=law.ignore_eos,
+        min_tokens=min(law.min_tokens, limit),
+        presence_penalty=law.presence_penalty,
+        frequency_penalty=law.frequency_penalty,
+        bad_words=list(law.bad_words) or None,
+        structured_outputs=StructuredOutputsParams(**grammar) if grammar else None,
+        thinking_token_budget=law.thinking_token_budget,
+        watermarking=options.watermarking,
+        skip_reading_prefix_cache=options.skip_reading_prefix_cache,
+        seed=None if law.greedy else key.seed(),
+        # vLLM takes one of the two
+        logprobs=None if options.logprob_token_ids else listed,
+        logprob_token_ids=list(options.logprob_token_ids) or None,
+        # lists of numbers instead of an object for each token
+        flat_logprobs=not options.lists_log_probs,
+        # stop strings can only be found in text; whole responses are decoded by `text`
+        detokenize=bool(stop),
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
