@@ -118,6 +118,7 @@ def test_more_draws_may_do_harm():
     easy = record([1.0] * 8, [1.0] * 8, "easy")
     hard = record([1.0, *[0.0] * 7], [0.0] * 8, "hard")
     found = verifiers([easy, hard], quantiles=(0.6,))[0]
+    assert found.false_positive_rate == 1 / 8
     assert found.sample_cap == 1
     assert found.utility == pytest.approx((1 - 1 / 8) / 2)
     assert found.full_utility == 0.0

@@ -335,3 +335,4 @@ def test_extractors_are_values():
     for extract in (FinalNumber(), FinalExpression()):
         assert pickle.loads(pickle.dumps(extract)) == extract
     assert FinalExpression()("none") is None
+    assert FinalExpression()("First $x + 1$, and then $x + 2$.") == "x + 2"

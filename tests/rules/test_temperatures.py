@@ -171,3 +171,12 @@ def test_a_rule_takes_a_pool(strategy):
 def test_rules_by_name():
     made = [BETA_RULES["target_kl"](nats=1.0), BETA_RULES["target_sample_size"](share=0.5)]
     assert all(isinstance(rule, BetaRule) for rule in made)
+
+
+def test_a_target_at_the_very_limit_is_not_out_of_reach():
+    """2 of 4 draws share the highest reward: ln 2 nats, and 2 draws, are the limits."""
+    rewards = (0.0, 0.0, 1.0, 1.0)
+    assert TargetKL(nats=math.log(2)).unreachable(rewards) is None
+    assert TargetKL(nats=math.log(2) + 1e-6).unreachable(rewards) is not None
+    assert TargetSampleSize(share=0.5).unreachable(rewards) is None
+    assert TargetSampleSize(share=0.5 - 1e-6).unreachable(rewards) is not None

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from lm_eval._cli.utils import key_val_to_dict
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 
 from eval import overrides, resolvers
 from eval.configuration import build
-from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, Entropy, QAlign
+from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, Entropy, Plain, QAlign
 from rsalign.cli.main import main
 from rsalign.harnesses.arguments import Arguments
 from rsalign.rules.extraction import AfterMarker
@@ -20,9 +21,12 @@ from rsalign.selectors import MajorityVote, Soft
 from rsalign.serve.options import Options
 from rsalign.serve.request import Menu
 from rsalign.strategies import STRATEGIES
+from rsalign.words.length import with_max_tokens
+from rsalign.words.messages import show
 from rsalign.words.parts import strategy_from, strategy_of
-from rsalign.words.read import read_arguments, read_flat, read_object
+from rsalign.words.read import read_arguments, read_flat, read_object, read_words
 from rsalign.words.request import requested
+from rsalign.words.values import convert
 
 MENU = Menu(has_reward=True)
 
@@ -381,3 +385,46 @@ def test_the_command_line_says_so(arguments, message, tmp_path, capsys):
     source.write_text("Ann has")
     assert main(["generate", str(source), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "declared", "meant"),
+    [
+        ("4", int | str, 4),
+        ("none", str | None, None),
+        ("true", str | bool, True),
+        ("2,4", str | tuple[int, ...], (2, 4)),
+        ("four", int | str, "four"),
+    ],
+)
+def test_text_fits_everything_and_so_is_tried_last(text, declared, meant):
+    found = convert("setting", text, declared)
+    assert found == meant
+    assert type(found) is type(meant)
+
+
+def test_the_seed_0_is_a_seed():
+    assert read_words(None, {"seed": 0}).joined(read_words("plain", {})).seed == 0
+    assert read_words("plain", {}).joined(read_words(None, {"seed": "0"})).seed == 0
+
+
+def test_whole_numbers_keep_all_their_digits():
+    for number in (16, 2**53 + 1, 2**63 - 1):
+        found = read_words(None, {"seed": str(number)}).seed
+        assert found == number
+        assert type(found) is int
+        assert show(str(number)) == str(number)
+
+
+def test_what_is_not_set_is_as_in_the_default_of_the_same_class():
+    default = BestOf(n=2, inner=Plain(max_tokens=5))
+    asked = read_words("best_of", {"n": 8}).strategy(default)
+    assert asked == BestOf(n=8, inner=Plain(max_tokens=5))
+    assert read_words("plain", {}).strategy(default) == Plain()
+
+
+def test_a_length_reaches_every_strategy_inside():
+    nested = BestOf(n=2, inner=Calibrate(inner=Cards(segmenter=Entropy(3.0), max_tokens=9)))
+    limited = with_max_tokens(nested, 5)
+    assert limited.inner.inner.max_tokens == 5
+    assert limited == BestOf(n=2, inner=Calibrate(inner=replace(nested.inner.inner, max_tokens=5)))
