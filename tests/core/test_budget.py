@@ -17,12 +17,14 @@ from rsalign import (
     Plain,
     Prompt,
     RewardError,
+    Segment,
     Stop,
     align,
 )
 from rsalign.rules.acceptance import Soft
 from rsalign.rules.thresholds import Constant
 from rsalign.strategies.cards import Cards
+from rsalign.strategies.rejection import Rejection
 from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward
 
@@ -382,6 +384,34 @@ def test_what_was_accepted_is_completed_within_the_limit(tokens, held, seed):
 def test_a_completion_must_fit_into_the_limit(held):
     with pytest.raises(ConfigError, match="completion_tokens"):
         Budget(policy_tokens=10, completion_tokens=held)
+
+
+class Endless(ToyPolicy):
+    """Never draws an end: a response stops at its greatest length only."""
+
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        size = min(max_new_tokens, boundary.max_tokens) if boundary else max_new_tokens
+        stop = Stop.LENGTH if size == max_new_tokens else Stop.BOUNDARY
+        return Segment((1,) * size, None, stop)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_completion_ends_where_the_strategys_answers_end(nested):
+    """Also where the strategy that has the limit is inside of another."""
+    cards = Cards(segmenter=FixedSize(1), threshold=Constant(value=-9.0), max_tokens=8)
+    strategy = BestOf(n=1, inner=cards) if nested else cards
+    budget = Budget(policy_tokens=12, completion_tokens=9)
+    result = run(strategy, budget, policy=Endless(4))
+    assert result.expired
+    assert len(result.candidate.tokens) == 8
+    assert result.candidate.response.stop is Stop.LENGTH
+
+
+def test_what_an_inner_strategy_was_forced_to_take_is_warned_of():
+    """The outer one accepts the same answer, which makes it no less forced."""
+    inner = Rejection(beta=0.1, bound=99.0, max_draws=2, max_tokens=6)
+    result = run(BestOf(n=1, inner=inner), Budget())
+    assert any("1 of 1 segments or answers were forced" in each for each in result.warnings)
 
 
 def test_a_deadline_completes_too():

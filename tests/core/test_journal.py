@@ -415,6 +415,7 @@ def test_steps_and_preferences_are_on_record(tmp_path):
     async def ask(journaled):
         return (
             await journaled.score_steps(SYSTEM, RESPONSE, (1, 2)),
+            await journaled.score_steps(SYSTEM, RESPONSE, (1, 3)),
             await journaled.score_steps(SYSTEM, RESPONSE, (2,)),
             await journaled.prefer(SYSTEM, one, other),
             await journaled.prefer(SYSTEM, other, one),
@@ -422,8 +423,9 @@ def test_steps_and_preferences_are_on_record(tmp_path):
 
     with Journal(tmp_path / "j") as journal:
         for _ in range(2):
-            assert asyncio.run(ask(JournaledReward(reward, journal))) == ((1, 2), (2,), 1.0, 0.0)
-            assert reward.asked == 4
+            answers = asyncio.run(ask(JournaledReward(reward, journal)))
+            assert answers == ((1, 2), (1, 3), (2,), 1.0, 0.0)
+            assert reward.asked == 5
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "3", None])
