@@ -86,7 +86,7 @@ def told(failure: BaseException) -> str:
 
 def said(failure: BaseException) -> str:
     """What an exception says, in one line."""
-    return in_one_line(failure, str, longest=320)
+    return in_one_line(failure, str, longest=240)
 
 
 def _code(handler: Any) -> CodeType | None:

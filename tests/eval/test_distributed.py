@@ -225,7 +225,10 @@ print("it lives on", flush=True)
     done = subprocess.run(
         (sys.executable, "-c", script, str(tmp_path)), cwd=ROOT, capture_output=True, text=True
     )
-    assert done.stdout == "[None, 'ZeroDivisionError: unforeseen', None]\n", done.stderr
+    assert done.stdout.startswith("[None, 'Breaks raised ZeroDivisionError: unforeseen"), (
+        done.stderr
+    )
+    assert done.stdout.endswith(", None]\n")
     assert done.returncode == 1
     assert "the engine is dead" in done.stderr
 
