@@ -22,7 +22,7 @@ llm = LLM(POLICY, enable_chunked_prefill=False, max_num_batched_tokens=8192, **s
 greedy = SamplingParams(temperature=0, max_tokens=8)
 before = llm.generate("So", greedy, use_tqdm=False)[0].outputs
 with aligned(llm, REWARD, BestOf(n=2), reward_args={"kv_cache_memory_bytes": 64 << 20}):
-    assert len(llm.generate("So", greedy, use_tqdm=False)[0].alignment.trace.proposals) == 2
+    assert llm.generate("So", greedy, use_tqdm=False)[0].alignment.warnings  # one draw is enough
 assert llm.generate("So", greedy, use_tqdm=False)[0].outputs == before
 print("as before")
 """

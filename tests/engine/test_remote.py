@@ -393,7 +393,7 @@ def test_overload_is_waited_out(served, servers, ask, monkeypatch):
 def test_a_refusal_is_final(served, servers, ask):
     async def main():
         async with front(servers[0]) as (one, seen), front(servers[0]) as (two, seen_two):
-            wrong = at(served, one, two).with_sampling(Sampling(stop_token_ids=(-5, 1 << 40)))
+            wrong = at(served, one, two).with_sampling(Sampling(stop_token_ids=(1 << 40,)))
             with pytest.raises(ConfigError, match=r"refuses this request.*status 400"):
                 await wrong.extend(ask(0).tokens, max_new_tokens=1, key=Key(0))
             assert len(seen) + len(seen_two) == 1

@@ -176,7 +176,7 @@ def test_a_server_without_the_hook(servers):
 
     async def main():
         async def complete(number, writer):
-            probed = number % 2 == 0  # each time it is first asked for its models
+            probed = number % 3 == 0  # each time it is first asked for its models and version
             if probed:
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
                 writer.write(b"content-length: 2\r\n\r\n{}")
@@ -186,7 +186,7 @@ def test_a_server_without_the_hook(servers):
         async with front(servers[0], complete) as (one, seen):
             with pytest.raises(ConfigError, match=rf"segment_end=True, but {one} has no such hook"):
                 await asyncio.to_thread(OpenAIPolicy.connect, one, segment_end=True)
-            assert len(seen) == 2
+            assert len(seen) == 3
             with pytest.raises(ConfigError, match="no such hook"):
                 await asyncio.to_thread(OpenAIPolicy.connect, [servers[0], one], segment_end=True)
 

@@ -106,7 +106,12 @@ def test_a_great_number_ends_no_engine(client, key, number):
         ("tiny", {"rsalign_guided_alpha": "x"}, {}, "give a number"),
         ("tiny:plain", {"rsalign_guided_alpha": "x"}, {}, "give a number"),
         ("tiny", GUIDED, {"extra": {"repetition_penalty": 1.2}}, "no meaning for a guided law"),
-        ("tiny:plain", CodeBook(n=2, seed=1).extra_args, {}, "no parameter 'arithmetic_n'"),
+        (
+            "tiny:plain",
+            CodeBook(n=2, seed=1).extra_args,
+            {},
+            "extra_args has 'rsalign_arithmetic_n'",
+        ),
         ("tiny", CodeBook(n=2, seed=1).extra_args, {"seed": 9}, "have the seeds 1 to 2"),
         (
             "tiny",

@@ -61,7 +61,7 @@ def job(policy, n, *, stream=False, own=True, ledger=None, prompts=1):
         tokenizer=None,
         policy=lambda on_tokens, headers: policy,
         reward=Bad(),
-        seed=0,
+        key=Key(0),
         place=0,
         trace_headers={},
     )
