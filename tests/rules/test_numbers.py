@@ -404,3 +404,8 @@ def test_any_text_can_be_read(text):
 
 def test_only_the_last_lines_are_read():
     assert last_number("1\n2\nnone\n").value == 2
+
+
+@pytest.mark.parametrize("text", ["2^0 to 9", "10^2 or 9", "2^3, or 9"])
+def test_a_range_that_begins_with_a_power_has_no_value(text):
+    assert [number.value for number in find_numbers(text)] == [None, None]

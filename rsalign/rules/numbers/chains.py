@@ -189,7 +189,7 @@ def _relate(one: Chain, other: Chain, between: str, tokens: list[Token], formula
         unclear = bool(re.search(r"/|\\frac", tokens[other.first].text))
     elif re.fullmatch(r"W[,&]{0,2}", between):
         unclear = _is_compound(one, other, tokens)
-    elif re.fullmatch(r",?\|", between):
+    elif re.fullmatch(r"\^*,?\|", between):  # "2^3 to 9" is a range, too
         one.refused = other.refused = True
     if unclear:
         one.sides[-1].value = other.sides[0].value = None
