@@ -357,7 +357,7 @@ def test_a_value_is_read_from_any_notation(notation, value):
         assert read_number(written) == value, written
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(
     value=VALUES,
     notation=st.sampled_from([*NOTATIONS.values()]),
