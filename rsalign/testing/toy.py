@@ -5,6 +5,7 @@ tables are irregular on purpose; a symmetric one cannot see a reversed sign.
 """
 
 import asyncio
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -51,11 +52,7 @@ class ToyPolicy:
 
     def probs(self, prefix: Tokens) -> tuple[float, ...]:
         """pi(. | prefix), ``(vocab,)``."""
-        weights = [
-            0.2 + 0.8 * _unit(("policy", self.salt, token, *prefix)) for token in range(self.vocab)
-        ]
-        total = math.fsum(weights)
-        return tuple(weight / total for weight in weights)
+        return _next_token_probs(self.vocab, self.salt, prefix)
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
@@ -175,10 +172,19 @@ def responses(policy: ToyPolicy, prompt: Tokens, max_tokens: int) -> dict[Tokens
     return complete
 
 
+@functools.lru_cache(maxsize=1 << 14)  # enumerations ask for the same few again and again
+def _next_token_probs(vocab: int, salt: int, prefix: Tokens) -> tuple[float, ...]:
+    weights = [0.2 + 0.8 * _unit(("policy", salt, token, *prefix)) for token in range(vocab)]
+    total = math.fsum(weights)
+    return tuple(weight / total for weight in weights)
+
+
+@functools.lru_cache(maxsize=1 << 14)
 def _entropy(probs: tuple[float, ...]) -> float:
     return -math.fsum(p * math.log(p) for p in probs)
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _unit(parts: tuple[str | int, ...]) -> float:
     return Key(0, parts).seed() / 2**63
 

@@ -1,9 +1,9 @@
 """A block in a process where the caller's engine is the only other one."""
 
 import os
-import subprocess
 import sys
 
+import forked
 import pytest
 
 pytestmark = pytest.mark.engine
@@ -30,7 +30,7 @@ print("as before")
 
 def test_the_end_of_the_rewards_engine_is_not_that_of_the_callers():
     """What engines of one process share is torn down with the last of them, not before."""
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-c", PROGRAM],
         env=os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"},
         capture_output=True,

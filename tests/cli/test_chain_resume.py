@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 
 from rsalign import Aligner, QAlign, Sampling
@@ -45,7 +46,7 @@ def test_killed_amid_its_chains(tmp_path, policy, reward):
     source.write_text("".join(f"{p.question}\n" for p in ASKED))
     num_draws = len(ASKED) * CHAINS * 2 * (1 + STEPS)
 
-    host = subprocess.Popen(command(source, target, journal, page), stderr=subprocess.DEVNULL)
+    host = forked.Popen(command(source, target, journal, page), stderr=subprocess.DEVNULL)
     while host.poll() is None and (not journal.exists() or len(draws(journal)) < num_draws / 3):
         time.sleep(0.002)
     assert host.poll() is None, "it was over before it could be killed"
@@ -55,7 +56,7 @@ def test_killed_amid_its_chains(tmp_path, policy, reward):
     assert num_draws / 3 <= paid < num_draws
     assert target.read_text() == ""
 
-    done = subprocess.run(
+    done = forked.run(
         command(source, target, journal, page), capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
@@ -88,7 +89,7 @@ def test_killed_amid_its_chains(tmp_path, policy, reward):
     # the file is complete: a page is made of the journal, and no record is written twice
     before, size = target.read_bytes(), journal.stat().st_size
     page.unlink()
-    again = subprocess.run(
+    again = forked.run(
         command(source, target, journal, page), capture_output=True, text=True, timeout=200
     )
     assert again.returncode == 0, again.stderr
@@ -99,7 +100,7 @@ def test_killed_amid_its_chains(tmp_path, policy, reward):
 def test_a_page_that_cannot_be_written_is_refused_first(tmp_path):
     source = tmp_path / "prompts.txt"
     source.write_text("1\n")
-    done = subprocess.run(
+    done = forked.run(
         command(source, tmp_path / "out", tmp_path / "j", tmp_path / "no" / "page.html"),
         capture_output=True,
         text=True,

@@ -1,9 +1,9 @@
 """`rsalign generate` and `rsalign demo` as a user runs them: real processes, real engines."""
 
 import json
-import subprocess
 import sys
 
+import forked
 import pytest
 
 from rsalign.cli.main import main
@@ -18,7 +18,7 @@ ASKED = problems("heldout", 4)
 
 
 def rsalign(*arguments, stdin=""):
-    return subprocess.run(
+    return forked.run(
         [sys.executable, "-m", "rsalign.cli.main", *arguments],
         input=stdin,
         capture_output=True,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import pytest
 
 from rsalign import Key
@@ -28,7 +29,7 @@ def command(source, target, n, journal):
 
 
 def finish(*arguments):
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120)
+    done = forked.run(command(*arguments), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
@@ -53,7 +54,7 @@ def test_killed_at_random_moments(tmp_path):
     target, journal = tmp_path / "killed.jsonl", tmp_path / "killed.journal"
     kills = 0
     for attempt in range(NUM_KILLS):
-        host = subprocess.Popen(command(source, target, 12, journal), stderr=subprocess.DEVNULL)
+        host = forked.Popen(command(source, target, 12, journal), stderr=subprocess.DEVNULL)
         done = journal.stat().st_size if journal.exists() else 0
         until = done + (size - done) * (1 + Key(5, (attempt,)).below(60)) // 100
         while host.poll() is None and (not journal.exists() or journal.stat().st_size < until):
@@ -87,7 +88,7 @@ def test_a_complete_file_is_left_alone_and_another_run_is_refused(tmp_path):
     before = target.read_bytes()
     finish(source, target, 2, tmp_path / "j")
     assert target.read_bytes() == before
-    refused = subprocess.run(
+    refused = forked.run(
         command(source, target, 3, tmp_path / "j"), capture_output=True, text=True, timeout=60
     )
     assert refused.returncode == 2

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import psutil
 import pytest
 
@@ -40,7 +41,7 @@ if __name__ == "__main__":
 def start(tmp_path, backend, how):
     script = tmp_path / "host.py"
     script.write_text(PROGRAM)
-    host = subprocess.Popen(
+    host = forked.Popen(
         [sys.executable, script, backend, how],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

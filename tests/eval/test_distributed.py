@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import psutil
 import pytest
 import ray
@@ -38,7 +39,7 @@ def start():
     begun = []
 
     def one(module, output, *arguments):
-        process = subprocess.Popen(
+        process = forked.Popen(
             (sys.executable, "-m", module, *arguments, f"output={output}"),
             cwd=ROOT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -222,7 +223,7 @@ worker._aligner.policy.engine._fail(RuntimeError("as after a crash"))
 worker(batch)
 print("it lives on", flush=True)
 """
-    done = subprocess.run(
+    done = forked.run(
         (sys.executable, "-c", script, str(tmp_path)), cwd=ROOT, capture_output=True, text=True
     )
     assert done.stdout.startswith("[None, 'Breaks raised ZeroDivisionError: unforeseen"), (

@@ -1,12 +1,12 @@
 """Exports of a real sweep: what trainers read, and what it says about the draws."""
 
 import json
-import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
 
 import datasets
+import forked
 import pytest
 import torch
 from exact import language_model, tokenizer
@@ -20,7 +20,7 @@ SWEEP = ("-m", "strategy=best_of,cards", "budget=4", "task.limit=6", "segmenter=
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     output = tmp_path_factory.mktemp("sweep")
-    done = subprocess.run(
+    done = forked.run(
         [sys.executable, "-m", "eval.run", *SWEEP, "tokens=true", f"output={output}"],
         cwd=ROOT,
         capture_output=True,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
@@ -38,7 +39,7 @@ def known():
 
 
 def run(output, *arguments):
-    done = subprocess.run(
+    done = forked.run(
         (sys.executable, "-m", "eval.run", *arguments, "reward=none", f"output={output}"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -151,7 +152,7 @@ def test_a_share_has_one_worker_at_a_time_and_is_free_when_it_ends(tmp_path):
     offer = json.dumps({"workers": 2, "gpus": ["4", "7"], "cpus": cpus})
 
     def worker():
-        return subprocess.Popen(
+        return forked.Popen(
             (sys.executable, "-c", CLAIM, str(tmp_path)),
             cwd=ROOT,
             env=os.environ | {"RSALIGN_WORKERS": offer, "CUDA_VISIBLE_DEVICES": "4,7"},

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pyarrow.parquet
 import pytest
 import toy_study
@@ -35,7 +36,7 @@ def answer(output, *arguments):
 
 
 def start(output):
-    return subprocess.Popen(
+    return forked.Popen(
         (sys.executable, "-m", "eval.run", "-m", f"strategy={','.join(STRATEGIES)}", *FEW)
         + (f"output={output}",),
         cwd=ROOT,

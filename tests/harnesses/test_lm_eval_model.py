@@ -4,10 +4,10 @@ import json
 import math
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from lm_eval.api.instance import Instance
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 def lm_eval(*arguments, cache):
     tasks = ("--include_path", "tests/harnesses/tasks")
-    return subprocess.run(
+    return forked.run(
         [sys.executable, "-m", "rsalign.cli.main", "lm-eval", *tasks, *arguments],
         capture_output=True,
         text=True,

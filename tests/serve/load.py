@@ -1,4 +1,6 @@
-"""A server under load: `python tests/serve/load.py --clients 128 --seconds 120 --leaving 1000`.
+"""A server under load.
+
+    PYTHONPATH=tests python tests/serve/load.py --clients 128 --seconds 120 --leaving 1000
 
 Mixed clients ask for so long, then so many ask and leave at random. Prints what was answered, the
 memory of the server's processes over time, and what is left in the engine; exits with 1 if anything

@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import forked
+
 HERE = Path(__file__).parent
 KEY = "a-key-for-tests"
 QUESTION = "Ann has 12 coins. Ann buys 7 coins. Ann loses 3 coins. How many coins does Ann have?"
@@ -37,11 +39,13 @@ class Served:
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         with log.open("w") as out:
-            self._process = subprocess.Popen(
+            self._process = forked.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(self.port)],
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": str(HERE)} | environment,
+                env=os.environ
+                | {"PYTHONPATH": str(HERE), "VLLM_WORKER_MULTIPROC_METHOD": "fork"}
+                | environment,
                 start_new_session=True,
             )
 
