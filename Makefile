@@ -1,20 +1,30 @@
-# Two commands do everything on a fresh machine with Python 3.11, make and a C compiler:
-#   make demo   aligned generation on the embedded models, next to plain sampling
-#   make test   ruff, mypy, import contracts and all tests
+# These commands do everything on a fresh machine with Python 3.11, make and a C compiler:
+#   make demo      aligned generation on the embedded models, next to plain sampling
+#   make quick     tests that start no engine: laws, core, chains, rules, selectors, words
+#   make test      ruff, mypy, import contracts and all tests but those marked nightly
+#   make nightly   all tests, with many more examples of each property
 
 PYTHON ?= python3.11
 # processes that run tests; each starts engines of its own
 WORKERS ?= 2
+# what `make quick` runs; its tests that need an engine are left out
+QUICK := $(addprefix tests/,architecture chains core laws rules words)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint laws venv models clean
+.PHONY: demo quick test nightly lint laws venv models clean
 
 demo: venv
 	$(BIN)/rsalign demo
 
+quick: venv
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "not engine and not nightly" $(QUICK)
+
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
+
+nightly: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "" --hypothesis-profile=nightly
 
 lint: venv
 	$(BIN)/ruff check .

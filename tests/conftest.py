@@ -1,10 +1,16 @@
-"""One pair of in-process engines serves the whole session; starting them costs seconds."""
+"""Engines that tests share, how many examples properties get, and how tests spread over workers.
+
+Starting an engine takes seconds, so one pair of engines in the test process serves all tests of a
+worker. Tests marked ``nightly`` are left out of ``make test``; ``make nightly`` runs them too, and
+gives each property many more examples.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: float32 results are then exact
 
@@ -15,19 +21,58 @@ from rsalign.policies.vllm import VllmPolicy
 from rsalign.rewards.vllm import VllmReward
 
 SMALL = {"kv_cache_memory_bytes": 64 << 20}
-TOGETHER = ("serve", "engine")
-"""Folders whose tests share servers that take long to start."""
+
+settings.register_profile("ci", max_examples=40, derandomize=True, deadline=None, database=None)
+settings.register_profile("nightly", max_examples=1000, deadline=None)
+settings.load_profile("ci")  # unless --hypothesis-profile names another one
+
+GROUPS = {
+    "tests/serve/test_ending": "servers of its own",
+    "tests/serve/test_plugin": "a server of its own",
+    "tests/serve/": "one server",
+    "tests/engine/test_remote": "two servers",
+    "tests/engine/test_model_identity": "two servers",
+    "tests/engine/test_parts_conform": "an engine in another process",
+    "tests/engine/test_hooks_beside_this_process": "an engine in another process",
+    "tests/engine/test_isolation_on_the_engine": "an engine in another process",
+}
+"""What test files share, by the beginning of their paths; the first that fits counts. A server takes
+long to start, so all tests of a group run in one worker."""
+LONG = (
+    "one server",
+    "tests/eval/test_distributed",
+    "servers of its own",
+    "two servers",
+    "an engine in another process",
+    "tests/laws/test_qalign",
+    "tests/laws/test_cards",
+    "tests/engine/",
+    "a server of its own",
+    "tests/eval/",
+    "tests/cli/",
+    "tests/laws/",
+    "tests/aligner/",
+    "tests/rewards/",
+    "tests/bench/",
+)
+"""What takes longest begins first, so that workers end together."""
 
 
-def together(path: str) -> str:
-    """What stays in one of several workers (``-n 2``): a file, or tests that share a server."""
-    folder = path.split("/")[-2]
-    return folder if folder in TOGETHER else path
+def group_of(nodeid: str) -> str:
+    """What stays in one of several workers (``-n 2``): a file, or files that share a server."""
+    path = nodeid.split("::")[0]
+    return next((group for start, group in GROUPS.items() if path.startswith(start)), path)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that workers end together."""
-    items.sort(key=lambda item: together(item.nodeid.split("::")[0]) not in TOGETHER)  # stable
+    """Groups that take long come first; the order is otherwise that of files and lines."""
+
+    def place(item: pytest.Item) -> int:
+        group = group_of(item.nodeid)
+        starts = (i for i, start in enumerate(LONG) if group.startswith(start))
+        return next(starts, len(LONG))
+
+    items.sort(key=place)  # stable
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,7 +82,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return together(nodeid.split("::")[0])
+            return group_of(nodeid)
 
     return Scheduler(config, log)
 
@@ -74,7 +119,7 @@ def aligner(policy: VllmPolicy, reward: VllmReward) -> Iterator[Aligner]:
 
 
 @pytest.fixture(scope="session")
-def ask(policy: VllmPolicy):
+def ask(policy: VllmPolicy) -> Callable[[int], Prompt]:
     """Held-out problems as prompts."""
 
     def prompt(index: int) -> Prompt:

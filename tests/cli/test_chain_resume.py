@@ -48,7 +48,7 @@ def test_killed_amid_its_chains(tmp_path, policy, reward):
 
     host = forked.Popen(command(source, target, journal, page), stderr=subprocess.DEVNULL)
     while host.poll() is None and (not journal.exists() or len(draws(journal)) < num_draws / 3):
-        time.sleep(0.002)
+        time.sleep(0.05)
     assert host.poll() is None, "it was over before it could be killed"
     os.kill(host.pid, signal.SIGKILL)
     host.wait(timeout=60)

@@ -15,8 +15,6 @@ from rsalign.embedded.problems import problems
 
 pytestmark = pytest.mark.engine
 
-NUM_KILLS = 3
-
 
 def command(source, target, n, journal):
     return [
@@ -43,7 +41,8 @@ def answers(path):
     return sorted(records, key=lambda r: r["index"])
 
 
-def test_killed_at_random_moments(tmp_path):
+@pytest.mark.parametrize("num_kills", [1, pytest.param(3, marks=pytest.mark.nightly)])
+def test_killed_at_random_moments(tmp_path, num_kills):
     """Kills fall between the first and the last record of the journal."""
     source = tmp_path / "prompts.txt"
     source.write_text("".join(f"{p.question}\n" for p in problems("heldout", 24)))
@@ -53,7 +52,7 @@ def test_killed_at_random_moments(tmp_path):
 
     target, journal = tmp_path / "killed.jsonl", tmp_path / "killed.journal"
     kills = 0
-    for attempt in range(NUM_KILLS):
+    for attempt in range(num_kills):
         host = forked.Popen(command(source, target, 12, journal), stderr=subprocess.DEVNULL)
         done = journal.stat().st_size if journal.exists() else 0
         until = done + (size - done) * (1 + Key(5, (attempt,)).below(60)) // 100
@@ -63,7 +62,7 @@ def test_killed_at_random_moments(tmp_path):
             os.kill(host.pid, signal.SIGKILL)
             kills += 1
         host.wait(timeout=60)
-    assert kills == NUM_KILLS
+    assert kills == num_kills
     finish(source, target, 12, journal)
     assert answers(target) == answers(whole)
     # what was paid for before a kill was not paid for again

@@ -38,11 +38,12 @@ if __name__ == "__main__":
 """
 
 
-def start(tmp_path, backend, how):
+def start(tmp_path, backend, how, **environment):
     script = tmp_path / "host.py"
     script.write_text(PROGRAM)
     host = forked.Popen(
         [sys.executable, script, backend, how],
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,7 +76,8 @@ def _alive(pid):
     [("normal", 0, ""), ("exception", 1, "planned"), ("interrupt", -signal.SIGINT, "Interrupt")],
 )
 def test_nothing_is_left(tmp_path, backend, how, code, says):
-    host, children = start(tmp_path, backend, how)
+    # a core that is forked starts in an instant; the test of a kill has one that is spawned
+    host, children = start(tmp_path, backend, how, VLLM_WORKER_MULTIPROC_METHOD="fork")
     assert bool(children) == (backend == "async")
     out, err = host.communicate(timeout=60)
     # by the signal, as a shell says it, or as any failure
@@ -87,7 +89,7 @@ def test_nothing_is_left(tmp_path, backend, how, code, says):
 
 
 def test_nothing_is_left_after_a_kill(tmp_path):
-    host, children = start(tmp_path, "async", "kill")
+    host, children = start(tmp_path, "async", "kill", VLLM_WORKER_MULTIPROC_METHOD="spawn")
     assert len(children) >= 2  # the engine and its watchdog
     os.kill(host.pid, signal.SIGKILL)
     host.wait(timeout=10)

@@ -9,8 +9,7 @@ from rsalign import BestOf, Budget, ConfigError, Plain, Sampling
 pytestmark = pytest.mark.engine
 
 SETTINGS = settings(
-    max_examples=40,
-    deadline=None,
+    max_examples=min(200, settings.default.max_examples),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

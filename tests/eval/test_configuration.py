@@ -67,11 +67,14 @@ def test_every_choice_composes(group, name):
 
 
 @pytest.mark.parametrize("name", of_group("strategy"))
-@pytest.mark.parametrize("answers", of_group("budget"))
-def test_strategies_fit_every_budget(name, answers):
-    config = overrides.composed([f"strategy={name}", f"budget={answers}"])
-    strategy = build(config.strategy, "strategy")
-    assert isinstance(strategy, Strategy | Choices)
+def test_strategies_fit_every_budget(name):
+    """Composed once: a budget only replaces the node of this name."""
+    config = overrides.composed([f"strategy={name}"])
+    for answers in of_group("budget"):
+        config.budget = OmegaConf.load(CONF / "budget" / f"{answers}.yaml")
+        assert isinstance(
+            build(config.strategy, f"strategy={name} budget={answers}"), Choices | Strategy
+        )
 
 
 def test_every_strategy_has_a_file():

@@ -20,15 +20,19 @@ from eval.sweep import Job
 from rsalign import ConfigError
 
 ROOT = Path(__file__).parents[2]
-JOB = (
-    "strategy=qalign",
-    "budget=4",
-    "strategy.steps=10",
-    "task.limit=5",
-    "seeds=[0,1]",
-    # answers are short, and one prompt has more tokens: its records are errors
-    "+policy.engine_args.max_model_len=54",
+PATHS = os.pathsep.join(map(str, (ROOT, Path(__file__).parent)))
+CHAINS = ("strategy=qalign", "budget=4", "strategy.steps=10", "task.limit=5", "seeds=[0,1]")
+# answers are short, and one prompt has more tokens: its records are errors
+ENGINES = (*CHAINS, "+policy.engine_args.max_model_len=54")
+TOYS = (
+    *CHAINS,
+    *("policy._target_=rsalign.testing.ToyPolicy", "+policy.vocab=3", "+policy.max_context=24"),
+    *(f"~policy.{name}" for name in ("model", "sampling", "engine_args")),
+    *("reward._target_=slow_toys.SlowReward", "~reward.model", "~reward.engine_args"),
+    *("task=gsm8k", "+task.instruction=''", "task.max_tokens=6"),
 )
+"""No engine starts: a worker is ready as soon as Ray is."""
+QUESTIONS = ("1", "2 1", "1 1 2", "2 " * 30, "2 2 1 1")
 SECONDS = 500  # for what takes twenty on two idle cores
 RAY = ("spread.init.num_cpus=2", "spread.init.object_store_memory=80000000")
 
@@ -42,7 +46,7 @@ def start():
         process = forked.Popen(
             (sys.executable, "-m", module, *arguments, f"output={output}"),
             cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -89,15 +93,31 @@ def known():
 
 
 @pytest.fixture(scope="module")
-def one_machine(start, tmp_path_factory):
+def job(request, tmp_path_factory):
+    """The sweep of a test, as overrides."""
+    if request.param == "engines":
+        return ENGINES
+    rows = tmp_path_factory.mktemp("task") / "rows.jsonl"
+    asked = [{"question": text, "answer": "#### 1"} for text in QUESTIONS]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    return (*TOYS, f"task.path={rows}")
+
+
+@pytest.fixture(scope="module")
+def one_machine(start, job, tmp_path_factory):
     output = tmp_path_factory.mktemp("one_machine")
-    finish(start("eval.run", output, *JOB))
+    finish(start("eval.run", output, *job))
     return output
 
 
+def on(*kinds):
+    return pytest.mark.parametrize("job", kinds, indirect=True, scope="module")
+
+
 @pytest.mark.timeout(3 * SECONDS)
-def test_one_worker_gives_the_records_of_one_machine(start, one_machine, tmp_path):
-    said = finish(start("eval.distributed", tmp_path, *JOB, *RAY, "spread.batch_size=5"))
+@on("engines")
+def test_one_worker_gives_the_records_of_one_machine(start, job, one_machine, tmp_path):
+    said = finish(start("eval.distributed", tmp_path, *job, *RAY, "spread.batch_size=5"))
     found = table(tmp_path)
     assert found == table(one_machine)
     assert len(found) == num_lines(tmp_path) == 10
@@ -108,8 +128,9 @@ def test_one_worker_gives_the_records_of_one_machine(start, one_machine, tmp_pat
 
 
 @pytest.mark.timeout(3 * SECONDS)
-def test_two_workers_give_them_too_whoever_is_killed(start, one_machine, tmp_path):
-    command = (*JOB, *RAY, "workers=2", "spread.batch_size=1", "spread.batches_at_once=1")
+@on("toys", pytest.param("engines", marks=pytest.mark.nightly))
+def test_two_workers_give_them_too_whoever_is_killed(start, job, one_machine, tmp_path):
+    command = (*job, *RAY, "workers=2", "spread.batch_size=1", "spread.batches_at_once=1")
     driver = start("eval.distributed", tmp_path, *command)
     wait_for(lambda: num_lines(tmp_path) >= 2 or driver.poll() is not None)
     assert driver.poll() is None, driver.communicate()

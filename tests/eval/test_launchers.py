@@ -116,23 +116,42 @@ def test_one_engine_serves_all_jobs_of_the_basic_launcher(one_by_one):
     assert not cores(output)
 
 
-@pytest.mark.engine
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("launcher", ["joblib", "ray"])
-def test_parallel_workers_answer_as_one_process_does(launcher, one_by_one, tmp_path):
-    run(tmp_path, "-m", f"hydra/launcher={launcher}", "workers=2", *SWEEP)
-    assert answers(tmp_path) == answers(one_by_one[0])
-    shares = cores(tmp_path)
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """A sweep that starts no engine, as overrides, and its answers in one process."""
+    output = tmp_path_factory.mktemp("toys")
+    sweep = [*SWEEP[:2], *toy_task(output)]
+    run(output, "-m", "hydra/launcher=basic", *sweep)
+    assert len(answers(output)) == 4
+    return sweep, answers(output)
+
+
+def check_two_workers(launcher, output, sweep, expected):
+    run(output, "-m", f"hydra/launcher={launcher}", "workers=2", *sweep)
+    assert answers(output) == expected
+    shares = cores(output)
     assert set(shares) == {"1", "2"}
     if len(os.sched_getaffinity(0)) > 1:
         assert not set(shares["1"]) & set(shares["2"])
 
 
+@pytest.mark.engine
 @pytest.mark.timeout(600)
-def test_detached_jobs_wait_for_their_share(tmp_path):
-    toy = [*SWEEP[:2], *toy_task(tmp_path)]
-    run(tmp_path, "-m", "hydra/launcher=submitit_local", "workers=1", *toy)
-    assert len(answers(tmp_path)) == 4
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("ray", marks=pytest.mark.nightly)])
+def test_parallel_workers_answer_as_one_process_does(launcher, one_by_one, tmp_path):
+    check_two_workers(launcher, tmp_path, SWEEP, answers(one_by_one[0]))
+
+
+@pytest.mark.timeout(600)
+def test_parallel_workers_of_ray_answer_as_one_process_does(toys, tmp_path):
+    check_two_workers("ray", tmp_path, *toys)
+
+
+@pytest.mark.timeout(600)
+def test_detached_jobs_wait_for_their_share(toys, tmp_path):
+    sweep, expected = toys
+    run(tmp_path, "-m", "hydra/launcher=submitit_local", "workers=1", *sweep)
+    assert answers(tmp_path) == expected
     assert cores(tmp_path) == {"1": sorted(os.sched_getaffinity(0))}
 
 

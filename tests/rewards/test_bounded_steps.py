@@ -6,7 +6,7 @@ import pickle
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
@@ -49,7 +49,6 @@ def test_exact_values():
     assert steps(DeltaSteps(ClippedSteps(table, 0.75)), 4) == (0.5, -0.25, -0.25, 0)
 
 
-@settings(deadline=None)
 @given(values_of_steps, st.floats(-100, 100))
 def test_clipped_steps_never_earn(values, eta):
     clipped = steps(ClippedSteps(Table(values), eta), len(values))
@@ -57,7 +56,6 @@ def test_clipped_steps_never_earn(values, eta):
     assert all((value == 0) == (raw >= eta) for value, raw in zip(clipped, values, strict=True))
 
 
-@settings(deadline=None)
 @given(values_of_steps, st.sampled_from([Stop.EOS, Stop.LENGTH, Stop.BOUNDARY, None]))
 def test_deltas_telescope(values, stop):
     deltas = steps(DeltaSteps(Table(values)), len(values), stop)
@@ -68,7 +66,6 @@ def test_deltas_telescope(values, stop):
         assert math.fsum(deltas[k:]) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(values_of_steps.filter(len), st.integers(1, 5))
 def test_repeating_a_good_step_earns_nothing(values, times):
     """Against the raw sum, which grows without bound."""

@@ -5,7 +5,7 @@ import math
 import statistics
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rsalign import ConfigError, Key, Message, Prompt, Response, RewardError, Stop
@@ -32,7 +32,6 @@ def test_exact_z_score():
     assert scaled.reward == ToyReward()
 
 
-@settings(deadline=None)
 @given(pools)
 def test_z_scores_have_mean_0_and_sd_1(values):
     scaled = apply(calibrated_on(ToyReward(), spread_out(values)), values)
@@ -40,7 +39,6 @@ def test_z_scores_have_mean_0_and_sd_1(values):
     assert statistics.pstdev(scaled) == pytest.approx(1, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(pools, st.floats(0.01, 100), st.floats(-100, 100))
 def test_the_unit_of_the_raw_reward_does_not_matter(values, unit, zero):
     spread_out(values)
@@ -63,7 +61,6 @@ def test_exact_temperature():
     assert scaled.shift == 0
 
 
-@settings(deadline=None)
 @given(st.lists(pools, min_size=1, max_size=3), st.floats(0.001, 0.999))
 def test_temperature_gives_the_stated_effective_sample_size(several, position):
     assume(any(len(set(pool)) > 1 for pool in several))
@@ -78,7 +75,6 @@ def test_temperature_gives_the_stated_effective_sample_size(several, position):
     assert statistics.fmean(map(fraction, several)) == pytest.approx(wanted, abs=1e-8)
 
 
-@settings(deadline=None)
 @given(pools, st.floats(0, 10), st.floats(0, 10))
 def test_more_pressure_leaves_fewer_draws(pool, one, other):
     low, high = sorted((one, other))

@@ -6,7 +6,7 @@ import pickle
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import BestOf, ConfigError, Message, Plain, Prompt, Response, RewardError, Stop, align
@@ -110,7 +110,6 @@ def test_a_reward_in_two_components_can_be_asked_once():
     assert asked.statistics().calls == 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(plain, plain), min_size=1, max_size=6), st.floats(1e-3, 1e3))
 def test_a_direction_has_length_one_and_no_other_length_matters(pairs, factor):
     values, entries = zip(*pairs, strict=True)
@@ -132,7 +131,6 @@ def test_directions_of_extreme_length(entries):
     assert math.hypot(*Direction([ToyReward(), ToyReward()], entries).direction) == pytest.approx(1)
 
 
-@settings(deadline=None)
 @given(finite, finite)
 def test_bradley_terry_is_a_log_probability(value, reference):
     better = score(BradleyTerry(Constant(value), reference))
@@ -141,7 +139,6 @@ def test_bradley_terry_is_a_log_probability(value, reference):
     assert math.exp(better) + math.exp(worse) == pytest.approx(1, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-20, 20), st.floats(-20, 20)), min_size=1, max_size=5))
 def test_the_sum_is_the_log_probability_of_good_in_all(pairs):
     parts = [BradleyTerry(Constant(value), reference) for value, reference in pairs]
@@ -150,13 +147,11 @@ def test_the_sum_is_the_log_probability_of_good_in_all(pairs):
     assert math.exp(together) == pytest.approx(product, rel=1e-9)
 
 
-@settings(deadline=None)
 @given(finite, finite)
 def test_a_cap_is_a_minimum(value, cap):
     assert score(Capped(Constant(value), cap)) == min(value, cap)
 
 
-@settings(deadline=None)
 @given(st.lists(finite, min_size=1, max_size=20), st.floats(0, 1))
 def test_the_reference_is_a_quantile(rewards, quantile):
     import numpy as np

@@ -5,7 +5,7 @@ import math
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
@@ -64,7 +64,6 @@ def test_exact_values():
     assert score(LowerConfidenceBound(members, 0)) == 5
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=8), st.floats(0, 10), st.floats(-1e3, 1e3)
 )

@@ -7,7 +7,7 @@ import pickle
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import BestOf, ConfigError, Message, Plain, Prompt, Response, RewardError, Stop, align
@@ -58,7 +58,6 @@ def test_wrappers_take_and_return_rewards():
             wrap(None)
 
 
-@settings(deadline=None)
 @given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
 def test_scaled(scale, shift):
     value = ToyReward().value(RESPONSE.tokens)

@@ -2,7 +2,7 @@ import pickle
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import ConfigError
@@ -109,7 +109,6 @@ def test_the_final_number(text, number):
     assert FinalNumber()(text) == number
 
 
-@settings(deadline=None)
 @given(st.decimals(-(10**9), 10**9, places=3), st.text("ab =+\n"))
 def test_the_last_number_is_found_in_any_notation(value, before):
     plain, grouped = f"{value:f}", f"{value:,f}"

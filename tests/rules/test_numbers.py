@@ -348,7 +348,6 @@ VALUES = st.builds(
 
 
 @pytest.mark.parametrize("notation", NOTATIONS.values(), ids=NOTATIONS)
-@settings(deadline=None)
 @given(value=VALUES)
 def test_a_value_is_read_from_any_notation(notation, value):
     written = notation(value)
@@ -386,14 +385,12 @@ def test_no_other_value_is_read(value, notation, before, after, formula):
         assert number.value in allowed
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_a_value_has_one_spelling(value):
     assert Fraction(spell(value)) == value
     assert spell(Fraction(spell(value))) == spell(value)
 
 
-@settings(deadline=None)
 @given(st.text("0123456789.,:;-+*/=()[]{}^_$%\\ \n\u2009\u00bd\u00b2<>|'eExkabcm!?&\u2212\u2013~"))
 def test_any_text_can_be_read(text):
     for formula in (False, True):

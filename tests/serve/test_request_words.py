@@ -211,7 +211,7 @@ KEYS = st.sampled_from(
 VALUES = JSON | st.sampled_from([*STRATEGIES, "soft", "hard", "majority_vote", "line", "entropy"])
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(st.sampled_from([*STRATEGIES]), st.dictionaries(KEYS, VALUES, max_size=4))
 def test_whatever_is_said_is_understood_or_refused(name, said):
     """Never another error, and what is understood is a strategy."""
