@@ -7,6 +7,9 @@
 PYTHON ?= python3.11
 # processes that run tests; each starts engines of its own
 WORKERS ?= 2
+# Python caches what it compiles, even where the environment says otherwise: without, each of the
+# many processes that tests start would compile vLLM, torch and transformers anew, for 12 seconds
+unexport PYTHONDONTWRITEBYTECODE
 # what `make quick` runs; its tests that need an engine are left out
 QUICK := $(addprefix tests/,architecture chains core laws rules words)
 BIN := .venv/bin

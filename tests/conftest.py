@@ -7,6 +7,7 @@ gives each property many more examples.
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,8 +37,8 @@ GROUPS = {
     "tests/engine/test_hooks_beside_this_process": "an engine in another process",
     "tests/engine/test_isolation_on_the_engine": "an engine in another process",
 }
-"""What test files share, by the beginning of their paths; the first that fits counts. A server takes
-long to start, so all tests of a group run in one worker."""
+"""What test files share, by the beginning of their paths; the first that fits counts. A server
+takes long to start, so all tests of a group run in one worker."""
 LONG = (
     "one server",
     "tests/eval/test_distributed",
@@ -62,6 +63,12 @@ def group_of(nodeid: str) -> str:
     """What stays in one of several workers (``-n 2``): a file, or files that share a server."""
     path = nodeid.split("::")[0]
     return next((group for start, group in GROUPS.items() if path.startswith(start)), path)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Modules that only help tests are not looked through for doctests: some start engines."""
+    is_helper = collection_path.suffix == ".py" and not collection_path.name.startswith("test_")
+    return True if is_helper and collection_path.name != "conftest.py" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
