@@ -141,7 +141,7 @@ def test_draws_follow_the_law(guided, prompts):
 
     async def draws():
         return await concurrently(
-            (policy.extend(prompt, max_new_tokens=2, key=Key(0, (i,))) for i in range(2000)),
+            (policy.extend(prompt, max_new_tokens=2, key=Key(0, (i,))) for i in range(1500)),
             limit=64,
         )
 

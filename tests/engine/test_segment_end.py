@@ -113,7 +113,7 @@ def test_segments_have_the_law_of_the_whole(policy, boundary):
 
     async def main():
         return await concurrently(
-            whole_response(policy, prefix, boundary, Key(4, (i,)), 6) for i in range(3000)
+            whole_response(policy, prefix, boundary, Key(4, (i,)), 6) for i in range(1500)
         )
 
     drawn = asyncio.run(main())

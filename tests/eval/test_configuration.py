@@ -72,9 +72,8 @@ def test_strategies_fit_every_budget(name):
     config = overrides.composed([f"strategy={name}"])
     for answers in of_group("budget"):
         config.budget = OmegaConf.load(CONF / "budget" / f"{answers}.yaml")
-        assert isinstance(
-            build(config.strategy, f"strategy={name} budget={answers}"), Choices | Strategy
-        )
+        strategy = build(config.strategy, f"strategy={name} budget={answers}")
+        assert isinstance(strategy, Strategy | Choices)
 
 
 def test_every_strategy_has_a_file():

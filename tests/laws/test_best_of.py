@@ -6,20 +6,11 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 import pytest
+from selector_law import PROMPT, CoarseReward
 
-from rsalign import BestOf, Message, Plain, Prompt
+from rsalign import BestOf, Plain
 from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
-
-PROMPT = Prompt((Message("user", "1"),), (1,))
-
-
-@dataclass(frozen=True)
-class CoarseReward(ToyReward):
-    """With many ties."""
-
-    def value(self, tokens):
-        return float(round(super().value(tokens)))
 
 
 def order_statistics(base, value, n):

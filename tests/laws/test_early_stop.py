@@ -5,20 +5,16 @@ import itertools
 import math
 
 import pytest
+from selector_law import PROMPT, first_word
 
-from rsalign import BestOf, ConfigError, Key, Message, Plain, Prompt, Run
+from rsalign import BestOf, ConfigError, Key, Plain, Run
 from rsalign.rules.extraction import LastNumber
 from rsalign.selectors import Hard, MajorityVote, RewardWeightedVote, SelfCertainty
 from rsalign.selectors.protocol import certain
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
 
-PROMPT = Prompt((Message("user", "1"),), (1,))
 INNER = Plain(max_tokens=2)
-
-
-def first_word(text):
-    return text.split()[0] if text else None
 
 
 VOTE = MajorityVote(extract=first_word)

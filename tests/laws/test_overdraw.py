@@ -78,10 +78,14 @@ def whole_answers(strategy, policy, reward):
     return law(answer)
 
 
-CASES = [(segmenter, {"max_tokens": 5, "max_tries": 1}) for segmenter in MARKS] + [
-    (SHORT, how)
-    for how in ({"max_tokens": 3}, {"when_exhausted": "last"}, {"proposals": 2}, {"max_tries": 3})
-]
+CASES = (
+    [(segmenter, {"max_tokens": 4, "max_tries": 1}) for segmenter in MARKS]
+    + [(SHORT, how) for how in ({"when_exhausted": "last"}, {"proposals": 2})]
+    + [
+        pytest.param(SHORT, how, marks=pytest.mark.nightly)
+        for how in ({"max_tokens": 3}, {"max_tries": 3}, {"max_tokens": 5, "max_tries": 1})
+    ]
+)
 
 
 @pytest.mark.parametrize(("segmenter", "how"), CASES, ids=str)

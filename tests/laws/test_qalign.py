@@ -74,7 +74,7 @@ def test_every_cut_law_is_in_balance(cuts, restart, shape):
 
 
 @pytest.mark.parametrize("combine", ["multi_try", "i_sir"])
-@pytest.mark.parametrize("candidates", [1, 2, 3])
+@pytest.mark.parametrize("candidates", [1, 2, pytest.param(3, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("cuts", ["uniform", "entropy", "fixed, decaying"])
 @pytest.mark.parametrize("restart", [0.0, 0.3, 1.0])
 def test_every_combination_is_in_balance(combine, candidates, cuts, restart):
@@ -86,6 +86,15 @@ def test_every_combination_is_in_balance(combine, candidates, cuts, restart):
         combine=combine,
         max_tokens=space.max_tokens,
     )
+    matrix = kernel_matrix(space, move, log_weight)
+    assert imbalance(space.tilted(log_weight), matrix) < 1e-12
+
+
+@pytest.mark.parametrize("combine", ["multi_try", "i_sir"])
+def test_three_candidates_are_in_balance(combine):
+    """Two others beside the first; with every cut law and restart, nightly."""
+    space = Space(2, 3, salt=1)
+    move = kernel(cuts=CUTS["entropy"], restart=0.3, candidates=3, combine=combine, max_tokens=3)
     matrix = kernel_matrix(space, move, log_weight)
     assert imbalance(space.tilted(log_weight), matrix) < 1e-12
 
@@ -182,7 +191,7 @@ def test_a_constant_suffix_length_is_caught():
     assert imbalance(space.tilted(log_weight), kernel_matrix(space, wrong, log_weight)) > 1e-2
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 2, pytest.param(3, marks=pytest.mark.nightly)])
 def test_a_run_is_a_power_of_the_matrix(steps):
     space = Space(2, 3, salt=4)
     expected = space.base @ np.linalg.matrix_power(
@@ -209,16 +218,24 @@ def test_a_pool_starts_the_chain_by_soft_best_of_n():
     assert distance(found, dict(zip(space.tokens, expected, strict=True))) < 1e-12
 
 
-@pytest.mark.parametrize("factor", [2.0, math.inf])
-def test_tempered_replicas_exchange_exactly(factor):
-    space = Space(2, 2, salt=4)
+@pytest.mark.parametrize(
+    ("factor", "vocab", "max_tokens"),
+    [
+        (2.0, 3, 1),
+        (math.inf, 3, 1),
+        pytest.param(2.0, 2, 2, marks=pytest.mark.nightly),
+        pytest.param(math.inf, 2, 2, marks=pytest.mark.nightly),
+    ],
+)
+def test_tempered_replicas_exchange_exactly(factor, vocab, max_tokens):
+    space = Space(vocab, max_tokens, salt=4)
     n = len(space.tokens)
 
     def hot(candidate):
         return log_weight(candidate) / factor
 
-    cold_matrix = kernel_matrix(space, kernel(), log_weight)
-    hot_matrix = kernel_matrix(space, kernel(), hot)
+    cold_matrix = kernel_matrix(space, kernel(max_tokens=max_tokens), log_weight)
+    hot_matrix = kernel_matrix(space, kernel(max_tokens=max_tokens), hot)
     swap = np.zeros((n * n, n * n))
     for i, one in enumerate(space.states):
         for j, other in enumerate(space.states):
@@ -229,7 +246,7 @@ def test_tempered_replicas_exchange_exactly(factor):
     both = np.kron(cold_matrix, hot_matrix)
     start = np.kron(space.base, space.base)
     expected = (start @ both @ swap @ both).reshape(n, n).sum(1)
-    strategy = QAlign(steps=2, beta=BETA, max_tokens=2, tempering=(factor,))
+    strategy = QAlign(steps=2, beta=BETA, max_tokens=max_tokens, tempering=(factor,))
     found = law_of(strategy, space.policy, space.reward, PROMPT)
     assert distance(found, dict(zip(space.tokens, expected, strict=True))) < 1e-12
     # and what it tends to: the product of both targets

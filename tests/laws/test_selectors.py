@@ -8,8 +8,9 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from selector_law import CLOSE, PROMPT, CoarseReward, Toys, each_n, each_toy, first_word
 
-from rsalign import BestOf, Key, Message, Plain, Prompt, Run
+from rsalign import BestOf, Key, Run
 from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import (
     BestOfMajority,
@@ -23,46 +24,7 @@ from rsalign.selectors import (
     Soft,
     TopFraction,
 )
-from rsalign.testing import ToyPolicy, ToyReward, distance, law, law_of, responses
-
-PROMPT = Prompt((Message("user", "1"),), (1,))
-CLOSE = 1e-12
-
-
-@dataclass(frozen=True)
-class CoarseReward(ToyReward):
-    """With many ties."""
-
-    def value(self, tokens):
-        return float(round(super().value(tokens)))
-
-
-class Toys:
-    """A policy, a reward, and what the tests need of them."""
-
-    def __init__(self, salt, kind=ToyReward, vocab=3, max_tokens=2):
-        self.policy, self.reward = ToyPolicy(vocab, salt), kind(salt)
-        self.inner = Plain(max_tokens=max_tokens)
-        self.base = responses(self.policy, PROMPT.tokens, max_tokens)
-        self.value = self.reward.value
-
-    def law(self, n, select):
-        chosen = BestOf(n=n, inner=self.inner, select=select)
-        return law_of(chosen, self.policy, self.reward, PROMPT)
-
-    def over_pools(self, n, rule):
-        """The law of a rule from a pool of responses to probabilities of its members."""
-        total = dict.fromkeys(self.base, 0.0)
-        for pool in itertools.product(self.base, repeat=n):
-            mass = math.prod(self.base[y] for y in pool)
-            for y, p in zip(pool, rule(pool), strict=True):
-                total[y] += mass * p
-        return total
-
-
-TOYS = [Toys(salt, kind) for salt in range(2) for kind in (ToyReward, CoarseReward)]
-each_toy = pytest.mark.parametrize("toys", TOYS)
-each_n = pytest.mark.parametrize("n", [1, 2, 3])
+from rsalign.testing import ToyReward, distance, law
 
 
 def of_ranks(base, value, n, kept):
@@ -213,10 +175,6 @@ def test_knockout_under_a_judge_without_a_best():
         return total
 
     assert distance(toys.law(3, Knockout(judge=Cycle())), toys.over_pools(3, rule)) < CLOSE
-
-
-def first_word(text):
-    return text.split()[0] if text else None
 
 
 EVERY = [

@@ -3,14 +3,12 @@
 The rules are written anew here from the papers, in other terms than the selectors' own.
 """
 
-import itertools
 import math
 from collections import Counter
-from dataclasses import dataclass
 
 import pytest
+from selector_law import CLOSE, answer_of, each_n, each_toy, first_word
 
-from rsalign import BestOf, Message, Plain, Prompt
 from rsalign.rules.utilities import ExactMatch, Rouge1, UnigramF1
 from rsalign.selectors import (
     BestOfMajority,
@@ -19,59 +17,11 @@ from rsalign.selectors import (
     MinimumBayesRisk,
     RewardWeightedVote,
 )
-from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
-
-PROMPT = Prompt((Message("user", "1"),), (1,))
-CLOSE = 1e-12
-
-
-@dataclass(frozen=True)
-class CoarseReward(ToyReward):
-    """With many ties."""
-
-    def value(self, tokens):
-        return float(round(super().value(tokens)))
-
-
-def first_word(text):
-    """Three texts of seven share the answer "1", three "2", and one has none."""
-    return text.split()[0] if text else None
-
-
-def answer_of(tokens):
-    return tokens[0] or None
-
-
-class Toys:
-    """A policy, a reward, and what the tests need of them."""
-
-    def __init__(self, salt, kind=ToyReward, vocab=3, max_tokens=2):
-        self.policy, self.reward = ToyPolicy(vocab, salt), kind(salt)
-        self.inner = Plain(max_tokens=max_tokens)
-        self.base = responses(self.policy, PROMPT.tokens, max_tokens)
-        self.value = self.reward.value
-
-    def law(self, n, select):
-        chosen = BestOf(n=n, inner=self.inner, select=select)
-        return law_of(chosen, self.policy, self.reward, PROMPT)
-
-    def over_pools(self, n, rule):
-        """The law of a rule from a pool of responses to probabilities of its members."""
-        total = dict.fromkeys(self.base, 0.0)
-        for pool in itertools.product(self.base, repeat=n):
-            mass = math.prod(self.base[y] for y in pool)
-            for y, p in zip(pool, rule(pool), strict=True):
-                total[y] += mass * p
-        return total
+from rsalign.testing import distance
 
 
 def only(pool, chosen):
     return [float(i == chosen) for i in range(len(pool))]
-
-
-TOYS = [Toys(salt, kind) for salt in range(2) for kind in (ToyReward, CoarseReward)]
-each_toy = pytest.mark.parametrize("toys", TOYS)
-each_n = pytest.mark.parametrize("n", [1, 2, 3])
 
 
 @each_toy

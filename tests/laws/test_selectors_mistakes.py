@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from selector_law import PROMPT, first_word
 
-from rsalign import BestOf, Message, Plain, Prompt
+from rsalign import BestOf, Plain
 from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import (
     BestOfMajority,
@@ -22,16 +23,10 @@ from rsalign.selectors.protocol import certain
 from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of
 
-PROMPT = Prompt((Message("user", "1"),), (1,))
-
 
 def law_with(select, salt, *, n=3, vocab=3, strategy=BestOf):
     chosen = strategy(n=n, inner=Plain(max_tokens=2), select=select)
     return law_of(chosen, ToyPolicy(vocab, salt), ToyReward(salt), PROMPT)
-
-
-def first_word(text):
-    return text.split()[0] if text else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +107,7 @@ class KeyOfADraw(BestOf):
         return drawn[(await self.select.select(prompt, drawn, key)).index]
 
 
-@pytest.mark.parametrize("salt", range(2))
+@pytest.mark.parametrize("salt", [0, pytest.param(1, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [

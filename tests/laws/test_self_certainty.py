@@ -6,19 +6,15 @@ import math
 import pickle
 
 import pytest
+from selector_law import PROMPT, first_word
 
-from rsalign import BestOf, Candidate, ConfigError, Key, Message, Plain, Prompt, Response, Run, Stop
+from rsalign import BestOf, Candidate, ConfigError, Key, Plain, Response, Run, Stop
 from rsalign.rules.extraction import WholeText
 from rsalign.selectors import MajorityVote, SelfCertainty
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
 from rsalign.types import Certainty
 
-PROMPT = Prompt((Message("user", "1"),), (1,))
 VOCAB, MAX_TOKENS = 3, 2
-
-
-def first_word(text):
-    return text.split()[0] if text else None
 
 
 def self_certainty(policy, tokens):
