@@ -4,11 +4,15 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 
+import pytest
+
 from rsalign import Message, Prompt
 from rsalign.testing import EOS
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 FAILED = "failed"
+SALTS = [0, *(pytest.param(salt, marks=pytest.mark.nightly) for salt in (1, 2))]
+"""Of the toys; one irregular table tells all mistakes that are planted in `test_cards_mistakes`."""
 
 
 def over(tokens, max_tokens, stops=()):

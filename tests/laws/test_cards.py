@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import pytest
-from cards_law import FAILED, PROMPT, Setting, hard, line, segments, soft
+from cards_law import FAILED, PROMPT, SALTS, Setting, hard, line, segments, soft
 from selector_law import CoarseReward
 
 from rsalign import FixedSize, Key, Run, Verdict
@@ -50,9 +50,7 @@ THRESHOLDS = [
 SIZES = [(1, 1, 3), (1, 2, 3), (1, 3, 2), (2, 1, 4), (2, 2, 3), (2, 3, 3)]  # n, tries, length
 
 
-@pytest.mark.parametrize(
-    "salt", [0, *(pytest.param(salt, marks=pytest.mark.nightly) for salt in (1, 2))]
-)
+@pytest.mark.parametrize("salt", SALTS)
 @pytest.mark.parametrize("exhausted", ["best", "last", "fail"])
 @pytest.mark.parametrize(("size", "tries", "length"), SIZES)
 def test_the_law(salt, exhausted, size, tries, length):

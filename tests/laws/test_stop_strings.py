@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 import pytest
-from cards_law import PROMPT, Setting, line, over, soft
+from cards_law import PROMPT, SALTS, Setting, line, over, soft
 
 from rsalign import Budget, FixedSize, Key, Plain, Run, Sampling, Stop, align
 from rsalign.journal import Journal
@@ -87,9 +87,7 @@ def test_the_law_at_once_is_what_it_should_be():
     assert not any(" ".join(map(str, y[:-1])).count(stop) for y in expected for stop in STOPS)
 
 
-@pytest.mark.parametrize(
-    "salt", [0, *(pytest.param(salt, marks=pytest.mark.nightly) for salt in (1, 2))]
-)
+@pytest.mark.parametrize("salt", SALTS)
 @pytest.mark.parametrize(("size", "tries"), [(1, 2), (2, 1)])
 def test_the_law_of_cards(salt, size, tries):
     reward = ToyReward(salt)
