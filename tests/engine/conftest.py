@@ -1,5 +1,7 @@
 """One process serves both models to all tests that need a server."""
 
+from collections.abc import Iterator
+
 import pytest
 from server import Server
 
@@ -9,7 +11,9 @@ from rsalign.rewards.remote import RemoteReward
 
 
 @pytest.fixture(scope="session")
-def servers(request, tmp_path_factory):
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[str]]:
     """Addresses of the policy, with the hook that ends segments, and of the reward."""
     server = Server(
         tmp_path_factory.mktemp("servers") / "log",
@@ -26,7 +30,7 @@ def servers(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served(servers):
+def served(servers: list[str]) -> Iterator[OpenAIPolicy]:
     """The policy, without a word about the hook."""
     policy = OpenAIPolicy.connect(servers[0], processed_log_probs=True)
     yield policy
@@ -34,7 +38,7 @@ def served(servers):
 
 
 @pytest.fixture(scope="session")
-def judge(servers):
+def judge(servers: list[str]) -> Iterator[RemoteReward]:
     """The reward."""
     reward = RemoteReward.connect(f"{servers[1]}/v1/")
     yield reward

@@ -1,6 +1,7 @@
 """One server for the whole session, with every option on that tests need."""
 
 import json
+from collections.abc import Iterator
 
 import openai
 import pytest
@@ -11,14 +12,17 @@ from rsalign.embedded import STRONG
 
 
 @pytest.fixture(scope="session")
-def collector():
+def collector() -> Iterator[Collector]:
+    """What the server sends its traces to."""
     collector = Collector()
     yield collector
     collector.stop()
 
 
 @pytest.fixture(scope="session")
-def server(request, tmp_path_factory, collector):
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, collector: Collector
+) -> Iterator[Served]:
     """`rsalign serve` on the embedded models."""
     served = Served(
         tmp_path_factory.mktemp("serve") / "log",
@@ -43,6 +47,7 @@ def server(request, tmp_path_factory, collector):
 
 
 @pytest.fixture(scope="session")
-def client(server):
+def client(server: Served) -> Iterator[openai.OpenAI]:
+    """OpenAI's own client of the server."""
     with openai.OpenAI(base_url=f"{server.address}/v1", api_key=KEY, max_retries=0) as client:
         yield client
