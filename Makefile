@@ -10,8 +10,9 @@ WORKERS ?= 2
 # Python caches what it compiles, even where the environment says otherwise: without, each of the
 # many processes that tests start would compile vLLM, torch and transformers anew, for 12 seconds
 unexport PYTHONDONTWRITEBYTECODE
-# what `make quick` runs; its tests that need an engine are left out
+# what `make quick` runs, without tests that start an engine or import vLLM
 QUICK := $(addprefix tests/,architecture chains core laws rules words)
+QUICK += --ignore=tests/core/test_detokenization.py -m "not engine and not vllm and not nightly"
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -21,7 +22,7 @@ demo: venv
 	$(BIN)/rsalign demo
 
 quick: venv
-	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "not engine and not nightly" $(QUICK)
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(QUICK)
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder

@@ -344,6 +344,7 @@ def several(**given):
     return SamplingParams(top_k=1, **given)
 
 
+@pytest.mark.vllm
 def test_answers_that_can_only_be_equal_are_found_once():
     """n of them are asked for, and n come back; what they cost is that of one."""
     with Aligner(One(4), ToyReward(), BestOf(n=8, inner=PLAIN)) as aligner:
