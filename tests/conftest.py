@@ -36,12 +36,15 @@ GROUPS = {
     "tests/engine/test_parts_conform": "an engine in another process",
     "tests/engine/test_hooks_beside_this_process": "an engine in another process",
     "tests/engine/test_isolation_on_the_engine": "an engine in another process",
+    # Ray joins whatever cluster of this machine was started last: one at a time
+    "tests/eval/test_distributed": "a cluster",
+    "tests/eval/test_launchers": "a cluster",
 }
 """What test files share, by the beginning of their paths; the first that fits counts. A server
 takes long to start, so all tests of a group run in one worker."""
 LONG = (
     "one server",
-    "tests/eval/test_distributed",
+    "a cluster",
     "servers of its own",
     "two servers",
     "an engine in another process",
