@@ -54,7 +54,9 @@ class Popen(subprocess.Popen[Any]):
             socket.send_fds(_template(), [json.dumps(request).encode()], [*streams, theirs])
         os.close(theirs)
         self._status = open(status, "rb", buffering=0)  # noqa: SIM115
-        self.pid = int(self._status.readline())
+        started = self._status.readline()
+        assert started, "the template process has ended; its standard error says why"
+        self.pid = int(started)
         self._child_created = True
         self._close_pipe_fds(*pipes)
 
