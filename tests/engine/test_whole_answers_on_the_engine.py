@@ -25,7 +25,7 @@ from rsalign.tasks import concurrently
 
 pytestmark = pytest.mark.engine
 
-NUM_DRAWS = 1500
+NUM_DRAWS = 3000
 ANSWER = "So 12 + 7 = 19\nThen 19 - 3 = 16\nAnswer: 16"
 
 
