@@ -13,10 +13,10 @@ from typing import Any, TypeVar, cast
 
 from eval.graders.sentiment import Polarity, SentimentReward, Weights
 from rsalign import ConfigError
+from rsalign.core.protocols import Policy, Reward, Strategy
+from rsalign.core.types import Sampling
 from rsalign.policies.openai import OpenAIPolicy
-from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.rewards import FunctionReward, RemoteReward
-from rsalign.types import Sampling
 from rsalign.words.parts import policy_from, reward_from, strategy_of
 from rsalign.words.read import read_words
 

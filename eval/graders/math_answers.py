@@ -3,7 +3,7 @@ r"""Answers to mathematical problems: found in a text, and brought into one spel
 A vote is that spelling, and a grade is the comparison of two of them. So votes for one value are
 one vote, equal votes have equal grades, and there is one right vote.
 
-A number is read by `rsalign.rules.numbers`, exactly. Anything else is read by math-verify and
+A number is read by `rsalign.selectors.numbers`, exactly. Anything else is read by math-verify and
 computed by SymPy: sets, points, intervals, matrices, equations, and expressions with or without
 variables. What neither can read ("\text{even}", "40_9") is compared as it is written.
 
@@ -33,14 +33,14 @@ from typing import Any
 
 from eval.tasks.protocol import Grade
 from rsalign import InstallError
-from rsalign.rules.extraction import (
+from rsalign.selectors.extraction import (
     FinalNumber,
     announced,
     are_fillers,
     last_box,
     leading_number,
 )
-from rsalign.rules.numbers import read_number, spell
+from rsalign.selectors.numbers import read_number, spell
 
 _FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<display>(?:\\.|[^$\\]){1,400})\$\$"
@@ -113,7 +113,9 @@ def grade_number(text: str, gold: str) -> Grade:
     """
     right = read_number(gold)
     if right is None:
-        raise ValueError(f"the right answer {gold!r} is not a number: see rsalign.rules.numbers")
+        raise ValueError(
+            f"the right answer {gold!r} is not a number: see rsalign.selectors.numbers"
+        )
     return _grade(FinalNumber()(text), spell(right))
 
 

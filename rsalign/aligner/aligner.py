@@ -8,20 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rsalign.align import OnProgress
 from rsalign.aligner import inputs
 from rsalign.aligner.batch import Batch, OnError, OnResult
 from rsalign.aligner.call import Call, check_call, requests
 from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, reader, stream
-from rsalign.budget import Budget
+from rsalign.core.align import OnProgress
+from rsalign.core.budget import Budget
+from rsalign.core.errors import ConfigError
+from rsalign.core.journal import Journal
+from rsalign.core.protocols import Policy, Reward, sampling
+from rsalign.core.types import Prompt
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError
-from rsalign.journal import Journal
-from rsalign.protocols import Policy, Reward, sampling
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt
 from rsalign.words.parts import StrategyLike, is_none, policy_from, reward_from, strategy_from
 from rsalign.words.read import OnRewardError
 

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from rsalign.align import OnProgress, Result, align, check_law
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
 from rsalign.aligner.request_outputs import presented
-from rsalign.budget import Budget, Usage
-from rsalign.checks import shown
-from rsalign.errors import ConfigError, RsalignError, StrategyError
-from rsalign.foreign import errors_as, told
-from rsalign.journal import Journal
-from rsalign.key import Key, Label
-from rsalign.protocols import (
+from rsalign.core.align import OnProgress, Result, align, check_law
+from rsalign.core.budget import Budget, Usage
+from rsalign.core.checks import shown
+from rsalign.core.errors import ConfigError, RsalignError, StrategyError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.journal import Journal
+from rsalign.core.key import Key, Label
+from rsalign.core.protocols import (
     Policy,
     Reward,
     Strategy,
@@ -23,8 +23,8 @@ from rsalign.protocols import (
     varies_by_policy_alone,
     with_sampling,
 )
-from rsalign.tasks import concurrently
-from rsalign.types import Tokens
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Tokens
 from rsalign.words.read import OnRewardError
 
 OnError: TypeAlias = Literal["raise", "return"]

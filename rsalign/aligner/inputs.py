@@ -14,14 +14,14 @@ from rsalign.aligner.parameters import (
     sampling,
     token_ids,
 )
-from rsalign.checks import shown
+from rsalign.core.checks import shown
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.key import Label
+from rsalign.core.protocols import Encoder, Policy, Strategy
+from rsalign.core.text.response_text import response_text
+from rsalign.core.types import Message, Prompt, Sampling, Tokens
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.errors import ConfigError, RsalignError
-from rsalign.foreign import errors_as, told
-from rsalign.key import Label
-from rsalign.protocols import Encoder, Policy, Strategy
-from rsalign.response_text import response_text
-from rsalign.types import Message, Prompt, Sampling, Tokens
 from rsalign.words.fields import refuse
 from rsalign.words.length import with_max_tokens
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from rsalign.chains.history import History
 from rsalign.chains.stopping import Stopping
-from rsalign.rules.extraction import Extract
-from rsalign.trace import Progress, Trace
+from rsalign.core.trace import Progress, Trace
+from rsalign.selectors.extraction import Extract
 
 
 @dataclass(slots=True)

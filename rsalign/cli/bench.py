@@ -96,9 +96,9 @@ def run_overhead(arguments: argparse.Namespace) -> int:
 def run_cards(arguments: argparse.Namespace) -> int:
     """Measures and prints."""
     from rsalign.bench import cards
-    from rsalign.rules.acceptance import Soft
-    from rsalign.rules.thresholds import Constant
-    from rsalign.segmenters import Entropy
+    from rsalign.segments import Entropy
+    from rsalign.segments.acceptance import Soft
+    from rsalign.segments.thresholds import Constant
     from rsalign.strategies.cards import Cards
 
     settings = Cards(

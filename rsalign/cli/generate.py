@@ -12,11 +12,11 @@ from typing import Any
 
 from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.cli.records import Records, model_id, run_id
+from rsalign.core.errors import ConfigError
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.text.rows import Row, read_rows
+from rsalign.core.types import Sampling
 from rsalign.embedded import POLICY
-from rsalign.errors import ConfigError
-from rsalign.fingerprint import fingerprint
-from rsalign.rows import Row, read_rows
-from rsalign.types import Sampling
 from rsalign.words.messages import show
 from rsalign.words.parts import POLICIES, REWARDS, default_reward, is_none, strategy_of
 from rsalign.words.read import Specification, read_arguments, read_table, read_words
@@ -206,7 +206,9 @@ def _check_page(path: str) -> None:
 
 
 def read_items(path: str, *, chat: bool) -> list[Item]:
-    """Prompts of a file or of standard input (``-``); see `rsalign.rows.read_rows` for its forms.
+    """Prompts of a file or of standard input (``-``).
+
+    See `rsalign.core.text.rows.read_rows` for the forms of files.
 
     Raises:
         ConfigError: if the file cannot be read, or a prompt cannot be understood.

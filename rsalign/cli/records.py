@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rsalign.append_only import AppendOnlyFile
+from rsalign.core.append_only import AppendOnlyFile
+from rsalign.core.errors import ConfigError
 from rsalign.engines.model_files import ModelFiles
-from rsalign.errors import ConfigError
 
 _HOW_IT_IS_RUN = frozenset(
     {

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from rsalign.checks import at_least, check_settings
-from rsalign.detokenization import Detokenizer
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.errors import ConfigError, PolicyError
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.key import Key
+from rsalign.core.overdraw import end
+from rsalign.core.protocols import Boundary, Ranked
+from rsalign.core.text.detokenization import Detokenizer
+from rsalign.core.types import Message, Sampling, Segment, Stop, Tokens
 from rsalign.engines.affinity import Prompts
 from rsalign.engines.answers import Completion, Served
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.remote import Replicas
-from rsalign.errors import ConfigError, PolicyError
-from rsalign.fingerprint import fingerprint
-from rsalign.key import Key
-from rsalign.overdraw import end
 from rsalign.policies.remote_hook import check_hook, hook_arguments, spare_token
 from rsalign.policies.tokenization import Tokenization
-from rsalign.protocols import Boundary, Ranked
-from rsalign.types import Message, Sampling, Segment, Stop, Tokens
 
 _VLLM_NAMES = {"num_logprobs": "logprobs"}
 _STREAM_INTERVAL = 16  # tokens in one event: few events are cheap, and none would be silence

@@ -6,13 +6,13 @@ import pickle
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
 
-from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
-from rsalign.errors import ConfigError, RewardError
-from rsalign.fingerprint import fingerprint as told
-from rsalign.foreign import errors_as
+from rsalign.core.checks import above, at_least, checked, finite_or_none, part, shown, whole
+from rsalign.core.errors import ConfigError, RewardError
+from rsalign.core.fingerprint import fingerprint as told
+from rsalign.core.foreign import errors_as
+from rsalign.core.types import Prompt, Response
 from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
 from rsalign.rewards.workers import Attempt, DaemonThreads
-from rsalign.types import Prompt, Response
 
 RewardFunction: TypeAlias = Callable[[str, str], float | Awaitable[float]]
 """Maps the prompt's text and the response's text to a number; higher is better."""
@@ -73,7 +73,7 @@ class FunctionReward:
         """Tells this reward from others in a journal: what the function is, by content.
 
         Raises:
-            ConfigError: if the function has no fingerprint (`rsalign.fingerprint`).
+            ConfigError: if the function has no fingerprint (`rsalign.core.fingerprint`).
         """
         return f"function {self._fingerprint or told(self._function)}"
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
-from rsalign.checks import part
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.trace import Note
-from rsalign.types import Candidate, Prompt
+from rsalign.core.checks import part
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.trace import Note
+from rsalign.core.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from rsalign.checks import above, at_least, check_settings, part, refused, shown
-from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
-from rsalign.rules.thresholds import AimedThreshold, Line, Threshold, above_mean, upper_quantile
-from rsalign.run import Run
+from rsalign.core.checks import above, at_least, check_settings, part, refused, shown
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Candidate, Prompt
+from rsalign.segments.thresholds import AimedThreshold, Line, Threshold, above_mean, upper_quantile
 from rsalign.strategies.cards import Cards
-from rsalign.tasks import concurrently
-from rsalign.types import Candidate, Prompt
 
 
 async def _own_rewards(

@@ -13,7 +13,7 @@ Law      Let y be kept, q(s) the probability that pi writes the segment s after 
          exact for the clipped reward *within* each segment. Z(y) is not corrected for, so the
          whole answer is not tilted by its reward alone. `proposals` changes no draw.
 Move     Draft a segment, judge the whole so far, accept or draft again.
-Accept   `rsalign.rules.acceptance` against `rsalign.rules.thresholds`.
+Accept   `rsalign.segments.acceptance` against `rsalign.segments.thresholds`.
 Paper    CARDS, Li et al. 2024, arXiv:2406.16306; its settings: `Cards.paper`.
 Departs  EOS ends the answer and no segment exceeds `max_tokens` (the published code runs past
          both); after K rejections the best of those K is forced (there: of K + 1, the last of
@@ -21,7 +21,8 @@ Departs  EOS ends the answer and no segment exceeds `max_tokens` (the published 
          beta and the policy's temperature are two numbers (there: one).
 Cost     about 1 / A drafts a segment, at most K; with `proposals` = m fewer than m more, and as
          many fewer rounds. The prefix cache makes the kept tokens cheap. What a policy drew past
-         the end of a segment that was taken is the first draft of the next (`rsalign.overdraw`).
+         the end of a segment that was taken is the first draft of the next
+         (`rsalign.core.overdraw`).
          A draft that is certain to repeat (all of its tokens had probability 1) is drawn and judged
          once; the tries left test it again.
 Streams  each segment as soon as it is taken.
@@ -32,17 +33,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from rsalign.checks import at_least, check_settings, part
-from rsalign.errors import ConfigError, RsalignError
-from rsalign.protocols import SEGMENTER, Boundary, Policy, headroom, sampling
-from rsalign.rules.acceptance import Acceptance, Soft
-from rsalign.rules.likelihood import is_certain
-from rsalign.rules.selection import best
-from rsalign.rules.thresholds import Line, Threshold
-from rsalign.run import Run
-from rsalign.tasks import until
-from rsalign.trace import Proposal, Verdict
-from rsalign.types import Candidate, Prompt, Response
+from rsalign.chains.likelihood import is_certain
+from rsalign.core.checks import at_least, check_settings, part
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.protocols import SEGMENTER, Boundary, Policy, headroom, sampling
+from rsalign.core.run import Run
+from rsalign.core.tasks import until
+from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.types import Candidate, Prompt, Response
+from rsalign.segments.acceptance import Acceptance, Soft
+from rsalign.segments.thresholds import Line, Threshold
+from rsalign.selectors.selection import best
 
 _MOST_AT_ONCE = 8  # for "auto": beyond it hardly a round is saved at acceptance rates that work
 
@@ -89,7 +90,7 @@ class Cards:
             changes cost but never the answer. ``"auto"`` takes 1 / a of them, with
             a = (accepted + 1) / (tested + 1) over this answer so far (one at first, and twice as
             many in each fruitless round), but at most 8, and no more than the engine has room for
-            if every open request did the same (`rsalign.protocols.headroom`).
+            if every open request did the same (`rsalign.core.protocols.headroom`).
         when_exhausted: what becomes of a segment whose tries are all rejected. ``"best"``: the
             rejected draft with the highest reward (the first of equals); ``"last"``: the last one;
             both are recorded as forced. ``"fail"``: an error.

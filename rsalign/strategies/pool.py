@@ -5,17 +5,17 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rsalign.align import needs_reward
-from rsalign.checks import part, shown
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.protocols import Strategy, varies_by_policy_alone
-from rsalign.rules.estimators import effective_sample_size, pool_kl
-from rsalign.run import Run
+from rsalign.core.align import needs_reward
+from rsalign.core.checks import part, shown
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Strategy, varies_by_policy_alone
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.trace import Note, Proposal, Trace, Verdict
+from rsalign.core.types import Candidate, Prompt
+from rsalign.selectors.estimators import effective_sample_size, pool_kl
 from rsalign.selectors.protocol import Selection, Selector
-from rsalign.tasks import concurrently
-from rsalign.trace import Note, Proposal, Trace, Verdict
-from rsalign.types import Candidate, Prompt
 
 STRATEGY = part("a strategy, such as Plain()")
 """What a strategy inside another one must be."""

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rsalign.chains.kernel import LogWeight
+from rsalign.chains.likelihood import log_prob
 from rsalign.chains.markov_chain import MarkovChain
-from rsalign.checks import at_least
-from rsalign.rules.likelihood import log_prob
+from rsalign.core.checks import at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

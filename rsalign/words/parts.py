@@ -8,10 +8,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.engines.remote import is_address
-from rsalign.errors import ConfigError, RsalignError
-from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.words.length import with_max_tokens
 from rsalign.words.load import is_reference, load
 from rsalign.words.messages import clip, show

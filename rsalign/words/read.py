@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from rsalign.budget import Budget
-from rsalign.declared import declared_types
-from rsalign.errors import ConfigError
-from rsalign.hooks.guidance import is_guidance
-from rsalign.hooks.request import KEYS
-from rsalign.protocols import Strategy
+from rsalign.core.budget import Budget
+from rsalign.core.declared import declared_types
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
+from rsalign.hooks.guided.request import is_guidance
+from rsalign.hooks.shared.request import KEYS
 from rsalign.strategies import STRATEGIES
 from rsalign.words.build import NAME, build_strategy, show_name
 from rsalign.words.messages import guess, show, suggest
@@ -126,8 +126,9 @@ def read_flat(extra_args: Mapping[str, Any] | None) -> Specification | None:
     """What flat keys ask for: ``{"rsalign": "best_of", "rsalign_n": 8}``; None if there are none.
 
     Keys of others are left out. That includes those of the engine's own hooks, such as
-    ``rsalign_entropy_threshold`` (`rsalign.hooks.request`), and the weights of guides, which belong
-    to the law that a strategy draws from (`rsalign.hooks.guidance`).
+    ``rsalign_entropy_threshold`` (`rsalign.hooks.shared.request`), and the weights of guides, which
+    belong
+    to the law that a strategy draws from (`rsalign.hooks.guided.request`).
 
     Args:
         extra_args: of a request's `SamplingParams`; over HTTP they are called ``vllm_xargs``.

@@ -17,7 +17,7 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from rsalign.errors import ConfigError
+from rsalign.core.errors import ConfigError
 from rsalign.words.messages import guess, read_number, show
 from rsalign.words.registry import members
 

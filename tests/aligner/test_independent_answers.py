@@ -3,14 +3,14 @@
 import pytest
 
 from rsalign import Aligner, BestOf, Budget, Cards, FixedSize, Plain
-from rsalign.align import Result
 from rsalign.aligner.outputs import best_first
-from rsalign.budget import Usage
+from rsalign.core.align import Result
+from rsalign.core.budget import Usage
+from rsalign.core.trace import Trace
+from rsalign.core.types import Candidate, Response, Stop
 from rsalign.report.page import page
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.thresholds import Constant
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.trace import Trace
-from rsalign.types import Candidate, Response, Stop
 
 BEST = BestOf(n=3, inner=Plain(max_tokens=6))
 CARDS = Cards(segmenter=FixedSize(2), threshold=Constant(value=0.0), max_tokens=8)

@@ -13,10 +13,10 @@ from exact import next_probs
 
 from rsalign import Cards, ConfigError, Entropy, FixedSize, Key, Message, Prompt, Response, Stop
 from rsalign.bench.reference_cards import Reference, TransformersModels
+from rsalign.core.protocols import Scored
 from rsalign.embedded import POLICY, REWARD
-from rsalign.protocols import Scored
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line
+from rsalign.segments.acceptance import Hard, Soft
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law, law_of
 
 PROMPT = Prompt((Message("user", "1 1"),), (1, 1))

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from rsalign.cli.main import main
+from rsalign.core.errors import ConfigError
 from rsalign.embedded.problems import problems
-from rsalign.errors import ConfigError
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.plain import Plain
 from rsalign.words.build import build_strategy

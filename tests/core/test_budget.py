@@ -21,11 +21,11 @@ from rsalign import (
     Stop,
     align,
 )
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.thresholds import Constant
+from rsalign.core.tasks import concurrently
+from rsalign.segments.acceptance import Soft
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
 from rsalign.strategies.rejection import Rejection
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))

@@ -26,17 +26,17 @@ from rsalign import (
     align,
 )
 from rsalign import selectors as select
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.temperatures import TargetKL
-from rsalign.rules.utilities import ExactMatch
+from rsalign.chains.beta_rules import TargetKL
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Segment
+from rsalign.segments.acceptance import Soft
+from rsalign.selectors.extraction import LastNumber
+from rsalign.selectors.utilities import ExactMatch
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.strategies.power import Power
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Segment
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 PLAIN = Plain(max_tokens=6)

@@ -13,14 +13,14 @@ from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 from rsalign import Aligner, FixedSize, Key, Plain, Prompt, Run, Sampling, Stop
 from rsalign.aligner.stream import Pieces, TextEvent
-from rsalign.detokenization import Word, detokenizer, token_text
+from rsalign.core.text.detokenization import Word, detokenizer, token_text
+from rsalign.core.text.response_text import response_text
+from rsalign.core.types import Message, Response, Segment
 from rsalign.policies.tokenization import Tokenization
-from rsalign.response_text import response_text
 from rsalign.rewards.steps import Steps
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import Hard
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
-from rsalign.types import Message, Response, Segment
 
 kinds = pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
 

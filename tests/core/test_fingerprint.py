@@ -23,10 +23,10 @@ import numpy as np
 import pytest
 
 from rsalign import ConfigError
-from rsalign.fingerprint import fingerprint
-from rsalign.fingerprint.digest import hashed
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.fingerprint.digest import hashed
 from rsalign.rewards import Cached, FunctionReward, Metered, Routed, Scaled
-from rsalign.segmenters import FixedSize, Punctuation
+from rsalign.segments import FixedSize, Punctuation
 from rsalign.testing import ToyPolicy, ToyReward
 
 
@@ -492,8 +492,8 @@ PROGRAM = """
 import functools, re, sys
 sys.path.insert(0, {folder!r})
 import someones_rewards as m
-from rsalign.fingerprint import fingerprint
-from rsalign.fingerprint.digest import hashed
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.fingerprint.digest import hashed
 from rsalign.rewards import FunctionReward, Scaled
 from rsalign.testing import ToyReward
 parts = [m.rate, m.Length(1), m.Length(1).rate, m.closure(3), functools.partial(m.rate, 1),

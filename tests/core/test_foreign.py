@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from rsalign import ConfigError, RewardError, RsalignError
-from rsalign.checks import shown
-from rsalign.foreign import errors_as, told
+from rsalign.core.checks import shown
+from rsalign.core.foreign import errors_as, told
 
 
 def edge():

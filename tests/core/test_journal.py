@@ -24,12 +24,12 @@ from rsalign import (
     RewardError,
     align,
 )
-from rsalign.journal import Journal, JournaledPolicy, JournaledReward, JournalStatistics
-from rsalign.journal_lines import plain, segment_of
-from rsalign.protocols import Ranked, Scored
+from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward, JournalStatistics
+from rsalign.core.journal_lines import plain, segment_of
+from rsalign.core.protocols import Ranked, Scored
+from rsalign.core.types import Certainty, Response, Segment, Stop
 from rsalign.rewards import Cached, FunctionReward, Metered, Scaled, WeightedSum
 from rsalign.testing import EOS, ToyPolicy, ToyReward, check_policy, check_reward, check_strategy
-from rsalign.types import Certainty, Response, Segment, Stop
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 BEST = BestOf(n=6, inner=Plain(max_tokens=6))

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
+from rsalign.core.tasks import concurrently, until
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.tasks import concurrently, until
 
 
 def test_order_is_kept():

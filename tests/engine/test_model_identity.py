@@ -10,13 +10,13 @@ import pytest
 from server import Server
 
 from rsalign import Aligner, BestOf, ConfigError, Plain, Sampling
+from rsalign.core.journal import Journal, JournaledPolicy
+from rsalign.core.key import Key
 from rsalign.embedded import POLICY, REWARD
 from rsalign.engines import model_files
 from rsalign.engines.answers import Served
-from rsalign.engines.identity import EngineIdentity
 from rsalign.engines.model_files import ModelFiles
-from rsalign.journal import Journal, JournaledPolicy
-from rsalign.key import Key
+from rsalign.engines.vllm.identity import EngineIdentity
 from rsalign.policies.openai import OpenAIPolicy
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.rewards.classifier import TransformersReward

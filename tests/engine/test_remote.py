@@ -29,13 +29,13 @@ from rsalign import (
     Sampling,
     Stop,
 )
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.engines import remote
 from rsalign.engines.remote import Replicas
 from rsalign.policies.openai import OpenAIPolicy
 from rsalign.rewards.remote import RemoteReward
-from rsalign.segmenters.fixed_size import FixedSize
-from rsalign.tasks import concurrently
+from rsalign.segments.fixed_size import FixedSize
 from rsalign.testing import check_policy, check_reward, check_strategy
 
 # what the proxies of these tests leave open when a loop ends is closed by the garbage collector

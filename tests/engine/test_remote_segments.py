@@ -18,11 +18,11 @@ from rsalign import (
     Stop,
     align,
 )
+from rsalign.core.tasks import concurrently
 from rsalign.policies.openai import OpenAIPolicy
 from rsalign.policies.remote_hook import spare_token
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant, Line
-from rsalign.tasks import concurrently
+from rsalign.segments.acceptance import Hard
+from rsalign.segments.thresholds import Constant, Line
 
 # what the proxies of these tests leave open when a loop ends is closed by the garbage collector
 pytestmark = [

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from rsalign import Aligner, Cards, Entropy, FixedSize, Key, Plain, Run, Sampling, Stop
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import Hard
+from rsalign.segments.thresholds import Constant
 
 pytestmark = pytest.mark.engine
 

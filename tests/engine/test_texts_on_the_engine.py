@@ -9,8 +9,8 @@ import pytest
 
 from rsalign import Aligner, BestOf, FixedSize, Plain, aligned
 from rsalign.aligner.stream import TextEvent
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import Hard
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
 
 sys.path.append(str(Path(__file__).parent.parent / "core"))

@@ -14,14 +14,14 @@ from exact import LEAST, REST, check_draws, language_model, tokenizer
 from safetensors.torch import save_file
 
 from rsalign import Aligner, BestOf, Cards, FixedSize, Key, Plain, Prompt, Run, Sampling, Stop
+from rsalign.core.errors import ConfigError
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.engines.options import RequestOptions
-from rsalign.errors import ConfigError
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import Hard
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.qalign import QAlign
-from rsalign.tasks import concurrently
 
 pytestmark = pytest.mark.engine
 

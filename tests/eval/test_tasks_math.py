@@ -16,7 +16,7 @@ from eval.tasks.math500 import Math500
 from eval.tasks.protocol import Item
 from eval.tasks.rows import DATA
 from rsalign import ConfigError, Message
-from rsalign.rules.extraction import FinalNumber
+from rsalign.selectors.extraction import FinalNumber
 
 GSM8K = Gsm8k(path="bundled")
 PROBLEMS = {item.messages[0].content.split("\n\n")[0]: item for item in GSM8K.load()}

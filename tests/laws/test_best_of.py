@@ -8,7 +8,7 @@ from operator import attrgetter
 import pytest
 
 from rsalign import BestOf, Message, Plain, Prompt
-from rsalign.tasks import concurrently
+from rsalign.core.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
 
 PROMPT = Prompt((Message("user", "1"),), (1,))

@@ -11,8 +11,8 @@ import pytest
 from cards_law import PROMPT, Setting, line, next_law, soft
 
 from rsalign import ConfigError, FixedSize, Key, Run, Verdict
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line, above_mean, upper_quantile
+from rsalign.segments.acceptance import Hard, Soft
+from rsalign.segments.thresholds import Constant, Line, above_mean, upper_quantile
 from rsalign.strategies.calibrate import Calibrate, calibrated_target
 from rsalign.strategies.cards import Cards
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law, law_of, responses

@@ -9,8 +9,8 @@ import pytest
 from cards_law import FAILED, PROMPT, Setting, hard, line, segments, soft
 
 from rsalign import FixedSize, Key, Run, Verdict
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line
+from rsalign.segments.acceptance import Hard, Soft
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.strategies.cards import Cards, TriesExhaustedError
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law
 

@@ -6,8 +6,8 @@ import pytest
 from cards_law import PROMPT, Setting, line, soft
 
 from rsalign import FixedSize
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.thresholds import Line
+from rsalign.segments.acceptance import Soft
+from rsalign.segments.thresholds import Line
 from rsalign.strategies.cards import Cards
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of
 

@@ -7,10 +7,10 @@ import pytest
 from cards_law import PROMPT, line, soft
 
 from rsalign import Budget, ConfigError, FixedSize, Key, Run, Stop, Trace, Verdict, align
-from rsalign.errors import RsalignError
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line
-from rsalign.segmenters import Entropy
+from rsalign.core.errors import RsalignError
+from rsalign.segments import Entropy
+from rsalign.segments.acceptance import Hard, Soft
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards, TriesExhaustedError
 from rsalign.testing import EOS, ToyPolicy, ToyReward

@@ -7,12 +7,12 @@ import pytest
 from cards_law import PROMPT
 
 from rsalign import Budget, Cards, Entropy, FixedSize, Punctuation, Run, Sampling, Stop, align
-from rsalign.journal import Journal
-from rsalign.overdraw import After, end, needs_entropy
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.thresholds import Line
+from rsalign.core.journal import Journal
+from rsalign.core.overdraw import After, end, needs_entropy
+from rsalign.core.types import Response, Segment
+from rsalign.segments.acceptance import Soft
+from rsalign.segments.thresholds import Line
 from rsalign.testing import EOS, ToyPolicy, ToyReward, check_strategy, distance, law, law_of
-from rsalign.types import Response, Segment
 
 MARKS = [  # where a segment ends
     Punctuation("1", min_entropy=0, min_tokens=1, max_tokens=3),

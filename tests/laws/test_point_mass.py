@@ -25,17 +25,17 @@ from rsalign import (
     align,
 )
 from rsalign import selectors as select
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.estimators import tilted_weights
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.temperatures import TargetKL
+from rsalign.chains.beta_rules import TargetKL
+from rsalign.core.types import Segment
+from rsalign.segments.acceptance import Hard, Soft
+from rsalign.selectors.estimators import tilted_weights
+from rsalign.selectors.extraction import LastNumber
 from rsalign.strategies.cards import TriesExhaustedError
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.strategies.power import Power
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
 from rsalign.testing import ToyPolicy, ToyReward, law
-from rsalign.types import Segment
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 PLAIN = Plain(max_tokens=6)

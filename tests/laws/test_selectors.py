@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import pytest
 
 from rsalign import BestOf, Key, Message, Plain, Prompt, Run
-from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import (
     BestOfMajority,
     ChiSquaredPessimism,
@@ -23,6 +22,7 @@ from rsalign.selectors import (
     Soft,
     TopFraction,
 )
+from rsalign.selectors.utilities import Rouge1
 from rsalign.testing import ToyPolicy, ToyReward, distance, law, law_of, responses
 
 PROMPT = Prompt((Message("user", "1"),), (1,))

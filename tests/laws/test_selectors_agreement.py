@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import pytest
 
 from rsalign import BestOf, Message, Plain, Prompt
-from rsalign.rules.utilities import ExactMatch, Rouge1, UnigramF1
 from rsalign.selectors import (
     BestOfMajority,
     ConfidenceWeightedVote,
@@ -19,6 +18,7 @@ from rsalign.selectors import (
     MinimumBayesRisk,
     RewardWeightedVote,
 )
+from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
 
 PROMPT = Prompt((Message("user", "1"),), (1,))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from rsalign import BestOf, Message, Plain, Prompt
-from rsalign.rules.utilities import Rouge1
+from rsalign.core.tasks import concurrently
 from rsalign.selectors import (
     BestOfMajority,
     ChiSquaredPessimism,
@@ -19,7 +19,7 @@ from rsalign.selectors import (
 )
 from rsalign.selectors.ballot import Ballot
 from rsalign.selectors.protocol import certain
-from rsalign.tasks import concurrently
+from rsalign.selectors.utilities import Rouge1
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of
 
 PROMPT = Prompt((Message("user", "1"),), (1,))

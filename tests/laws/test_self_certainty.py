@@ -8,10 +8,10 @@ import pickle
 import pytest
 
 from rsalign import BestOf, Candidate, ConfigError, Key, Message, Plain, Prompt, Response, Run, Stop
-from rsalign.rules.extraction import WholeText
+from rsalign.core.types import Certainty
 from rsalign.selectors import MajorityVote, SelfCertainty
+from rsalign.selectors.extraction import WholeText
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
-from rsalign.types import Certainty
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 VOCAB, MAX_TOKENS = 3, 2

@@ -7,12 +7,12 @@ import pytest
 from cards_law import PROMPT, Setting, line, over, soft
 
 from rsalign import Budget, FixedSize, Key, Plain, Run, Sampling, Stop, align
-from rsalign.journal import Journal
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line
+from rsalign.core.journal import Journal
+from rsalign.core.types import Certainty
+from rsalign.segments.acceptance import Hard, Soft
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.strategies.cards import Cards
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law, law_of
-from rsalign.types import Certainty
 
 STOPS = ("2 1 1", "1 2", "2 1 1 1")  # across two tokens, and across three
 

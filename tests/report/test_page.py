@@ -21,14 +21,14 @@ from rsalign import (
     QAlign,
     Verdict,
 )
-from rsalign.cuts import FixedCuts
+from rsalign.chains.cuts import FixedCuts
 from rsalign.report import write_page
 from rsalign.report.moves import below, moves
 from rsalign.report.page import page
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.extraction import LastNumber
+from rsalign.segments.acceptance import Soft
 from rsalign.selectors import MajorityVote
 from rsalign.selectors import Soft as SoftSelector
+from rsalign.selectors.extraction import LastNumber
 from rsalign.strategies.power import Power
 from rsalign.strategies.rejection import Rejection
 from rsalign.testing import ToyPolicy, ToyReward

@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from eval import overrides, resolvers
 from eval.configuration import build
 from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, Entropy, Plain, QAlign
+from rsalign.chains.beta_rules import TargetKL
 from rsalign.cli.main import main
 from rsalign.harnesses.arguments import Arguments
-from rsalign.rules.extraction import AfterMarker
-from rsalign.rules.temperatures import TargetKL
-from rsalign.rules.thresholds import Line
+from rsalign.segments.thresholds import Line
 from rsalign.selectors import MajorityVote, Soft
+from rsalign.selectors.extraction import AfterMarker
 from rsalign.serve.options import Options
 from rsalign.serve.request import Menu
 from rsalign.strategies import STRATEGIES
