@@ -10,6 +10,7 @@ from rsalign.aligner.outputs import AlignedOutput, failure, output
 from rsalign.aligner.request_outputs import presented
 from rsalign.core.align import OnProgress, Result, align, check_law
 from rsalign.core.budget import Budget, Usage
+from rsalign.core.capabilities import tells_log_probs, varies_by_policy_alone
 from rsalign.core.checks import shown
 from rsalign.core.errors import ConfigError, RsalignError, StrategyError
 from rsalign.core.foreign import errors_as, told
@@ -20,7 +21,6 @@ from rsalign.core.protocols import (
     Reward,
     Strategy,
     sampling,
-    varies_by_policy_alone,
     with_sampling,
 )
 from rsalign.core.tasks import concurrently
@@ -200,7 +200,7 @@ def law(policy: Policy, request: Request, budget: Budget | None = None) -> Polic
     if request.shown is not None:
         tokenizer(policy)
         wants = getattr(request.shown, "logprobs", None) is not None
-        if wants and not getattr(policy, "tells_log_probs", True):
+        if wants and not tells_log_probs(policy):
             raise ConfigError(
                 f"logprobs={request.shown.logprobs} cannot be honoured: the policy's engine "
                 "reports log-probabilities before temperature and truncation, and the law is "

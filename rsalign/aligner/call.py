@@ -8,8 +8,8 @@ from typing import Any
 from rsalign.aligner import inputs
 from rsalign.aligner.batch import OnError, law
 from rsalign.aligner.inputs import Refused, Request, per_prompt
-from rsalign.core.align import needs_reward
 from rsalign.core.budget import Budget
+from rsalign.core.capabilities import needs_reward
 from rsalign.core.checks import SEED, shown, whole
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.foreign import errors_as, told

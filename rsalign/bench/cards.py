@@ -17,7 +17,7 @@ from rsalign.bench import cards_costs, cards_quality
 from rsalign.bench.counted_engine import CountedEngine
 from rsalign.bench.measured import Looped, Row
 from rsalign.bench.reference_cards import Reference, TransformersModels
-from rsalign.core.align import needs_reward
+from rsalign.core.capabilities import needs_reward
 from rsalign.core.key import Key
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Message, Prompt

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from rsalign.core.budget import Budget, Usage
+from rsalign.core.capabilities import cuts_answers, needs_reward
 from rsalign.core.checks import shown
 from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
 from rsalign.core.foreign import errors_as, told
@@ -156,19 +157,6 @@ async def align(
         seed=key.root,
         expired=expired,
     )
-
-
-def needs_reward(strategy: Strategy) -> bool:
-    """Whether a strategy asks for rewards; one that does not says so (see `Strategy`)."""
-    return bool(getattr(strategy, "needs_reward", True))
-
-
-def cuts_answers(strategy: Strategy) -> bool:
-    """Whether a strategy may ask for the rest of an answer whose first tokens it keeps.
-
-    One that draws whole answers only says so by ``cuts_answers = False`` (see `Strategy`).
-    """
-    return bool(getattr(strategy, "cuts_answers", True))
 
 
 def check_law(strategy: Strategy, law: Sampling, budget: Budget | None = None) -> None:

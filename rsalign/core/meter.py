@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from rsalign.core.budget import Budget, Usage
+from rsalign.core.capabilities import overdraws
 from rsalign.core.checks import finite_reward, shown
 from rsalign.core.errors import PolicyError, RewardError
 from rsalign.core.foreign import errors_as, told
@@ -26,7 +27,6 @@ from rsalign.core.protocols import (
     headroom,
     likelihood,
     measuring,
-    overdraws,
     sampling,
 )
 from rsalign.core.text.detokenization import Detokenizer, Detokenizing

@@ -78,10 +78,7 @@ class Policy(Protocol):
     `max_new_tokens`; `stop` agrees with the tokens; log-probabilities, where known, are those of
     pi, one per token, finite and at most 0; cancelling a call frees its request.
 
-    A policy may also say, by an attribute ``overdraws``, how many tokens one draw with a boundary
-    can take. False: at most ``boundary.max_tokens``, those beyond the boundary included. True: up
-    to `max_new_tokens`. A budget reserves so many tokens for each open draw. From a policy that
-    says neither it asks for at most one token more than ``boundary.max_tokens``.
+    A policy may declare ``overdraws`` and ``tells_log_probs`` (`rsalign.core.capabilities`).
 
     A policy may have an attribute or property ``fingerprint``, a string that tells pi from every
     other: the content of the model, its precision, temperature and truncation, but not where the
@@ -263,15 +260,9 @@ class Strategy(Protocol):
     Laws: what it commits to the trace concatenates to the result; every key is drawn once; the
     result does not depend on what else runs; no task outlives the call; equal by value, picklable.
 
-    A strategy that never asks for a reward says so by ``needs_reward = False``. One whose answers
-    differ only because the policy's draws do says so by ``varies_by_policy_alone = True``: under a
-    policy with a single possible continuation (`Sampling.is_point_mass`) it is run once where
-    several answers were asked for. One that chooses its answer from what it has drawn says by
+    A strategy may declare ``needs_reward``, ``cuts_answers`` and ``varies_by_policy_alone``
+    (`rsalign.core.capabilities`). One that chooses its answer from what it has drawn says by
     `Trace.answer_by` how that is done if a budget ends the run early.
-    One that draws
-    whole answers only, and never the rest of one whose first tokens it keeps, says so by
-    ``cuts_answers = False``: it can then be used with penalties, grammars and whatever else
-    depends on where the prompt ended (`Sampling.whole_answer_fields`).
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:
@@ -323,16 +314,6 @@ def headroom(policy: Policy) -> float:
 def sampling(policy: Policy) -> Sampling:
     """As `Shaped.sampling`; the raw law if the policy does not say."""
     return policy.sampling if isinstance(policy, Shaped) else Sampling()
-
-
-def overdraws(policy: Policy) -> bool | None:
-    """Whether a draw may go on past ``boundary.max_tokens``; None if the policy does not say."""
-    return getattr(policy, "overdraws", None)
-
-
-def varies_by_policy_alone(strategy: Strategy) -> bool:
-    """Whether a strategy's answers are all the same where the policy's draws are."""
-    return bool(getattr(strategy, "varies_by_policy_alone", False))
 
 
 def with_sampling(policy: Policy, law: Sampling) -> Policy:

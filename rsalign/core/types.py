@@ -210,7 +210,7 @@ class Sampling:
     Most settings depend on the tokens so far only, so that a response drawn in segments has the
     law of one drawn at once. Those of `whole_answer_fields` also depend on where the prompt ended,
     which an engine cannot tell once a part of the answer is sent to it as a prompt: only
-    strategies that draw whole answers can have them (`rsalign.core.align.cuts_answers`).
+    strategies that draw whole answers can have them (`rsalign.core.capabilities.cuts_answers`).
 
     Attributes:
         temperature: 0 is greedy.

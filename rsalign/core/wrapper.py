@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
+from rsalign.core.capabilities import overdraws
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.protocols import (
     Adjustable,
@@ -19,7 +20,6 @@ from rsalign.core.protocols import (
     PairwiseReward,
     Shaped,
     StepReward,
-    overdraws,
 )
 from rsalign.core.text.detokenization import Detokenizing
 from rsalign.core.types import Sampling

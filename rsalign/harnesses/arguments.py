@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rsalign.aligner import Aligner
-from rsalign.core.align import needs_reward
 from rsalign.core.budget import Budget
+from rsalign.core.capabilities import needs_reward
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.embedded import POLICY

@@ -49,9 +49,8 @@ class Selector(Protocol):
     Laws: `Selection.probs` is the law of its index; every key is drawn once, and only finite
     choices; the result depends on prompt, candidates and key alone; equal by value, picklable.
 
-    A selector that never looks at a reward says so by ``needs_reward = False``; one that looks at
-    `Response.certainty` says so by ``needs_certainty = True``; one that asks a judge or another
-    model says so by ``asks_judge = True``: it is not run once a budget is spent.
+    A selector may declare ``needs_reward``, ``needs_certainty`` and ``asks_judge``
+    (`rsalign.core.capabilities`).
     """
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from rsalign.core.align import Result, needs_reward
+from rsalign.core.align import Result
 from rsalign.core.budget import Budget
+from rsalign.core.capabilities import needs_reward
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.core.trace import Progress

@@ -17,9 +17,9 @@ Streams  at the end.
 
 from dataclasses import dataclass, field
 
-from rsalign.core.align import cuts_answers
+from rsalign.core.capabilities import cuts_answers, varies_by_policy_alone
 from rsalign.core.checks import above, at_least, check_settings, refused
-from rsalign.core.protocols import Strategy, varies_by_policy_alone
+from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
 from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.protocol import SELECTOR, Selection, Selector

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from rsalign.chains.kernel import LogWeight
 from rsalign.chains.likelihood import log_prob
 from rsalign.chains.markov_chain import MarkovChain
+from rsalign.core.capabilities import needs_reward
 from rsalign.core.checks import at_least
 
 
@@ -44,7 +45,7 @@ class Power(MarkovChain):
     @property
     def needs_reward(self) -> bool:
         """Only where the answer is chosen by it."""
-        return bool(getattr(self.answer, "needs_reward", True))
+        return needs_reward(self.answer)
 
     def __post_init__(self) -> None:
         self.check(alpha=at_least(0.0, note="4 is the paper's"))

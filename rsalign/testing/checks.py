@@ -9,9 +9,10 @@ import math
 import pickle
 from collections.abc import Sequence
 
+from rsalign.core.capabilities import overdraws
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key, Label
-from rsalign.core.protocols import Likelihood, Policy, Reward, Strategy, overdraws
+from rsalign.core.protocols import Likelihood, Policy, Reward, Strategy
 from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Trace, Verdict

@@ -8,7 +8,8 @@ import pytest
 from cards_law import PROMPT
 
 from rsalign import BestOf, Budget, FixedSize, Key, Plain, Run, Sampling, Stop, align
-from rsalign.core.align import check_law, cuts_answers
+from rsalign.core.align import check_law
+from rsalign.core.capabilities import cuts_answers
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import with_sampling
