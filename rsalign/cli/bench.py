@@ -97,14 +97,14 @@ def run_cards(arguments: argparse.Namespace) -> int:
     """Measures and prints."""
     from rsalign.bench import cards
     from rsalign.segments import Entropy
-    from rsalign.segments.acceptance import Soft
+    from rsalign.segments.acceptance import SoftAcceptance
     from rsalign.segments.thresholds import Constant
     from rsalign.strategies.cards import Cards
 
     settings = Cards(
         segmenter=Entropy(arguments.entropy),
         threshold=Constant(value=arguments.target),
-        acceptance=Soft(beta=arguments.beta),
+        acceptance=SoftAcceptance(beta=arguments.beta),
         max_tokens=arguments.max_tokens,
     )
     for line in cards.report(

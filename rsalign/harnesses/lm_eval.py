@@ -236,7 +236,7 @@ def _greedy(log_prob: float) -> bool:
     if not isinstance(log_prob, Ranked):
         raise ConfigError(
             "the policy tells log-probabilities, but not whether greedy decoding would have taken "
-            "these tokens, which lm-eval asks for: use VllmPolicy or OpenAIPolicy"
+            "these tokens, which lm-eval asks for: use VllmPolicy or VllmServerPolicy"
         )
     return log_prob.rank == 1
 

@@ -3,9 +3,9 @@
 Soft acceptance is exact rejection sampling for the clipped reward min(r, threshold): what lies
 above the threshold is not preferred any further. Both are those of CARDS, arXiv:2406.16306.
 
-    >>> Soft(beta=0.5).log_accept(1.0, 2.0)
+    >>> SoftAcceptance(beta=0.5).log_accept(1.0, 2.0)
     -2.0
-    >>> Hard().log_accept(2.0, 2.0), Hard().log_accept(1.0, 2.0)
+    >>> HardAcceptance().log_accept(2.0, 2.0), HardAcceptance().log_accept(1.0, 2.0)
     (0.0, -inf)
 """
 
@@ -30,11 +30,11 @@ class Acceptance(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Soft:
+class SoftAcceptance:
     """Accepts with probability min(1, exp((reward - threshold) / beta)).
 
     Attributes:
-        beta: divides the reward, in its units, above 0. Towards 0 it is `Hard`.
+        beta: divides the reward, in its units, above 0. Towards 0 it is `HardAcceptance`.
 
     Raises:
         ConfigError: if `beta` is not a finite number above 0.
@@ -51,7 +51,7 @@ class Soft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hard:
+class HardAcceptance:
     """Accepts if and only if the reward is at least the threshold."""
 
     def log_accept(self, reward: float, threshold: float) -> float:
@@ -59,5 +59,8 @@ class Hard:
         return 0.0 if reward >= threshold else -math.inf
 
 
-ACCEPTANCES: dict[str, type[Soft | Hard]] = {"soft": Soft, "hard": Hard}
+ACCEPTANCES: dict[str, type[SoftAcceptance | HardAcceptance]] = {
+    "soft": SoftAcceptance,
+    "hard": HardAcceptance,
+}
 """What the command line calls them; a class of one's own is named ``module:Class``."""

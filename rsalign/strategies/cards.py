@@ -41,7 +41,7 @@ from rsalign.core.run import Run
 from rsalign.core.tasks import until
 from rsalign.core.trace import Proposal, Verdict
 from rsalign.core.types import Candidate, Prompt, Response
-from rsalign.segments.acceptance import Acceptance, Soft
+from rsalign.segments.acceptance import Acceptance, SoftAcceptance
 from rsalign.segments.thresholds import Line, Threshold
 from rsalign.selectors.selection import best
 
@@ -108,7 +108,7 @@ class Cards:
 
     segmenter: Boundary
     threshold: Threshold | None = None
-    acceptance: Acceptance = field(default_factory=lambda: Soft(beta=0.7))
+    acceptance: Acceptance = field(default_factory=lambda: SoftAcceptance(beta=0.7))
     max_tokens: int = 256
     max_tries: int = 20
     proposals: int | Literal["auto"] = 1
@@ -120,7 +120,9 @@ class Cards:
             self,
             segmenter=SEGMENTER,
             threshold=part("a threshold, such as Line(target=1.5)"),
-            acceptance=part("an acceptance rule, such as Soft(beta=0.7) or Hard()"),
+            acceptance=part(
+                "an acceptance rule, such as SoftAcceptance(beta=0.7) or HardAcceptance()"
+            ),
             max_tokens=at_least(1),
             max_tries=at_least(1),
             proposals=at_least(1),
@@ -155,7 +157,7 @@ class Cards:
         return cls(
             segmenter=segmenter,
             threshold=Line(target=target, prompt_weight=1 - alpha),
-            acceptance=Soft(beta=beta),
+            acceptance=SoftAcceptance(beta=beta),
             max_tokens=max_tokens,
             max_tries=max_tries,
         )

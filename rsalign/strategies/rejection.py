@@ -26,7 +26,7 @@ from rsalign.core.run import Run
 from rsalign.core.tasks import until
 from rsalign.core.trace import Proposal, Verdict
 from rsalign.core.types import Candidate, Prompt
-from rsalign.segments.acceptance import Soft
+from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.selectors.estimators import tilted_weights
 
 
@@ -75,7 +75,7 @@ class Rejection:
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws until one is accepted."""
-        acceptance = Soft(beta=self.beta)
+        acceptance = SoftAcceptance(beta=self.beta)
         drawn: dict[int, Candidate] = {}
         tested: list[Candidate] = []
         accepted = False

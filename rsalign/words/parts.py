@@ -43,12 +43,12 @@ def policy_from(given: Any, engine_args: Mapping[str, Any]) -> Policy:
     Raises:
         ConfigError: if it is none of these, or arguments are given for what exists already.
     """
-    from rsalign.policies.openai import OpenAIPolicy
     from rsalign.policies.vllm import VllmPolicy
+    from rsalign.policies.vllm_server import VllmServerPolicy
 
     found = read_part("policy", given, POLICIES)
     if _is_served(found):
-        return _connect(OpenAIPolicy.connect, found, engine_args, "engine_args")
+        return _connect(VllmServerPolicy.connect, found, engine_args, "engine_args")
     if isinstance(found, str):
         return VllmPolicy.start(found, **engine_args)
     if not _has(found, "extend") and not _is_vllm(found) and callable(found):

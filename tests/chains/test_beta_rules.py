@@ -14,7 +14,7 @@ from rsalign.chains.beta_rules import (
     beta_warnings,
     found_beta,
 )
-from rsalign.segments.acceptance import Soft
+from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.strategies.quest import Quest
 
 POOL = (0.3, -1.2, 2.5, 0.9, 0.1, 1.7, -0.4, 0.8, 3.1, -2.2, 0.5, 1.1)
@@ -155,7 +155,9 @@ def test_a_number_stands_for_itself():
 
 
 @pytest.mark.parametrize("strategy", [QAlign, Quest])
-@pytest.mark.parametrize("beta", [0.0, -1.0, math.nan, math.inf, "1", TargetKL, Soft(beta=1.0)])
+@pytest.mark.parametrize(
+    "beta", [0.0, -1.0, math.nan, math.inf, "1", TargetKL, SoftAcceptance(beta=1.0)]
+)
 def test_what_is_no_beta_is_refused(strategy, beta):
     with pytest.raises(ConfigError, match=rf"{strategy.__name__}\(beta=.* give a finite number"):
         strategy(beta=beta, pool=16)

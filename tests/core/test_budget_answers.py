@@ -29,7 +29,7 @@ from rsalign import selectors as select
 from rsalign.chains.beta_rules import TargetKL
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Segment
-from rsalign.segments.acceptance import Soft
+from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import ExactMatch
 from rsalign.strategies.early_stop import EarlyStop
@@ -306,7 +306,7 @@ def test_segments_inside_a_vote():
     cards = Cards(
         segmenter=FixedSize(2),
         threshold=Line(target=1.0),
-        acceptance=Soft(beta=0.5),
+        acceptance=SoftAcceptance(beta=0.5),
         max_tokens=6,
         max_tries=3,
     )
@@ -494,7 +494,8 @@ def test_a_finished_answer_that_could_not_be_judged_is_whole():
         QAlign(steps=8, max_tokens=6, answer=VOTE, chains=2, pool=4),
         Rejection(beta=0.5, bound=2.0, max_tokens=6),
         Calibrate(
-            inner=Cards(segmenter=FixedSize(2), max_tokens=6, acceptance=Soft(beta=0.5)), draws=4
+            inner=Cards(segmenter=FixedSize(2), max_tokens=6, acceptance=SoftAcceptance(beta=0.5)),
+            draws=4,
         ),
     ],
     ids=lambda one: type(one).__name__,

@@ -18,7 +18,7 @@ from rsalign.core.text.response_text import response_text
 from rsalign.core.types import Message, Response, Segment
 from rsalign.policies.tokenization import Tokenization
 from rsalign.rewards.steps import Steps
-from rsalign.segments.acceptance import Hard
+from rsalign.segments.acceptance import HardAcceptance
 from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
 
@@ -144,7 +144,10 @@ class Reading:
 def cards(size):
     """Segments, every one of them taken."""
     return Cards(
-        segmenter=FixedSize(size), threshold=Constant(value=-1.0), acceptance=Hard(), max_tokens=99
+        segmenter=FixedSize(size),
+        threshold=Constant(value=-1.0),
+        acceptance=HardAcceptance(),
+        max_tokens=99,
     )
 
 

@@ -17,8 +17,8 @@ from rsalign.engines import model_files
 from rsalign.engines.answers import Served
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.vllm.identity import EngineIdentity
-from rsalign.policies.openai import OpenAIPolicy
 from rsalign.policies.vllm import VllmPolicy
+from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.rewards.classifier import TransformersReward
 from rsalign.rewards.vllm import VllmReward
 
@@ -260,7 +260,7 @@ def test_a_server_that_moved_is_the_same(served, tmp_path):
     moved = copied(POLICY, tmp_path / "moved")
     server = Server(tmp_path / "log", f"{moved} --served-model-name alias")
     try:
-        there = OpenAIPolicy.connect(server.addresses()[0], processed_log_probs=True)
+        there = VllmServerPolicy.connect(server.addresses()[0], processed_log_probs=True)
         assert there.model == "alias"
         assert there.fingerprint == served.fingerprint
         assert "vLLM 0." in there.fingerprint

@@ -9,7 +9,7 @@ import pytest
 
 from rsalign import Aligner, BestOf, FixedSize, Plain, aligned
 from rsalign.aligner.stream import TextEvent
-from rsalign.segments.acceptance import Hard
+from rsalign.segments.acceptance import HardAcceptance
 from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
 
@@ -64,7 +64,10 @@ def params(**given):
 
 
 CARDS = Cards(
-    segmenter=FixedSize(3), threshold=Constant(value=-1.0), acceptance=Hard(), max_tokens=24
+    segmenter=FixedSize(3),
+    threshold=Constant(value=-1.0),
+    acceptance=HardAcceptance(),
+    max_tokens=24,
 )
 
 

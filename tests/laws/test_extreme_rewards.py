@@ -31,7 +31,7 @@ from rsalign.rewards.bounded_steps import ClippedSteps
 from rsalign.rewards.calibration import calibrated_on
 from rsalign.rewards.combine import Capped
 from rsalign.rewards.steps import Steps
-from rsalign.segments.acceptance import Soft as SoftAcceptance
+from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Line, above_mean
 from rsalign.selectors import (
     BestOfMajority,

@@ -10,7 +10,7 @@ from rsalign import Budget, Cards, Entropy, FixedSize, Punctuation, Run, Samplin
 from rsalign.core.journal import Journal
 from rsalign.core.overdraw import After, end, needs_entropy
 from rsalign.core.types import Response, Segment
-from rsalign.segments.acceptance import Soft
+from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Line
 from rsalign.testing import EOS, ToyPolicy, ToyReward, check_strategy, distance, law, law_of
 
@@ -63,7 +63,7 @@ def cards(segmenter, **how):
     return Cards(
         segmenter=segmenter,
         threshold=Line(target=0.6),
-        acceptance=Soft(beta=0.7),
+        acceptance=SoftAcceptance(beta=0.7),
         **{"max_tokens": 2, "max_tries": 2} | how,
     )
 

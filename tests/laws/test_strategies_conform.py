@@ -12,8 +12,7 @@ from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
 from rsalign.chains.cuts import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts
 from rsalign.chains.stopping import DecidedLead, EffectiveSamples
 from rsalign.core.types import Response, Stop
-from rsalign.segments.acceptance import Hard as HardAcceptance
-from rsalign.segments.acceptance import Soft as SoftAcceptance
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
 from rsalign.segments.thresholds import Constant, Line
 from rsalign.selectors import (
     SELECTORS,

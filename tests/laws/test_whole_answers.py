@@ -14,7 +14,7 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import with_sampling
 from rsalign.core.types import WHOLE_ANSWER_FIELDS, Segment
-from rsalign.segments.acceptance import Hard
+from rsalign.segments.acceptance import HardAcceptance
 from rsalign.segments.thresholds import Constant
 from rsalign.selectors import MajorityVote
 from rsalign.strategies import STRATEGIES
@@ -28,7 +28,7 @@ from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law, law_of
 PIECEMEAL = Cards(
     segmenter=FixedSize(2),
     threshold=Constant(value=-9.0),
-    acceptance=Hard(),
+    acceptance=HardAcceptance(),
     max_tokens=4,
     max_tries=1,
 )

@@ -26,7 +26,7 @@ _STREAM_INTERVAL = 16  # tokens in one event: few events are cheap, and none wou
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAIPolicy:
+class VllmServerPolicy:
     """pi is the served model's next-token law, tempered and truncated as `sampling` says.
 
     Prompts go to ``/v1/completions`` as token ids and the drawn ids come back (vLLM's
@@ -99,7 +99,7 @@ class OpenAIPolicy:
         sampling: Sampling | None = None,
         processed_log_probs: bool = False,
         segment_end: bool = False,
-    ) -> "OpenAIPolicy":
+    ) -> "VllmServerPolicy":
         """Connects to a running server, or to several of the same model.
 
         Args:
@@ -160,11 +160,11 @@ class OpenAIPolicy:
         model = self.served.identity if self.served else self.model
         return f"server {model} {read} {self.sampling} {processed}"
 
-    def with_sampling(self, sampling: Sampling) -> "OpenAIPolicy":
+    def with_sampling(self, sampling: Sampling) -> "VllmServerPolicy":
         """The same servers under another law."""
         return replace(self, sampling=sampling)
 
-    def with_options(self, options: RequestOptions) -> "OpenAIPolicy":
+    def with_options(self, options: RequestOptions) -> "VllmServerPolicy":
         """The same policy, whose requests to the servers carry these options, too.
 
         Raises:
