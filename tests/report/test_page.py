@@ -27,7 +27,7 @@ from rsalign.report.moves import below, moves
 from rsalign.report.page import page
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.selectors import MajorityVote
-from rsalign.selectors import SoftAcceptance as SoftSelector
+from rsalign.selectors import Soft as SoftSelector
 from rsalign.selectors.extraction import LastNumber
 from rsalign.strategies.power import Power
 from rsalign.strategies.rejection import Rejection
