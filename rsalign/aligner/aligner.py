@@ -175,6 +175,7 @@ class Aligner:
         add_generation_prompt: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        on_reward_error: OnRewardError | None = None,
         lora_request: Any = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
@@ -191,10 +192,11 @@ class Aligner:
             add_generation_prompt: open the assistant's turn.
             on_error: as in `generate`.
             on_result: as in `generate`.
+            on_reward_error: as in `generate`.
             lora_request: as in `generate`.
             priority: as in `generate`.
         """
-        given = Call(strategy, budget, seed, on_error, lora_request, priority)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
         found = inputs.conversations(
             messages,
             self._policy,
@@ -213,11 +215,12 @@ class Aligner:
         seed: int | None = None,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        on_reward_error: OnRewardError | None = None,
         lora_request: Any = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
-        given = Call(strategy, budget, seed, on_error, lora_request, priority)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
         found = inputs.prompts(prompts, self._policy)
         batch = self._batch(found, sampling_params, given, prompts)
         return await batch.answer(on_result)
@@ -234,11 +237,12 @@ class Aligner:
         add_generation_prompt: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        on_reward_error: OnRewardError | None = None,
         lora_request: Any = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
-        given = Call(strategy, budget, seed, on_error, lora_request, priority)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
         found = inputs.conversations(
             messages,
             self._policy,
@@ -255,6 +259,7 @@ class Aligner:
         strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
+        on_reward_error: OnRewardError | None = None,
         lora_request: Any = None,
         priority: int | Sequence[int] | None = None,
     ) -> AsyncIterator[Event]:
@@ -271,6 +276,7 @@ class Aligner:
             strategy: as in `generate`.
             budget: as in `generate`.
             seed: as in `generate`.
+            on_reward_error: as in `generate`.
             lora_request: as in `generate`.
             priority: as in `generate`.
 
@@ -281,7 +287,7 @@ class Aligner:
             ConfigError: if ``n`` is not 1, or the text is to be shown in another way than usual
                 (``skip_special_tokens``, ``logprobs``, ...); otherwise as `generate`.
         """
-        given = Call(strategy, budget, seed, "raise", lora_request, priority)
+        given = Call(strategy, budget, seed, "raise", lora_request, priority, on_reward_error)
         found = inputs.prompts(prompt, self._policy)
         batch = self._batch(found, sampling_params, given, prompt)
         (request,) = batch.requests

@@ -221,6 +221,8 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
             return Prompt((Message("user", text),), tokens)
         if isinstance(item.get("prompt"), str):
             return _prompt(item["prompt"], policy)
+        if "prompt" in item:
+            raise ConfigError(f"prompt={shown(item['prompt'])}: give a text")
         raise ConfigError(
             f"a prompt has the keys {sorted(item)}: give 'prompt' (text), 'messages' or "
             "'prompt_token_ids'"

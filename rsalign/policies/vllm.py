@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rsalign.core.checks import check_settings
+from rsalign.core.checks import check_settings, shown
 from rsalign.core.errors import ConfigError, PolicyError
 from rsalign.core.foreign import errors_as, said
 from rsalign.core.key import Key
@@ -168,7 +168,11 @@ class VllmPolicy:
         policy = replace(self, sampling=sampling)
 
         def refused(failure: BaseException) -> ConfigError:
-            return ConfigError(f"vLLM refuses {sampling}: {said(failure)}")
+            usual = Sampling()
+            names = [each.name for each in fields(Sampling)]
+            asked = {n: getattr(sampling, n) for n in names}
+            unusual = {n: value for n, value in asked.items() if value != getattr(usual, n)}
+            return ConfigError(f"vLLM refuses {shown(unusual or asked)}: {said(failure)}")
 
         with errors_as(refused):
             policy._params(1, Key(0), {}, sampling.stop).verify(

@@ -1,18 +1,21 @@
 """Rows of data files as people have them, whatever their encoding, compression and line ends.
 
 The kind of a file is told by its name (``.jsonl``, ``.ndjson``, ``.json``, ``.csv``, ``.tsv``,
-``.parquet``, each perhaps with ``.gz``); compression, Parquet and the encoding are also seen from
-the content, so that standard input works the same.
+``.parquet``, each perhaps with ``.gz``, ``.bz2`` or ``.xz``); compression, Parquet and the encoding
+are also seen from the content, so that standard input works the same.
 """
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,19 @@ from rsalign.core.errors import ConfigError, InstallError
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 """Ends of names that tell what a file holds."""
 
-_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_PARQUET = b"PAR1"
+_COMPRESSED = {
+    re.compile(rb"\x1f\x8b"): gzip.decompress,
+    re.compile(rb"BZh[1-9]1AY&SY"): bz2.decompress,
+    re.compile(rb"\xfd7zXZ\0"): lzma.decompress,
+}
+"""How compressed content begins, and what uncompresses it."""
+_UNREADABLE = {
+    b"PK\x03\x04": "a zip archive (or a spreadsheet, which is one)",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
+}
+"""How content begins that is not read here, and what it is."""
+_ENDS = (".gz", ".bz2", ".xz")
 _LINE_END = re.compile("\r\n|\n|\r")  # not splitlines(): U+2028 and its like may be within a text
 _SPACE = re.compile(r"[ \t\r\n]*")
 _JSON_ARRAY = re.compile(r'\s*\[\s*([{"\]]|$)')
@@ -42,8 +57,8 @@ class Row:
 
 
 def file_format(path: Path) -> str:
-    """The end of a file's name that tells what it holds, without ``.gz``; in small letters."""
-    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+    """The end of a file's name that tells what it holds, without that of the compression."""
+    return (path.with_suffix("") if path.suffix.lower() in _ENDS else path).suffix.lower()
 
 
 def read_bytes(path: str) -> bytes:
@@ -54,11 +69,21 @@ def read_bytes(path: str) -> bytes:
     """
     try:
         raw = sys.stdin.buffer.read() if path == "-" else Path(path).expanduser().read_bytes()
-        return gzip.decompress(raw) if raw.startswith(_GZIP) else raw
+        for beginning, decompress in _COMPRESSED.items():
+            if beginning.match(raw):
+                return decompress(raw)
     except IsADirectoryError as error:
         raise ConfigError(f"{path} is a folder: give the path of a file in it") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: a NUL in the path
+    # ValueError: a NUL in the path
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise ConfigError(f"cannot read {_shown(path)}: {error}") from error
+    for start, what in _UNREADABLE.items():
+        if raw.startswith(start):
+            raise ConfigError(
+                f"cannot read {_shown(path)}: it is {what}. Unpack it first; gzip, bzip2 and xz "
+                "are read as they are"
+            )
+    return raw
 
 
 def read_rows(path: str) -> list[Row]:
@@ -66,10 +91,13 @@ def read_rows(path: str) -> list[Row]:
 
     A file whose name tells no format holds JSON if it begins as JSON does (with ``{``, or with
     ``[`` and then ``{`` or a text) or is an array as a whole, and otherwise text: each line is one
-    row. Empty lines are left out.
+    row. Empty lines are left out, and so are byte order marks at their beginnings, which files have
+    that were joined from others. A JSON array is one row for each of its items, unless it is a
+    conversation (all items are objects with a ``"role"``): that is one row, as it is on a line.
 
     Raises:
-        ConfigError: if it cannot be read, or is not what its name or its beginning says.
+        ConfigError: if it cannot be read, is not what its name or its beginning says, or gives one
+            name twice in an object or in the first line of a table, so that a value would be lost.
         InstallError: if it is Parquet and pyarrow is missing.
     """
     raw = read_bytes(path)
@@ -105,6 +133,7 @@ def decode(raw: bytes) -> str:
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     """The lines that are not empty, with their numbers from 1."""
     for number, line in enumerate(_LINE_END.split(text), 1):
+        line = line.removeprefix("\ufeff")
         if line.strip():
             yield number, line
 
@@ -125,14 +154,18 @@ def _read_json(text: str) -> list[Row]:
             if starts_whole:
                 raise ValueError(f"line {wrong} is not JSON: {by_line}") from by_line
             raise ValueError(f"line {first} is not JSON: {as_a_whole}") from as_a_whole
-    if len(rows) == 1 and isinstance(rows[0].value, list):
+    if len(rows) == 1 and isinstance(rows[0].value, list) and not _is_conversation(rows[0].value):
         return _numbered(rows[0].value)
     return rows
 
 
+def _is_conversation(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(each, dict) and "role" in each for each in values)
+
+
 def _read_values(text: str) -> list[Row]:
     """JSON values one after the other."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
     rows: list[Row] = []
     position = 0
     while True:
@@ -164,15 +197,33 @@ def _is_json(line: str) -> bool:
 
 def _parse(line: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_object)
     except RecursionError as deep:
         raise ValueError(str(deep)) from deep
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_repeated(name for name, _ in pairs)
+    return dict(pairs)
+
+
+def _refuse_repeated(names: Iterable[str]) -> None:
+    """Refuses a name that is there twice: Python's readers would lose the first value silently.
+
+    Raises:
+        ValueError: with the name.
+    """
+    name, number = next(iter(Counter(names).most_common(1)), ("", 0))
+    if number > 1:
+        raise ValueError(f"{name[:80]!r} is there {number} times: give each name once")
 
 
 def _read_table(text: str, delimiter: str) -> list[dict[str, str]]:
     limit = csv.field_size_limit(sys.maxsize)  # Python's own is 128 KiB, less than some prompts
     try:
-        found = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        _refuse_repeated(name for name in reader.fieldnames or () if name)
+        found = list(reader)
     finally:
         csv.field_size_limit(limit)
     for number, row in enumerate(found, 1):
@@ -191,6 +242,7 @@ def _read_parquet(raw: bytes) -> list[dict[str, Any]]:
             "as JSON lines"
         ) from missing
     try:
+        _refuse_repeated(pyarrow.parquet.read_schema(io.BytesIO(raw)).names)
         return [*pyarrow.parquet.read_table(io.BytesIO(raw)).to_pylist()]
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(str(error)) from error
