@@ -25,8 +25,12 @@ class Budget:
     at most before it starts (of a segment, its greatest size; see `Policy` for those that draw past
     it), and waits while others hold the rest; draws are served in the order in which they ask, and
     the last one is drawn with what is left. Calls of the reward that are open when tokens or calls
-    run out may finish. `seconds` is exceeded by the time that cancelling takes (one engine step),
-    and by that of the completion.
+    run out may finish. Of attempts that run in parallel and are looked at in order
+    (`Cards.proposals`, `Rejection.at_once`), one that finds nothing left ends the run only after
+    all earlier ones were rejected, and none takes a call of the reward that an earlier one may
+    need; so their number does not change the answer of a run that is finished within the budget.
+    `seconds` is exceeded by the time that cancelling takes (one engine step), and by that of the
+    completion.
 
     Attributes:
         policy_tokens: tokens drawn from the policy, discarded ones included.

@@ -29,6 +29,7 @@ from rsalign.core.protocols import (
     measuring,
     sampling,
 )
+from rsalign.core.tasks import Turn, current_turn, num_open_before, wait_for_turn
 from rsalign.core.text.detokenization import Detokenizer, Detokenizing
 from rsalign.core.text.response_text import Guarded
 from rsalign.core.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
@@ -59,6 +60,8 @@ class Meter:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _num_judging: int = 0
     _judged: asyncio.Event = field(default_factory=asyncio.Event)
+    # an attempt that this run as a whole belongs to: only turns within the run matter to it
+    _outside: Turn | None = field(default_factory=current_turn)
     _started: float = field(default_factory=time.perf_counter)
 
     def usage(self, kept: int) -> Usage:
@@ -98,11 +101,11 @@ class Meter:
                     break
                 self._released.clear()
                 await self._released.wait()
-            granted = min(left, num_tokens)
-            if granted < 1:
-                await self.expire()
+            granted = max(0, min(left, num_tokens))
             self._reserved += granted
-            return granted
+        if not granted:
+            await self.expire()
+        return granted
 
     def release(self, granted: int, drawn: int) -> None:
         """Ends a reservation: `drawn` of the `granted` tokens were used."""
@@ -112,10 +115,17 @@ class Meter:
             self._released.set()
 
     async def admit_reward_call(self) -> None:
-        """Counts one more call of the reward, or ends the run."""
+        """Counts one more call of the reward, or ends the run.
+
+        One of those left is kept for each earlier attempt of the same round, however fast a later
+        one is (`rsalign.core.tasks.until`): the earlier one may be accepted, and this one dropped.
+        """
         limit = self.budget.reward_calls
-        if limit is not None and self._usage.reward_calls >= limit:
-            await self.expire()
+        if limit is not None:
+            if limit - self._usage.reward_calls <= num_open_before(self._outside):
+                await wait_for_turn(self._outside)
+            if self._usage.reward_calls >= limit:
+                await self.expire()
         self.count(reward_calls=1)
 
     @contextlib.contextmanager
@@ -137,9 +147,13 @@ class Meter:
     async def expire(self) -> NoReturn:
         """Ends the run: cancels everything that is open.
 
+        Before that, earlier attempts of the same round are finished and looked at: if one of them
+        is accepted, this one was not needed, and the run goes on
+        (`rsalign.core.tasks.wait_for_turn`).
         Calls of the reward that are open were paid for, and what they judge was drawn: they may
         finish first.
         """
+        await wait_for_turn(self._outside)
         while self._num_judging:
             self._judged.clear()
             await self._judged.wait()

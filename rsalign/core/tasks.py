@@ -1,9 +1,10 @@
 """Structured concurrency: the only place where tasks are born."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from rsalign.core.foreign import is_cancellation, is_interrupt
 
@@ -78,14 +79,27 @@ async def until(awaitables: Iterable[Awaitable[T]], enough: Callable[[T], bool])
     A failure is looked at in its turn as well, and raised by itself: never before all earlier
     results are known, and not at all if one of them is enough. So what comes of it, result or
     failure, is the same whichever of them is faster, and the same as awaiting one after another.
+    Whatever ends more than the attempt that it occurs in, such as a budget that is spent, waits for
+    the attempt's turn as well (`wait_for_turn`).
     """
     awaitables = list(awaitables)
     results: list[T] = []
     failure: BaseException | None = None
+    outer = current_turn()
+    turns: list[Turn] = []
+    tasks: list[asyncio.Task[Outcome[T]]] = []
+
+    async def attempt(turn: Turn, awaitable: Awaitable[T]) -> Outcome[T]:
+        _TURN.set(turn)  # in this task, and in those that it starts
+        return await outcome_of(awaitable)
+
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(outcome_of(awaitable)) for awaitable in awaitables]
-            for position, task in enumerate(tasks, 1):
+            for awaitable in awaitables:
+                turns.append(Turn(tasks, len(tasks), outer))
+                tasks.append(group.create_task(attempt(turns[-1], awaitable)))
+            for position, (turn, task) in enumerate(zip(turns, tasks, strict=True), 1):
+                turn.come.set()
                 outcome = await task
                 failure = outcome.failure
                 try:
@@ -103,6 +117,66 @@ async def until(awaitables: Iterable[Awaitable[T]], enough: Callable[[T], bool])
     if failure is not None:
         raise failure
     return results
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """The place of one attempt of `until` among the others.
+
+    Attributes:
+        attempts: all attempts, or at least those before it.
+        position: its own place, from 0.
+        outer: the turn of the attempt that called `until`; None if it was not called in one.
+        come: set once all attempts before it were looked at and none was enough.
+    """
+
+    attempts: Sequence[asyncio.Task[Any]]
+    position: int
+    outer: "Turn | None"
+    come: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def num_open(self) -> int:
+        """How many attempts before it have no result yet."""
+        return sum(not task.done() for task in self.attempts[: self.position])
+
+
+_TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
+
+
+def current_turn() -> Turn | None:
+    """The turn of the attempt of `until` that calls this; None outside of one."""
+    return _TURN.get()
+
+
+async def wait_for_turn(outside: Turn | None = None) -> None:
+    """Waits until no earlier attempt can make the one that calls this superfluous.
+
+    That is, in an attempt of `until`, until all attempts before it were looked at and none was
+    enough; if one of them is enough, this wait is cancelled together with the attempt. Outside of
+    an attempt it returns at once.
+
+    Args:
+        outside: this turn, and those that it is nested in, are not waited for.
+    """
+    for turn in _turns(outside):
+        await turn.come.wait()
+
+
+def num_open_before(outside: Turn | None = None) -> int:
+    """How many attempts before the one that calls this have no result yet.
+
+    Args:
+        outside: this turn, and those that it is nested in, are left out.
+    """
+    return sum(turn.num_open for turn in _turns(outside))
+
+
+def _turns(outside: Turn | None) -> Iterator[Turn]:
+    turn = _TURN.get()
+    while turn is not None and turn is not outside:
+        yield turn
+        turn = turn.outer
 
 
 @dataclass(slots=True)

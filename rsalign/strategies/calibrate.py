@@ -72,6 +72,10 @@ async def calibrated_target(
 class Calibrate:
     """`inner` with a target for each prompt that the policy itself sometimes reaches.
 
+    If a budget ends the run while the target is being found, the best of the draws by reward is the
+    answer. Later on it is that of `Cards`, for which a draw that begins with the accepted segments
+    counts as a rejected draft: the draws are whole answers that were paid for.
+
     Notes, besides those of `Cards`, of which ``hopeless`` tells a target that was out of reach all
     the same (`Cards.hopeless_below`): ``target``; ``calibration_rewards``.
 

@@ -73,6 +73,13 @@ class TriesExhaustedError(RsalignError):
 class Cards:
     """Cascade reward sampling: an answer grows by accepted segments.
 
+    If a budget ends the run early, drafts of the present segment that were judged but not tested
+    yet are tested, in order. If the accepted one completes the answer, it is the answer. If there
+    is none, `Budget` decides, whatever `when_exhausted` is: the complete draft with the highest
+    reward among those that begin with the accepted segments, although it was rejected, or else the
+    accepted segments. A strategy that chooses among several such runs leaves out those that have
+    no accepted answer, as long as one has.
+
     Notes: ``num_segments``; ``num_proposals`` that were tested; ``num_forced`` segments that were
     taken without being accepted; ``acceptance_rate`` of the tested; ``mean_segment_length`` in
     tokens; ``unused_drafts``, begun for nothing because an earlier one of the same round was
@@ -220,14 +227,14 @@ class Cards:
         tally: "_Tally",
     ) -> Candidate:
         """The kept tokens and one more segment, which is on record as accepted or forced."""
-        rejected: list[Candidate] = []
+        drawn: dict[int, Candidate] = {}
+        tested: list[Candidate] = []
+        accepted = False
         repeats = sampling(run.policy).is_point_mass
         only: Candidate | None = None  # the one possible draft, once it is known to be that
 
-        async def attempt(index: int) -> tuple[int, Candidate]:
-            if only is not None:
-                return index, only
-            draft = await run.at("try", index).draft(
+        async def attempt(index: int) -> int:
+            drawn[index] = only or await run.at("try", index).draft(
                 prompt,
                 kept.tokens,
                 max_tokens=self.max_tokens,
@@ -235,32 +242,40 @@ class Cards:
                 kept_log_probs=kept.log_probs,
                 ahead=None if index else kept.beyond,
             )
-            return index, draft
+            return index
 
-        def accepts(attempted: tuple[int, Candidate]) -> bool:
-            index, draft = attempted
+        def accepts(index: int) -> bool:
+            nonlocal accepted
+            tested.append(drawn[index])
             tally.num_tested += 1
             here = run.at("try", index)
-            return here.decide(draft, kept=len(kept.tokens), log_accept=log_accept(draft))
+            log_probability = log_accept(drawn[index])
+            accepted = here.decide(drawn[index], kept=len(kept.tokens), log_accept=log_probability)
+            return accepted
 
-        while (first := len(rejected)) < self.max_tries:
+        async def answer_so_far() -> Candidate | None:
+            # the others in order of index, as they would have been tested
+            for index in sorted(drawn)[len(tested) :]:
+                if accepted or accepts(index):
+                    break
+            return tested[-1] if accepted and tested[-1].response.complete else None
+
+        run.trace.answer_by(answer_so_far)
+        while (first := len(tested)) < self.max_tries:
             size = tally.round_size(run.policy) if self.proposals == "auto" else self.proposals
             if repeats:
                 size = 1
             tries = range(first, min(first + size, self.max_tries))
-            tested = await until(map(attempt, tries), accepts)
-            *refused, (last, draft) = tested
-            rejected += [earlier for _, earlier in refused]
-            if run.trace.proposals[-1].verdict is Verdict.ACCEPTED:
+            await until(map(attempt, tries), accepts)
+            if accepted:
                 tally.num_accepted += 1
-                tally.num_unused += tries.stop - last - 1
-                return draft
-            rejected.append(draft)
-            if repeats := repeats or is_certain(draft.response, len(kept.tokens)):
-                only = draft
+                tally.num_unused += tries.stop - len(tested)
+                return tested[-1]
+            if repeats := repeats or is_certain(tested[-1].response, len(kept.tokens)):
+                only = tested[-1]
         if self.when_exhausted == "fail":
-            raise TriesExhaustedError(prompt, kept, tuple(rejected))
-        mean_accept = math.fsum(math.exp(log_accept(draft)) for draft in rejected) / len(rejected)
+            raise TriesExhaustedError(prompt, kept, tuple(tested))
+        mean_accept = math.fsum(math.exp(log_accept(draft)) for draft in tested) / len(tested)
         tally.hopeless = not kept.tokens and mean_accept < self.hopeless_below
         if tally.hopeless:
             run.trace.warn(
@@ -270,7 +285,7 @@ class Cards:
                 "target (Calibrate finds one for each prompt)"
             )
         last = self.when_exhausted == "last"
-        chosen = rejected[-1 if last else best([draft.reward for draft in rejected])]
+        chosen = tested[-1 if last else best([draft.reward for draft in tested])]
         _force(chosen, len(kept.tokens), log_accept(chosen), run)
         return chosen
 
