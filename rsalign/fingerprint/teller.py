@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NoReturn
 
+from rsalign.declared import shown
 from rsalign.errors import ConfigError
-from rsalign.fingerprint.digest import LEAVES, hashed, leaf, short
+from rsalign.fingerprint.digest import LEAVES, hashed, leaf
 from rsalign.fingerprint.libraries import array, tensor, tokenizer
 from rsalign.fingerprint.objects import BUILT_IN, attributes, hides_state, kind, members, names_in
 from rsalign.fingerprint.origin import (
@@ -82,12 +83,12 @@ class Teller:
 
     def _sequence(self, value: Any, where: str) -> bytes:
         items = hashed(_base(value, (list, tuple)), *self._all(value, where))
-        return self._extended(value, (list, tuple), items, where)
+        return self.extended(value, (list, tuple), items, where)
 
     def _mapping(self, value: Any, where: str) -> bytes:
         # in their order, which a reward that takes the first match depends on
         items = hashed("dict", *self._items(value, where))
-        return self._extended(value, (dict, types.MappingProxyType), items, where)
+        return self.extended(value, (dict, types.MappingProxyType), items, where)
 
     def _set(self, value: Any, where: str) -> bytes:
         # each element by itself, so that the order in which they are met, which differs between
@@ -97,14 +98,14 @@ class Teller:
         inner = self._open_sets | {id(value)}
         elements = (Teller(self._part, inner).tell(one, f"a part of {where}") for one in value)
         digest = hashed("set", *sorted(elements))
-        return self._extended(value, (set, frozenset), digest, where)
+        return self.extended(value, (set, frozenset), digest, where)
 
     def _items(self, mapping: Mapping[Any, Any], where: str) -> Iterator[bytes]:
         for key, value in mapping.items():
             yield self.tell(key, f"a key of {where}")
-            yield self.tell(value, f"{where}[{short(key)}]")
+            yield self.tell(value, f"{where}[{shown(key, longest=60)}]")
 
-    def _extended(self, value: Any, plain: tuple[type, ...], digest: bytes, where: str) -> bytes:
+    def extended(self, value: Any, plain: tuple[type, ...], digest: bytes, where: str) -> bytes:
         """A container's digest, with what a class derived from it adds."""
         if type(value) in plain:
             return digest
@@ -179,7 +180,7 @@ class Teller:
                 package = scope.get("__package__") or ""
                 imports[absolute(str(step.argval), level, package)] = None
         for name in names:
-            if name in scope and not name.startswith("__"):
+            if name in scope and not is_special(name):
                 yield leaf(name)
                 yield self._global(scope[name], code, name)
         for name in imports:
@@ -207,7 +208,7 @@ class Teller:
                 if isinstance(value, types.ModuleType)
                 else self.tell(value, f"{module.__name__}.{name}")
                 for name in sorted(set(names) & vars(module).keys())
-                if not name.startswith("__")
+                if not is_special(name)
                 for value in (vars(module)[name],)
             ]
         finally:
@@ -217,6 +218,7 @@ class Teller:
     def _partial(self, value: "functools.partial[Any]", where: str) -> bytes:
         return hashed(
             "partial",
+            *self._derivation(value, functools.partial, where),
             self.tell(value.func, f"the function of {where}"),
             *self._all(value.args, f"the arguments of {where}"),
             *self._named(value.keywords, f"the arguments of {where}"),
@@ -285,13 +287,19 @@ class Teller:
     def _number(self, value: Any, where: str) -> bytes:
         """Of a class derived from a number or text."""
         plain = next(one for one in (int, float, complex, str, bytes) if isinstance(value, one))
-        content = hashed(plain.__name__, plain.__repr__(value).encode())
+        content = leaf(int(value)) if plain is int else leaf(plain.__repr__(value))
+        content = hashed(plain.__name__, content)
         return hashed("derived", content, self.tell(type(value), where), *self._state(value, where))
 
     def _object(self, value: Any, where: str) -> bytes:
         if hides_state(type(value)):
             return hashed("hidden", self._reduced(value, where), *self._state(value, where))
         return hashed("object", self.tell(type(value), where), *self._state(value, where))
+
+    def _derivation(self, value: Any, plain: type, where: str) -> Iterator[bytes]:
+        """What the class of a value adds to the one that it is derived from, if it is another."""
+        if type(value) is not plain:
+            yield self.tell(type(value), where)
 
     def _state(self, value: Any, where: str) -> Iterator[bytes]:
         yield from self._named(attributes(value), where)
@@ -370,6 +378,11 @@ _TELLERS: tuple[tuple[Any, Any], ...] = (
 )
 
 
+def is_special(name: str) -> bool:
+    """Whether it is one of the names that Python gives, such as ``__name__``."""
+    return name.startswith("__") and name.endswith("__")
+
+
 def own_word(part: object) -> str | None:
     """The fingerprint that a part has of its own; None if it has none."""
     if isinstance(part, type | types.ModuleType):
@@ -381,7 +394,7 @@ def own_word(part: object) -> str | None:
     word = part.fingerprint  # type: ignore[attr-defined]
     if not isinstance(word, str) or not word:
         raise ConfigError(
-            f"{kind(part)}.fingerprint is {short(word)}: make it a text that no other part has, "
+            f"{kind(part)}.fingerprint is {shown(word, longest=60)}: make it a text that no other part has, "
             'as an attribute (`fingerprint = "length 1"`) or a property'
         )
     if "fingerprint" in getattr(part, "__dict__", {}):
