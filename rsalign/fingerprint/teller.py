@@ -394,8 +394,8 @@ def own_word(part: object) -> str | None:
     word = part.fingerprint  # type: ignore[attr-defined]
     if not isinstance(word, str) or not word:
         raise ConfigError(
-            f"{kind(part)}.fingerprint is {shown(word, longest=60)}: make it a text that no other part has, "
-            'as an attribute (`fingerprint = "length 1"`) or a property'
+            f"{kind(part)}.fingerprint is {shown(word, longest=60)}: make it a text that no other "
+            'part has, as an attribute (`fingerprint = "length 1"`) or a property'
         )
     if "fingerprint" in getattr(part, "__dict__", {}):
         return word

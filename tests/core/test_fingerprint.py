@@ -568,7 +568,7 @@ def test_what_only_keeps_answers_is_no_value():
     assert one.table is not None
     assert fingerprint(one) == fingerprint(other)
     kept = Cached(Frozen(1))
-    assert asyncio.run(kept.score(Prompt((1,), "a"), Response((1,), "b", Stop.END))) == 1
+    assert asyncio.run(kept.score(Prompt((1,), "a"), Response((1,), "b", Stop.EOS))) == 1
     assert fingerprint(kept) == fingerprint(Cached(Frozen(1)))
     assert fingerprint(logging.getLogger("a")) != fingerprint(logging.getLogger("b"))
 
