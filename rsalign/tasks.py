@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from rsalign.foreign import is_cancellation, is_interrupt
+from rsalign.foreign import is_order
 
 T = TypeVar("T")
 
@@ -134,10 +134,8 @@ async def outcome_of(awaitable: Awaitable[T]) -> Outcome[T]:
     """
     try:
         return Outcome(await awaitable)
-    except GeneratorExit:
-        raise
     except BaseException as failure:
-        if is_cancellation(failure) or is_interrupt(failure):
+        if is_order(failure):
             raise
         return Outcome(failure=failure)
 

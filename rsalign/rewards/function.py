@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.errors import ConfigError, RewardError
 from rsalign.fingerprint import fingerprint as told
+from rsalign.fingerprint import kind
 from rsalign.foreign import errors_as
 from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
 from rsalign.rewards.workers import Attempt, DaemonThreads
@@ -125,7 +126,7 @@ class FunctionReward:
 
     @property
     def _name(self) -> str:
-        return getattr(self._function, "__qualname__", type(self._function).__name__)
+        return kind(self._function)
 
     async def _elsewhere(
         self, prompt: str, response: str, deadline: asyncio.Timeout
