@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from rsalign.rules.estimators import effective_sample_size
-from rsalign.rules.extraction import Extract
+from rsalign.rules.extraction import Extract, extracted
 from rsalign.trace import Note
 from rsalign.types import Candidate
 
@@ -86,7 +86,7 @@ def ballot(
 ) -> Ballot:
     """The votes of `candidates`; of equal weight if there are no `weights`."""
     return Ballot(
-        tuple(extract(candidate.response.text) for candidate in candidates),
+        tuple(extracted(extract, candidate.response.text) for candidate in candidates),
         (1.0,) * len(candidates) if weights is None else tuple(weights),
         tuple(candidate.reward for candidate in candidates),
     )
