@@ -56,8 +56,8 @@ def expected_utilities(
         table = [[utility(text, reference) for reference in texts] for text in texts]
     if [len(row) for row in table] != [len(texts)] * len(texts):
         raise StrategyError(
-            f"the table of the utility {kind(utility)} must have {len(texts)} rows and columns, one "
-            "of each for each text"
+            f"the table of the utility {kind(utility)} must have {len(texts)} rows and columns: "
+            "one of each for each text"
         )
     for row in table:
         for value in row:

@@ -18,13 +18,12 @@ from rsalign.rules.utilities import (
     UnigramF1,
     expected_utilities,
 )
-
-EVERY = [UnigramF1(), Rouge1(), ExactMatch(), ExactMatch(LastNumber())]
-texts = st.lists(st.text("ab12 ", max_size=12), min_size=1, max_size=6)
 from rsalign.selectors import MajorityVote
 from rsalign.testing import ToyPolicy, ToyReward
 from rsalign.types import Candidate, Prompt, Response, Stop
 
+EVERY = [UnigramF1(), Rouge1(), ExactMatch(), ExactMatch(LastNumber())]
+texts = st.lists(st.text("ab12 ", max_size=12), min_size=1, max_size=6)
 PROMPT = Prompt((1,), "a")
 
 
