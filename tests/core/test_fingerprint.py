@@ -30,7 +30,7 @@ from rsalign.fingerprint.origin import installed_name
 from rsalign.rewards import Cached, FunctionReward, Metered, Routed, Scaled
 from rsalign.segmenters import FixedSize, Punctuation
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Prompt, Response, Stop
+from rsalign.types import Message, Prompt, Response, Stop
 
 
 class Length:
@@ -568,7 +568,12 @@ def test_what_only_keeps_answers_is_no_value():
     assert one.table is not None
     assert fingerprint(one) == fingerprint(other)
     kept = Cached(Frozen(1))
-    assert asyncio.run(kept.score(Prompt((1,), "a"), Response((1,), "b", Stop.EOS))) == 1
+    assert (
+        asyncio.run(
+            kept.score(Prompt((Message("user", "1"),), (1,)), Response((1,), "b", Stop.EOS))
+        )
+        == 1
+    )
     assert fingerprint(kept) == fingerprint(Cached(Frozen(1)))
     assert fingerprint(logging.getLogger("a")) != fingerprint(logging.getLogger("b"))
 

@@ -10,7 +10,7 @@ from rsalign import ConfigError, RewardError, RsalignError
 from rsalign.checks import shown
 from rsalign.foreign import errors_as, told
 from rsalign.rewards import FunctionReward
-from rsalign.types import Prompt, Response, Stop
+from rsalign.types import Message, Prompt, Response, Stop
 
 
 def edge():
@@ -132,7 +132,9 @@ def test_a_generator_exit_that_foreign_code_raises_is_a_failure():
         asyncio.run(work())
     reward = FunctionReward(leave)
     with pytest.raises(RewardError, match="GeneratorExit"):
-        asyncio.run(reward.score(Prompt((1,), "a"), Response((1,), "b", Stop.EOS)))
+        asyncio.run(
+            reward.score(Prompt((Message("user", "1"),), (1,)), Response((1,), "b", Stop.EOS))
+        )
     reward.close()
 
 

@@ -20,11 +20,11 @@ from rsalign.rules.utilities import (
 )
 from rsalign.selectors import MajorityVote
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Candidate, Prompt, Response, Stop
+from rsalign.types import Candidate, Message, Prompt, Response, Stop
 
 EVERY = [UnigramF1(), Rouge1(), ExactMatch(), ExactMatch(LastNumber())]
 texts = st.lists(st.text("ab12 ", max_size=12), min_size=1, max_size=6)
-PROMPT = Prompt((1,), "a")
+PROMPT = Prompt((Message("user", "1"),), (1,))
 
 
 def f1(one, other):
