@@ -97,6 +97,11 @@ def _derived_names(cls: type) -> Iterator[str]:
                     yield field.name
 
 
+def is_special(name: str) -> bool:
+    """Whether it is one of the names that Python gives, such as ``__name__``."""
+    return name.startswith("__") and name.endswith("__")
+
+
 def _slots(cls: type) -> Iterator[tuple[str, types.MemberDescriptorType]]:
     """The slots of a class, by name, and the members that one written in C shows to Python."""
     for name, member in vars(cls).items():

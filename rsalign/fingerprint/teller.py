@@ -17,7 +17,15 @@ from rsalign.declared import shown
 from rsalign.errors import ConfigError
 from rsalign.fingerprint.digest import LEAVES, hashed, leaf
 from rsalign.fingerprint.libraries import array, tensor, tokenizer
-from rsalign.fingerprint.objects import BUILT_IN, attributes, hides_state, kind, members, names_in
+from rsalign.fingerprint.objects import (
+    BUILT_IN,
+    attributes,
+    hides_state,
+    is_special,
+    kind,
+    members,
+    names_in,
+)
 from rsalign.fingerprint.origin import (
     absolute,
     installed_name,
@@ -82,7 +90,7 @@ class Teller:
     # containers
 
     def _sequence(self, value: Any, where: str) -> bytes:
-        items = hashed(_base(value, (list, tuple)), *self._all(value, where))
+        items = hashed("list" if isinstance(value, list) else "tuple", *self._all(value, where))
         return self.extended(value, (list, tuple), items, where)
 
     def _mapping(self, value: Any, where: str) -> bytes:
@@ -216,14 +224,14 @@ class Teller:
         return hashed("members", *told)
 
     def _partial(self, value: "functools.partial[Any]", where: str) -> bytes:
-        return hashed(
+        digest = hashed(
             "partial",
-            *self._derivation(value, functools.partial, where),
             self.tell(value.func, f"the function of {where}"),
             *self._all(value.args, f"the arguments of {where}"),
             *self._named(value.keywords, f"the arguments of {where}"),
             *self._named(value.__dict__, where),
         )
+        return self.extended(value, (functools.partial,), digest, where)
 
     def _method(self, value: types.MethodType, where: str) -> bytes:
         return hashed(
@@ -278,12 +286,6 @@ class Teller:
         content = self.tell(value._value_, where)
         return hashed("member", self.tell(type(value), where), str(value.name).encode(), content)
 
-    def _path(self, value: PurePath, where: str) -> bytes:
-        return hashed("path", value.as_posix().encode())
-
-    def _pattern(self, value: "re.Pattern[Any]", where: str) -> bytes:
-        return hashed("pattern", leaf(value.pattern), leaf(value.flags))
-
     def _number(self, value: Any, where: str) -> bytes:
         """Of a class derived from a number or text."""
         plain = next(one for one in (int, float, complex, str, bytes) if isinstance(value, one))
@@ -295,11 +297,6 @@ class Teller:
         if hides_state(type(value)):
             return hashed("hidden", self._reduced(value, where), *self._state(value, where))
         return hashed("object", self.tell(type(value), where), *self._state(value, where))
-
-    def _derivation(self, value: Any, plain: type, where: str) -> Iterator[bytes]:
-        """What the class of a value adds to the one that it is derived from, if it is another."""
-        if type(value) is not plain:
-            yield self.tell(type(value), where)
 
     def _state(self, value: Any, where: str) -> Iterator[bytes]:
         yield from self._named(attributes(value), where)
@@ -373,14 +370,9 @@ _TELLERS: tuple[tuple[Any, Any], ...] = (
     (types.ModuleType, lambda _, value, __: hashed("module", source(value.__name__))),
     (types.CodeType, lambda teller, value, _: teller._code(value, {})),
     (logging.Logger, lambda _, value, __: hashed("logger", value.name.encode())),
-    (PurePath, _T._path),
-    (re.Pattern, _T._pattern),
+    (PurePath, lambda _, value, __: hashed("path", value.as_posix().encode())),
+    (re.Pattern, lambda _, one, __: hashed("pattern", leaf(one.pattern), leaf(one.flags))),
 )
-
-
-def is_special(name: str) -> bool:
-    """Whether it is one of the names that Python gives, such as ``__name__``."""
-    return name.startswith("__") and name.endswith("__")
 
 
 def own_word(part: object) -> str | None:
@@ -406,7 +398,3 @@ def own_word(part: object) -> str | None:
     if not derived:
         return word
     return f"{kind(part)} {Teller(part).derived(part, word, derived, base).hex()}"
-
-
-def _base(value: Any, among: tuple[type, ...]) -> str:
-    return next(one.__name__ for one in among if isinstance(value, one))

@@ -137,7 +137,7 @@ class Timed(contextlib.ContextDecorator):
 
 @{}
 def rate(prompt, response):
-    yield {}
+    return {}
 """
 WRAPPED_METHOD = """
 import torch

@@ -124,14 +124,9 @@ def test_a_table_of_another_shape_is_refused(table):
         expected_utilities(Mine(), ["a", "b"], (0.5, 0.5))
 
 
-async def later(text):
-    return text
-
-
 @pytest.mark.parametrize(
-    "extract", [len, lambda text: math.nan, later, lambda text: [text], lambda text: b"a"]
+    "extract", [len, lambda text: math.nan, lambda text: [text], lambda text: b"a"]
 )
-@pytest.mark.filterwarnings("ignore:coroutine 'later' was never awaited")
 def test_an_answer_that_is_no_text_is_refused(extract):
     candidates = [Candidate(Response((i,), text, Stop.EOS), 0.0) for i, text in enumerate("ab")]
     with pytest.raises(StrategyError, match=r"the extractor .* must return text or None"):
