@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rsalign.aligner import inputs
-from rsalign.aligner.batch import Batch, OnError, OnResult
+from rsalign.aligner.batch import Batch, OnError, OnResult, check_on_reward_error
 from rsalign.aligner.call import Call, check_call, requests
 from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, reader, stream
 from rsalign.core.align import OnProgress
 from rsalign.core.budget import Budget
+from rsalign.core.checks import checked
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Policy, Reward, sampling
@@ -78,6 +79,9 @@ class Aligner:
     ) -> None:
         self._strategy = Plain() if strategy is None else strategy_from(strategy)
         check_call(self._strategy, budget, seed, has_reward=not is_none(reward))
+        check_on_reward_error(on_reward_error)
+        for name, arguments in (("engine_args", engine_args), ("reward_args", reward_args)):
+            checked("Aligner", name, arguments, Mapping[str, Any] | None)
         self._seed, self._budget, self._on_reward_error = seed, budget, on_reward_error
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
@@ -367,7 +371,9 @@ class Aligner:
             budget=budget,
             journal=self._journal,
             on_error=given.on_error,
-            on_reward_error=given.on_reward_error or self._on_reward_error,
+            on_reward_error=self._on_reward_error
+            if given.on_reward_error is None
+            else given.on_reward_error,
         )
 
     def _block(

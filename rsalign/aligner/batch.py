@@ -66,8 +66,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
-        if self.on_reward_error not in ("fail", "best"):
-            raise ConfigError(f"on_reward_error={self.on_reward_error!r}: choose 'fail' or 'best'")
+        check_on_reward_error(self.on_reward_error)
         for request in self.requests:
             if isinstance(request, Refused):
                 if self.on_error == "raise":
@@ -161,6 +160,16 @@ def check_on_error(given: object) -> None:
     """
     if given not in ("raise", "return"):
         raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
+
+
+def check_on_reward_error(given: object) -> None:
+    """Refuses what is no `OnRewardError`.
+
+    Raises:
+        ConfigError: with the value.
+    """
+    if given not in ("fail", "best"):
+        raise ConfigError(f"on_reward_error={shown(given)}: choose 'fail' or 'best'")
 
 
 def num_different(request: Request, policy: Policy) -> int:

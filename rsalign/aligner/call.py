@@ -67,7 +67,7 @@ def check_call(strategy: Strategy, budget: Any, seed: Any, *, has_reward: bool) 
         ConfigError: with the value.
     """
     if budget is not None and not isinstance(budget, Budget):
-        raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
+        raise ConfigError(f"budget={shown(budget)}: give Budget(policy_tokens=..., seconds=...)")
     whole("Aligner", "seed", seed, SEED)
     if needs_reward(strategy) and not has_reward:
         raise ConfigError(

@@ -61,14 +61,18 @@ class TargetKL:
 
     def beta(self, rewards: Sequence[float]) -> float:
         """The KL falls as beta grows."""
-        least = math.ceil(math.exp(self.nats)) + 1
-        if len(rewards) < least:
-            raise ConfigError(
-                f"{self}: {len(rewards)} draws show at most {math.log(len(rewards)):.3g} nats; "
-                f"draw a pool of at least {least}"
-            )
+        if (why := self.too_few(len(rewards))) is not None:
+            raise ConfigError(f"{self}: {why}")
         aim = min(self.nats, self._limit(rewards) * (1 - _NEAR))
         return _solved(rewards, lambda weights: _pool_kl(weights) - aim)
+
+    def too_few(self, num_draws: int) -> str | None:
+        """Why so many draws cannot show this KL, whatever their rewards; None if they can."""
+        least = math.ceil(math.exp(min(self.nats, 700.0))) + 1  # e^710 is more than a float holds
+        if num_draws >= least:
+            return None
+        most = math.log(num_draws)
+        return f"{num_draws} draws show at most {most:.3g} nats; draw a pool of at least {least:g}"
 
     def unreachable(self, rewards: Sequence[float]) -> str | None:
         """Why no beta gives this KL on these rewards; None if one does."""
@@ -105,14 +109,22 @@ class TargetSampleSize:
 
     def beta(self, rewards: Sequence[float]) -> float:
         """The size grows with beta."""
+        if (why := self.too_few(len(rewards))) is not None:
+            raise ConfigError(f"{self}: {why}")
         size = self.share * len(rewards)
-        if size <= 1:
-            raise ConfigError(
-                f"{self}: of {len(rewards)} draws that is {size:.3g}, and one is the least; draw a "
-                f"pool of at least {math.floor(1 / self.share) + 1}"
-            )
         aim = max(size, _num_best(rewards) * (1 + _NEAR))
         return _solved(rewards, lambda weights: aim - effective_sample_size(weights))
+
+    def too_few(self, num_draws: int) -> str | None:
+        """Why so many draws are not enough, whatever their rewards; None if they are."""
+        size = self.share * num_draws
+        if size > 1:
+            return None
+        least = math.floor(min(1 / self.share, sys.float_info.max)) + 1
+        return (
+            f"of {num_draws} draws that is {size:.3g}, and one is the least; draw a pool of at "
+            f"least {least:g}"
+        )
 
     def unreachable(self, rewards: Sequence[float]) -> str | None:
         """Why no beta gives this size on these rewards; None if one does."""
@@ -176,16 +188,19 @@ BETA = Allowed(
 
 
 def require_pool(owner: object, beta: float | BetaRule, pool: int | None) -> None:
-    """Refuses a rule without a pool to learn from.
+    """Refuses a rule without a pool to learn from, or with one that can never be enough for it.
 
     Raises:
         ConfigError: with the rule.
     """
-    if pool is None and isinstance(beta, BetaRule):
-        raise ConfigError(
-            f"{type(owner).__name__}(beta={shown(beta)}) is found from a pool of draws: give "
-            "pool=16"
-        )
+    if not isinstance(beta, BetaRule):
+        return
+    setting = f"{type(owner).__name__}(beta={shown(beta)}"
+    if pool is None:
+        raise ConfigError(f"{setting}) is found from a pool of draws: give pool=16")
+    too_few = getattr(beta, "too_few", None)
+    if too_few is not None and (why := too_few(pool)) is not None:
+        raise ConfigError(f"{setting}, pool={pool}): {why}")
 
 
 BETA_RULES: dict[str, type[TargetKL] | type[TargetSampleSize]] = {

@@ -105,6 +105,8 @@ class Records:
             try:
                 record = json.loads(line)
                 index, run = record["index"], record["run"]
+                if not isinstance(index, int) or index < 0:
+                    raise TypeError(f"no index: {index!r}")
             except (ValueError, KeyError, TypeError):
                 raise ConfigError(
                     f"{self.path} holds something else than records of rsalign generate: choose "

@@ -7,6 +7,7 @@ neither the other prompts nor the process that answers them are harmed.
 
 import asyncio
 import contextlib
+import dis
 import functools
 import signal
 import threading
@@ -16,6 +17,9 @@ from typing import Any
 
 from rsalign.core.declared import in_one_line
 from rsalign.core.errors import RsalignError
+
+_WAITS = frozenset({"RESUME", "SEND", "YIELD_VALUE"})
+"""The instructions at which a coroutine or generator waits to go on."""
 
 
 @contextlib.contextmanager
@@ -29,8 +33,8 @@ def errors_as(
     The failure is the new error's cause. `SystemExit` and other exceptions that are no `Exception`
     are treated alike: foreign code cannot end this process. Left as they are: errors of ours, an
     interrupt that a signal handler raised (Ctrl-C, or a handler of the caller's own that exits),
-    and the cancellation of the task that runs the block. A `CancelledError` that nobody asked for
-    is a failure like any other.
+    the cancellation of the task that runs the block, and the end of a coroutine that is closed. A
+    `CancelledError` or `GeneratorExit` that nobody asked for is a failure like any other.
 
     Args:
         error: makes the error, given what was raised.
@@ -38,12 +42,15 @@ def errors_as(
     """
     try:
         yield
-    except GeneratorExit:
-        raise
     except BaseException as failure:
-        if isinstance(failure, kept) or is_cancellation(failure) or is_interrupt(failure):
+        if isinstance(failure, kept) or is_order(failure):
             raise
         raise error(failure) from failure
+
+
+def is_order(failure: BaseException) -> bool:
+    """Whether this is no failure, but tells the task, the process or the coroutine to stop."""
+    return is_cancellation(failure) or is_interrupt(failure) or is_closing(failure)
 
 
 def is_cancellation(failure: BaseException) -> bool:
@@ -55,6 +62,19 @@ def is_cancellation(failure: BaseException) -> bool:
     except RuntimeError:  # no event loop runs in this thread
         return False
     return task is not None and task.cancelling() > 0
+
+
+def is_closing(failure: BaseException) -> bool:
+    """Whether Python raised this to close a coroutine or generator, and no code that runs.
+
+    It is then raised where something waits, at an ``await`` or ``yield``.
+    """
+    step = failure.__traceback__
+    if not isinstance(failure, GeneratorExit) or step is None:
+        return False
+    while step.tb_next is not None:
+        step = step.tb_next
+    return dis.opname[step.tb_frame.f_code.co_code[step.tb_lasti]] in _WAITS
 
 
 def is_interrupt(failure: BaseException) -> bool:

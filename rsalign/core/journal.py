@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from rsalign.core.append_only import AppendOnlyFile
-from rsalign.core.checks import checked, finite_or_none, finite_reward, part
+from rsalign.core.checks import checked, finite_or_none, finite_reward, part, shown
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint import fingerprint, kind
 from rsalign.core.journal_lines import address, plain, plain_number, read_of, scored_of, segment_of
@@ -190,7 +190,14 @@ class Journal:
                     "version that began it"
                 )
             raise ConfigError(f"{path} is not a journal: choose another path")
-        self._lines |= {line.split(b'"', 2)[1].decode(): line for line in lines[1:]}
+        for number, line in enumerate(lines[1:], 2):
+            begin, *rest = line.split(b'"', 2)
+            if begin != b"[" or len(rest) != 2 or not line.endswith(b"]"):
+                raise ConfigError(
+                    f"the journal {path} is damaged: line {number} is {shown(line)}, which is no "
+                    "record; remove that line, or choose another path"
+                )
+            self._lines[rest[0].decode()] = line
 
 
 @dataclass(slots=True)

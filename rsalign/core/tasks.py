@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from rsalign.core.foreign import is_cancellation, is_interrupt
+from rsalign.core.foreign import is_order
 
 T = TypeVar("T")
 
@@ -208,10 +208,8 @@ async def outcome_of(awaitable: Awaitable[T]) -> Outcome[T]:
     """
     try:
         return Outcome(await awaitable)
-    except GeneratorExit:
-        raise
     except BaseException as failure:
-        if is_cancellation(failure) or is_interrupt(failure):
+        if is_order(failure):
             raise
         return Outcome(failure=failure)
 

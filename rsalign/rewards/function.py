@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 from rsalign.core.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.core.errors import ConfigError, RewardError
 from rsalign.core.fingerprint import fingerprint as told
+from rsalign.core.fingerprint import kind
 from rsalign.core.foreign import errors_as
 from rsalign.core.types import Prompt, Response
 from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
@@ -125,7 +126,7 @@ class FunctionReward:
 
     @property
     def _name(self) -> str:
-        return getattr(self._function, "__qualname__", type(self._function).__name__)
+        return kind(self._function)
 
     async def _elsewhere(
         self, prompt: str, response: str, deadline: asyncio.Timeout

@@ -19,7 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.core.checks import at_least, check_settings, part
+from rsalign.core.checks import at_least, check_settings, part, shown
+from rsalign.core.errors import StrategyError
+from rsalign.core.fingerprint import kind
 from rsalign.selectors.numbers import Number, find_numbers, last_number, read_number, spell
 
 Extract: TypeAlias = Callable[[str], str | None]
@@ -30,6 +32,22 @@ EXTRACTOR = part(
     "a function text -> answer or None"
 )
 """What an `Extract` is called where it is a setting."""
+
+
+def extracted(extract: Extract, text: str) -> str | None:
+    """The answer of a text by an extractor that may be the user's own.
+
+    Raises:
+        StrategyError: if it returned something else than text or None.
+    """
+    answer: object = extract(text)
+    if answer is None or isinstance(answer, str):
+        return answer
+    raise StrategyError(
+        f"the extractor {kind(extract)} returned {shown(answer)} for {shown(text)}, but must "
+        "return text or None: answers are compared as text"
+    )
+
 
 _BRACES = re.compile(r"(?P<box>\\+f?box(?:ed)?\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
 _ANNOUNCED = re.compile(

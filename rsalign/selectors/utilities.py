@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from operator import mul
 from typing import Protocol, runtime_checkable
 
-from rsalign.core.checks import check_settings
-from rsalign.selectors.extraction import EXTRACTOR, Extract, WholeText
+from rsalign.core.checks import check_settings, finite_or_none, shown
+from rsalign.core.errors import StrategyError
+from rsalign.core.fingerprint import kind
+from rsalign.selectors.extraction import EXTRACTOR, Extract, WholeText, extracted
 
 
 class Utility(Protocol):
@@ -43,11 +45,27 @@ def expected_utilities(
         utility: asked about each pair, unless it has a `table`.
         texts: ``(texts,)``.
         weights: of the references, ``(texts,)``; they sum to 1.
+
+    Raises:
+        StrategyError: if a utility is no finite number, or the table has not one row and column
+            for each text.
     """
     if isinstance(utility, TableUtility):
         table = utility.table(texts)
     else:
         table = [[utility(text, reference) for reference in texts] for text in texts]
+    if [len(row) for row in table] != [len(texts)] * len(texts):
+        raise StrategyError(
+            f"the table of the utility {kind(utility)} must have {len(texts)} rows and columns: "
+            "one of each for each text"
+        )
+    for row in table:
+        for value in row:
+            if finite_or_none(value) is None:
+                raise StrategyError(
+                    f"the utility {kind(utility)} returned {shown(value)}, but must return a "
+                    "finite number"
+                )
     # fsum rounds once, so that equal utilities in another order have an equal sum and tie
     return tuple(math.fsum(map(mul, row, weights)) for row in table)
 
@@ -104,12 +122,12 @@ class ExactMatch:
 
     def __call__(self, candidate: str, reference: str) -> float:
         """0 or 1."""
-        answer = self.extract(candidate)
-        return float(answer is not None and answer == self.extract(reference))
+        answer = extracted(self.extract, candidate)
+        return float(answer is not None and answer == extracted(self.extract, reference))
 
     def table(self, texts: Sequence[str]) -> list[list[float]]:
         """All pairs at once; each answer is extracted once."""
-        answers = [self.extract(text) for text in texts]
+        answers = [extracted(self.extract, text) for text in texts]
         return [[float(one is not None and one == other) for other in answers] for one in answers]
 
 

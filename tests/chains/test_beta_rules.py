@@ -182,3 +182,27 @@ def test_a_target_at_the_very_limit_is_not_out_of_reach():
     assert TargetKL(nats=math.log(2) + 1e-6).unreachable(rewards) is not None
     assert TargetSampleSize(share=0.5).unreachable(rewards) is None
     assert TargetSampleSize(share=0.5 - 1e-6).unreachable(rewards) is not None
+
+
+@pytest.mark.parametrize("chain", [QAlign, Quest])
+@pytest.mark.parametrize(
+    ("rule", "least"),
+    [
+        (TargetKL(nats=1.0), 4),
+        (TargetKL(nats=2.5), 14),
+        (TargetSampleSize(share=0.5), 3),
+        (TargetSampleSize(share=0.1), 11),
+    ],
+)
+def test_a_pool_that_can_never_be_enough_is_refused_before_it_is_drawn(chain, rule, least):
+    assert chain(beta=rule, pool=least).pool == least
+    with pytest.raises(ConfigError, match=rf"pool={least - 1}\).*at least {least}$"):
+        chain(beta=rule, pool=least - 1)
+
+
+@pytest.mark.parametrize("rule", [TargetKL(nats=1e300), TargetSampleSize(share=5e-324)])
+def test_a_target_beyond_all_pools_is_refused_as_one(rule):
+    with pytest.raises(ConfigError, match="draw a pool of at least 1"):
+        rule.beta(POOL)
+    with pytest.raises(ConfigError, match="draw a pool of at least 1"):
+        QAlign(beta=rule, pool=16)

@@ -74,6 +74,10 @@ def test_what_other_journals_have_is_found_and_they_are_only_read(tmp_path):
             assert (mine.statistics().replayed, mine.statistics().recorded) == (8, 4)
     assert (tmp_path / "one").read_bytes() == one
     assert result.candidate == run(None).candidate
+    first, second, *_ = one.splitlines()
+    (tmp_path / "three").write_bytes(b"\n".join([first, second, b"garbage", b""]))
+    with pytest.raises(ConfigError, match="three is damaged: line 3 is b'garbage', which is no"):
+        Journal(tmp_path / "three")
     (tmp_path / "two").write_text("something else\n")
     with pytest.raises(ConfigError, match="two is not a journal"):
         Journal(tmp_path / "three", also=[tmp_path / "two"])

@@ -181,7 +181,8 @@ class NativePanic(BaseException):
 
 
 @pytest.mark.parametrize(
-    "kind", [KeyError, SystemExit, KeyboardInterrupt, NativePanic, asyncio.CancelledError]
+    "kind",
+    [KeyError, SystemExit, KeyboardInterrupt, GeneratorExit, NativePanic, asyncio.CancelledError],
 )
 @pytest.mark.parametrize(
     "start",

@@ -187,8 +187,10 @@ def test_a_moved_model_replays_and_a_retrained_one_draws(policy, reward, tmp_pat
 
 
 @pytest.mark.engine
-def test_all_settings_that_change_what_is_drawn_count(policy):
+def test_all_settings_that_change_what_is_drawn_count(policy, tmp_path, monkeypatch):
     import copy
+
+    monkeypatch.syspath_prepend(tmp_path)
 
     config, tokenizer = policy.engine.vllm_config, policy.engine.tokenizer
 
@@ -214,7 +216,10 @@ def test_all_settings_that_change_what_is_drawn_count(policy):
         ("cache_config", "cache_dtype", "fp8"),
     ):
         seen.add(told(where, name, value))
-    assert len(seen) == 11
+    for text in ("class Processor:\n    k = 1\n", "class Processor:\n    k = 2\n"):
+        (tmp_path / "someones_processor.py").write_text(text)
+        seen.add(told("model_config", "logits_processors", ["someones_processor:Processor"]))
+    assert len(seen) == 13
     for where, name, value in (
         ("model_config", "served_model_name", "alias"),
         ("model_config", "seed", 5),

@@ -1,3 +1,4 @@
+import asyncio
 import math
 import pickle
 from collections import Counter
@@ -6,6 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rsalign import Key, QAlign, StrategyError
+from rsalign.chains.stopping import DecidedLead
+from rsalign.core.align import align
+from rsalign.core.types import Candidate, Message, Prompt, Response, Stop
+from rsalign.selectors import MajorityVote
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import (
     UTILITIES,
@@ -14,9 +20,11 @@ from rsalign.selectors.utilities import (
     UnigramF1,
     expected_utilities,
 )
+from rsalign.testing import ToyPolicy, ToyReward
 
 EVERY = [UnigramF1(), Rouge1(), ExactMatch(), ExactMatch(LastNumber())]
 texts = st.lists(st.text("ab12 ", max_size=12), min_size=1, max_size=6)
+PROMPT = Prompt((Message("user", "1"),), (1,))
 
 
 def f1(one, other):
@@ -92,3 +100,45 @@ def test_utilities_are_values():
     assert {type(utility) for utility in EVERY} == set(UTILITIES.values())
     for utility in EVERY:
         assert pickle.loads(pickle.dumps(utility)) == utility
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "1", 1j, [1.0], 10**400])
+def test_a_utility_that_is_no_finite_number_is_refused(value):
+    def mine(candidate, reference):
+        return value
+
+    with pytest.raises(StrategyError, match=r"mine returned .*, but must return a finite number"):
+        expected_utilities(mine, ["a", "b"], (0.5, 0.5))
+
+
+@pytest.mark.parametrize("table", [[[1.0]], [[1.0, 0.0]], [[1.0], [0.0, 1.0]], []])
+def test_a_table_of_another_shape_is_refused(table):
+    class Mine:
+        def __call__(self, candidate, reference):
+            return 1.0
+
+        def table(self, texts):
+            return table
+
+    with pytest.raises(StrategyError, match="Mine must have 2 rows and columns"):
+        expected_utilities(Mine(), ["a", "b"], (0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    "extract", [len, lambda text: math.nan, lambda text: [text], lambda text: b"a"]
+)
+def test_an_answer_that_is_no_text_is_refused(extract):
+    candidates = [Candidate(Response((i,), text, Stop.EOS), 0.0) for i, text in enumerate("ab")]
+    with pytest.raises(StrategyError, match=r"the extractor .* must return text or None"):
+        asyncio.run(MajorityVote(extract=extract).select(PROMPT, candidates, Key(0)))
+    with pytest.raises(StrategyError, match=r"the extractor .* must return text or None"):
+        expected_utilities(ExactMatch(extract), ["a", "b"], (0.5, 0.5))
+    chain = QAlign(
+        steps=4,
+        beta=1.0,
+        max_tokens=4,
+        answer=MajorityVote(extract=extract),
+        stopping=DecidedLead(error=0.1),
+    )
+    with pytest.raises(StrategyError, match=r"the extractor .* must return text or None"):
+        asyncio.run(align(PROMPT, chain, policy=ToyPolicy(), reward=ToyReward()))

@@ -20,9 +20,11 @@ a function imports or looks up by a computed name, and what lies outside the pro
 read, a server that is asked. Who depends on such things needs a ``fingerprint`` that names them.
 """
 
+from rsalign.core.declared import shown
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint.objects import ADD, kind
 from rsalign.core.fingerprint.teller import Teller, own_word
+from rsalign.core.foreign import errors_as
 
 __all__ = ["fingerprint", "kind"]
 
@@ -38,7 +40,8 @@ def fingerprint(part: object) -> str:
 
     Raises:
         ConfigError: if something in it has no value that could be compared (a lock, an open file, a
-            connection, a generator). The message names it, and what to add.
+            connection, a generator), or raises when it is read. The message names it, and what to
+            add.
 
     Example:
         >>> from functools import partial
@@ -46,13 +49,17 @@ def fingerprint(part: object) -> str:
         >>> longer == fingerprint(partial(pow, 2)), longer == fingerprint(partial(pow, 3))
         (True, False)
     """
-    word = own_word(part)
-    if word is not None:
-        return word
-    try:
+
+    def failed(failure: BaseException) -> ConfigError:
+        if isinstance(failure, RecursionError):
+            said = "is nested too deeply to be told apart by its values"
+        else:
+            said = f"cannot be told by its values, because reading them raised {shown(failure)}"
+        return ConfigError(f"{kind(part)} {said}: {ADD}")
+
+    with errors_as(failed):
+        word = own_word(part)
+        if word is not None:
+            return word
         digest = Teller(part).tell(part, kind(part))
-    except RecursionError:
-        raise ConfigError(
-            f"{kind(part)} is nested too deeply to be told apart by its values: {ADD}"
-        ) from None
     return f"{kind(part)} {digest.hex()}"

@@ -23,10 +23,6 @@ def leaf(value: Any) -> bytes:
         return hashed("str", value.encode("utf-8", "surrogatepass"))
     if isinstance(value, bytes):
         return hashed("bytes", value)
+    if type(value) is int:  # in base 16: Python writes no more than 4300 decimal digits
+        return hashed("int", f"{value:x}".encode())
     return hashed(type(value).__qualname__, repr(value).encode())
-
-
-def short(value: object) -> str:
-    """A value for a message: at most a line."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

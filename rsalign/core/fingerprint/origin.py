@@ -1,6 +1,7 @@
 """Where a function, class or module is from: what is installed is told by its name."""
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import site
@@ -40,13 +41,30 @@ def is_ours(module: str) -> bool:
 def installed_name(value: Any) -> str:
     """The name of an installed function, class or (without a qualified name) module."""
     module = getattr(value, "__module__", None) or value.__name__
-    top = module.partition(".")[0]
-    version = "" if is_ours(module) else getattr(sys.modules.get(top), "__version__", "")
+    version = "" if is_ours(module) else _version(module.partition(".")[0])
     return f"{module}.{getattr(value, '__qualname__', '')} {version}"
 
 
+@functools.cache
+def _version(package: str) -> str:
+    """The version of an installed package; empty for Python's own modules."""
+    if package in sys.stdlib_module_names:
+        return ""
+    version = getattr(sys.modules.get(package), "__version__", None)
+    if isinstance(version, str):
+        return version
+    names = importlib.metadata.packages_distributions().get(package, ())
+    return " ".join(importlib.metadata.version(name) for name in sorted(set(names)))
+
+
 def is_local(value: Any) -> bool:
-    """Whether a function or class is not what its name stands for, but made anew somewhere."""
+    """Whether a function or class is not the installed one that its name stands for.
+
+    It may have been made anew by some function. Or an installed decorator gave it the name of the
+    function that it wraps, which is not installed.
+    """
+    if not is_installed(value.__module__ or ""):
+        return True
     found: Any = sys.modules.get(value.__module__)
     for name in value.__qualname__.split("."):
         found = getattr(found, name, None)

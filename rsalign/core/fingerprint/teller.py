@@ -13,14 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NoReturn
 
+from rsalign.core.declared import shown
 from rsalign.core.errors import ConfigError
-from rsalign.core.fingerprint.digest import LEAVES, hashed, leaf, short
+from rsalign.core.fingerprint.digest import LEAVES, hashed, leaf
 from rsalign.core.fingerprint.libraries import array, tensor, tokenizer
 from rsalign.core.fingerprint.objects import (
     ADD,
     BUILT_IN,
     attributes,
     hides_state,
+    is_special,
     kind,
     members,
     names_in,
@@ -38,8 +40,8 @@ from rsalign.core.fingerprint.origin import (
 class Teller:
     """One walk over all that a part is made of.
 
-    Each value is told once; one that is met again meanwhile (a function that calls itself, an
-    object that refers to its owner) by its place on the way down.
+    Each value is told once. One that is met again while it is still being told (a function that
+    calls itself, an object that refers to its owner) is told by its place on the way down.
     """
 
     def __init__(self, part: object, open_sets: frozenset[int] = frozenset()) -> None:
@@ -83,14 +85,13 @@ class Teller:
     # containers
 
     def _sequence(self, value: Any, where: str) -> bytes:
-        base = "list" if isinstance(value, list) else "tuple"
-        items = hashed(base, *self._all(value, where))
-        return self._extended(value, (list, tuple), items, where)
+        items = hashed("list" if isinstance(value, list) else "tuple", *self._all(value, where))
+        return self.extended(value, (list, tuple), items, where)
 
     def _mapping(self, value: Any, where: str) -> bytes:
         # in their order, which a reward that takes the first match depends on
         items = hashed("dict", *self._items(value, where))
-        return self._extended(value, (dict, types.MappingProxyType), items, where)
+        return self.extended(value, (dict, types.MappingProxyType), items, where)
 
     def _set(self, value: Any, where: str) -> bytes:
         # each element by itself, so that the order in which they are met, which differs between
@@ -100,14 +101,14 @@ class Teller:
         inner = self._open_sets | {id(value)}
         elements = (Teller(self._part, inner).tell(one, f"a part of {where}") for one in value)
         digest = hashed("set", *sorted(elements))
-        return self._extended(value, (set, frozenset), digest, where)
+        return self.extended(value, (set, frozenset), digest, where)
 
     def _items(self, mapping: Mapping[Any, Any], where: str) -> Iterator[bytes]:
         for key, value in mapping.items():
             yield self.tell(key, f"a key of {where}")
-            yield self.tell(value, f"{where}[{short(key)}]")
+            yield self.tell(value, f"{where}[{shown(key, longest=60)}]")
 
-    def _extended(self, value: Any, plain: tuple[type, ...], digest: bytes, where: str) -> bytes:
+    def extended(self, value: Any, plain: tuple[type, ...], digest: bytes, where: str) -> bytes:
         """A container's digest, with what a class derived from it adds."""
         if type(value) in plain:
             return digest
@@ -182,7 +183,7 @@ class Teller:
                 package = scope.get("__package__") or ""
                 imports[absolute(str(step.argval), level, package)] = None
         for name in names:
-            if name in scope and not name.startswith("__"):
+            if name in scope and not is_special(name):
                 yield leaf(name)
                 yield self._global(scope[name], code, name)
         for name in imports:
@@ -210,7 +211,7 @@ class Teller:
                 if isinstance(value, types.ModuleType)
                 else self.tell(value, f"{module.__name__}.{name}")
                 for name in sorted(set(names) & vars(module).keys())
-                if not name.startswith("__")
+                if not is_special(name)
                 for value in (vars(module)[name],)
             ]
         finally:
@@ -218,13 +219,14 @@ class Teller:
         return hashed("members", *told)
 
     def _partial(self, value: "functools.partial[Any]", where: str) -> bytes:
-        return hashed(
+        digest = hashed(
             "partial",
             self.tell(value.func, f"the function of {where}"),
             *self._all(value.args, f"the arguments of {where}"),
             *self._named(value.keywords, f"the arguments of {where}"),
             *self._named(value.__dict__, where),
         )
+        return self.extended(value, (functools.partial,), digest, where)
 
     def _method(self, value: types.MethodType, where: str) -> bytes:
         return hashed(
@@ -279,16 +281,11 @@ class Teller:
         content = self.tell(value._value_, where)
         return hashed("member", self.tell(type(value), where), str(value.name).encode(), content)
 
-    def _path(self, value: PurePath, where: str) -> bytes:
-        return hashed("path", value.as_posix().encode())
-
-    def _pattern(self, value: "re.Pattern[Any]", where: str) -> bytes:
-        return hashed("pattern", leaf(value.pattern), leaf(value.flags))
-
     def _number(self, value: Any, where: str) -> bytes:
         """Of a class derived from a number or text."""
         plain = next(one for one in (int, float, complex, str, bytes) if isinstance(value, one))
-        content = hashed(plain.__name__, plain.__repr__(value).encode())
+        content = leaf(int(value)) if plain is int else leaf(plain.__repr__(value))
+        content = hashed(plain.__name__, content)
         return hashed("derived", content, self.tell(type(value), where), *self._state(value, where))
 
     def _object(self, value: Any, where: str) -> bytes:
@@ -368,8 +365,8 @@ _TELLERS: tuple[tuple[Any, Any], ...] = (
     (types.ModuleType, lambda _, value, __: hashed("module", source(value.__name__))),
     (types.CodeType, lambda teller, value, _: teller._code(value, {})),
     (logging.Logger, lambda _, value, __: hashed("logger", value.name.encode())),
-    (PurePath, _T._path),
-    (re.Pattern, _T._pattern),
+    (PurePath, lambda _, value, __: hashed("path", value.as_posix().encode())),
+    (re.Pattern, lambda _, one, __: hashed("pattern", leaf(one.pattern), leaf(one.flags))),
 )
 
 
@@ -384,8 +381,8 @@ def own_word(part: object) -> str | None:
     word = part.fingerprint  # type: ignore[attr-defined]
     if not isinstance(word, str) or not word:
         raise ConfigError(
-            f"{kind(part)}.fingerprint is {short(word)}: make it a text that no other part has, "
-            'as an attribute (`fingerprint = "length 1"`) or a property'
+            f"{kind(part)}.fingerprint is {shown(word, longest=60)}: make it a text that no other "
+            'part has, as an attribute (`fingerprint = "length 1"`) or a property'
         )
     if "fingerprint" in getattr(part, "__dict__", {}):
         return word

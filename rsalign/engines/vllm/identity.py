@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsalign.core.fingerprint import fingerprint
+from rsalign.core.fingerprint.origin import source
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.vllm.guards import import_vllm
 
@@ -67,7 +68,7 @@ class EngineIdentity:
             "generation_config": generation if generation in ("auto", "vllm") else None,
             "random_weights": model.seed if config.load_config.load_format == "dummy" else None,
             "logits_processors": [
-                one for one in model.logits_processors or () if not _is_ours(one)
+                _processor(one) for one in model.logits_processors or () if not _is_ours(one)
             ],
         }
         return cls(tuple(files.items()), tuple(settings.items()), tokenizer)
@@ -92,6 +93,11 @@ def _plain(value: Any) -> Any:
             for field in dataclasses.fields(value)
         }
     return value
+
+
+def _processor(named: Any) -> Any:
+    """A logits processor; with the text of its module where it is given as ``module:name``."""
+    return (named, source(named.partition(":")[0])) if isinstance(named, str) else named
 
 
 def _is_ours(processor: object) -> bool:
