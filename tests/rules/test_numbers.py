@@ -46,7 +46,6 @@ def read(text, *, formula=False):
         (r"70,\!000", "70000"),
         (r"11,\! 111,\! 100", "11111100"),
         (r"70\,000", "70000"),
-        (r"70~000", "70000"),
         ("70\u202f000", "70000"),
         ("70\u00a0000", "70000"),
         ("70'000", "70000"),
@@ -250,6 +249,7 @@ def test_lists_are_marked(text, listed):
         (r"18 \text{ (since } 3 * 6 = 18)", "18"),
         (r"\text{a total of } 18 \text{ m}", "18"),
         ("10 000", "10000"),
+        ("70~000", "70000"),
         ("- 5", "-5"),
         ("1 3/4", "1.75"),
         (r"P(A) = \frac12", "0.5"),
@@ -357,7 +357,7 @@ def test_a_value_is_read_from_any_notation(notation, value):
         assert read_number(written) == value, written
 
 
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 @given(
     value=VALUES,
     notation=st.sampled_from([*NOTATIONS.values()]),
@@ -379,7 +379,7 @@ def test_no_other_value_is_read(value, notation, before, after, formula):
     if before.rstrip().endswith("-"):
         allowed |= {-value}
     if before == "12 ":  # a mixed number
-        allowed |= {12 + value}
+        allowed |= {12 + value, Fraction(12)}
     if before == "10^" and value.denominator == 1 and abs(value) <= 400:
         allowed |= {Fraction(10) ** int(value)}
     for number in find_numbers(before + written + after, formula=formula):
