@@ -150,7 +150,7 @@ _BLANK = re.compile(r"(?<=[a-zA-Z])(\s+)(?=[a-zA-Z])|\s+")
 _BOTH = re.compile(r",?\s*(?:\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*")
 _MIXED = re.compile(r"(?<![\w.}^])(\d+)\\frac\{(\d+)\}\{(\d+)\}")
 _UNIT = re.compile(
-    r"(?<=.)\\text\{(?![^{}]*\bbase\b)[^{}]*\}(?:\^\{?\d\}?)?$|\^\{?\\circ\}?$|\\%$|%$|(?<!\.)\.$"
+    r"(?<=.)\\text\{(?![^{}]*\bbase(?![a-z]))[^{}]*\}(?:\^\{?\d\}?)?$|\^\{?\\circ\}?$|\\%$|%$|(?<!\.)\.$"
 )
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox)\s*(?=\{)")
 _GROUPING = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,;:! ])\s*(?=\d{3})")
@@ -238,6 +238,8 @@ def _computed(written: str) -> str | None:
     single = set(re.findall("[a-zA-Z]", letters))
     if any(letter.lower() in single for letter in single if letter.isupper()):
         return None  # math-verify does not tell upper case from lower case
+    if _GROUPED.search(written) is not None:
+        return None  # "12, 345" without its blank, which math-verify would take for 12345
     if _depth(written) > _MOST_NESTED:
         return None
     library = _math_verify()

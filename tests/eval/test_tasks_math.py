@@ -196,6 +196,13 @@ def test_math500_accepts_its_own_solutions_and_no_others():
         (r"\boxed{x=1, y=2}", "x=2, y=1", False),
         (r"\boxed{1 \text{ and } 2}", "2, 1", True),
         (r"\boxed{(1,2)}", "1,2", False),
+        (r"\boxed{12, 345}", "12345", False),
+        (r"\boxed{12,\,345}", "12,345", False),
+        (r"\boxed{12, 345}", "12, 345", True),
+        (r"\boxed{0,500}", "500", False),
+        (r"\boxed{1010 \text{ (base 2)}}", "1010", False),
+        (r"\boxed{3.14...}", "3.14", False),
+        (r"\boxed{3--5}", "8", False),
     ],
 )
 def test_values(text, gold, right):
