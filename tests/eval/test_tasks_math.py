@@ -261,6 +261,10 @@ def test_a_gold_answer_that_cannot_be_read_is_an_error():
         (r"x \in [0,1)", "[0, 1)"),
         (r"(-\infty,0]\cup(1,2)", "(-oo, 0] or (1, 2)"),
         (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "[1, 2; 3, 4]"),
+        (r"(1,2)\cup(-\infty,0]", "(-oo, 0] or (1, 2)"),
+        (r"\begin{pmatrix} 1 & 2 & 3 \\ 4 & 5 & 6 \end{pmatrix}", "[1, 2, 3; 4, 5, 6]"),
+        ("2i", "2*i"),
+        ("a + b + c", "a + b + c"),
         # what is not computed is compared as it is written
         ("3:2", "3:2"),
         (r"3 \! : \! 2", "3:2"),
