@@ -151,10 +151,12 @@ _SPACING = re.compile(
 _BLANK = re.compile(r"(?<=[a-zA-Z])(\s+)(?=[a-zA-Z])|\s+")
 _BOTH = re.compile(r",?\s*(?:\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*")
 _MIXED = re.compile(r"(?<![\w.}^])(\d+)\\frac\{(\d+)\}\{(\d+)\}")
-_UNIT = re.compile(r"(?<=.)\\text\{[^{}]*\}(?:\^\{?\d\}?)?$|\^\{?\\circ\}?$|\\%$|%$|\.$")
+_UNIT = re.compile(
+    r"(?<=.)\\text\{(?![^{}]*\bbase(?![a-z]))[^{}]*\}(?:\^\{?\d\}?)?$|\^\{?\\circ\}?$|\\%$|%$|(?<!\.)\.$"
+)
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox)\s*(?=\{)")
 _GROUPING = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,;:! ])\s*(?=\d{3})")
-_GROUPED = re.compile(r"(?<![\d,.(\[{])\d{1,3}(,\d{3})+(?![\d,])")
+_GROUPED = re.compile(r"(?<![\d,.(\[{])[1-9]\d{0,2}(,\d{3})+(?![\d,])")
 _ASSIGNED = re.compile(r"^(?:[a-zA-Z](?:\([a-zA-Z]\))?|\\[a-z]+)(?:=|\\in(?![a-z]))(?=[^=]+$)")
 
 
@@ -170,14 +172,16 @@ def _spelling(latex: str) -> str | None:
 def _one_spelling(latex: str) -> str | None:
     r"""`latex` without what means nothing: spaces, sizes, units; words stay in ``\text{...}``."""
     latex = latex.replace(r"\$", "").replace("dfrac", "frac").replace("tfrac", "frac")
-    latex = _SPACING.sub("", _GROUPING.sub("", _TEXT.sub(r"\\text", latex)))
+    latex = _GROUPING.sub("", _TEXT.sub(r"\\text", latex))
+    # before blanks are dropped: "12, 345" is a list
+    latex = _GROUPED.sub(lambda found: found[0].replace(",", ""), latex)
+    latex = _SPACING.sub("", latex)
     latex = _BOTH.sub(",", latex.strip())
     # "\pi r" and words keep their blanks, all others mean nothing
     latex = _BLANK.sub(lambda found: " " if found[1] else "", latex)
     while (shorter := _UNIT.sub("", latex)) != latex and shorter:
         latex = shorter
     latex = _ASSIGNED.sub("", latex)
-    latex = _GROUPED.sub(lambda found: found[0].replace(",", ""), latex)
     latex = _FRACTION.sub(lambda found: rf"\frac{_braced(found[1])}{_braced(found[2])}", latex)
     latex = _MIXED.sub(_improper, latex)
     latex = re.sub(r"_\{(\w)\}", r"_\1", _ROOT.sub(r"\\sqrt{\1}", latex))
@@ -229,13 +233,15 @@ def _computed(written: str) -> str | None:
         return None
     letters = re.sub(r"\\(?:begin|end)\{[a-z]+\}|\\[a-zA-Z]+", " ", written)
     if re.search(
-        r"[a-zA-Z]{4}|\b(?:no|on|yes|odd|one|two|six|ten|all|any)\b|\d{31}|\^\{[^{}]*\^|\^\{?-?\d{4}|[!)}]!|\.\d*\.",
+        r"[a-zA-Z]{4}|\b(?:no|on|yes|odd|one|two|six|ten|all|any)\b|\d{31}|\^\{[^{}]*\^|\^\{?-?\d{4}|[!)}]!|\.\d*\.|--",
         letters,
     ):
         return None
     single = set(re.findall("[a-zA-Z]", letters))
     if any(letter.lower() in single for letter in single if letter.isupper()):
         return None  # math-verify does not tell upper case from lower case
+    if _GROUPED.search(written) is not None:
+        return None  # "12, 345" without its blank, which math-verify would take for 12345
     if _depth(written) > _MOST_NESTED:
         return None
     library = _math_verify()

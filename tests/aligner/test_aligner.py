@@ -248,7 +248,7 @@ def test_priorities_and_adapters_at_every_method(method):
         ("engine_args", [1]),
         ("reward_args", 3),
         ("budget", 10**400),
-        ("seed", 10**5000),
+        pytest.param("seed", 10**5000, id="seed-of-5001-digits"),
     ],
 )
 def test_settings_are_judged_before_anything_is_started(name, value):

@@ -29,7 +29,7 @@ from rsalign import selectors as select
 from rsalign.chains.beta_rules import TargetKL
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Candidate, Segment
-from rsalign.segments.acceptance import Hard, SoftAcceptance
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
 from rsalign.segments.thresholds import Constant
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import ExactMatch
@@ -478,7 +478,7 @@ def whole_cards(level, **how):
     return Cards(
         segmenter=FixedSize(6),
         threshold=Constant(value=level),
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         max_tokens=6,
         proposals=8,
         **how,
@@ -532,7 +532,7 @@ def test_an_open_segment_is_no_answer_although_it_was_accepted():
     cards = Cards(
         segmenter=FixedSize(1),
         threshold=Constant(value=-9.0),
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         max_tokens=6,
         proposals=8,
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rsalign import Budget, Cards, FixedSize, Message, Prompt, Stop, align
 from rsalign.core.tasks import concurrently, until
 from rsalign.core.types import Segment
-from rsalign.segments.acceptance import Soft
+from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Constant
 from rsalign.strategies.rejection import Rejection
 from rsalign.testing import ToyPolicy, ToyReward
@@ -79,7 +79,7 @@ def cards(proposals, **settings):
     return Cards(
         segmenter=FixedSize(2),
         threshold=Constant(value=0.5),
-        acceptance=Soft(beta=0.5),
+        acceptance=SoftAcceptance(beta=0.5),
         max_tokens=8,
         max_tries=8,
         proposals=proposals,

@@ -196,6 +196,13 @@ def test_math500_accepts_its_own_solutions_and_no_others():
         (r"\boxed{x=1, y=2}", "x=2, y=1", False),
         (r"\boxed{1 \text{ and } 2}", "2, 1", True),
         (r"\boxed{(1,2)}", "1,2", False),
+        (r"\boxed{12, 345}", "12345", False),
+        (r"\boxed{12,\,345}", "12,345", False),
+        (r"\boxed{12, 345}", "12, 345", True),
+        (r"\boxed{0,500}", "500", False),
+        (r"\boxed{1010 \text{ (base 2)}}", "1010", False),
+        (r"\boxed{3.14...}", "3.14", False),
+        (r"\boxed{3--5}", "8", False),
     ],
 )
 def test_values(text, gold, right):
@@ -254,6 +261,10 @@ def test_a_gold_answer_that_cannot_be_read_is_an_error():
         (r"x \in [0,1)", "[0, 1)"),
         (r"(-\infty,0]\cup(1,2)", "(-oo, 0] or (1, 2)"),
         (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", "[1, 2; 3, 4]"),
+        (r"(1,2)\cup(-\infty,0]", "(-oo, 0] or (1, 2)"),
+        (r"\begin{pmatrix} 1 & 2 & 3 \\ 4 & 5 & 6 \end{pmatrix}", "[1, 2, 3; 4, 5, 6]"),
+        ("2i", "2*i"),
+        ("a + b + c", "a + b + c"),
         # what is not computed is compared as it is written
         ("3:2", "3:2"),
         (r"3 \! : \! 2", "3:2"),

@@ -6,15 +6,19 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 
-from rsalign.selectors.numbers.tokens import Token
+from rsalign.selectors.numbers.tokens import LENGTHS, Token
 
 _PARTS: Mapping[str, str] = {
     "dollar": "cent",
-    "pound": "ounce penny pence shilling",
+    "pound": "ounce oz penny pence shilling",
+    "lb": "ounce oz",
+    "stone": "pound lb",
     "feet": "inch inche in",
     "foot": "inch inche in",
     "ft": "inch inche in",
-    "yard": "feet foot inche",
+    "yard": "feet foot ft inche",
+    "yd": "feet foot ft in",
+    "mile": "yard feet",
     "meter": "centimeter cm",
     "m": "cm",
     "km": "m meter",
@@ -33,6 +37,8 @@ _PARTS: Mapping[str, str] = {
     "degree": "minute",
 }
 """Units with their parts, without the s of the plural: "2 hours 30 minutes" is one quantity."""
+
+_UNITS = frozenset(_PARTS) | frozenset(" ".join(_PARTS.values()).split()) | LENGTHS
 
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), instead)
@@ -59,6 +65,10 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\+", " "),
     )
 )
+
+
+_ARGUMENTS = re.compile(r"(?<=[VW])\( ?-?N(?: ?, ?-?N)+ ?\)")
+"""Of a function of several: "gcd(12, 18)" is one expression, and no list of numbers."""
 
 
 @dataclass(slots=True)
@@ -105,6 +115,7 @@ class Chain:
 def chains_of(tokens: list[Token], formula: bool) -> list[Chain]:
     """The chains of a line."""
     kinds = "".join(token.kind for token in tokens)
+    kinds = _ARGUMENTS.sub(lambda found: found[0].replace(",", "o"), kinds)
     if formula:
         kinds = re.sub(r"^( ?)-", r"\1s", kinds)
     for pattern, instead in _RULES:
@@ -187,10 +198,12 @@ def _relate(one: Chain, other: Chain, between: str, tokens: list[Token], formula
         unclear = groups or formula or "/" in right or "\\" in right
     elif between == "&":  # "1 and 3/4" may be one number
         unclear = bool(re.search(r"/|\\frac", tokens[other.first].text))
-    elif re.fullmatch(r"W[,&]{0,2}", between):
+    elif re.fullmatch(r"W\.?[,&]{0,2}", between):
         unclear = _is_compound(one, other, tokens)
-    elif re.fullmatch(r"\^*,?\|", between):  # "2^3 to 9" is a range, too
-        one.refused = other.refused = True
+    elif re.fullmatch(r"\^*(?:W\^?\.?)?,?&?\|\.?", between):  # "2^3 to 9" is a range, too
+        refused = "W" not in between or "^" in between or _is_range(one, other, tokens)
+        one.refused |= refused
+        other.refused |= refused
     if unclear:
         one.sides[-1].value = other.sides[0].value = None
     elif re.fullmatch(r",|,?&", between) and (
@@ -203,6 +216,13 @@ def _is_compound(one: Chain, other: Chain, tokens: list[Token]) -> bool:
     """Whether the units of two neighbours are a unit and its part."""
     whole, part = (_unit_after(tokens, chain.last) for chain in (one, other))
     return part.rstrip("s") in _PARTS.get(whole.rstrip("s"), "").split()
+
+
+def _is_range(one: Chain, other: Chain, tokens: list[Token]) -> bool:
+    """Whether two quantities are alternatives: "3 cm to 5 cm", not "3 pens to 5 girls"."""
+    unit, same = (_unit_after(tokens, chain.last) for chain in (one, other))
+    between = (token.text.lower() for token in tokens[one.last : other.first])
+    return unit == same or unit in _UNITS or "or" in between
 
 
 def _unit_after(tokens: list[Token], at: int) -> str:

@@ -11,28 +11,32 @@ _DIGITS = r"\.?\d(?:[.,:'_\u2009]?\d)*"  # more than can be read, so that nothin
 _POWER = (
     r"\s*[\u00d7\u00b7*]\s*10\s*(?:\^|\*\*)\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+(?![.,:'_\u2009]?\d))"
 )
+_INDEX = r"_(?:\s*\{[^{}]*\}|(?!_)\w+(?:[.,'\u2009]\d+)*)"
 _PART = rf"\s*(?:\{{\s*([+-]?\s*\$?{_DIGITS})\s*\}}|(\d))"
 TOKEN = re.compile(
     rf"(?P<fraction>\\frac{_PART}{_PART})"
     rf"|(?P<number>(?P<digits>{_DIGITS})(?P<repeating>\.?\\overline\s*\{{\d+\}})?"
-    r"(?P<exponent>[eE][+-]?\d+(?!\w))?"
+    r"(?P<exponent>[eE][+-]?\d+(?!\w|[.,:'\u2009]\d))?"
     rf"(?:(?P<power>{_POWER})|\s*/\s*\$?(?P<below>{_DIGITS}))?)"
-    r"|(?P<subscript>(?<=[\w)}\]])_\s*(?:\{[^{}]*\}|\w+(?:[.,'\u2009]\d+)*))"
+    rf"|(?P<subscript>(?<=[^\W_]|[)}}\]]){_INDEX})"
     r"|(?P<raised>(?:\^|(?<=[\d)])\*\*(?=\d))\s*(?:\{\s*[+-]?\d+\s*\}|[+-]?\d+(?![.,:'_\u2009]?\d)))"
     r"|(?P<unit>(?:USD|EUR|GBP|CAD|AUD|CHF|INR|US(?=\$)|Rs\.?)(?=\s?[\d.$])"
-    r"|[$\u00a2\u00a3\u00a5\u20a9\u20ac\u20b9\u20bd%\u00b0\u2032\u2033])"
-    r"|(?P<code>[A-Z]{1,3}\d+(?:[.,]\d+)*(?!\w))"  # "R18" may be a price or a name
+    r"|\u00b0\s?[CFK](?!\w)|[$\u00a2\u00a3\u00a5\u20a9\u20ac\u20b9\u20bd%\u00b0\u2032\u2033])"
+    r"|(?P<code>[A-Z]{1,3}\d+(?:[.,]\d+)*(?!\w|[.,]\d))"  # "R18" may be a price or a name
+    r"|(?P<speed>(?:km|cm|m|mi|miles|ft|feet|kg|g|mg|lb)/(?:hour|hr|h|min|sec|s|kg|km|L|l|m)(?!\w))"
+    rf"|(?P<indexed>[A-Za-z]+{_INDEX})"
     r"|(?P<word>[A-Za-z][A-Za-z0-9_]*(?:(?<=\d)[.,'\u2009]\d+)*(?:'[a-z]+)?|[^\W\d_A-Za-z]+)"
-    r"|(?P<symbol>\\[A-Za-z]+|[\u221a\u221e\u222b\u2211\u220f^\\])"
+    r"|(?P<symbol>\\[A-Za-z]+|[\u221a\u221e\u222b\u2211\u220f\u2308-\u230b^\\])"
     r"|(?P<equals>=)"
-    r"|(?P<bound>[<>\u2264\u2265\u2260\u00b1]|\|(?=-))"
+    r"|(?P<bound>[<>\u2264\u2265\u2260\u00b1]|\|(?=-)|(?<!-)[\u2013-]\|(?=\d))"
     r"|(?P<minus>[\u2013-])|(?P<plus>\+)"
-    r"|(?P<times>[\u00d7\u00b7\u00f7])|(?P<star>\*+|/)"
+    r"|(?P<times>[\u00d7\u00b7\u00f7])|(?P<star>\*+|/+)"
     r"|(?P<opening>[(\[])|(?P<closing>[)\]])"
+    r"|(?P<range>(?<=\d)(?:\.{2,}|\u2026)(?=\d))"
     r"|(?P<ellipsis>\.{2,}|\u2026)"
     r"|(?P<listing>[,;]|(?<=\s):)|(?P<stop>[.:!?|])"
 )
-_WHOLE = re.compile(r"\d+|\d{1,3}([,'_\u2009])\d{3}(?:\1\d{3})*")
+_WHOLE = re.compile(r"\d+|[1-9]\d{0,2}([,'_\u2009])\d{3}(?:\1\d{3})*")
 
 
 def _whole(digits: str) -> int | None:

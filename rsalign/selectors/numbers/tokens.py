@@ -21,7 +21,8 @@ _MULTIPLES: Mapping[str, int] = {
 }
 _VAGUE = _set(
     "dozen dozens score gross lakh lakhs crore crores k K M B T bn mn mln hundreds thousands"
-    " millions billions trillions"
+    " millions billions trillions grand squared cubed factorial halves thirds fourths fifths sixths"
+    " sevenths eighths ninths tenths hundredths thousandths"
 )
 """What changes the value of the number before it in a way that is not the same everywhere."""
 
@@ -31,13 +32,13 @@ _SHORT_UNITS = _set(
     " kmh kph st nd rd th sq cc pts yrs hz Hz kHz W V A J N ha ac qt pt gal c p of per day men won"
     " kB KB MB GB TB Mb Gb m2 m3 cm2 cm3 km2 ft2 ft3 in2 in3 mm2 mm3"
 )
-_LENGTHS = _set(
+LENGTHS = _set(
     "mm cm dm km m in ft yd mi inch inches foot feet yard yards mile miles meter meters metre"
     " metres centimeter centimeters centimetre centimetres unit units s sec"
 )
 """After these a power belongs to the unit, as in "18 cm^2"."""
 
-_ALTERNATIVES = frozenset(("or", "to", "through", "versus", "vs", "out"))
+_ALTERNATIVES = frozenset(("or", "to", "through", "versus", "vs", "out", "choose"))
 
 _KINDS: Mapping[str, str] = {
     "equals": "=",
@@ -51,6 +52,8 @@ _KINDS: Mapping[str, str] = {
     "listing": ",",
     "stop": ".",
     "ellipsis": ".",
+    "range": "|",
+    "speed": "W",
     "symbol": "V",
 }
 
@@ -107,6 +110,8 @@ def _token(found: re.Match[str], before: Token | None, glued: bool, formula: boo
         return Token("N", text, start)
     if group == "unit":
         return None
+    if group == "indexed":  # the index is no number of its own
+        return _indexed_token(text.partition("_")[0], start)
     if group == "word":
         return _word_token(text, start, before, glued, formula)
     if group == "raised":
@@ -115,6 +120,8 @@ def _token(found: re.Match[str], before: Token | None, glued: bool, formula: boo
         if number is not None:  # digits in another base
             number.value = None
         return None
+    if group == "speed" and formula:  # of variables
+        return Token("V", text, start)
     if group == "ellipsis" and number is not None and "." in number.text:
         number.value = None
     if text == "!" and formula and before is not None and before.kind in "N)":
@@ -134,12 +141,27 @@ def _word_token(
     if number is not None and text in _VAGUE:
         number.value = None
         return None
+    if number is not None and _changes(number, text, glued):
+        number.value = None
     if text.lower() == "and":
         return Token("&", text, start)
     if text.lower() in _ALTERNATIVES:
         return Token("|", text, start)
     after = before is not None and before.kind in "N)^"
     return Token("V" if _is_variable(text, after, glued, formula) else "W", text, start)
+
+
+def _indexed_token(name: str, start: int) -> Token:
+    variable = len(name) == 1 or name.lower() in _FUNCTIONS
+    return Token("V" if variable else "W", name, start)
+
+
+def _changes(number: Token, word: str, glued: bool) -> bool:
+    """Whether a word makes another number of the one before it: "1.5e3x", "1.5 e3", "1990s"."""
+    if glued and word == "s":
+        return len(number.text) > 2 and number.text.endswith("0")
+    digits = any(map(str.isdigit, word)) and word not in _SHORT_UNITS
+    return digits and (glued or re.fullmatch(r"[eE]\d+", word) is not None)
 
 
 def _is_variable(word: str, after_number: bool, glued: bool, formula: bool) -> bool:
@@ -162,6 +184,6 @@ def _raised_token(text: str, start: int, before: Token | None, formula: bool) ->
     if before.kind == "N" and before.text == "10" and before.whole:  # not "10^2^3", nor "10 k^2"
         before.value, before.whole = power_of_ten(text), False
         return None
-    if before.kind == "W" and before.text in _LENGTHS:
+    if before.kind == "W" and before.text.rpartition("/")[2] in LENGTHS:
         return None
     return Token("^", text, start)
