@@ -157,7 +157,10 @@ _UNIT = re.compile(
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox)\s*(?=\{)")
 _GROUPING = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,;:! ])\s*(?=\d{3})")
 _GROUPED = re.compile(r"(?<![\d,.(\[{])[1-9]\d{0,2}(,\d{3})+(?![\d,])")
-_ASSIGNED = re.compile(r"^(?:[a-zA-Z](?:\([a-zA-Z]\))?|\\[a-z]+)(?:=|\\in(?![a-z]))(?=[^=]+$)")
+_ASSIGNED = re.compile(  # not "x = x^2", which says what x is only when it is solved
+    r"^(?P<name>[a-zA-Z](?:\([a-zA-Z]\))?|\\[a-z]+)(?:=|\\in(?![a-z]))(?=[^=]+$)"
+    r"(?!.*(?<![a-zA-Z\\])(?P=name)(?![a-zA-Z]))"
+)
 
 
 def _spelling(latex: str) -> str | None:
