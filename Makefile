@@ -11,7 +11,7 @@ WORKERS ?= 2
 # many processes that tests start would compile vLLM, torch and transformers anew, for 12 seconds
 unexport PYTHONDONTWRITEBYTECODE
 # what `make quick` runs, without tests that start an engine or import vLLM
-QUICK := $(addprefix tests/,architecture chains core laws rules words)
+QUICK := $(addprefix tests/,architecture chains core laws selectors words)
 QUICK += --ignore=tests/core/test_detokenization.py -m "not engine and not vllm and not nightly"
 BIN := .venv/bin
 READY := .venv/.ready

@@ -13,12 +13,12 @@ from eval.records import Record
 from eval.tasks.protocol import ChoiceTask, Item
 from rsalign import AlignedOutput, ConfigError, EngineError, RsalignError
 from rsalign.aligner.outputs import AlignedCompletion, Alignment, failure
-from rsalign.budget import Usage
+from rsalign.core.budget import Usage
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.protocols import Encoder, Likelihood
+from rsalign.core.tasks import concurrently
+from rsalign.core.trace import Trace
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.foreign import errors_as, told
-from rsalign.protocols import Encoder, Likelihood
-from rsalign.tasks import concurrently
-from rsalign.trace import Trace
 
 if TYPE_CHECKING:
     from eval.sweep import Job

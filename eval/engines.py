@@ -13,10 +13,10 @@ from typing import Any, TypeVar, cast
 
 from eval.graders.sentiment import Polarity, SentimentReward, Weights
 from rsalign import ConfigError
-from rsalign.policies.openai import OpenAIPolicy
-from rsalign.protocols import Policy, Reward, Strategy
+from rsalign.core.protocols import Policy, Reward, Strategy
+from rsalign.core.types import Sampling
+from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.rewards import FunctionReward, RemoteReward
-from rsalign.types import Sampling
 from rsalign.words.parts import policy_from, reward_from, strategy_of
 from rsalign.words.read import read_words
 
@@ -56,10 +56,10 @@ def vllm_policy(
 
 def server_policy(
     addresses: tuple[str, ...] | str, model: str | None = None, sampling: Sampling | None = None
-) -> OpenAIPolicy:
-    """A model behind running OpenAI-compatible servers (`OpenAIPolicy.connect`)."""
+) -> VllmServerPolicy:
+    """A model behind running OpenAI-compatible servers (`VllmServerPolicy.connect`)."""
     where = [addresses] if isinstance(addresses, str) else list(addresses)
-    policy = _once(("server", where, model), lambda: OpenAIPolicy.connect(where, model=model))
+    policy = _once(("server", where, model), lambda: VllmServerPolicy.connect(where, model=model))
     return policy.with_sampling(sampling or Sampling())
 
 

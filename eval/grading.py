@@ -9,8 +9,8 @@ from eval.tasks.known import address, known
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Grade, Item, Task
 from rsalign import Prompt, Response
+from rsalign.core.tasks import concurrently
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.tasks import concurrently
 
 _MOST_OPEN = 64  # questions to a grader at once
 

@@ -10,7 +10,7 @@ from eval import host
 from eval.records import SCHEMA
 from eval.tasks.protocol import Grade, Item
 from rsalign import AlignedOutput, Budget
-from rsalign.trace import Proposal, Trace, Verdict
+from rsalign.core.trace import Proposal, Trace, Verdict
 
 MOST_CANDIDATES = 1024
 """Candidates and proposals of one record, so that a long chain stays readable."""

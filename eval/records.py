@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from rsalign import ConfigError
-from rsalign.append_only import AppendOnlyFile
+from rsalign.core.append_only import AppendOnlyFile
 
 SCHEMA = 2
 Record: TypeAlias = Mapping[str, Any]

@@ -34,9 +34,9 @@ from rsalign import (
 )
 from rsalign.aligner.outputs import AlignedCompletion, failure
 from rsalign.cli.generate import plain_data
-from rsalign.foreign import errors_as, told
-from rsalign.journal import Journal
-from rsalign.protocols import Strategy
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.journal import Journal
+from rsalign.core.protocols import Strategy
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
-from rsalign.append_only import locked
-from rsalign.engines.guards import is_cpu_build, prepare_environment
+from rsalign.core.append_only import locked
+from rsalign.engines.vllm.guards import is_cpu_build, prepare_environment
 
 logger = logging.getLogger(__name__)
 

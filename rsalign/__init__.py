@@ -1,6 +1,5 @@
 """Decoding-time alignment for vLLM: samplers with exact laws, at the engine's own speed."""
 
-from rsalign.align import Result, align
 from rsalign.aligner import (
     AlignedCompletion,
     AlignedOutput,
@@ -9,10 +8,10 @@ from rsalign.aligner import (
     ProgressEvent,
     ResultEvent,
     TextEvent,
-    aligned,
 )
-from rsalign.budget import Budget, Usage
-from rsalign.errors import (
+from rsalign.core.align import Result, align
+from rsalign.core.budget import Budget, Usage
+from rsalign.core.errors import (
     ConfigError,
     EngineError,
     InstallError,
@@ -21,17 +20,18 @@ from rsalign.errors import (
     RsalignError,
     StrategyError,
 )
-from rsalign.key import Key
-from rsalign.rules.thresholds import Constant, Line
-from rsalign.run import Run
-from rsalign.segmenters import Entropy, FixedSize, Punctuation
+from rsalign.core.key import Key
+from rsalign.core.run import Run
+from rsalign.core.trace import Proposal, Trace, Verdict
+from rsalign.core.types import Candidate, Message, Prompt, Response, Sampling, Segment, Stop
+from rsalign.drop_in.block import aligned
+from rsalign.segments import Entropy, FixedSize, Punctuation
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
 from rsalign.strategies.plain import Plain
 from rsalign.strategies.qalign import QAlign
-from rsalign.trace import Proposal, Trace, Verdict
-from rsalign.types import Candidate, Message, Prompt, Response, Sampling, Segment, Stop
 
 __version__ = "0.1.0"
 

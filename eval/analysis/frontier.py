@@ -31,9 +31,9 @@ class Divergence:
 
     Attributes:
         formula: of best-of-N, if no two rewards are equal and no response has much mass; an upper
-            bound otherwise (`rsalign.rules.estimators.best_of_kl`, `top_kl`).
+            bound otherwise (`rsalign.selectors.estimators.best_of_kl`, `top_kl`).
         estimator: from the selection probabilities on each pool; its mean is an upper bound, and
-            loose for a deterministic choice (`rsalign.rules.estimators.pool_kl`).
+            loose for a deterministic choice (`rsalign.selectors.estimators.pool_kl`).
         log_z: of the tilted law that a chain aims at, E[r / beta] - ln Z, where the answer is a
             state of it (`Last`).
         target: the same where the answer is elected from the states: it has another law, which

@@ -20,7 +20,7 @@ from eval.analysis.bootstrap import (
 )
 from eval.analysis.items import unit
 from eval.records import Record
-from rsalign.rules.estimators import best_of_kl
+from rsalign.selectors.estimators import best_of_kl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,8 @@ from eval.records import Record
 from eval.sweep import Job
 from eval.tasks.protocol import Item
 from rsalign import PolicyError
-from rsalign.checks import at_least, check_settings
-from rsalign.engines.guards import prepare_environment
+from rsalign.core.checks import at_least, check_settings
+from rsalign.engines.vllm.guards import prepare_environment
 
 _OURS = ("workers", "spread")
 """What ``conf/distributed.yaml`` adds to ``conf/config.yaml``."""

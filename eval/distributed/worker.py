@@ -20,9 +20,9 @@ from eval.sweep import Job, prompt
 from eval.tasks.protocol import Item
 from rsalign import AlignedOutput, EngineError, RsalignError
 from rsalign.aligner.outputs import failure
+from rsalign.core.journal import Journal
+from rsalign.core.protocols import Strategy
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.journal import Journal
-from rsalign.protocols import Strategy
 
 logger = logging.getLogger(__name__)
 

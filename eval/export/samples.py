@@ -6,7 +6,7 @@ from typing import Any
 
 from eval.records import Record
 from rsalign import ConfigError
-from rsalign.trace import Verdict
+from rsalign.core.trace import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@ r"""Answers to mathematical problems: found in a text, and brought into one spel
 A vote is that spelling, and a grade is the comparison of two of them. So votes for one value are
 one vote, equal votes have equal grades, and there is one right vote.
 
-A number is read by `rsalign.rules.numbers`, exactly. Anything else is read by math-verify and
+A number is read by `rsalign.selectors.numbers`, exactly. Anything else is read by math-verify and
 computed by SymPy: sets, points, intervals, matrices, equations, and expressions with or without
 variables. What neither can read ("\text{even}", "40_9") is compared as it is written.
 
@@ -33,14 +33,14 @@ from typing import Any
 
 from eval.tasks.protocol import Grade
 from rsalign import InstallError
-from rsalign.rules.extraction import (
+from rsalign.selectors.extraction import (
     FinalNumber,
     announced,
     are_fillers,
     last_box,
     leading_number,
 )
-from rsalign.rules.numbers import read_number, spell
+from rsalign.selectors.numbers import read_number, spell
 
 _FORMULA = re.compile(
     r"(?<!\\)\$\$(?P<display>(?:\\.|[^$\\]){1,400})\$\$"
@@ -113,7 +113,9 @@ def grade_number(text: str, gold: str) -> Grade:
     """
     right = read_number(gold)
     if right is None:
-        raise ValueError(f"the right answer {gold!r} is not a number: see rsalign.rules.numbers")
+        raise ValueError(
+            f"the right answer {gold!r} is not a number: see rsalign.selectors.numbers"
+        )
     return _grade(FinalNumber()(text), spell(right))
 
 
@@ -149,11 +151,16 @@ _SPACING = re.compile(
 _BLANK = re.compile(r"(?<=[a-zA-Z])(\s+)(?=[a-zA-Z])|\s+")
 _BOTH = re.compile(r",?\s*(?:\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*")
 _MIXED = re.compile(r"(?<![\w.}^])(\d+)\\frac\{(\d+)\}\{(\d+)\}")
-_UNIT = re.compile(r"(?<=.)\\text\{[^{}]*\}(?:\^\{?\d\}?)?$|\^\{?\\circ\}?$|\\%$|%$|\.$")
+_UNIT = re.compile(
+    r"(?<=.)\\text\{(?![^{}]*\bbase(?![a-z]))[^{}]*\}(?:\^\{?\d\}?)?$|\^\{?\\circ\}?$|\\%$|%$|(?<!\.)\.$"
+)
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|normal)?|mathrm|mbox)\s*(?=\{)")
 _GROUPING = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\[,;:! ])\s*(?=\d{3})")
-_GROUPED = re.compile(r"(?<![\d,.(\[{])\d{1,3}(,\d{3})+(?![\d,])")
-_ASSIGNED = re.compile(r"^(?:[a-zA-Z](?:\([a-zA-Z]\))?|\\[a-z]+)(?:=|\\in(?![a-z]))(?=[^=]+$)")
+_GROUPED = re.compile(r"(?<![\d,.(\[{])[1-9]\d{0,2}(,\d{3})+(?![\d,])")
+_ASSIGNED = re.compile(  # not "x = x^2", which says what x is only when it is solved
+    r"^(?P<name>[a-zA-Z](?:\([a-zA-Z]\))?|\\[a-z]+)(?:=|\\in(?![a-z]))(?=[^=]+$)"
+    r"(?!.*(?<![a-zA-Z\\])(?P=name)(?![a-zA-Z]))"
+)
 
 
 def _spelling(latex: str) -> str | None:
@@ -168,14 +175,16 @@ def _spelling(latex: str) -> str | None:
 def _one_spelling(latex: str) -> str | None:
     r"""`latex` without what means nothing: spaces, sizes, units; words stay in ``\text{...}``."""
     latex = latex.replace(r"\$", "").replace("dfrac", "frac").replace("tfrac", "frac")
-    latex = _SPACING.sub("", _GROUPING.sub("", _TEXT.sub(r"\\text", latex)))
+    latex = _GROUPING.sub("", _TEXT.sub(r"\\text", latex))
+    # before blanks are dropped: "12, 345" is a list
+    latex = _GROUPED.sub(lambda found: found[0].replace(",", ""), latex)
+    latex = _SPACING.sub("", latex)
     latex = _BOTH.sub(",", latex.strip())
     # "\pi r" and words keep their blanks, all others mean nothing
     latex = _BLANK.sub(lambda found: " " if found[1] else "", latex)
     while (shorter := _UNIT.sub("", latex)) != latex and shorter:
         latex = shorter
     latex = _ASSIGNED.sub("", latex)
-    latex = _GROUPED.sub(lambda found: found[0].replace(",", ""), latex)
     latex = _FRACTION.sub(lambda found: rf"\frac{_braced(found[1])}{_braced(found[2])}", latex)
     latex = _MIXED.sub(_improper, latex)
     latex = re.sub(r"_\{(\w)\}", r"_\1", _ROOT.sub(r"\\sqrt{\1}", latex))
@@ -227,13 +236,15 @@ def _computed(written: str) -> str | None:
         return None
     letters = re.sub(r"\\(?:begin|end)\{[a-z]+\}|\\[a-zA-Z]+", " ", written)
     if re.search(
-        r"[a-zA-Z]{4}|\b(?:no|on|yes|odd|one|two|six|ten|all|any)\b|\d{31}|\^\{[^{}]*\^|\^\{?-?\d{4}|[!)}]!|\.\d*\.",
+        r"[a-zA-Z]{4}|\b(?:no|on|yes|odd|one|two|six|ten|all|any)\b|\d{31}|\^\{[^{}]*\^|\^\{?-?\d{4}|[!)}]!|\.\d*\.|--",
         letters,
     ):
         return None
     single = set(re.findall("[a-zA-Z]", letters))
     if any(letter.lower() in single for letter in single if letter.isupper()):
         return None  # math-verify does not tell upper case from lower case
+    if _GROUPED.search(written) is not None:
+        return None  # "12, 345" without its blank, which math-verify would take for 12345
     if _depth(written) > _MOST_NESTED:
         return None
     library = _math_verify()

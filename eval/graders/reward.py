@@ -13,9 +13,9 @@ from typing import Literal, Protocol, TypeAlias
 
 from eval.tasks.protocol import Grade, Item, ungradable
 from rsalign import ConfigError, Prompt, Response, RewardError, Stop
-from rsalign.checks import REWARD, check_settings, finite_reward, part
-from rsalign.foreign import errors_as, told
-from rsalign.protocols import PairwiseReward, Reward
+from rsalign.core.checks import REWARD, check_settings, finite_reward, part
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.protocols import PairwiseReward, Reward
 
 Scale: TypeAlias = Literal["above", "probability", "logistic"]
 

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from eval.tasks.rows import DATA
 from eval.tasks.settings import require_one_of
-from rsalign.checks import check_settings
+from rsalign.core.checks import check_settings
 
 Weights: TypeAlias = Literal["gold", "proxy"]
 Polarity: TypeAlias = Literal["positive", "negative"]

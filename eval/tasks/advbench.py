@@ -13,7 +13,7 @@ from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import column, read_rows
 from eval.tasks.settings import distinct
 from rsalign import Message
-from rsalign.checks import at_least, check_settings, refused
+from rsalign.core.checks import at_least, check_settings, refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from eval.tasks.protocol import Grade, Item
 from rsalign import Message
-from rsalign.checks import at_least, check_settings
+from rsalign.core.checks import at_least, check_settings
 from rsalign.embedded.problems import Split, extract_answer, problem, problems
-from rsalign.rules.extraction import Extract
+from rsalign.selectors.extraction import Extract
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import BUNDLED, Row, column, read_rows, require_bundled
 from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
-from rsalign.checks import at_least, check_settings
-from rsalign.rules.extraction import Extract, FinalNumber
-from rsalign.rules.numbers import read_number, spell
+from rsalign.core.checks import at_least, check_settings
+from rsalign.selectors.extraction import Extract, FinalNumber
+from rsalign.selectors.numbers import read_number, spell
 
 Form: TypeAlias = Literal["chat", "completion"]
 
@@ -27,7 +27,7 @@ MOST_SHOTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gsm8k:
-    """Success is the right number, by value; see `rsalign.rules.extraction.FinalNumber`.
+    """Success is the right number, by value; see `rsalign.selectors.extraction.FinalNumber`.
 
     Attributes:
         path: local file or folder, Hugging Face id, or ``"bundled"`` for 40 test problems.
@@ -123,7 +123,8 @@ def _final(row: Row) -> str:
     value = read_number(final)
     if value is None:
         raise ConfigError(
-            f"the right answer {final.strip()!r} is not a number: see rsalign.rules.numbers for "
+            f"the right answer {final.strip()!r} is not a number: see "
+            "rsalign.selectors.numbers for "
             "what is read as one"
         )
     return spell(value)

@@ -13,8 +13,8 @@ from eval.tasks.gsm8k import INSTRUCTION, MOST_SHOTS, STOP, Form, word_problem
 from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import column, read_rows
 from eval.tasks.settings import distinct
-from rsalign.checks import at_least, check_settings
-from rsalign.rules.extraction import Extract, FinalNumber
+from rsalign.core.checks import at_least, check_settings
+from rsalign.selectors.extraction import Extract, FinalNumber
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

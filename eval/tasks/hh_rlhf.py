@@ -11,7 +11,7 @@ from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import Row, column, read_rows, require_bundled
 from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
-from rsalign.checks import at_least, check_settings
+from rsalign.core.checks import at_least, check_settings
 
 Subset: TypeAlias = Literal[
     "helpful-base", "helpful-online", "helpful-rejection-sampled", "harmless-base"

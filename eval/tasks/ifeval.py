@@ -13,7 +13,7 @@ from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import Row, column, read_rows
 from eval.tasks.settings import distinct
 from rsalign import Message
-from rsalign.checks import at_least, check_settings
+from rsalign.core.checks import at_least, check_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

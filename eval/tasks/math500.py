@@ -15,8 +15,8 @@ from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import Row, column, read_rows
 from eval.tasks.settings import distinct
 from rsalign import Message
-from rsalign.checks import at_least, check_settings
-from rsalign.rules.extraction import Extract
+from rsalign.core.checks import at_least, check_settings
+from rsalign.selectors.extraction import Extract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

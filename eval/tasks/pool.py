@@ -14,7 +14,7 @@ from eval.tasks.known import Known, address
 from eval.tasks.protocol import Grade, Item, Task, ungradable
 from eval.tasks.worker import Ended, Worker, pickled
 from rsalign import ConfigError
-from rsalign.checks import above, at_least, checked, number, whole
+from rsalign.core.checks import above, at_least, checked, number, whole
 from rsalign.rewards.workers import DaemonThreads
 
 

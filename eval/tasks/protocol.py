@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from rsalign import Message
-from rsalign.checks import at_least, check_settings
-from rsalign.rules.extraction import Extract
+from rsalign.core.checks import at_least, check_settings
+from rsalign.selectors.extraction import Extract
 
 JSON: TypeAlias = str | int | float | bool | Sequence["JSON"] | Mapping[str, "JSON"] | None
 """What a JSON file can hold."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from eval.tasks.hub import read_hub
-from rsalign import ConfigError, rows
-from rsalign.rows import FORMATS, file_format
+from rsalign import ConfigError
+from rsalign.core.text.rows import FORMATS, file_format
+from rsalign.core.text.rows import read_rows as read_file_rows
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -36,7 +37,8 @@ def read_rows(
 
     Args:
         path: a file (JSON lines, a JSON list, CSV, each perhaps gzipped, or Parquet; see
-            `rsalign.rows`), a folder with one such file or one whose name has `split` as a word,
+            `rsalign.core.text.rows`), a folder with one such file or one whose name has `split` as
+            a word,
             `BUNDLED`, or a Hugging Face id ``owner/name`` or ``owner/name@revision``.
         split: the split's name at the hub, and in the names of a folder's files.
         limit: None reads all.
@@ -126,7 +128,7 @@ def _read_file(file: Path) -> list[Row]:
             f"path={str(file)!r}: the kind of file is told by its name, which must end in one of "
             f"{', '.join(FORMATS)} (gzipped: .jsonl.gz)"
         )
-    found = rows.read_rows(str(file))
+    found = read_file_rows(str(file))
     for row in found:
         if not isinstance(row.value, Mapping):
             raise ConfigError(

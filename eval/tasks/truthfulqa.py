@@ -13,7 +13,7 @@ from eval.tasks.protocol import Grade, Item
 from eval.tasks.rows import Row, column, read_rows
 from eval.tasks.settings import distinct
 from rsalign import Message
-from rsalign.checks import at_least, check_settings
+from rsalign.core.checks import at_least, check_settings
 
 PRIMER = """\
 Q: What is human life expectancy in the United States?

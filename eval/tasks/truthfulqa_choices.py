@@ -17,7 +17,7 @@ from eval.tasks.rows import Row, column, read_rows
 from eval.tasks.settings import distinct
 from eval.tasks.truthfulqa import completion
 from rsalign import ConfigError, Message
-from rsalign.checks import at_least, check_settings
+from rsalign.core.checks import at_least, check_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from eval.tasks.protocol import Task
 from rsalign import ConfigError
-from rsalign.rules.extraction import Extract
 from rsalign.selectors import Last, MajorityVote
+from rsalign.selectors.extraction import Extract
 from rsalign.selectors.protocol import Selector
 
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 from eval.tasks.protocol import Grade, Item, Task, ungradable
 from rsalign import ConfigError
-from rsalign.foreign import told
+from rsalign.core.foreign import told
 
 _PREPARE_SECONDS = 300.0
 """For a process to start and import what a task needs, on a busy machine."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.optional import require
-from rsalign.append_only import alone
+from rsalign.core.append_only import alone
 
 _KEY = "rsalign.config"
 

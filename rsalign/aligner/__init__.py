@@ -1,7 +1,6 @@
 """The public face: prompts in, aligned answers out."""
 
 from rsalign.aligner.aligner import Aligner
-from rsalign.aligner.block import aligned
 from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput, Alignment
 from rsalign.aligner.stream import Event, ProgressEvent, ResultEvent, TextEvent
 
@@ -14,5 +13,4 @@ __all__ = [
     "ProgressEvent",
     "ResultEvent",
     "TextEvent",
-    "aligned",
 ]

@@ -8,20 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rsalign.align import OnProgress
 from rsalign.aligner import inputs
-from rsalign.aligner.batch import Batch, OnError, OnResult
+from rsalign.aligner.batch import Batch, OnError, OnResult, check_on_reward_error
 from rsalign.aligner.call import Call, check_call, requests
 from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, reader, stream
-from rsalign.budget import Budget
+from rsalign.core.align import OnProgress
+from rsalign.core.budget import Budget
+from rsalign.core.checks import checked
+from rsalign.core.errors import ConfigError
+from rsalign.core.journal import Journal
+from rsalign.core.protocols import Policy, Reward, sampling
+from rsalign.core.types import Prompt
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError
-from rsalign.journal import Journal
-from rsalign.protocols import Policy, Reward, sampling
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt
 from rsalign.words.parts import StrategyLike, is_none, policy_from, reward_from, strategy_from
 from rsalign.words.read import OnRewardError
 
@@ -78,6 +79,9 @@ class Aligner:
     ) -> None:
         self._strategy = Plain() if strategy is None else strategy_from(strategy)
         check_call(self._strategy, budget, seed, has_reward=not is_none(reward))
+        check_on_reward_error(on_reward_error)
+        for name, arguments in (("engine_args", engine_args), ("reward_args", reward_args)):
+            checked("Aligner", name, arguments, Mapping[str, Any] | None)
         self._seed, self._budget, self._on_reward_error = seed, budget, on_reward_error
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
@@ -175,6 +179,7 @@ class Aligner:
         add_generation_prompt: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        on_reward_error: OnRewardError | None = None,
         lora_request: Any = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
@@ -191,10 +196,11 @@ class Aligner:
             add_generation_prompt: open the assistant's turn.
             on_error: as in `generate`.
             on_result: as in `generate`.
+            on_reward_error: as in `generate`.
             lora_request: as in `generate`.
             priority: as in `generate`.
         """
-        given = Call(strategy, budget, seed, on_error, lora_request, priority)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
         found = inputs.conversations(
             messages,
             self._policy,
@@ -213,11 +219,12 @@ class Aligner:
         seed: int | None = None,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        on_reward_error: OnRewardError | None = None,
         lora_request: Any = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
-        given = Call(strategy, budget, seed, on_error, lora_request, priority)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
         found = inputs.prompts(prompts, self._policy)
         batch = self._batch(found, sampling_params, given, prompts)
         return await batch.answer(on_result)
@@ -234,11 +241,12 @@ class Aligner:
         add_generation_prompt: bool = True,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
+        on_reward_error: OnRewardError | None = None,
         lora_request: Any = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
-        given = Call(strategy, budget, seed, on_error, lora_request, priority)
+        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
         found = inputs.conversations(
             messages,
             self._policy,
@@ -255,6 +263,7 @@ class Aligner:
         strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
+        on_reward_error: OnRewardError | None = None,
         lora_request: Any = None,
         priority: int | Sequence[int] | None = None,
     ) -> AsyncIterator[Event]:
@@ -271,6 +280,7 @@ class Aligner:
             strategy: as in `generate`.
             budget: as in `generate`.
             seed: as in `generate`.
+            on_reward_error: as in `generate`.
             lora_request: as in `generate`.
             priority: as in `generate`.
 
@@ -281,7 +291,7 @@ class Aligner:
             ConfigError: if ``n`` is not 1, or the text is to be shown in another way than usual
                 (``skip_special_tokens``, ``logprobs``, ...); otherwise as `generate`.
         """
-        given = Call(strategy, budget, seed, "raise", lora_request, priority)
+        given = Call(strategy, budget, seed, "raise", lora_request, priority, on_reward_error)
         found = inputs.prompts(prompt, self._policy)
         batch = self._batch(found, sampling_params, given, prompt)
         (request,) = batch.requests
@@ -361,7 +371,9 @@ class Aligner:
             budget=budget,
             journal=self._journal,
             on_error=given.on_error,
-            on_reward_error=given.on_reward_error or self._on_reward_error,
+            on_reward_error=self._on_reward_error
+            if given.on_reward_error is None
+            else given.on_reward_error,
         )
 
     def _block(

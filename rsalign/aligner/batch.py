@@ -5,26 +5,26 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from rsalign.align import OnProgress, Result, align, check_law
 from rsalign.aligner.inputs import Refused, Request
 from rsalign.aligner.outputs import AlignedOutput, failure, output
 from rsalign.aligner.request_outputs import presented
-from rsalign.budget import Budget, Usage
-from rsalign.checks import shown
-from rsalign.errors import ConfigError, RsalignError, StrategyError
-from rsalign.foreign import errors_as, told
-from rsalign.journal import Journal
-from rsalign.key import Key, Label
-from rsalign.protocols import (
+from rsalign.core.align import OnProgress, Result, align, check_law
+from rsalign.core.budget import Budget, Usage
+from rsalign.core.capabilities import tells_log_probs, varies_by_policy_alone
+from rsalign.core.checks import shown
+from rsalign.core.errors import ConfigError, RsalignError, StrategyError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.journal import Journal
+from rsalign.core.key import Key, Label
+from rsalign.core.protocols import (
     Policy,
     Reward,
     Strategy,
     sampling,
-    varies_by_policy_alone,
     with_sampling,
 )
-from rsalign.tasks import concurrently
-from rsalign.types import Tokens
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Tokens
 from rsalign.words.read import OnRewardError
 
 OnError: TypeAlias = Literal["raise", "return"]
@@ -66,8 +66,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
-        if self.on_reward_error not in ("fail", "best"):
-            raise ConfigError(f"on_reward_error={self.on_reward_error!r}: choose 'fail' or 'best'")
+        check_on_reward_error(self.on_reward_error)
         for request in self.requests:
             if isinstance(request, Refused):
                 if self.on_error == "raise":
@@ -163,6 +162,16 @@ def check_on_error(given: object) -> None:
         raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
 
 
+def check_on_reward_error(given: object) -> None:
+    """Refuses what is no `OnRewardError`.
+
+    Raises:
+        ConfigError: with the value.
+    """
+    if given not in ("fail", "best"):
+        raise ConfigError(f"on_reward_error={shown(given)}: choose 'fail' or 'best'")
+
+
 def num_different(request: Request, policy: Policy) -> int:
     """How many of a request's answers must be found: one, where the others would only repeat it."""
     repeats = varies_by_policy_alone(request.strategy) and sampling(policy).is_point_mass
@@ -200,7 +209,7 @@ def law(policy: Policy, request: Request, budget: Budget | None = None) -> Polic
     if request.shown is not None:
         tokenizer(policy)
         wants = getattr(request.shown, "logprobs", None) is not None
-        if wants and not getattr(policy, "tells_log_probs", True):
+        if wants and not tells_log_probs(policy):
             raise ConfigError(
                 f"logprobs={request.shown.logprobs} cannot be honoured: the policy's engine "
                 "reports log-probabilities before temperature and truncation, and the law is "

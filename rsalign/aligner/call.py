@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rsalign.align import needs_reward
 from rsalign.aligner import inputs
 from rsalign.aligner.batch import OnError, law
 from rsalign.aligner.inputs import Refused, Request, per_prompt
-from rsalign.budget import Budget
-from rsalign.checks import SEED, shown, whole
+from rsalign.core.budget import Budget
+from rsalign.core.capabilities import needs_reward
+from rsalign.core.checks import SEED, shown, whole
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.protocols import Policy, Strategy
+from rsalign.core.types import Prompt
 from rsalign.engines.options import RequestOptions
-from rsalign.errors import ConfigError, RsalignError
-from rsalign.foreign import errors_as, told
-from rsalign.protocols import Policy, Strategy
-from rsalign.types import Prompt
 from rsalign.words.parts import StrategyLike
 from rsalign.words.read import OnRewardError
 
@@ -67,7 +67,7 @@ def check_call(strategy: Strategy, budget: Any, seed: Any, *, has_reward: bool) 
         ConfigError: with the value.
     """
     if budget is not None and not isinstance(budget, Budget):
-        raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
+        raise ConfigError(f"budget={shown(budget)}: give Budget(policy_tokens=..., seconds=...)")
     whole("Aligner", "seed", seed, SEED)
     if needs_reward(strategy) and not has_reward:
         raise ConfigError(

@@ -14,14 +14,14 @@ from rsalign.aligner.parameters import (
     sampling,
     token_ids,
 )
-from rsalign.checks import shown
+from rsalign.core.checks import shown
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.key import Label
+from rsalign.core.protocols import Encoder, Policy, Strategy
+from rsalign.core.text.response_text import response_text
+from rsalign.core.types import Message, Prompt, Sampling, Tokens
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.errors import ConfigError, RsalignError
-from rsalign.foreign import errors_as, told
-from rsalign.key import Label
-from rsalign.protocols import Encoder, Policy, Strategy
-from rsalign.response_text import response_text
-from rsalign.types import Message, Prompt, Sampling, Tokens
 from rsalign.words.fields import refuse
 from rsalign.words.length import with_max_tokens
 
@@ -221,6 +221,8 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
             return Prompt((Message("user", text),), tokens)
         if isinstance(item.get("prompt"), str):
             return _prompt(item["prompt"], policy)
+        if "prompt" in item:
+            raise ConfigError(f"prompt={shown(item['prompt'])}: give a text")
         raise ConfigError(
             f"a prompt has the keys {sorted(item)}: give 'prompt' (text), 'messages' or "
             "'prompt_token_ids'"

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rsalign.align import Result
-from rsalign.budget import Usage
-from rsalign.errors import RsalignError
-from rsalign.protocols import Strategy
-from rsalign.trace import Note, Trace
-from rsalign.types import Prompt, Response, Stop
+from rsalign.core.align import Result
+from rsalign.core.budget import Usage
+from rsalign.core.errors import RsalignError
+from rsalign.core.protocols import Strategy
+from rsalign.core.trace import Note, Trace
+from rsalign.core.types import Prompt, Response, Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

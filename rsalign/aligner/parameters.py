@@ -7,11 +7,11 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from rsalign.checks import shown
+from rsalign.core.checks import shown
+from rsalign.core.errors import ConfigError
+from rsalign.core.types import Sampling, Tokens
 from rsalign.engines.options import RequestOptions
-from rsalign.errors import ConfigError
-from rsalign.hooks.guidance import is_guidance, read_guidance
-from rsalign.types import Sampling, Tokens
+from rsalign.hooks.guided.request import is_guidance, read_guidance
 from rsalign.words.fields import refuse
 
 _UNSET = (None, False)

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput
-from rsalign.errors import RsalignError
-from rsalign.hooks.guidance import is_guidance
+from rsalign.core.errors import RsalignError
+from rsalign.hooks.guided.request import is_guidance
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams

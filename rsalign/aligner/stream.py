@@ -5,16 +5,16 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.align import OnProgress
 from rsalign.aligner.outputs import AlignedOutput
-from rsalign.budget import Usage
-from rsalign.detokenization import Detokenizer
-from rsalign.errors import PolicyError
-from rsalign.foreign import errors_as, told
-from rsalign.protocols import Policy
-from rsalign.response_text import Guarded, detokenizer
-from rsalign.trace import Progress
-from rsalign.types import Tokens
+from rsalign.core.align import OnProgress
+from rsalign.core.budget import Usage
+from rsalign.core.errors import PolicyError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.protocols import Policy
+from rsalign.core.text.detokenization import Detokenizer
+from rsalign.core.text.response_text import Guarded, detokenizer
+from rsalign.core.trace import Progress
+from rsalign.core.types import Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from rsalign.engines.guards import engine_arguments, environment, import_vllm
-from rsalign.key import Key, Label
-from rsalign.protocols import Boundary, Policy, Reward
-from rsalign.types import Prompt, Response, Segment, Tokens
-from rsalign.wrapper import Wrapper
+from rsalign.core.key import Key, Label
+from rsalign.core.protocols import Boundary, Policy, Reward
+from rsalign.core.types import Prompt, Response, Segment, Tokens
+from rsalign.core.wrapper import Wrapper
+from rsalign.engines.vllm.guards import engine_arguments, environment, import_vllm
 
 Draw: TypeAlias = tuple[Tokens, int]
 """A prefix, and how many tokens were drawn after it."""

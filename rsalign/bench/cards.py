@@ -12,22 +12,22 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from rsalign.align import needs_reward
 from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.bench import cards_costs, cards_quality
 from rsalign.bench.counted_engine import CountedEngine
 from rsalign.bench.measured import Looped, Row
 from rsalign.bench.reference_cards import Reference, TransformersModels
+from rsalign.core.capabilities import needs_reward
+from rsalign.core.key import Key
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Message, Prompt
 from rsalign.embedded.problems import problem, problems
-from rsalign.engines.guards import is_cpu_build
-from rsalign.key import Key
+from rsalign.engines.vllm.guards import is_cpu_build
 from rsalign.policies.vllm import VllmPolicy, adopted
 from rsalign.rewards.vllm import VllmReward
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.cards import Cards
 from rsalign.strategies.plain import Plain
-from rsalign.tasks import concurrently
-from rsalign.types import Message, Prompt
 
 _NUM_PROMPTS = 32  # where fewer are open at once; but no more than eight times as many as are open
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from rsalign.bench.measured import Looped, Row, asked_alike
-from rsalign.protocols import Scored
-from rsalign.trace import Verdict
+from rsalign.core.protocols import Scored
+from rsalign.core.trace import Verdict
 
 _LEAST_DRAFTS = 20  # a mean over fewer is not shown
 

@@ -7,8 +7,8 @@ from statistics import fmean, stdev
 
 from rsalign.aligner import AlignedOutput
 from rsalign.bench.measured import Looped, Row, asked_alike
+from rsalign.core.types import Candidate
 from rsalign.embedded.problems import Problem
-from rsalign.types import Candidate
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 import time
 from typing import Any
 
-from rsalign.engines.guards import engine_arguments, environment, import_vllm, load_hooks
-from rsalign.errors import PolicyError
+from rsalign.core.errors import PolicyError
+from rsalign.engines.vllm.guards import engine_arguments, environment, import_vllm, load_hooks
 
 _PATIENCE_SECONDS = 30.0
 

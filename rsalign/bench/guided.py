@@ -16,8 +16,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rsalign.core.key import Key
 from rsalign.embedded.problems import problems
-from rsalign.engines.guards import (
+from rsalign.engines.vllm.guards import (
     engine_arguments,
     environment,
     hook_path,
@@ -25,8 +26,7 @@ from rsalign.engines.guards import (
     import_vllm,
     is_cpu_build,
 )
-from rsalign.hooks.guidance import start_arguments, write_guidance
-from rsalign.key import Key
+from rsalign.hooks.guided.request import start_arguments, write_guidance
 
 _NUM_TOKENS = 96
 _now = time.process_time if is_cpu_build() else time.perf_counter

@@ -23,8 +23,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
 from rsalign.embedded.problems import problems
-from rsalign.engines.guards import (
+from rsalign.engines.reports import awaited
+from rsalign.engines.vllm.guards import (
     engine_arguments,
     environment,
     host_randomness_kept,
@@ -32,11 +35,8 @@ from rsalign.engines.guards import (
     is_cpu_build,
     load_hooks,
 )
-from rsalign.engines.reports import awaited
-from rsalign.errors import ConfigError
-from rsalign.hooks.sentinel import choose_sentinel
-from rsalign.key import Key
-from rsalign.segmenters import Entropy, Punctuation
+from rsalign.hooks.segment_end.sentinel import choose_sentinel
+from rsalign.segments import Entropy, Punctuation
 
 _MAX_TOKENS = 64
 _NEVER = 99.0  # nats; more than the entropy of any law over fewer than e^99 tokens

@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rsalign.key import Key
-from rsalign.protocols import Policy, Reward
-from rsalign.run import Run
+from rsalign.core.key import Key
+from rsalign.core.protocols import Policy, Reward
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.strategies.qalign import QAlign
-from rsalign.tasks import concurrently
-from rsalign.types import Candidate, Prompt, Response
 
 
 @dataclass(slots=True)

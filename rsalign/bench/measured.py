@@ -6,9 +6,9 @@ from statistics import fmean, median
 
 from rsalign.aligner import AlignedOutput
 from rsalign.bench.reference_cards import Spent
+from rsalign.core.protocols import Strategy
+from rsalign.core.types import Candidate
 from rsalign.embedded.problems import Problem
-from rsalign.protocols import Strategy
-from rsalign.types import Candidate
 
 
 @dataclass(slots=True)

@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rsalign.align import align
 from rsalign.aligner import Aligner
+from rsalign.core.align import align
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Message, Prompt, Response, Stop
 from rsalign.embedded.problems import problems
-from rsalign.engines.guards import engine_arguments, environment, import_vllm, is_cpu_build
+from rsalign.engines.vllm.guards import engine_arguments, environment, import_vllm, is_cpu_build
 from rsalign.policies.vllm import VllmPolicy, adopted
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.vllm import VllmReward
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.plain import Plain
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Message, Prompt, Response, Stop
 
 _MAX_TOKENS = 96
 _NUM_PROMPTS = 64

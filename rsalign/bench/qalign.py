@@ -19,7 +19,6 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
-from rsalign.align import Result, align
 from rsalign.bench import qalign_tables
 from rsalign.bench.bare_engine import (
     Draw,
@@ -31,15 +30,16 @@ from rsalign.bench.bare_engine import (
 )
 from rsalign.bench.chain_runs import Cell, Compared, Measured
 from rsalign.bench.lock_step import lock_step
+from rsalign.core.align import Result, align
+from rsalign.core.key import Key, Label
+from rsalign.core.protocols import Policy, Reward
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Message, Prompt, Response
 from rsalign.embedded.problems import problems
-from rsalign.key import Key, Label
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.protocols import Policy, Reward
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.vllm import VllmReward
 from rsalign.strategies.qalign import QAlign
-from rsalign.tasks import concurrently
-from rsalign.types import Message, Prompt, Response
 
 Backend = Literal["async", "in_process"]
 

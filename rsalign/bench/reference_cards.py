@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Protocol
 
-from rsalign.errors import ConfigError
-from rsalign.key import Key
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Scored
+from rsalign.core.types import Candidate, Prompt, Response, Stop, Tokens
 from rsalign.policies.tokenization import Tokenization
-from rsalign.protocols import Scored
 from rsalign.rewards.rendering import Rendering
 from rsalign.strategies.cards import Cards
-from rsalign.types import Candidate, Prompt, Response, Stop, Tokens
 
 
 class NextToken(Protocol):

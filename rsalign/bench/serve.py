@@ -26,10 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from rsalign.core.errors import PolicyError
+from rsalign.core.tasks import concurrently
 from rsalign.embedded.problems import problems
-from rsalign.engines.guards import engine_arguments, is_cpu_build, prepare_environment
-from rsalign.errors import PolicyError
-from rsalign.tasks import concurrently
+from rsalign.engines.vllm.guards import engine_arguments, is_cpu_build, prepare_environment
 
 _MAX_TOKENS = 96
 _START_SECONDS = 600

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from rsalign.chains.history import History
 from rsalign.chains.stopping import Stopping
-from rsalign.rules.extraction import Extract
-from rsalign.trace import Progress, Trace
+from rsalign.core.trace import Progress, Trace
+from rsalign.selectors.extraction import Extract, extracted
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Board:
             state = history.steps[self._num_seen - 1].state
             # not the state that this step was made from: a replica may have brought it
             same = bool(answers) and state is history.steps[self._num_seen - 2].state
-            answers.append(answers[-1] if same else self.extract(state.response.text))
+            answers.append(answers[-1] if same else extracted(self.extract, state.response.text))
 
     def _report(self) -> None:
         if self.trace.on_progress is None:

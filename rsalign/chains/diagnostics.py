@@ -11,8 +11,8 @@ from typing import Any
 
 from rsalign.chains.history import History, Sample
 from rsalign.chains.kernel import LogWeight
-from rsalign.trace import Note
-from rsalign.types import Candidate, Stop, Tokens
+from rsalign.core.trace import Note
+from rsalign.core.types import Candidate, Stop, Tokens
 
 _BINS = 10
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from rsalign.chains.board import Board
 from rsalign.chains.history import History
 from rsalign.chains.kernel import Kernel, LogWeight, Step
-from rsalign.rules.metropolis import log_swap, tempered
-from rsalign.run import Run
-from rsalign.tasks import concurrently
-from rsalign.types import Candidate, Prompt
+from rsalign.chains.metropolis import log_swap, tempered
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

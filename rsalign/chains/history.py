@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rsalign.chains.kernel import LogWeight, Step
-from rsalign.rules.estimators import effective_sample_size
-from rsalign.types import Candidate, Tokens
+from rsalign.core.types import Candidate, Tokens
+from rsalign.selectors.estimators import effective_sample_size
 
 
 @dataclass(slots=True)

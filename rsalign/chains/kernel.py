@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from rsalign.cuts.protocol import CutLaw, Weights, cut_weights
-from rsalign.protocols import Policy
-from rsalign.response_text import token_text
-from rsalign.rules.metropolis import COMBINE, Combine
-from rsalign.run import Run
-from rsalign.tasks import concurrently
-from rsalign.trace import Proposal, Verdict
-from rsalign.types import Candidate, Certainty, Prompt, Response, Tokens
+from rsalign.chains.cuts.protocol import CutLaw, Weights, cut_weights
+from rsalign.chains.metropolis import COMBINE, Combine
+from rsalign.core.protocols import Policy
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.text.response_text import token_text
+from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.types import Candidate, Certainty, Prompt, Response, Tokens
 
 LogWeight = Callable[[Candidate], float]
 """Ln of the target's ratio to the policy, up to a constant; minus infinity excludes a response."""
@@ -44,7 +44,7 @@ class Kernel:
     """A move that leaves pi(y) w(y) as it is, on responses of at most `max_tokens` tokens.
 
     With probability `restart` the cut is at 0, otherwise it is drawn from the cut law; the suffix
-    comes from the policy, `candidates` times; `rsalign.rules.metropolis` chooses. For a given cut
+    comes from the policy, `candidates` times; `rsalign.chains.metropolis` chooses. For a given cut
     the law of the suffix is the policy's in both directions, EOS and the greatest length included,
     so that only w and the probability H(y)^-1 of having chosen this cut remain in the ratio. A
     restart is chosen with the same probability everywhere and has no H.

@@ -8,25 +8,25 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from rsalign.chains.board import Board
+from rsalign.chains.cuts.protocol import CutLaw
+from rsalign.chains.cuts.uniform import UniformCuts
 from rsalign.chains.diagnostics import summary
 from rsalign.chains.ensemble import Ensemble
 from rsalign.chains.history import History, Sample, collected
 from rsalign.chains.kernel import Kernel, LogWeight, Step
+from rsalign.chains.likelihood import is_certain
+from rsalign.chains.metropolis import Combine, tempered
 from rsalign.chains.stopping import Stopping
-from rsalign.checks import Allowed, above, at_least, check_settings, part, refused, shown
-from rsalign.cuts.protocol import CutLaw
-from rsalign.cuts.uniform import UniformCuts
-from rsalign.errors import ConfigError
-from rsalign.rules.estimators import tilted_weights
-from rsalign.rules.extraction import Extract
-from rsalign.rules.likelihood import is_certain
-from rsalign.rules.metropolis import Combine, tempered
-from rsalign.run import Run
+from rsalign.core.checks import Allowed, above, at_least, check_settings, part, refused, shown
+from rsalign.core.errors import ConfigError
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.trace import Note, Proposal, Verdict
+from rsalign.core.types import Candidate, Prompt, Stop
+from rsalign.selectors.estimators import tilted_weights
+from rsalign.selectors.extraction import Extract
 from rsalign.selectors.last import Last
 from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
-from rsalign.tasks import concurrently
-from rsalign.trace import Note, Proposal, Verdict
-from rsalign.types import Candidate, Prompt, Stop
 
 _LARGEST = 1e300  # logarithm of a weight: sums and differences of a few of them are finite
 
@@ -41,7 +41,7 @@ class MarkovChain(ABC):
     Attributes:
         steps: of each chain. With the same seed a larger number only adds steps.
         max_tokens: bounds the whole response, EOS included.
-        cuts: where a response is cut (`rsalign.cuts`).
+        cuts: where a response is cut (`rsalign.chains.cuts`).
         restart: probability that a step draws the whole response anew instead.
         candidates: suffixes drawn at once for each cut. They save rounds, not tokens: k steps of
             one mix better than one step of k.
@@ -90,7 +90,7 @@ class MarkovChain(ABC):
         """Refuses settings that cannot work; a subclass calls it in its ``__post_init__``.
 
         Args:
-            **allowed: of the subclass's own settings (`rsalign.checks.check_settings`).
+            **allowed: of the subclass's own settings (`rsalign.core.checks.check_settings`).
 
         Raises:
             ConfigError: names the setting, and says what is allowed.

@@ -7,8 +7,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from rsalign.chains.diagnostics import effective_samples
 from rsalign.chains.kernel import Step
-from rsalign.checks import above, at_least, check_settings
-from rsalign.rules.leads import decided
+from rsalign.chains.leads import decided
+from rsalign.core.checks import above, at_least, check_settings
 
 
 @runtime_checkable
@@ -68,7 +68,7 @@ class EffectiveSamples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecidedLead:
-    """The most frequent answer leads all others beyond doubt (`rsalign.rules.leads.decided`).
+    """The most frequent answer leads all others beyond doubt (`rsalign.chains.leads.decided`).
 
     The test's level holds for independent votes. States of a chain are not independent: their votes
     are divided by the autocorrelation time of the leader's, as measured so far, and count as no

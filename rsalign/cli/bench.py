@@ -96,15 +96,15 @@ def run_overhead(arguments: argparse.Namespace) -> int:
 def run_cards(arguments: argparse.Namespace) -> int:
     """Measures and prints."""
     from rsalign.bench import cards
-    from rsalign.rules.acceptance import Soft
-    from rsalign.rules.thresholds import Constant
-    from rsalign.segmenters import Entropy
+    from rsalign.segments import Entropy
+    from rsalign.segments.acceptance import SoftAcceptance
+    from rsalign.segments.thresholds import Constant
     from rsalign.strategies.cards import Cards
 
     settings = Cards(
         segmenter=Entropy(arguments.entropy),
         threshold=Constant(value=arguments.target),
-        acceptance=Soft(beta=arguments.beta),
+        acceptance=SoftAcceptance(beta=arguments.beta),
         max_tokens=arguments.max_tokens,
     )
     for line in cards.report(

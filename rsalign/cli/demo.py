@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsalign.aligner import AlignedOutput, Aligner
+from rsalign.core.protocols import Strategy
 from rsalign.embedded import POLICY, REWARD
 from rsalign.embedded.problems import Problem, problems
-from rsalign.protocols import Strategy
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.plain import Plain
 

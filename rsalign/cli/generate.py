@@ -12,21 +12,33 @@ from typing import Any
 
 from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.cli.records import Records, model_id, run_id
+from rsalign.core.errors import ConfigError
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.key import Label
+from rsalign.core.text.rows import Row, read_rows
+from rsalign.core.types import Sampling
 from rsalign.embedded import POLICY
-from rsalign.errors import ConfigError
-from rsalign.fingerprint import fingerprint
-from rsalign.rows import Row, read_rows
-from rsalign.types import Sampling
+from rsalign.words.fields import TABLES
 from rsalign.words.messages import show
 from rsalign.words.parts import POLICIES, REWARDS, default_reward, is_none, strategy_of
 from rsalign.words.read import Specification, read_arguments, read_table, read_words
 
 _PROMPTS = ("prompt", "messages", "prompt_token_ids")
+_SETTINGS = TABLES["SamplingParams"].keys() | TABLES["LLM.chat"].keys() - {"messages"}
+"""Columns that would say how a prompt is answered."""
+_OF_A_PROMPT = TABLES["prompt"].keys() | {"messages", "id"}
+"""Columns that the aligner gets. It refuses those of them that it cannot honour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One prompt of the input: where it is, for messages, and what the aligner takes."""
+    """One prompt of the input: where it is, for messages, and what the aligner takes.
+
+    Attributes:
+        place: such as ``"line 3"``.
+        value: with an ``"id"`` if the file gives one. It is what the prompt's draws are called by,
+            and otherwise its position is, whatever has been done before.
+    """
 
     place: str
     value: dict[str, Any]
@@ -167,16 +179,16 @@ def _answer(
 ) -> list[AlignedOutput]:
     """Answers the wanted items, and writes the records that are missing."""
     missing = set(records.missing)
+    indices = {str(_name(item, index)): index for index, item in enumerate(items)}
 
     def write(answer: AlignedOutput) -> None:
-        index = int(answer.request_id)
+        index = indices[answer.request_id]
         if answer.error is not None:
             print(f"rsalign: {items[index].place}: {answer.error}", file=sys.stderr)
         elif index in missing:
-            records.write(index, record(answer, strategy))
+            records.write(index, record(answer, index, items[index].value, strategy))
 
-    # a prompt keeps its number, which is the address of its draws, whatever has been done before
-    prompts = [items[index].value | {"id": index} for index in wanted]
+    prompts = [items[index].value | {"id": _name(items[index], index)} for index in wanted]
     # a policy of the user's own may have a law that is fixed: flags that are not given ask nothing
     is_fixed = sampling == Sampling() and not hasattr(aligner.policy, "with_sampling")
     return aligner.generate(
@@ -206,7 +218,9 @@ def _check_page(path: str) -> None:
 
 
 def read_items(path: str, *, chat: bool) -> list[Item]:
-    """Prompts of a file or of standard input (``-``); see `rsalign.rows.read_rows` for its forms.
+    """Prompts of a file or of standard input (``-``).
+
+    See `rsalign.core.text.rows.read_rows` for the forms of files.
 
     Raises:
         ConfigError: if the file cannot be read, or a prompt cannot be understood.
@@ -214,14 +228,39 @@ def read_items(path: str, *, chat: bool) -> list[Item]:
     items = [Item(row.place, _item(row, chat=chat)) for row in read_rows(path)]
     if not items:
         raise ConfigError(f"there is no prompt in {path}: give one a line")
+    places: dict[str, str] = {}
+    for index, item in enumerate(items):
+        name = str(_name(item, index))
+        if name in places:
+            raise ConfigError(
+                f"{item.place} has the id {show(name)}, as {places[name]} has: give each prompt an "
+                "id of its own (a prompt without one has its position, from 0)"
+            )
+        places[name] = item.place
     return items
 
 
-def record(answer: AlignedOutput, strategy: str) -> dict[str, Any]:
-    """What is written about one prompt."""
+def _name(item: Item, index: int) -> Label:
+    """What the draws of a prompt are called by."""
+    name: Label = item.value.get("id", index)
+    return name
+
+
+def record(
+    answer: AlignedOutput, index: int, given: Mapping[str, Any], strategy: str
+) -> dict[str, Any]:
+    """What is written about one prompt.
+
+    Args:
+        answer: to it.
+        index: its position in the input.
+        given: the prompt, as the aligner took it.
+        strategy: how it was asked for.
+    """
     best, how = answer.outputs[0], answer.alignment
     return {
-        "index": int(answer.request_id),
+        "index": index,
+        **({"id": given["id"]} if "id" in given else {}),
         "prompt": answer.prompt,
         "answer": best.text,
         "reward": best.reward,
@@ -260,6 +299,10 @@ def _item(row: Row, *, chat: bool) -> dict[str, Any]:
         raise ConfigError(f"{row.place} is {show(row.value)}: give text, or an object for a prompt")
     # a table has a cell for every column, and an empty one is a value that is not given
     value = {name: each for name, each in row.value.items() if each is not None}
+    if value.get("id") == "":
+        del value["id"]
+    elif not isinstance(value.get("id", 0), Label) or isinstance(value.get("id"), bool):
+        raise ConfigError(f"{row.place}: id={show(value['id'])}: give text or a whole number")
     given = [name for name in _PROMPTS if value.get(name) not in (None, "")]
     for name in _PROMPTS:
         if name in value and name not in given and given:
@@ -277,8 +320,18 @@ def _item(row: Row, *, chat: bool) -> dict[str, Any]:
             f"{row.place} has both 'prompt' and 'messages', and only one of them can be answered: "
             "leave out the other"
         )
+    for name in value:
+        if name in _SETTINGS:
+            raise ConfigError(
+                f"{row.place} has {name!r}, which would say how it is answered, but that is said "
+                "for all prompts of a file together, by flags: leave it out, or rename the column "
+                "if it means something else"
+            )
+    # what else a file holds about a prompt (its answer, its source, ...) is no part of it
+    value = {name: each for name, each in value.items() if name in _OF_A_PROMPT}
     if chat and "prompt_token_ids" not in value and isinstance(value.get("prompt"), str):
-        return _text(value["prompt"], chat=True)
+        text = value.pop("prompt")
+        return value | _text(text, chat=True)
     return value
 
 

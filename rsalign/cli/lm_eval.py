@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rsalign.errors import InstallError
+from rsalign.core.errors import InstallError
 
 _EPILOG = (
     "Every flag goes to lm-eval: --tasks, --model_args, --gen_kwargs, --apply_chat_template, "

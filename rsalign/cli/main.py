@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rsalign import __version__
 from rsalign.cli import bench, demo, doctor, generate, lm_eval, rewards, serve
-from rsalign.errors import ConfigError, RsalignError
+from rsalign.core.errors import ConfigError, RsalignError
 
 _COMMANDS = (generate, serve, lm_eval, demo, rewards, doctor, bench)
 

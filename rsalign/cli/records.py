@@ -8,9 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rsalign.append_only import AppendOnlyFile
+from rsalign.core.append_only import AppendOnlyFile
+from rsalign.core.errors import ConfigError
 from rsalign.engines.model_files import ModelFiles
-from rsalign.errors import ConfigError
 
 _HOW_IT_IS_RUN = frozenset(
     {
@@ -105,6 +105,8 @@ class Records:
             try:
                 record = json.loads(line)
                 index, run = record["index"], record["run"]
+                if not isinstance(index, int) or index < 0:
+                    raise TypeError(f"no index: {index!r}")
             except (ValueError, KeyError, TypeError):
                 raise ConfigError(
                     f"{self.path} holds something else than records of rsalign generate: choose "

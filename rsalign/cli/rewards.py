@@ -8,13 +8,15 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from rsalign.core.journal import Journal
+from rsalign.core.key import Key
+from rsalign.core.protocols import Reward
+from rsalign.core.tasks import concurrently
+from rsalign.core.text.response_text import response_text
+from rsalign.core.types import Message, Prompt, Response
 from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.embedded.problems import Problem, problem
-from rsalign.journal import Journal
-from rsalign.key import Key
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.protocols import Reward
-from rsalign.response_text import response_text
 from rsalign.rewards import (
     BradleyTerry,
     Cached,
@@ -43,8 +45,6 @@ from rsalign.rewards import (
     own_rewards,
     reference_value,
 )
-from rsalign.tasks import concurrently
-from rsalign.types import Message, Prompt, Response
 
 _MAX_TOKENS = 96
 _NUM_ANSWERS = 4

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from rsalign.errors import ConfigError
-from rsalign.key import Key
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
 
 Split: TypeAlias = Literal["train", "tune", "heldout"]
 """Training of models; choice of their hyperparameters and of targets; figures one reports."""

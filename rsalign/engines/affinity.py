@@ -5,7 +5,7 @@ import threading
 from array import array
 from collections import Counter
 
-from rsalign.types import Tokens
+from rsalign.core.types import Tokens
 
 
 class Prompts:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rsalign.core.errors import ConfigError, InstallError, PolicyError
 from rsalign.engines.model_files import ModelFiles
-from rsalign.errors import ConfigError, InstallError, PolicyError
 
 if TYPE_CHECKING:
     from openai import APIError, AsyncOpenAI

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from rsalign.tasks import outcome_of
+from rsalign.core.tasks import outcome_of
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from rsalign.errors import ConfigError
+from rsalign.core.errors import ConfigError
 
 WHOLE_BYTES = 512 << 20
 """A larger file is sampled; a smaller one is read as a whole, at about 1 GB a second."""

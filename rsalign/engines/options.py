@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from rsalign.errors import ConfigError
-from rsalign.types import Tokens
+from rsalign.core.errors import ConfigError
+from rsalign.core.types import Tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

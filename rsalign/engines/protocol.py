@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rsalign.core.types import Tokens
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading
-from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams

@@ -14,11 +14,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rsalign.checks import above, at_least, number, whole
+from rsalign.core.checks import above, at_least, number, whole
+from rsalign.core.errors import ConfigError, EngineError, InstallError
+from rsalign.core.tasks import concurrently
 from rsalign.engines.answers import Served, Unavailable, meaning
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, EngineError, InstallError
-from rsalign.tasks import concurrently
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

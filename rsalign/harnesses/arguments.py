@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rsalign.align import needs_reward
 from rsalign.aligner import Aligner
-from rsalign.budget import Budget
+from rsalign.core.budget import Budget
+from rsalign.core.capabilities import needs_reward
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
 from rsalign.embedded import POLICY
-from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
 from rsalign.words.messages import guess, show
 from rsalign.words.parts import default_reward, is_none
 from rsalign.words.read import OnRewardError, Specification, read_words

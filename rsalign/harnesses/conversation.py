@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rsalign.types import Message
+from rsalign.core.types import Message
 
 
 class Conversation(str):

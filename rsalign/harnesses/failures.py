@@ -2,7 +2,7 @@
 
 import logging
 
-from rsalign.errors import EngineError, RsalignError
+from rsalign.core.errors import EngineError, RsalignError
 
 logger = logging.getLogger(__name__)
 

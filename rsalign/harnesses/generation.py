@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rsalign.aligner.parameters import sampling
-from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
 from rsalign.strategies.plain import Plain
 from rsalign.words.messages import suggest
 

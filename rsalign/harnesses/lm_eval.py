@@ -18,17 +18,17 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from rsalign.aligner import AlignedOutput
-from rsalign.checks import shown
+from rsalign.core.checks import shown
+from rsalign.core.errors import ConfigError, PolicyError, RsalignError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.protocols import Likelihood, Ranked
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Tokens
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.errors import ConfigError, PolicyError, RsalignError
-from rsalign.foreign import errors_as, told
 from rsalign.harnesses.conversation import Conversation
 from rsalign.harnesses.failures import Failures
 from rsalign.harnesses.generation import Generation
 from rsalign.harnesses.policy_text import PolicyText, UnreadableError
-from rsalign.protocols import Likelihood, Ranked
-from rsalign.tasks import concurrently
-from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -236,7 +236,7 @@ def _greedy(log_prob: float) -> bool:
     if not isinstance(log_prob, Ranked):
         raise ConfigError(
             "the policy tells log-probabilities, but not whether greedy decoding would have taken "
-            "these tokens, which lm-eval asks for: use VllmPolicy or OpenAIPolicy"
+            "these tokens, which lm-eval asks for: use VllmPolicy or VllmServerPolicy"
         )
     return log_prob.rank == 1
 

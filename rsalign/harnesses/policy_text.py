@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import TemplateLM
 
 from rsalign.aligner import Aligner
-from rsalign.checks import shown
-from rsalign.errors import ConfigError
-from rsalign.foreign import errors_as, told
+from rsalign.core.checks import shown
+from rsalign.core.errors import ConfigError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.types import Message
 from rsalign.harnesses.arguments import Arguments
 from rsalign.harnesses.conversation import Conversation
-from rsalign.types import Message
 
 if TYPE_CHECKING:
     from rsalign.policies.tokenization import Tokenization

@@ -1,1 +1,1 @@
-"""What draws: language models behind `rsalign.protocols.Policy`."""
+"""What draws: language models behind `rsalign.core.protocols.Policy`."""

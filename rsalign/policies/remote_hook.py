@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from rsalign.core.errors import ConfigError
+from rsalign.core.overdraw import needs_entropy
+from rsalign.core.protocols import Boundary
+from rsalign.core.types import Sampling
 from rsalign.engines.remote import Replicas
-from rsalign.errors import ConfigError
-from rsalign.hooks.request import HIDING, hides_the_model
-from rsalign.hooks.sentinel import choose_sentinel
-from rsalign.overdraw import needs_entropy
-from rsalign.protocols import Boundary
-from rsalign.types import Sampling
+from rsalign.hooks.segment_end.sentinel import choose_sentinel
+from rsalign.hooks.shared.request import HIDING, hides_the_model
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

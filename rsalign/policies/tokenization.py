@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from rsalign.chat_template import ChatTemplate
-from rsalign.detokenization import Detokenizer, Word, detokenizer, token_text
-from rsalign.errors import ConfigError
-from rsalign.types import Message, Tokens
+from rsalign.core.errors import ConfigError
+from rsalign.core.text.chat_template import ChatTemplate
+from rsalign.core.text.detokenization import Detokenizer, Word, detokenizer, token_text
+from rsalign.core.types import Message, Tokens
 
 _MOST_BYTES = 4  # of a character, and so tokens that it may be split over
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

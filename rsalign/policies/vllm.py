@@ -2,34 +2,34 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rsalign.checks import check_settings
-from rsalign.detokenization import Detokenizer
-from rsalign.engines.asynchronous import AsyncEngine
-from rsalign.engines.guards import import_vllm, is_cpu_build
-from rsalign.engines.inprocess import InProcessEngine
+from rsalign.core.checks import check_settings, shown
+from rsalign.core.errors import ConfigError, PolicyError
+from rsalign.core.foreign import errors_as, said
+from rsalign.core.key import Key
+from rsalign.core.protocols import Boundary, Listed, Ranked
+from rsalign.core.text.detokenization import Detokenizer
+from rsalign.core.types import Message, Sampling, Segment, Stop, Tokens
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import Engine
 from rsalign.engines.reports import Reading, awaited
-from rsalign.errors import ConfigError, PolicyError
-from rsalign.foreign import errors_as, said
-from rsalign.hooks.guidance import (
+from rsalign.engines.vllm.asynchronous import AsyncEngine
+from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
+from rsalign.engines.vllm.inprocess import InProcessEngine
+from rsalign.hooks.guided.request import (
     Guide,
     check_guidance,
     start_arguments,
 )
-from rsalign.hooks.readings import with_boundary_entropy, with_certainty
-from rsalign.hooks.segment_request import write_segment_request
-from rsalign.hooks.statistics_request import write_statistics_request
-from rsalign.key import Key
+from rsalign.hooks.segment_end.request import write_segment_request
+from rsalign.hooks.shared.readings import with_boundary_entropy, with_certainty
+from rsalign.hooks.token_statistics.request import write_statistics_request
 from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
 from rsalign.policies.vllm_params import engine_params
-from rsalign.protocols import Boundary, Listed, Ranked
-from rsalign.types import Message, Sampling, Segment, Stop, Tokens
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -142,7 +142,7 @@ class VllmPolicy:
     def fingerprint(self) -> str:
         """Tells this law from others in a journal: what the engine runs, the guides, the sampling.
 
-        By content and not by name (`rsalign.engines.identity`); where the engine reports raw
+        By content and not by name (`rsalign.engines.vllm.identity`); where the engine reports raw
         log-probabilities, that is told, too.
 
         Raises:
@@ -168,7 +168,11 @@ class VllmPolicy:
         policy = replace(self, sampling=sampling)
 
         def refused(failure: BaseException) -> ConfigError:
-            return ConfigError(f"vLLM refuses {sampling}: {said(failure)}")
+            usual = Sampling()
+            names = [each.name for each in fields(Sampling)]
+            asked = {n: getattr(sampling, n) for n in names}
+            unusual = {n: value for n, value in asked.items() if value != getattr(usual, n)}
+            return ConfigError(f"vLLM refuses {shown(unusual or asked)}: {said(failure)}")
 
         with errors_as(refused):
             policy._params(1, Key(0), {}, sampling.stop).verify(

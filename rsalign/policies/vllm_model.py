@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from rsalign.engines.identity import EngineIdentity
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.protocol import Engine
-from rsalign.hooks.guidance import guides_of
-from rsalign.hooks.sentinel import choose_sentinel
+from rsalign.engines.vllm.identity import EngineIdentity
+from rsalign.hooks.guided.request import guides_of
+from rsalign.hooks.segment_end.sentinel import choose_sentinel
 from rsalign.policies.tokenization import Tokenization
 
 

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from rsalign.core.key import Key
+from rsalign.core.types import Sampling
 from rsalign.engines.options import RequestOptions
-from rsalign.hooks.guidance import write_guidance
-from rsalign.key import Key
-from rsalign.types import Sampling
+from rsalign.hooks.guided.request import write_guidance
 
 if TYPE_CHECKING:
     from vllm import SamplingParams

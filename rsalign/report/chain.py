@@ -8,12 +8,12 @@ from typing import ClassVar
 from markupsafe import Markup
 
 from rsalign.chains.markov_chain import MarkovChain
+from rsalign.core.trace import Trace, Verdict
 from rsalign.report import figures
 from rsalign.report.figures import Cut, Dot, RewardLine
 from rsalign.report.moves import Moves, below, moves, state, taken
 from rsalign.report.notes import Diagnostic, Vote, diagnostics, number, votes
 from rsalign.report.texts import Clipped, Decode, Parts, end, parts, rest, tip
-from rsalign.trace import Trace, Verdict
 
 _LEAST_STEPS = 2
 _FLAT = 0.2  # states that take up less of the axis are drawn once more by themselves

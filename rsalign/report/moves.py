@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.trace import Proposal, Trace, Verdict
-from rsalign.types import Candidate
+from rsalign.core.trace import Proposal, Trace, Verdict
+from rsalign.core.types import Candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from rsalign.trace import Note
+from rsalign.core.trace import Note
 
 _MEANINGS = {
     "acceptance_rate": "share of the tried that were accepted",

@@ -10,8 +10,8 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from rsalign.aligner.outputs import AlignedOutput
-from rsalign.budget import Usage
-from rsalign.errors import ConfigError
+from rsalign.core.budget import Usage
+from rsalign.core.errors import ConfigError
 from rsalign.report.notes import number
 from rsalign.report.sections import section
 from rsalign.report.texts import Clipped, Decode, clipped

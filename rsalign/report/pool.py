@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from markupsafe import Markup
 
+from rsalign.core.trace import Proposal, Trace
 from rsalign.report import figures
 from rsalign.report.figures import Dot
 from rsalign.report.notes import Diagnostic, Vote, diagnostics, votes
 from rsalign.report.texts import Decode, Parts, parts, tip
-from rsalign.trace import Proposal, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

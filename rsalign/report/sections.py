@@ -3,6 +3,7 @@
 from typing import Any
 
 from rsalign.chains.markov_chain import MarkovChain
+from rsalign.core.trace import Trace
 from rsalign.report.chain import chains
 from rsalign.report.pool import InnerView, pool
 from rsalign.report.segments import segments
@@ -11,7 +12,6 @@ from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
 from rsalign.strategies.early_stop import EarlyStop
-from rsalign.trace import Trace
 
 _LEAST = 2
 

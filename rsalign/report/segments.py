@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
+from rsalign.core.trace import Note, Proposal, Trace, Verdict
 from rsalign.report import figures
 from rsalign.report.figures import Dot
 from rsalign.report.notes import Diagnostic, diagnostics
 from rsalign.report.texts import Decode, Parts, parts, tip
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
-from rsalign.trace import Note, Proposal, Trace, Verdict
 
 _MOST_KEPT = 60  # characters: the same for all tries, and in the text above
 Bar = Callable[[int], float]

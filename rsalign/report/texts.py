@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rsalign.core.trace import Proposal
+from rsalign.core.types import Candidate, Response, Stop, Tokens
 from rsalign.report.notes import number
-from rsalign.trace import Proposal
-from rsalign.types import Candidate, Response, Stop, Tokens
 
 Decode = Callable[[Tokens], str]
 

@@ -1,9 +1,9 @@
-"""What judges: models and functions behind `rsalign.protocols.Reward`, and what combines them.
+"""What judges: models and functions behind `rsalign.core.protocols.Reward`, and what combines them.
 
 Importing a class loads no heavy library; making one may.
 """
 
-from rsalign.journal import JournaledReward as Journaled
+from rsalign.core.journal import JournaledReward as Journaled
 from rsalign.rewards.bounded_steps import ClippedSteps, DeltaSteps
 from rsalign.rewards.calibration import calibrate, calibrated_on, own_rewards
 from rsalign.rewards.classifier import TransformersReward

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from rsalign.errors import RewardError
-from rsalign.foreign import told
+from rsalign.core.errors import RewardError
+from rsalign.core.foreign import told
 from rsalign.rewards.workers import Attempt
 
 A = TypeVar("A")

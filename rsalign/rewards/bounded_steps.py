@@ -9,10 +9,10 @@ who shape rewards in training. Combined as there, clipping comes first:
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rsalign.checks import REWARD, check_settings
-from rsalign.protocols import StepReward
+from rsalign.core.checks import REWARD, check_settings
+from rsalign.core.protocols import StepReward
+from rsalign.core.types import Prompt, Response
 from rsalign.rewards.parts import A_STEP_REWARD, Composite, ask_steps, combined
-from rsalign.types import Prompt, Response
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,16 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from rsalign.checks import above, at_least, checked, number, shown, whole
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.protocols import Policy, Reward
+from rsalign.core.checks import above, at_least, checked, number, shown, whole
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Policy, Reward
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Prompt
 from rsalign.rewards.parts import A_REWARD
 from rsalign.rewards.wrappers import Scaled
-from rsalign.rules.estimators import mean_and_sd
-from rsalign.run import Run
-from rsalign.tasks import concurrently
-from rsalign.types import Prompt
+from rsalign.selectors.estimators import mean_and_sd
 
 Method: TypeAlias = Literal["z_score", "temperature"]
 """What is made the same for every reward: the standard deviation, or the effective sample size."""

@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from typing import Any, SupportsFloat
 
-from rsalign.checks import shown
+from rsalign.core.checks import shown
 from rsalign.rewards.workers import Attempt, DaemonThreads
 
 _START_SECONDS = 300.0

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rsalign.checks import at_least, whole
+from rsalign.core.checks import at_least, whole
+from rsalign.core.errors import ConfigError, InstallError
+from rsalign.core.protocols import Scored
+from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.model_files import ModelFiles
-from rsalign.errors import ConfigError, InstallError
-from rsalign.protocols import Scored
 from rsalign.rewards.batching import Batcher
 from rsalign.rewards.rendering import Rendering
-from rsalign.types import Prompt, Response, Tokens
 
 
 class TransformersReward:

@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.checks import REWARD, check_settings, refused
-from rsalign.errors import ConfigError
-from rsalign.protocols import Reward, Scored
+from rsalign.core.checks import REWARD, check_settings, refused
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Reward, Scored
+from rsalign.core.types import Prompt, Response
 from rsalign.rewards.parts import A_REWARD, Composite, ask, ask_all, combined, require_some
-from rsalign.types import Prompt, Response
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rsalign.checks import above, check_settings, part
-from rsalign.errors import ConfigError, PolicyError, RewardError
-from rsalign.protocols import Encoder, Likelihood, Policy, Scored
+from rsalign.core.checks import above, check_settings, part
+from rsalign.core.errors import ConfigError, PolicyError, RewardError
+from rsalign.core.protocols import Encoder, Likelihood, Policy, Scored
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Message, Prompt, Response, Tokens
 from rsalign.rewards.parts import described
 from rsalign.rewards.steps import check_ends
-from rsalign.tasks import concurrently
-from rsalign.types import Message, Prompt, Response, Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.checks import Allowed, at_least, check_settings, refused, shown
-from rsalign.errors import RewardError
-from rsalign.foreign import errors_as
-from rsalign.protocols import Reward
+from rsalign.core.checks import Allowed, at_least, check_settings, refused, shown
+from rsalign.core.errors import RewardError
+from rsalign.core.foreign import errors_as
+from rsalign.core.protocols import Reward
+from rsalign.core.types import Prompt, Response
 from rsalign.rewards.parts import A_REWARD, Composite, ask_all, combined
-from rsalign.types import Prompt, Response
 
 Predicate: TypeAlias = Callable[[Prompt], bool]
 """Whether a prompt is of some kind; a fixed, quick function."""

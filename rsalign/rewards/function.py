@@ -6,13 +6,14 @@ import pickle
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
 
-from rsalign.checks import above, at_least, checked, finite_or_none, part, shown, whole
-from rsalign.errors import ConfigError, RewardError
-from rsalign.fingerprint import fingerprint as told
-from rsalign.foreign import errors_as
+from rsalign.core.checks import above, at_least, checked, finite_or_none, part, shown, whole
+from rsalign.core.errors import ConfigError, RewardError
+from rsalign.core.fingerprint import fingerprint as told
+from rsalign.core.fingerprint import kind
+from rsalign.core.foreign import errors_as
+from rsalign.core.types import Prompt, Response
 from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
 from rsalign.rewards.workers import Attempt, DaemonThreads
-from rsalign.types import Prompt, Response
 
 RewardFunction: TypeAlias = Callable[[str, str], float | Awaitable[float]]
 """Maps the prompt's text and the response's text to a number; higher is better."""
@@ -73,7 +74,7 @@ class FunctionReward:
         """Tells this reward from others in a journal: what the function is, by content.
 
         Raises:
-            ConfigError: if the function has no fingerprint (`rsalign.fingerprint`).
+            ConfigError: if the function has no fingerprint (`rsalign.core.fingerprint`).
         """
         return f"function {self._fingerprint or told(self._function)}"
 
@@ -125,7 +126,7 @@ class FunctionReward:
 
     @property
     def _name(self) -> str:
-        return getattr(self._function, "__qualname__", type(self._function).__name__)
+        return kind(self._function)
 
     async def _elsewhere(
         self, prompt: str, response: str, deadline: asyncio.Timeout

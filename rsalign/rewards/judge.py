@@ -9,10 +9,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from rsalign.checks import SEED, at_least, check_settings, checked
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.protocols import Scored
+from rsalign.core.checks import SEED, at_least, check_settings, checked
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Scored
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Prompt, Response
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.judge_verdicts import (
     JUDGE,
@@ -24,8 +26,6 @@ from rsalign.rewards.judge_verdicts import (
     weighed,
     written,
 )
-from rsalign.tasks import concurrently
-from rsalign.types import Prompt, Response
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rsalign.checks import check_settings
-from rsalign.errors import ConfigError
-from rsalign.types import Message
+from rsalign.core.checks import check_settings
+from rsalign.core.errors import ConfigError
+from rsalign.core.types import Message
 
 PLACEHOLDERS = frozenset({"prompt", "response", "one", "other"})
 

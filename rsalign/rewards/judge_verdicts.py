@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rsalign.checks import part
-from rsalign.errors import ConfigError, PolicyError, RewardError
-from rsalign.key import Key
-from rsalign.protocols import Encoder, Likelihood, Policy, sampling
-from rsalign.response_text import response_text
+from rsalign.core.checks import part
+from rsalign.core.errors import ConfigError, PolicyError, RewardError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Encoder, Likelihood, Policy, sampling
+from rsalign.core.tasks import concurrently
+from rsalign.core.text.response_text import response_text
+from rsalign.core.types import Message, Prompt, Response, Tokens
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.parts import described
-from rsalign.tasks import concurrently
-from rsalign.types import Message, Prompt, Response, Tokens
 
 
 class Writer(Policy, Encoder, Protocol):

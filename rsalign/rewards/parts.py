@@ -5,12 +5,12 @@ from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any, cast
 
-from rsalign.checks import finite_or_none, finite_reward, part, refused, shown
-from rsalign.errors import RewardError
-from rsalign.fingerprint import fingerprint
-from rsalign.protocols import Reward, Scored, StepReward
-from rsalign.tasks import concurrently
-from rsalign.types import Prompt, Response
+from rsalign.core.checks import finite_or_none, finite_reward, part, refused, shown
+from rsalign.core.errors import RewardError
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.protocols import Reward, Scored, StepReward
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Prompt, Response
 
 
 class Composite:

@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-from rsalign.checks import at_least, check_settings
-from rsalign.engines.asynchronous import AsyncEngine
-from rsalign.engines.guards import import_vllm, is_cpu_build
-from rsalign.engines.identity import EngineIdentity
-from rsalign.engines.inprocess import InProcessEngine
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.errors import ConfigError, PolicyError, RewardError
+from rsalign.core.foreign import errors_as
+from rsalign.core.protocols import Scored
+from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.protocol import Engine
-from rsalign.errors import ConfigError, PolicyError, RewardError
-from rsalign.foreign import errors_as
-from rsalign.protocols import Scored
+from rsalign.engines.vllm.asynchronous import AsyncEngine
+from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
+from rsalign.engines.vllm.identity import EngineIdentity
+from rsalign.engines.vllm.inprocess import InProcessEngine
 from rsalign.rewards.parts import described
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.steps import Characters, check_ends
 from rsalign.rewards.vllm import check_reward_model
-from rsalign.types import Prompt, Response, Tokens
 
 
 @dataclass(frozen=True, slots=True)

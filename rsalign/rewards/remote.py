@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rsalign.core.errors import ConfigError, PolicyError, RewardError
+from rsalign.core.protocols import Scored
+from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.answers import Served
 from rsalign.engines.remote import Replicas
-from rsalign.errors import ConfigError, PolicyError, RewardError
-from rsalign.protocols import Scored
 from rsalign.rewards.rendering import Rendering
-from rsalign.types import Prompt, Response, Tokens
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

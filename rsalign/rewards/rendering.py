@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
-from rsalign.chat_template import ChatTemplate
-from rsalign.checks import shown
-from rsalign.errors import ConfigError, RewardError
-from rsalign.fingerprint import fingerprint
-from rsalign.foreign import errors_as, told
-from rsalign.types import Message, Prompt, Response, Tokens
+from rsalign.core.checks import shown
+from rsalign.core.errors import ConfigError, RewardError
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.text.chat_template import ChatTemplate
+from rsalign.core.types import Message, Prompt, Response, Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from rsalign.checks import REWARD, check_settings
-from rsalign.errors import ConfigError, RewardError
-from rsalign.protocols import Scored, StepReward
+from rsalign.core.checks import REWARD, check_settings
+from rsalign.core.errors import ConfigError, RewardError
+from rsalign.core.protocols import Scored, StepReward
+from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.rewards.parts import A_STEP_REWARD, ask_steps, described
-from rsalign.types import Prompt, Response, Tokens
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
 """Offsets into a text where its steps end: increasing, at least 1, at most its length."""

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rsalign.engines.asynchronous import AsyncEngine
-from rsalign.engines.guards import import_vllm, is_cpu_build
-from rsalign.engines.identity import EngineIdentity
-from rsalign.engines.inprocess import InProcessEngine
+from rsalign.core.errors import ConfigError, PolicyError, RewardError
+from rsalign.core.protocols import Scored
+from rsalign.core.types import Prompt, Response
 from rsalign.engines.protocol import Engine
-from rsalign.errors import ConfigError, PolicyError, RewardError
-from rsalign.protocols import Scored
+from rsalign.engines.vllm.asynchronous import AsyncEngine
+from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
+from rsalign.engines.vllm.identity import EngineIdentity
+from rsalign.engines.vllm.inprocess import InProcessEngine
 from rsalign.rewards.rendering import Rendering
-from rsalign.types import Prompt, Response
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias, TypeVar
 
-from rsalign.checks import at_least, check_settings, checked, finite_reward, whole
-from rsalign.protocols import PairwiseReward, Reward, Scored, StepReward
+from rsalign.core.checks import at_least, check_settings, checked, finite_reward, whole
+from rsalign.core.protocols import PairwiseReward, Reward, Scored, StepReward
+from rsalign.core.types import Prompt, Response, Stop
+from rsalign.core.wrapper import Wrapper
 from rsalign.rewards.parts import (
     A_REWARD,
     Composite,
@@ -23,8 +25,6 @@ from rsalign.rewards.parts import (
     close_all,
     combined,
 )
-from rsalign.types import Prompt, Response, Stop
-from rsalign.wrapper import Wrapper
 
 T = TypeVar("T")
 
@@ -186,7 +186,7 @@ class RewardStatistics:
 class Metered(Wrapper):
     """Counts calls, tokens and seconds over a reward's whole life, whoever asks.
 
-    What one run spends is in its `rsalign.budget.Usage`.
+    What one run spends is in its `rsalign.core.budget.Usage`.
 
     Args:
         reward: what is asked; its values come back as they are.

@@ -11,12 +11,12 @@ Cost     none.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.checks import above, check_settings
-from rsalign.key import Key
-from rsalign.rules.extraction import EXTRACTOR, Extract
+from rsalign.core.checks import above, check_settings
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.ballot import ballot
+from rsalign.selectors.extraction import EXTRACTOR, Extract
 from rsalign.selectors.protocol import Selection, certain
-from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class BestOfMajority:
     More draws do not make it worse: a rare answer that the reward is wrong about stays out.
 
     Attributes:
-        extract: what of a text is its answer (see `rsalign.rules.extraction`).
+        extract: what of a text is its answer (see `rsalign.selectors.extraction`).
         share: of all candidates, those without an answer included; above 0 and at most 1.
 
     Raises:

@@ -14,11 +14,11 @@ Cost     none beyond the pool, half of which is spent on lambda.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.checks import POSITIVE_REWARD, Allowed, check_settings
-from rsalign.key import Key
-from rsalign.rules.estimators import chi_squared_depth
+from rsalign.core.checks import POSITIVE_REWARD, Allowed, check_settings
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
+from rsalign.selectors.estimators import chi_squared_depth
 from rsalign.selectors.protocol import Selection
-from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.key import Key
-from rsalign.rules.estimators import best_of_kl
-from rsalign.rules.selection import best
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
+from rsalign.selectors.estimators import best_of_kl
 from rsalign.selectors.protocol import Selection, certain
-from rsalign.types import Candidate, Prompt
+from rsalign.selectors.selection import best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.checks import check_settings, finite_or_none, part, shown
-from rsalign.errors import RewardError
-from rsalign.foreign import errors_as, told
-from rsalign.key import Key
-from rsalign.protocols import PairwiseReward
+from rsalign.core.checks import check_settings, finite_or_none, part, shown
+from rsalign.core.errors import RewardError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.key import Key
+from rsalign.core.protocols import PairwiseReward
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.selectors.protocol import Selection, certain
-from rsalign.tasks import concurrently
-from rsalign.types import Candidate, Prompt, Response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

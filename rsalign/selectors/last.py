@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.key import Key
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.protocol import Selection, certain
-from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ Law      the candidate with the greatest expected utility sum_j w_j U(y_i, y_j) 
          they stand for the tilted law pi(y) exp(r(y) / T)).
 Paper    Suzgun et al. 2022, arXiv:2211.07634; with `ExactMatch` it is a majority vote.
 Departs  weights exp(r / T), never raw rewards, which can be negative.
-Cost     n^2 utilities, no model; those of `rsalign.rules.utilities` are one product of matrices.
+Cost     n^2 utilities, no model; those of `rsalign.selectors.utilities` are one product of
+         matrices.
 """
 
 import math
@@ -14,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.checks import POSITIVE_REWARD, check_settings, part
-from rsalign.key import Key
-from rsalign.rules.estimators import effective_sample_size, tilted_weights
-from rsalign.rules.utilities import Utility, expected_utilities
+from rsalign.core.checks import POSITIVE_REWARD, check_settings, part
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
+from rsalign.selectors.estimators import effective_sample_size, tilted_weights
 from rsalign.selectors.protocol import Selection, certain
-from rsalign.types import Candidate, Prompt
+from rsalign.selectors.utilities import Utility, expected_utilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class MinimumBayesRisk:
 
     Attributes:
         utility: a function ``(candidate, reference) -> float`` of texts, such as those of
-            `rsalign.rules.utilities`.
+            `rsalign.selectors.utilities`.
         temperature: weighs references by exp(reward / temperature), in the reward's units; None
             weighs all alike, and then no reward is needed.
 
@@ -49,7 +50,7 @@ class MinimumBayesRisk:
 
     def __post_init__(self) -> None:
         utility = part(
-            "a utility, such as Rouge1() of rsalign.rules.utilities, or a function "
+            "a utility, such as Rouge1() of rsalign.selectors.utilities, or a function "
             "(candidate, reference) -> float"
         )
         check_settings(self, utility=utility, temperature=POSITIVE_REWARD)

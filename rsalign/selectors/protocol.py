@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
-from rsalign.checks import part
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.trace import Note
-from rsalign.types import Candidate, Prompt
+from rsalign.core.checks import part
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.trace import Note
+from rsalign.core.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,8 @@ class Selector(Protocol):
     Laws: `Selection.probs` is the law of its index; every key is drawn once, and only finite
     choices; the result depends on prompt, candidates and key alone; equal by value, picklable.
 
-    A selector that never looks at a reward says so by ``needs_reward = False``; one that looks at
-    `Response.certainty` says so by ``needs_certainty = True``; one that asks a judge or another
-    model says so by ``asks_judge = True``: it is not run once a budget is spent.
+    A selector may declare ``needs_reward``, ``needs_certainty`` and ``asks_judge``
+    (`rsalign.core.capabilities`).
     """
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:

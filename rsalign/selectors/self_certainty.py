@@ -1,7 +1,8 @@
 """SelfCertainty: a vote in which the policy's more certain answers count for more.
 
 Law      the candidates are ranked by the mean of their tokens' self-certainty, KL(uniform || law)
-         of the model's own law (`rsalign.types.Certainty`), the most certain first and the first
+         of the model's own law (`rsalign.core.types.Certainty`), the most certain first and the
+         first
          seen before its equals. The candidate of rank k = 0 .. n - 1 has (n - k)^power votes for
          its answer, and the answer with most votes wins; ties, abstaining and the candidate that
          represents it: see `rsalign.selectors.ballot`. Power 0 is `MajorityVote`; towards infinity
@@ -17,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.checks import at_least, check_settings
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.rules.extraction import EXTRACTOR, Extract
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.ballot import ballot
+from rsalign.selectors.extraction import EXTRACTOR, Extract
 from rsalign.selectors.protocol import Selection, certain
-from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class SelfCertainty:
     Notes: ``self_certainties``, the mean of each candidate's tokens, nats; and those of a vote.
 
     Attributes:
-        extract: what of a text is its answer (see `rsalign.rules.extraction`). With `WholeText`
+        extract: what of a text is its answer (see `rsalign.selectors.extraction`). With `WholeText`
             different texts never agree, and the most certain candidate is the answer.
         power: of the votes, at least 0.
 

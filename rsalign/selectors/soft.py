@@ -10,11 +10,11 @@ Cost     none.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.checks import POSITIVE_REWARD, check_settings
-from rsalign.key import Key
-from rsalign.rules.estimators import tilted_weights
+from rsalign.core.checks import POSITIVE_REWARD, check_settings
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
+from rsalign.selectors.estimators import tilted_weights
 from rsalign.selectors.protocol import Selection
-from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

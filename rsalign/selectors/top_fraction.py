@@ -12,11 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.checks import at_least, check_settings
-from rsalign.key import Key
-from rsalign.rules.estimators import top_kl
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
+from rsalign.selectors.estimators import top_kl
 from rsalign.selectors.protocol import Selection
-from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

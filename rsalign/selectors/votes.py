@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.checks import POSITIVE_REWARD, check_settings
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.rules.estimators import tilted_weights
-from rsalign.rules.extraction import EXTRACTOR, Extract
+from rsalign.core.checks import POSITIVE_REWARD, check_settings
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.ballot import Ties, ballot
+from rsalign.selectors.estimators import tilted_weights
+from rsalign.selectors.extraction import EXTRACTOR, Extract
 from rsalign.selectors.protocol import Selection, certain
-from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class MajorityVote:
     """The answer that most candidates give.
 
     Attributes:
-        extract: what of a text is its answer (see `rsalign.rules.extraction`).
+        extract: what of a text is its answer (see `rsalign.selectors.extraction`).
         ties: ``"reward"``: of equally many votes the highest total reward, then the first seen;
             ``"first"``: the first seen.
 
@@ -70,7 +70,7 @@ class RewardWeightedVote:
     reward is a small vote, never one against. They are never the raw rewards.
 
     Attributes:
-        extract: what of a text is its answer (see `rsalign.rules.extraction`).
+        extract: what of a text is its answer (see `rsalign.selectors.extraction`).
         temperature: of the weights, in the reward's units; towards 0 it is `Hard` among candidates
             with an answer, towards infinity `MajorityVote`.
 
@@ -109,7 +109,7 @@ class ConfidenceWeightedVote:
     """The answer with the greatest sum of the policy's confidence, exp(mean log-probability).
 
     Attributes:
-        extract: what of a text is its answer (see `rsalign.rules.extraction`).
+        extract: what of a text is its answer (see `rsalign.selectors.extraction`).
 
     Raises:
         ConfigError: if `extract` cannot be called; in `select`, if a response has no

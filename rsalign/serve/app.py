@@ -8,6 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rsalign.engines.vllm.openai_app import (
+    create_error_response,
+    exception_handler,
+    http_exception_handler,
+    model_card,
+)
 from rsalign.serve.client import AlignedClient
 from rsalign.serve.failures import TooManyRequestsError
 from rsalign.serve.handlers import (
@@ -16,12 +22,6 @@ from rsalign.serve.handlers import (
     closing,
     refuse_aliases,
     tell_conversations,
-)
-from rsalign.serve.vllm_internals import (
-    create_error_response,
-    exception_handler,
-    http_exception_handler,
-    model_card,
 )
 
 logger = logging.getLogger(__name__)

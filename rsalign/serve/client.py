@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from rsalign.aligner.batch import law
 from rsalign.aligner.inputs import Refused, Request, prompts, request
 from rsalign.aligner.request_outputs import without_presentation
-from rsalign.engines.asynchronous import AsyncEngine
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Policy, Reward
+from rsalign.core.types import Prompt
 from rsalign.engines.options import RequestOptions
-from rsalign.errors import ConfigError, RsalignError
-from rsalign.hooks.admission import check_hooks
-from rsalign.key import Key
+from rsalign.engines.vllm.asynchronous import AsyncEngine
+from rsalign.engines.vllm.openai_app import AsyncLLM, EngineClient, VLLMValidationError
+from rsalign.hooks.shared.admission import check_hooks
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.protocols import Policy, Reward
 from rsalign.serve.current import current
 from rsalign.serve.failures import as_vllm
 from rsalign.serve.job import Job, OnTokens
@@ -24,9 +26,7 @@ from rsalign.serve.limits import Admission
 from rsalign.serve.observe import Observer
 from rsalign.serve.request import Ledger, Menu, Wanted, share
 from rsalign.serve.request_engine import RequestEngine
-from rsalign.serve.vllm_internals import AsyncLLM, EngineClient, VLLMValidationError
 from rsalign.strategies.plain import Plain
-from rsalign.types import Prompt
 from rsalign.words.fields import TABLES, Fate, refuse
 from rsalign.words.messages import clip
 from rsalign.words.read import STRATEGY, read_flat

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.outputs import AlignedCompletion
-from rsalign.serve.vllm_internals import new_detokenizer
-from rsalign.types import Tokens
+from rsalign.core.types import Tokens
+from rsalign.engines.vllm.openai_app import new_detokenizer
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, SamplingParams

@@ -2,14 +2,14 @@
 
 from http import HTTPStatus
 
-from rsalign.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
-from rsalign.serve.limits import BusyError
-from rsalign.serve.vllm_internals import (
+from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
+from rsalign.engines.vllm.openai_app import (
     EngineDeadError,
     GracefulHTTPError,
     VLLMUnprocessableEntityError,
     VLLMValidationError,
 )
+from rsalign.serve.limits import BusyError
 from rsalign.strategies.cards import TriesExhaustedError
 from rsalign.words.messages import clip
 from rsalign.words.read import STRATEGY

@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from rsalign.checks import finite_or_none, shown
-from rsalign.errors import ConfigError, RewardError, RsalignError
-from rsalign.foreign import errors_as, told
-from rsalign.protocols import PairwiseReward, Reward, StepReward
-from rsalign.types import Prompt, Response
-from rsalign.wrapper import Wrapper
+from rsalign.core.checks import finite_or_none, shown
+from rsalign.core.errors import ConfigError, RewardError, RsalignError
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.protocols import PairwiseReward, Reward, StepReward
+from rsalign.core.types import Prompt, Response
+from rsalign.core.wrapper import Wrapper
 
 T = TypeVar("T")
 

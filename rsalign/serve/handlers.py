@@ -9,20 +9,20 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from dataclasses import replace
 from typing import Any
 
-from rsalign.errors import ConfigError
-from rsalign.messages import RENDERED
-from rsalign.serve.current import current, handled, handling
-from rsalign.serve.event_stream import EventStream, count_drawn
-from rsalign.serve.report import block
-from rsalign.serve.request import Menu, Wanted
-from rsalign.serve.vllm_internals import (
+from rsalign.core.errors import ConfigError
+from rsalign.core.text.messages import RENDERED
+from rsalign.core.types import Message
+from rsalign.engines.vllm.openai_app import (
     ErrorResponse,
     VLLMValidationError,
     continues_final_message,
     create_error_response,
 )
+from rsalign.serve.current import current, handled, handling
+from rsalign.serve.event_stream import EventStream, count_drawn
+from rsalign.serve.report import block
+from rsalign.serve.request import Menu, Wanted
 from rsalign.serve.whole_numbers import refuse_great_numbers
-from rsalign.types import Message
 from rsalign.words.fields import BEST_OF, INERT, RESPONSES, refuse
 from rsalign.words.messages import clip, suggest
 from rsalign.words.read import (

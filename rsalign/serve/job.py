@@ -5,22 +5,22 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rsalign.align import Result, align
 from rsalign.aligner.batch import num_different, repeated
 from rsalign.aligner.inputs import Request
 from rsalign.aligner.outputs import AlignedOutput, best_first, output
 from rsalign.aligner.request_outputs import request_output
-from rsalign.budget import Usage
-from rsalign.errors import ConfigError, PolicyError
-from rsalign.key import Key
-from rsalign.protocols import Policy, Reward
+from rsalign.core.align import Result, align
+from rsalign.core.budget import Usage
+from rsalign.core.errors import ConfigError, PolicyError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Policy, Reward
+from rsalign.core.tasks import concurrently
+from rsalign.core.trace import Progress
+from rsalign.core.types import Tokens
 from rsalign.serve.deltas import Growth
 from rsalign.serve.observe import Observation
 from rsalign.serve.request import Wanted
 from rsalign.strategies.plain import Plain
-from rsalign.tasks import concurrently
-from rsalign.trace import Progress
-from rsalign.types import Tokens
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams

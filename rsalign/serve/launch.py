@@ -9,11 +9,11 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from rsalign.errors import ConfigError
+from rsalign.core.errors import ConfigError
+from rsalign.engines.vllm.openai_app import engine, listen, parse_flags, serve_app
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.serve.options import Options
 from rsalign.serve.plugin import AlignmentPlugin
-from rsalign.serve.vllm_internals import engine, listen, parse_flags, serve_app
 
 _SHUTDOWN_SECONDS = 20.0
 """For an orderly end, besides the time in which vLLM finishes open requests."""

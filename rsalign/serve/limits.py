@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rsalign.errors import ConfigError, RsalignError
+from rsalign.core.errors import ConfigError, RsalignError
 
 _WEIGHT = 0.1  # of the newest duration in the running mean
 

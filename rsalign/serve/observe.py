@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rsalign.align import Result
-from rsalign.errors import ConfigError
+from rsalign.core.align import Result
+from rsalign.core.errors import ConfigError
+from rsalign.core.types import Tokens
 from rsalign.serve.metrics import Metrics, StrategyMetrics
 from rsalign.serve.tracing import RequestSpan, Tracing
-from rsalign.types import Tokens
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from rsalign.budget import Budget
-from rsalign.checks import above, at_least, check_settings
-from rsalign.errors import ConfigError
-from rsalign.protocols import Reward, Strategy
+from rsalign.core.budget import Budget
+from rsalign.core.checks import above, at_least, check_settings
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Reward, Strategy
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.serve.limits import Admission
 from rsalign.serve.request import Menu

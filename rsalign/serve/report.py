@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-from rsalign.align import Result
+from rsalign.core.align import Result
+from rsalign.core.trace import Proposal, Trace, Verdict
 from rsalign.serve.request import Wanted
-from rsalign.trace import Proposal, Trace, Verdict
 
 _COUNTS = ("accepted", "rejected", "forced", "drawn", "kept", "reward_calls")
 

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from rsalign.align import Result, needs_reward
-from rsalign.budget import Budget
-from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
+from rsalign.core.align import Result
+from rsalign.core.budget import Budget
+from rsalign.core.capabilities import needs_reward
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
+from rsalign.core.trace import Progress
+from rsalign.core.types import Message
 from rsalign.strategies import STRATEGIES
-from rsalign.trace import Progress
-from rsalign.types import Message
 from rsalign.words.messages import show
 from rsalign.words.read import NO_STRATEGY, STRATEGY, OnRewardError, Specification
 from rsalign.words.request import requested

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rsalign.engines.asynchronous import AsyncEngine
+from rsalign.core.types import Tokens
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Reading
-from rsalign.types import Tokens
+from rsalign.engines.vllm.asynchronous import AsyncEngine
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams

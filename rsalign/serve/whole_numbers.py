@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from rsalign.serve.vllm_internals import VLLMValidationError
+from rsalign.engines.vllm.openai_app import VLLMValidationError
 
 _GREATEST = 2**63 - 1
 # what stays in this process, or is checked where it is read

@@ -16,15 +16,15 @@ Streams  at the end: until then any candidate may still win.
 
 from dataclasses import dataclass, field
 
-from rsalign.align import cuts_answers
-from rsalign.checks import at_least, check_settings
-from rsalign.protocols import Strategy, varies_by_policy_alone
-from rsalign.run import Run
+from rsalign.core.capabilities import cuts_answers, varies_by_policy_alone
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.protocols import Strategy
+from rsalign.core.run import Run
+from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.hard import Hard
 from rsalign.selectors.protocol import SELECTOR, Selector
 from rsalign.strategies.plain import Plain
 from rsalign.strategies.pool import STRATEGY, Pool, any_needs_reward, record, require_fit
-from rsalign.types import Candidate, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

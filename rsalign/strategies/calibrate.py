@@ -14,14 +14,14 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from rsalign.checks import above, at_least, check_settings, part, refused, shown
-from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
-from rsalign.rules.thresholds import AimedThreshold, Line, Threshold, above_mean, upper_quantile
-from rsalign.run import Run
+from rsalign.core.checks import above, at_least, check_settings, part, refused, shown
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Candidate, Prompt
+from rsalign.segments.thresholds import AimedThreshold, Line, Threshold, above_mean, upper_quantile
 from rsalign.strategies.cards import Cards
-from rsalign.tasks import concurrently
-from rsalign.types import Candidate, Prompt
 
 
 async def _own_rewards(
@@ -71,6 +71,10 @@ async def calibrated_target(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrate:
     """`inner` with a target for each prompt that the policy itself sometimes reaches.
+
+    If a budget ends the run while the target is being found, the best of the draws by reward is the
+    answer. Later on it is that of `Cards`, for which a draw that begins with the accepted segments
+    counts as a rejected draft: the draws are whole answers that were paid for.
 
     Notes, besides those of `Cards`, of which ``hopeless`` tells a target that was out of reach all
     the same (`Cards.hopeless_below`): ``target``; ``calibration_rewards``.

@@ -13,7 +13,7 @@ Law      Let y be kept, q(s) the probability that pi writes the segment s after 
          exact for the clipped reward *within* each segment. Z(y) is not corrected for, so the
          whole answer is not tilted by its reward alone. `proposals` changes no draw.
 Move     Draft a segment, judge the whole so far, accept or draft again.
-Accept   `rsalign.rules.acceptance` against `rsalign.rules.thresholds`.
+Accept   `rsalign.segments.acceptance` against `rsalign.segments.thresholds`.
 Paper    CARDS, Li et al. 2024, arXiv:2406.16306; its settings: `Cards.paper`.
 Departs  EOS ends the answer and no segment exceeds `max_tokens` (the published code runs past
          both); after K rejections the best of those K is forced (there: of K + 1, the last of
@@ -21,7 +21,8 @@ Departs  EOS ends the answer and no segment exceeds `max_tokens` (the published 
          beta and the policy's temperature are two numbers (there: one).
 Cost     about 1 / A drafts a segment, at most K; with `proposals` = m fewer than m more, and as
          many fewer rounds. The prefix cache makes the kept tokens cheap. What a policy drew past
-         the end of a segment that was taken is the first draft of the next (`rsalign.overdraw`).
+         the end of a segment that was taken is the first draft of the next
+         (`rsalign.core.overdraw`).
          A draft that is certain to repeat (all of its tokens had probability 1) is drawn and judged
          once; the tries left test it again.
 Streams  each segment as soon as it is taken.
@@ -32,17 +33,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from rsalign.checks import at_least, check_settings, part
-from rsalign.errors import ConfigError, RsalignError
-from rsalign.protocols import SEGMENTER, Boundary, Policy, headroom, sampling
-from rsalign.rules.acceptance import Acceptance, Soft
-from rsalign.rules.likelihood import is_certain
-from rsalign.rules.selection import best
-from rsalign.rules.thresholds import Line, Threshold
-from rsalign.run import Run
-from rsalign.tasks import until
-from rsalign.trace import Proposal, Verdict
-from rsalign.types import Candidate, Prompt, Response
+from rsalign.chains.likelihood import is_certain
+from rsalign.core.checks import at_least, check_settings, part
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.protocols import SEGMENTER, Boundary, Policy, headroom, sampling
+from rsalign.core.run import Run
+from rsalign.core.tasks import until
+from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.types import Candidate, Prompt, Response
+from rsalign.segments.acceptance import Acceptance, SoftAcceptance
+from rsalign.segments.thresholds import Line, Threshold
+from rsalign.selectors.selection import best
 
 _MOST_AT_ONCE = 8  # for "auto": beyond it hardly a round is saved at acceptance rates that work
 
@@ -72,6 +73,13 @@ class TriesExhaustedError(RsalignError):
 class Cards:
     """Cascade reward sampling: an answer grows by accepted segments.
 
+    If a budget ends the run early, drafts of the present segment that were judged but not tested
+    yet are tested, in order. If the accepted one completes the answer, it is the answer. If there
+    is none, `Budget` decides, whatever `when_exhausted` is: the complete draft with the highest
+    reward among those that begin with the accepted segments, although it was rejected, or else the
+    accepted segments. A strategy that chooses among several such runs leaves out those that have
+    no accepted answer, as long as one has.
+
     Notes: ``num_segments``; ``num_proposals`` that were tested; ``num_forced`` segments that were
     taken without being accepted; ``acceptance_rate`` of the tested; ``mean_segment_length`` in
     tokens; ``unused_drafts``, begun for nothing because an earlier one of the same round was
@@ -89,7 +97,7 @@ class Cards:
             changes cost but never the answer. ``"auto"`` takes 1 / a of them, with
             a = (accepted + 1) / (tested + 1) over this answer so far (one at first, and twice as
             many in each fruitless round), but at most 8, and no more than the engine has room for
-            if every open request did the same (`rsalign.protocols.headroom`).
+            if every open request did the same (`rsalign.core.protocols.headroom`).
         when_exhausted: what becomes of a segment whose tries are all rejected. ``"best"``: the
             rejected draft with the highest reward (the first of equals); ``"last"``: the last one;
             both are recorded as forced. ``"fail"``: an error.
@@ -107,7 +115,7 @@ class Cards:
 
     segmenter: Boundary
     threshold: Threshold | None = None
-    acceptance: Acceptance = field(default_factory=lambda: Soft(beta=0.7))
+    acceptance: Acceptance = field(default_factory=lambda: SoftAcceptance(beta=0.7))
     max_tokens: int = 256
     max_tries: int = 20
     proposals: int | Literal["auto"] = 1
@@ -119,7 +127,9 @@ class Cards:
             self,
             segmenter=SEGMENTER,
             threshold=part("a threshold, such as Line(target=1.5)"),
-            acceptance=part("an acceptance rule, such as Soft(beta=0.7) or Hard()"),
+            acceptance=part(
+                "an acceptance rule, such as SoftAcceptance(beta=0.7) or HardAcceptance()"
+            ),
             max_tokens=at_least(1),
             max_tries=at_least(1),
             proposals=at_least(1),
@@ -154,7 +164,7 @@ class Cards:
         return cls(
             segmenter=segmenter,
             threshold=Line(target=target, prompt_weight=1 - alpha),
-            acceptance=Soft(beta=beta),
+            acceptance=SoftAcceptance(beta=beta),
             max_tokens=max_tokens,
             max_tries=max_tries,
         )
@@ -217,14 +227,14 @@ class Cards:
         tally: "_Tally",
     ) -> Candidate:
         """The kept tokens and one more segment, which is on record as accepted or forced."""
-        rejected: list[Candidate] = []
+        drawn: dict[int, Candidate] = {}
+        tested: list[Candidate] = []
+        accepted = False
         repeats = sampling(run.policy).is_point_mass
         only: Candidate | None = None  # the one possible draft, once it is known to be that
 
-        async def attempt(index: int) -> tuple[int, Candidate]:
-            if only is not None:
-                return index, only
-            draft = await run.at("try", index).draft(
+        async def attempt(index: int) -> int:
+            drawn[index] = only or await run.at("try", index).draft(
                 prompt,
                 kept.tokens,
                 max_tokens=self.max_tokens,
@@ -232,32 +242,40 @@ class Cards:
                 kept_log_probs=kept.log_probs,
                 ahead=None if index else kept.beyond,
             )
-            return index, draft
+            return index
 
-        def accepts(attempted: tuple[int, Candidate]) -> bool:
-            index, draft = attempted
+        def accepts(index: int) -> bool:
+            nonlocal accepted
+            tested.append(drawn[index])
             tally.num_tested += 1
             here = run.at("try", index)
-            return here.decide(draft, kept=len(kept.tokens), log_accept=log_accept(draft))
+            log_probability = log_accept(drawn[index])
+            accepted = here.decide(drawn[index], kept=len(kept.tokens), log_accept=log_probability)
+            return accepted
 
-        while (first := len(rejected)) < self.max_tries:
+        async def answer_so_far() -> Candidate | None:
+            # the others in order of index, as they would have been tested
+            for index in sorted(drawn)[len(tested) :]:
+                if accepted or accepts(index):
+                    break
+            return tested[-1] if accepted and tested[-1].response.complete else None
+
+        run.trace.answer_by(answer_so_far)
+        while (first := len(tested)) < self.max_tries:
             size = tally.round_size(run.policy) if self.proposals == "auto" else self.proposals
             if repeats:
                 size = 1
             tries = range(first, min(first + size, self.max_tries))
-            tested = await until(map(attempt, tries), accepts)
-            *refused, (last, draft) = tested
-            rejected += [earlier for _, earlier in refused]
-            if run.trace.proposals[-1].verdict is Verdict.ACCEPTED:
+            await until(map(attempt, tries), accepts)
+            if accepted:
                 tally.num_accepted += 1
-                tally.num_unused += tries.stop - last - 1
-                return draft
-            rejected.append(draft)
-            if repeats := repeats or is_certain(draft.response, len(kept.tokens)):
-                only = draft
+                tally.num_unused += tries.stop - len(tested)
+                return tested[-1]
+            if repeats := repeats or is_certain(tested[-1].response, len(kept.tokens)):
+                only = tested[-1]
         if self.when_exhausted == "fail":
-            raise TriesExhaustedError(prompt, kept, tuple(rejected))
-        mean_accept = math.fsum(math.exp(log_accept(draft)) for draft in rejected) / len(rejected)
+            raise TriesExhaustedError(prompt, kept, tuple(tested))
+        mean_accept = math.fsum(math.exp(log_accept(draft)) for draft in tested) / len(tested)
         tally.hopeless = not kept.tokens and mean_accept < self.hopeless_below
         if tally.hopeless:
             run.trace.warn(
@@ -267,7 +285,7 @@ class Cards:
                 "target (Calibrate finds one for each prompt)"
             )
         last = self.when_exhausted == "last"
-        chosen = rejected[-1 if last else best([draft.reward for draft in rejected])]
+        chosen = tested[-1 if last else best([draft.reward for draft in tested])]
         _force(chosen, len(kept.tokens), log_accept(chosen), run)
         return chosen
 

@@ -8,10 +8,10 @@ Streams  at the end (one request).
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.checks import at_least, check_settings
-from rsalign.run import Run
-from rsalign.trace import Proposal, Verdict
-from rsalign.types import Candidate, Certainty, Prompt
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.run import Run
+from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.types import Candidate, Certainty, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

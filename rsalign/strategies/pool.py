@@ -5,17 +5,22 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rsalign.align import needs_reward
-from rsalign.checks import part, shown
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.protocols import Strategy, varies_by_policy_alone
-from rsalign.rules.estimators import effective_sample_size, pool_kl
-from rsalign.run import Run
+from rsalign.core.capabilities import (
+    asks_judge,
+    needs_certainty,
+    needs_reward,
+    varies_by_policy_alone,
+)
+from rsalign.core.checks import part, shown
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Strategy
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.trace import Note, Proposal, Trace, Verdict
+from rsalign.core.types import Candidate, Prompt
+from rsalign.selectors.estimators import effective_sample_size, pool_kl
 from rsalign.selectors.protocol import Selection, Selector
-from rsalign.tasks import concurrently
-from rsalign.trace import Note, Proposal, Trace, Verdict
-from rsalign.types import Candidate, Prompt
 
 STRATEGY = part("a strategy, such as Plain()")
 """What a strategy inside another one must be."""
@@ -27,7 +32,7 @@ def require_fit(owner: object, inner: Strategy, select: Selector) -> None:
     Raises:
         ConfigError: with both.
     """
-    if _needs_certainty(select) and not hasattr(inner, "measured"):
+    if needs_certainty(select) and not hasattr(inner, "measured"):
         raise ConfigError(
             f"{type(owner).__name__}(inner={shown(inner)}, select={shown(select)}): the selector "
             "must know how certain the policy was of each draw, which this inner strategy does not "
@@ -37,7 +42,7 @@ def require_fit(owner: object, inner: Strategy, select: Selector) -> None:
 
 def any_needs_reward(inner: Strategy, select: Selector) -> bool:
     """Whether the selector or the inner strategy asks for rewards."""
-    return bool(getattr(select, "needs_reward", True)) or needs_reward(inner)
+    return needs_reward(select) or needs_reward(inner)
 
 
 @dataclass(slots=True)
@@ -63,7 +68,7 @@ class Pool:
     _drawn: dict[int, Candidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if _needs_certainty(self.select):
+        if needs_certainty(self.select):
             self.inner = dataclasses.replace(self.inner, measured=True)  # type: ignore[type-var]
         self.run.trace.answer_by(self._choose_so_far)
 
@@ -92,7 +97,7 @@ class Pool:
 
     async def _choose_so_far(self) -> Candidate | None:
         """Among finished candidates; an unfinished inner run may know its answer all the same."""
-        if getattr(self.select, "asks_judge", False):
+        if asks_judge(self.select):
             self.run.trace.warn(
                 f"the run was ended before {type(self.select).__name__} had chosen, and no judge "
                 "is asked then: the best answer by reward is returned, or the first where there "
@@ -126,7 +131,3 @@ def record(trace: Trace, candidates: Sequence[Candidate], selection: Selection) 
         "effective_sample_size": effective_sample_size(selection.probs),
     }
     trace.note(**notes | dict(selection.notes))
-
-
-def _needs_certainty(select: object) -> bool:
-    return bool(getattr(select, "needs_certainty", False))

@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rsalign.chains.kernel import LogWeight
+from rsalign.chains.likelihood import log_prob
 from rsalign.chains.markov_chain import MarkovChain
-from rsalign.checks import at_least
-from rsalign.rules.likelihood import log_prob
+from rsalign.core.capabilities import needs_reward
+from rsalign.core.checks import at_least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Power(MarkovChain):
     @property
     def needs_reward(self) -> bool:
         """Only where the answer is chosen by it."""
-        return bool(getattr(self.answer, "needs_reward", True))
+        return needs_reward(self.answer)
 
     def __post_init__(self) -> None:
         self.check(alpha=at_least(0.0, note="4 is the paper's"))

@@ -8,7 +8,7 @@ Law      Stationary: pi(y) exp(r(y) / beta) / Z on responses of at most `max_tok
          product times k / (k + 1)). The answer is what `answer` makes of the states.
 Move     Keep y_<i for a cut i from `cuts`, draw the rest from pi, `candidates` times.
 Accept   min(1, exp((r' - r) / beta) H(y) / H(y')), where H is the cut law's normaliser: |y| / |y'|
-         for uniform cuts. Several candidates: `rsalign.rules.metropolis`. Replicas at beta times a
+         for uniform cuts. Several candidates: `rsalign.chains.metropolis`. Replicas at beta times a
          factor exchange states with min(1, exp((1 / beta_a - 1 / beta_b) (r_b - r_a))).
 Paper    QAlign, Faria et al. 2025, arXiv:2504.03790.
 Departs  EOS is a part of the state; the whole response is bounded, not the suffix; token ids are
@@ -24,9 +24,7 @@ Streams  at the end; until then `Progress` events tell the present answer.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rsalign.chains.kernel import LogWeight
-from rsalign.chains.markov_chain import MarkovChain
-from rsalign.rules.temperatures import (
+from rsalign.chains.beta_rules import (
     BETA,
     BetaRule,
     beta_notes,
@@ -34,7 +32,9 @@ from rsalign.rules.temperatures import (
     found_beta,
     require_pool,
 )
-from rsalign.trace import Note
+from rsalign.chains.kernel import LogWeight
+from rsalign.chains.markov_chain import MarkovChain
+from rsalign.core.trace import Note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class QAlign(MarkovChain):
 
     Attributes:
         beta: divides the reward, in its units, above 0; or a rule that finds one for each prompt
-            from the rewards of a pool (`rsalign.rules.temperatures`), which takes ``pool=``.
+            from the rewards of a pool (`rsalign.chains.beta_rules`), which takes ``pool=``.
 
     Raises:
         ConfigError: if a setting is out of its range, or two contradict each other.

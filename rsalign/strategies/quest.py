@@ -16,10 +16,7 @@ Streams  at the end.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rsalign.chains.kernel import LogWeight
-from rsalign.chains.markov_chain import MarkovChain
-from rsalign.rules.likelihood import log_prob
-from rsalign.rules.temperatures import (
+from rsalign.chains.beta_rules import (
     BETA,
     BetaRule,
     beta_notes,
@@ -27,7 +24,10 @@ from rsalign.rules.temperatures import (
     found_beta,
     require_pool,
 )
-from rsalign.trace import Note
+from rsalign.chains.kernel import LogWeight
+from rsalign.chains.likelihood import log_prob
+from rsalign.chains.markov_chain import MarkovChain
+from rsalign.core.trace import Note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

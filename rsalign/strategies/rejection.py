@@ -20,14 +20,14 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.checks import POSITIVE_REWARD, REWARD, at_least, check_settings
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.estimators import tilted_weights
-from rsalign.rules.likelihood import is_certain
-from rsalign.run import Run
-from rsalign.tasks import until
-from rsalign.trace import Proposal, Verdict
-from rsalign.types import Candidate, Prompt
+from rsalign.chains.likelihood import is_certain
+from rsalign.core.checks import POSITIVE_REWARD, REWARD, at_least, check_settings
+from rsalign.core.run import Run
+from rsalign.core.tasks import until
+from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.types import Candidate, Prompt
+from rsalign.segments.acceptance import SoftAcceptance
+from rsalign.selectors.estimators import tilted_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Rejection:
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws until one is accepted."""
-        acceptance = Soft(beta=self.beta)
+        acceptance = SoftAcceptance(beta=self.beta)
         drawn: dict[int, Candidate] = {}
         tested: list[Candidate] = []
         accepted = False

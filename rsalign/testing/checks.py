@@ -1,4 +1,4 @@
-"""Conformance checks: the laws of `rsalign.protocols` as assertions, for our classes and anyone's.
+"""Conformance checks: the laws of `rsalign.core.protocols` as assertions, for any implementation.
 
 Each check is a coroutine that raises `AssertionError` with what it saw. The toy policy and the
 vLLM policy pass the same ones.
@@ -9,14 +9,15 @@ import math
 import pickle
 from collections.abc import Sequence
 
-from rsalign.errors import ConfigError
-from rsalign.key import Key, Label
-from rsalign.protocols import Likelihood, Policy, Reward, Strategy, overdraws
-from rsalign.run import Run
-from rsalign.segmenters.fixed_size import FixedSize
-from rsalign.tasks import concurrently
-from rsalign.trace import Trace, Verdict
-from rsalign.types import Prompt, Response, Segment, Stop, Tokens
+from rsalign.core.capabilities import overdraws
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key, Label
+from rsalign.core.protocols import Likelihood, Policy, Reward, Strategy
+from rsalign.core.run import Run
+from rsalign.core.tasks import concurrently
+from rsalign.core.trace import Trace, Verdict
+from rsalign.core.types import Prompt, Response, Segment, Stop, Tokens
+from rsalign.segments.fixed_size import FixedSize
 
 
 async def check_policy(

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rsalign.key import Key, Label
-from rsalign.protocols import Policy, Reward, Strategy
-from rsalign.run import Run
-from rsalign.types import Prompt, Tokens
+from rsalign.core.key import Key, Label
+from rsalign.core.protocols import Policy, Reward, Strategy
+from rsalign.core.run import Run
+from rsalign.core.types import Prompt, Tokens
 
 R = TypeVar("R", bound=Hashable)
 

@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from rsalign.checks import at_least, check_settings
-from rsalign.errors import ConfigError
-from rsalign.key import Key
-from rsalign.protocols import Boundary
-from rsalign.types import Certainty, Message, Prompt, Response, Segment, Stop, Tokens
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.protocols import Boundary
+from rsalign.core.types import Certainty, Message, Prompt, Response, Segment, Stop, Tokens
 
 EOS = 0
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Any
 
-from rsalign.declared import declared_types
-from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
+from rsalign.core.declared import declared_types
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
 from rsalign.words.load import is_reference, load
 from rsalign.words.messages import clip, guess, show, suggest
 from rsalign.words.registry import KINDS, Kind, default_of, kind_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from rsalign.errors import ConfigError
+from rsalign.core.errors import ConfigError
 
 
 class Fate(StrEnum):

@@ -3,8 +3,8 @@
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from rsalign.errors import ConfigError
-from rsalign.protocols import Strategy
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
 
 
 def with_max_tokens(strategy: Strategy, max_tokens: int) -> Strategy:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rsalign.errors import ConfigError
+from rsalign.core.errors import ConfigError
 from rsalign.words.messages import clip
 
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rsalign.declared import shown
+from rsalign.core.declared import shown
 
 _MOST_SHOWN = 80
 """Characters of a value in a message."""

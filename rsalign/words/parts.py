@@ -8,10 +8,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.engines.remote import is_address
-from rsalign.errors import ConfigError, RsalignError
-from rsalign.protocols import Policy, Reward, Strategy
 from rsalign.words.length import with_max_tokens
 from rsalign.words.load import is_reference, load
 from rsalign.words.messages import clip, show
@@ -43,12 +43,12 @@ def policy_from(given: Any, engine_args: Mapping[str, Any]) -> Policy:
     Raises:
         ConfigError: if it is none of these, or arguments are given for what exists already.
     """
-    from rsalign.policies.openai import OpenAIPolicy
     from rsalign.policies.vllm import VllmPolicy
+    from rsalign.policies.vllm_server import VllmServerPolicy
 
     found = read_part("policy", given, POLICIES)
     if _is_served(found):
-        return _connect(OpenAIPolicy.connect, found, engine_args, "engine_args")
+        return _connect(VllmServerPolicy.connect, found, engine_args, "engine_args")
     if isinstance(found, str):
         return VllmPolicy.start(found, **engine_args)
     if not _has(found, "extend") and not _is_vllm(found) and callable(found):

@@ -17,12 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from rsalign.budget import Budget
-from rsalign.declared import declared_types
-from rsalign.errors import ConfigError
-from rsalign.hooks.guidance import is_guidance
-from rsalign.hooks.request import KEYS
-from rsalign.protocols import Strategy
+from rsalign.core.budget import Budget
+from rsalign.core.declared import declared_types
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
+from rsalign.hooks.guided.request import is_guidance
+from rsalign.hooks.shared.request import KEYS
 from rsalign.strategies import STRATEGIES
 from rsalign.words.build import NAME, build_strategy, show_name
 from rsalign.words.messages import guess, show, suggest
@@ -100,8 +100,7 @@ class Specification:
             )
         one, two = self._words(), other._words()
         for key in one.keys() & two.keys():
-            if one[key] != two[key]:
-                raise _twice(key, one[key], two[key])
+            _refuse_another(key, one[key], two[key])
         return Specification(
             name=self.name if self.name is not None else other.name,
             settings={**self.settings, **other.settings},
@@ -126,8 +125,9 @@ def read_flat(extra_args: Mapping[str, Any] | None) -> Specification | None:
     """What flat keys ask for: ``{"rsalign": "best_of", "rsalign_n": 8}``; None if there are none.
 
     Keys of others are left out. That includes those of the engine's own hooks, such as
-    ``rsalign_entropy_threshold`` (`rsalign.hooks.request`), and the weights of guides, which belong
-    to the law that a strategy draws from (`rsalign.hooks.guidance`).
+    ``rsalign_entropy_threshold`` (`rsalign.hooks.shared.request`), and the weights of guides, which
+    belong
+    to the law that a strategy draws from (`rsalign.hooks.guided.request`).
 
     Args:
         extra_args: of a request's `SamplingParams`; over HTTP they are called ``vllm_xargs``.
@@ -167,10 +167,10 @@ def read_arguments(
     """What ``--strategy NAME --set n=8 --set inner.max_tokens=64`` asks for.
 
     Raises:
-        ConfigError: if an argument is not of the form ``key=value``, or a word cannot be
-            understood.
+        ConfigError: if an argument is not of the form ``key=value``, a word is given twice with
+            different values, or cannot be understood.
     """
-    return read_words(name, dict(split(arguments, flag)))
+    return read_words(name, _table(arguments, flag))
 
 
 def split(arguments: Iterable[str], flag: str) -> Iterator[tuple[str, str]]:
@@ -196,7 +196,17 @@ def read_table(arguments: Iterable[str], flag: str) -> dict[str, Any]:
     Raises:
         ConfigError: as `split`.
     """
-    return {name: guess(value) for name, value in split(arguments, flag)}
+    return {name: guess(value) for name, value in _table(arguments, flag).items()}
+
+
+def _table(arguments: Iterable[str], flag: str) -> dict[str, str]:
+    """The pairs of `split`, of which no two contradict each other."""
+    found: dict[str, str] = {}
+    for name, value in split(arguments, flag):
+        if name in found:
+            _refuse_another(name, found[name], value)
+        found[name] = value
+    return found
 
 
 def read_words(name: Any, words: Mapping[str, Any]) -> Specification:
@@ -218,8 +228,8 @@ def read_words(name: Any, words: Mapping[str, Any]) -> Specification:
         raise ConfigError(f"rsalign={show(name)}: give a strategy's name{suggest('', names())}")
     settings: dict[str, Any] = {}
     for key, value in _flat(found):
-        if key in settings and settings[key] != value:
-            raise _twice(key, settings[key], value)
+        if key in settings:
+            _refuse_another(key, settings[key], value)
         settings[key] = value
     max_tokens = settings.pop("max_tokens", None)
     if max_tokens is not None:
@@ -253,10 +263,18 @@ def is_ours(key: Any) -> bool:
     return key == STRATEGY or key.startswith(PREFIX)
 
 
-def _twice(key: str, one: Any, other: Any) -> ConfigError:
-    return ConfigError(
-        f"{show_name(key)} is given twice, as {show(one)} and as {show(other)}: give it once"
-    )
+def _refuse_another(key: str, one: Any, other: Any) -> None:
+    """Refuses a word that is given twice, unless both mean the same: 3 and "3", true and "True".
+
+    Raises:
+        ConfigError: with both values.
+    """
+    meant = [guess(value) if isinstance(value, str) else value for value in (one, other)]
+    is_truth = [isinstance(value, bool) for value in meant]  # in Python, True is 1
+    if meant[0] != meant[1] or is_truth[0] != is_truth[1]:
+        raise ConfigError(
+            f"{show_name(key)} is given twice, as {show(one)} and as {show(other)}: give it once"
+        )
 
 
 def _one_name(name: Any, word: str, other: Any) -> Any:

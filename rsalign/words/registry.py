@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass
 from typing import Any, get_args
 
+from rsalign.chains.beta_rules import BETA_RULES, BetaRule
+from rsalign.chains.cuts import CUTS, CutLaw
 from rsalign.chains.stopping import STOPPING, Stopping
-from rsalign.cuts import CUTS, CutLaw
-from rsalign.protocols import Boundary, PairwiseReward, Policy, Reward, Strategy
-from rsalign.rules.acceptance import ACCEPTANCES, Acceptance
-from rsalign.rules.extraction import EXTRACTORS, Extract
-from rsalign.rules.temperatures import BETA_RULES, BetaRule
-from rsalign.rules.thresholds import THRESHOLDS, Threshold
-from rsalign.rules.utilities import UTILITIES, Utility
-from rsalign.segmenters import SEGMENTERS
+from rsalign.core.protocols import Boundary, PairwiseReward, Policy, Reward, Strategy
+from rsalign.segments import SEGMENTERS
+from rsalign.segments.acceptance import ACCEPTANCES, Acceptance
+from rsalign.segments.thresholds import THRESHOLDS, Threshold
 from rsalign.selectors import SELECTORS, Selector
+from rsalign.selectors.extraction import EXTRACTORS, Extract
+from rsalign.selectors.utilities import UTILITIES, Utility
 from rsalign.strategies import STRATEGIES
 
 METADATA = "kind"

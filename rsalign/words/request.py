@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rsalign.errors import ConfigError
-from rsalign.hooks.guidance import is_guidance
-from rsalign.hooks.request import known_keys
-from rsalign.protocols import Strategy
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Strategy
+from rsalign.hooks.guided.request import is_guidance
+from rsalign.hooks.shared.request import known_keys
 from rsalign.words.build import show_name
 from rsalign.words.messages import suggest
 from rsalign.words.read import NO_STRATEGY, PREFIX, STRATEGY, Specification, is_ours, names

@@ -9,6 +9,8 @@ The language of texts:
 - a tuple: ``2,4,inf``, or a list in brackets;
 - a ``Literal``: one of its choices;
 - ``str``: the text itself, without quotes around it if there are any.
+
+Quotes around any other value are dropped, too: YAML and lm-eval drop them before they come here.
 """
 
 import collections.abc
@@ -17,7 +19,7 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from rsalign.errors import ConfigError
+from rsalign.core.errors import ConfigError
 from rsalign.words.messages import guess, read_number, show
 from rsalign.words.registry import members
 
@@ -56,9 +58,10 @@ def convert(what: str, value: Any, declared: Any) -> Any:
         (2.0, inf)
     """
     types = sorted(filter(_is_plain, members(declared)), key=lambda one: _ORDER.index(_form(one)))
+    bare = _without_quotes(value, declared)
     for one in types:
         try:
-            return _converted(one, value)
+            return _converted(one, bare)
         except _MisfitError:
             continue
     if not types or len(types) < len(members(declared)):
@@ -72,9 +75,10 @@ def takes(declared: Any, value: Any) -> bool:
     >>> takes(float | range, "0.5"), takes(float | range, "plain")
     (True, False)
     """
+    bare = _without_quotes(value, declared)
     for one in filter(_is_plain, members(declared)):
         try:
-            _converted(one, value)
+            _converted(one, bare)
         except _MisfitError:
             continue
         return True
@@ -154,11 +158,22 @@ def _first(declared: Any, value: Any) -> Any:
     raise _MisfitError
 
 
+def _without_quotes(value: Any, declared: Any) -> Any:
+    """A value that is no text without quotes around it; beside a text, quotes say which it is."""
+    if isinstance(value, str) and str not in members(declared):
+        return _unquoted(value.strip())
+    return value
+
+
+def _unquoted(text: str) -> str:
+    quoted = text[:1] in ("'", '"') and text[:1] == text[-1:] and len(text) > 1
+    meant = guess(text) if quoted else text
+    return meant if isinstance(meant, str) else text
+
+
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        quoted = value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1
-        meant = guess(value) if quoted else value
-        return meant if isinstance(meant, str) else value
+        return _unquoted(value)
     if _is_number(value):
         return show(value)  # a parser before us took a text such as 4 for a number
     raise _MisfitError

@@ -6,10 +6,10 @@ import signal
 import pytest
 
 from rsalign import Aligner, BestOf, Budget, Cards, ConfigError, FixedSize, Line, Plain, aligned
+from rsalign.core.errors import RewardError
 from rsalign.embedded import POLICY, REWARD
 from rsalign.embedded.problems import problems
-from rsalign.engines.guards import refusal_types
-from rsalign.errors import RewardError
+from rsalign.engines.vllm.guards import refusal_types
 from rsalign.selectors import Soft
 
 pytestmark = pytest.mark.engine

@@ -236,3 +236,37 @@ def test_priorities_and_adapters_at_every_method(method):
 
         with pytest.raises(ConfigError, match=re.escape(said)):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("on_reward_error", "maybe"),
+        ("on_reward_error", True),
+        ("on_reward_error", None),
+        ("engine_args", "dtype=float32"),
+        ("engine_args", [1]),
+        ("reward_args", 3),
+        ("budget", 10**400),
+        pytest.param("seed", 10**5000, id="seed-of-5001-digits"),
+    ],
+)
+def test_settings_are_judged_before_anything_is_started(name, value):
+    started = []
+
+    class Reward(ToyReward):
+        def __init__(self):
+            started.append(self)
+
+    with pytest.raises(ConfigError, match=name) as raised:
+        Aligner(ToyPolicy(), Reward, Plain(), **{name: value})
+    assert not started
+    assert len(str(raised.value)) < 240
+
+
+def test_an_empty_word_of_a_call_is_no_default():
+    with (
+        Aligner(ToyPolicy(), ToyReward(), Plain()) as aligner,
+        pytest.raises(ConfigError, match="on_reward_error=''"),
+    ):
+        aligner.generate({"prompt_token_ids": [1]}, on_reward_error="")

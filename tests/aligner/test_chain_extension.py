@@ -5,11 +5,11 @@ from dataclasses import fields
 import pytest
 
 from rsalign import Aligner, QAlign
-from rsalign.cuts import EntropyCuts, FixedCuts
+from rsalign.chains.cuts import EntropyCuts, FixedCuts
+from rsalign.core.journal import Journal
 from rsalign.embedded.problems import problem
-from rsalign.journal import Journal
-from rsalign.rules.extraction import LastNumber
 from rsalign.selectors import MajorityVote
+from rsalign.selectors.extraction import LastNumber
 from rsalign.strategies.power import Power
 from rsalign.testing import ToyPolicy, ToyReward
 

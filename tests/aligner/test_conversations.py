@@ -7,7 +7,7 @@ import pytest
 from vllm.renderers.params import ChatParams
 
 from rsalign import Aligner, BestOf, ConfigError, Message, Plain, aligned
-from rsalign.chat_template import ChatTemplate
+from rsalign.core.text.chat_template import ChatTemplate
 from rsalign.embedded import POLICY
 from rsalign.policies.tokenization import Tokenization
 

@@ -75,6 +75,9 @@ def test_ids_are_addresses():
         assert named[1].outputs == other[0].outputs
         with pytest.raises(ConfigError, match="prompt 1 has id 'a'"):
             aligner.generate([{"prompt": "1", "id": "a"}, {"prompt": "1", "id": "a"}])
+        for wrong in (1.5, None, ("a",), ["a"]):
+            with pytest.raises(ConfigError, match="an id is text or a whole number"):
+                aligner.generate([{"prompt": "1", "id": wrong}])
 
 
 @settings(max_examples=60, deadline=None)

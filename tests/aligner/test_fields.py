@@ -8,10 +8,10 @@ import pytest
 
 from rsalign import BestOf, Cards, FixedSize, Plain, Prompt, QAlign, Sampling
 from rsalign.aligner.inputs import request, sampling
-from rsalign.engines.guards import import_vllm
+from rsalign.core.errors import ConfigError
+from rsalign.core.types import WHOLE_ANSWER_FIELDS
 from rsalign.engines.options import RequestOptions
-from rsalign.errors import ConfigError
-from rsalign.types import WHOLE_ANSWER_FIELDS
+from rsalign.engines.vllm.guards import import_vllm
 from rsalign.words.fields import TABLES, Fate
 
 import_vllm()  # it reads the environment as it is imported
@@ -177,7 +177,7 @@ def test_how_answers_are_shown(name, value):
 )
 @pytest.mark.parametrize("name", WHOLE_ANSWER_FIELDS)
 def test_methods_that_cut_answers_refuse_what_needs_whole_ones(strategy, name):
-    from rsalign.align import check_law
+    from rsalign.core.align import check_law
 
     law = sampling(SamplingParams(**{name: LAW[name][0]}))
     with pytest.raises(ConfigError, match=f"^{name}=.* continues answers from the middle"):

@@ -3,14 +3,14 @@
 import pytest
 
 from rsalign import Aligner, BestOf, Budget, Cards, FixedSize, Plain
-from rsalign.align import Result
 from rsalign.aligner.outputs import best_first
-from rsalign.budget import Usage
+from rsalign.core.align import Result
+from rsalign.core.budget import Usage
+from rsalign.core.trace import Trace
+from rsalign.core.types import Candidate, Response, Stop
 from rsalign.report.page import page
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.thresholds import Constant
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.trace import Trace
-from rsalign.types import Candidate, Response, Stop
 
 BEST = BestOf(n=3, inner=Plain(max_tokens=6))
 CARDS = Cards(segmenter=FixedSize(2), threshold=Constant(value=0.0), max_tokens=8)
@@ -41,6 +41,16 @@ def addresses(alignment):
         for proposal in trace.proposals
         if proposal.address
     }
+
+
+def test_seed_0_is_a_seed():
+    """It takes the place of the aligner's like any other; only None does not."""
+    with Aligner(Tunable(6), ToyReward(), BEST, seed=5) as five:
+        zeroed = five.generate(["1", "2"], params(seed=0), use_tqdm=False)
+    with Aligner(Tunable(6), ToyReward(), BEST, seed=0) as zero:
+        expected = zero.generate(["1", "2"], params(), use_tqdm=False)
+    assert {one.alignment.seed for one in zeroed} == {0}
+    assert [one.outputs for one in zeroed] == [one.outputs for one in expected]
 
 
 def test_a_seed_of_the_call_takes_the_place_of_the_aligners(aligner):
@@ -138,3 +148,17 @@ def test_an_answer_without_a_reward_is_never_the_best():
 
     results = [result(-1.0), result(0.0, judged=False), result(-3.0), result(-1.0)]
     assert best_first(results) == [results[i] for i in (0, 3, 2, 1)]
+
+
+def test_a_judged_piece_comes_before_an_answer_that_was_not_judged():
+    """And among those that were not judged a whole answer comes first, whatever the order."""
+
+    def result(stop, judged):
+        candidate = Candidate(Response((1,), "1", stop), -1.0 if judged else 0.0)
+        return Result(
+            candidate=candidate, judged=judged, trace=Trace(), usage=Usage(), seed=0, expired=True
+        )
+
+    piece, whole = result(Stop.BOUNDARY, False), result(Stop.EOS, False)
+    judged = result(Stop.BOUNDARY, True)
+    assert best_first([piece, whole, judged]) == [judged, whole, piece]

@@ -23,8 +23,8 @@ from rsalign import (
 )
 from rsalign.chains.stopping import EffectiveSamples
 from rsalign.embedded.problems import problem
-from rsalign.rules.extraction import LastNumber
 from rsalign.selectors import MajorityVote
+from rsalign.selectors.extraction import LastNumber
 from rsalign.testing import ToyPolicy, ToyReward
 
 VOTE = MajorityVote(extract=LastNumber())

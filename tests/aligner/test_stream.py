@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from rsalign import Aligner, BestOf, ConfigError, FixedSize, Plain, Sampling
 from rsalign.aligner.stream import Pieces, ResultEvent, TextEvent
+from rsalign.core.text.response_text import Redecoding
 from rsalign.embedded.problems import problem
-from rsalign.response_text import Redecoding
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
 from rsalign.testing import ToyPolicy, ToyReward
 

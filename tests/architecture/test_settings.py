@@ -26,26 +26,33 @@ from eval.graders.reward import BeatsReference, ByReward
 from eval.tasks.protocol import Grade
 from eval.tasks.registry import TASKS
 from rsalign import Budget, Cards, ConfigError, FixedSize, Key, Plain
+from rsalign.chains.beta_rules import BETA_RULES
+from rsalign.chains.cuts import CUTS
 from rsalign.chains.stopping import STOPPING
-from rsalign.checks import at_least
-from rsalign.cuts import CUTS
-from rsalign.protocols import Boundary, Likelihood, PairwiseReward, Reward, StepReward, Strategy
+from rsalign.core.checks import at_least
+from rsalign.core.protocols import (
+    Boundary,
+    Likelihood,
+    PairwiseReward,
+    Reward,
+    StepReward,
+    Strategy,
+)
+from rsalign.core.types import Sampling
 from rsalign.rewards.calibration import calibrated_on
 from rsalign.rewards.combine import WeightedSum
 from rsalign.rewards.function import FunctionReward
 from rsalign.rewards.judge_verdicts import Weigher, Writer
 from rsalign.rewards.wrappers import Cached
-from rsalign.rules.acceptance import ACCEPTANCES
-from rsalign.rules.extraction import EXTRACTORS, Extract, LastNumber
-from rsalign.rules.temperatures import BETA_RULES
-from rsalign.rules.thresholds import THRESHOLDS
-from rsalign.rules.utilities import UTILITIES, UnigramF1, Utility
-from rsalign.segmenters import Entropy, Punctuation
+from rsalign.segments import Entropy, Punctuation
+from rsalign.segments.acceptance import ACCEPTANCES
+from rsalign.segments.thresholds import THRESHOLDS
 from rsalign.selectors import SELECTORS, MajorityVote, Selector
+from rsalign.selectors.extraction import EXTRACTORS, Extract, LastNumber
+from rsalign.selectors.utilities import UTILITIES, UnigramF1, Utility
 from rsalign.serve.options import Options
 from rsalign.strategies import STRATEGIES
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Sampling
 
 INF, NAN = math.inf, math.nan
 
@@ -332,7 +339,7 @@ ALLOWED = {
     "Scaled.shift": finite,
     "SelfCertainty.power": real(0, INF),
     "Sentiment.num_words": count,
-    "Soft.beta": positive,
+    "SoftAcceptance.beta": positive,
     "Soft.temperature": positive,
     "Spread.batch_size": count,
     "Spread.batches_at_once": count,

@@ -13,11 +13,11 @@ from rsalign.bench.cards_quality import quality, segments
 from rsalign.bench.measured import Looped, Row
 from rsalign.bench.reference_cards import Spent
 from rsalign.cli.main import main
+from rsalign.core.protocols import Scored
+from rsalign.core.types import Candidate, Response
 from rsalign.embedded import POLICY, REWARD
-from rsalign.protocols import Scored
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.thresholds import Constant
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Candidate, Response
 
 POOL = 8
 

@@ -13,14 +13,14 @@ from exact import next_probs
 
 from rsalign import Cards, ConfigError, Entropy, FixedSize, Key, Message, Prompt, Response, Stop
 from rsalign.bench.reference_cards import Reference, TransformersModels
+from rsalign.core.protocols import Scored
 from rsalign.embedded import POLICY, REWARD
-from rsalign.protocols import Scored
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law, law_of
 
 PROMPT = Prompt((Message("user", "1 1"),), (1, 1))
-ACCEPTANCES = [Soft(beta=0.7), Hard()]
+ACCEPTANCES = [SoftAcceptance(beta=0.7), HardAcceptance()]
 THRESHOLDS = [Line(target=0.6), Constant(value=0.3)]
 
 
@@ -128,11 +128,11 @@ def test_it_pays_for_every_pass(seed):
 
 
 def test_forced_segments_are_counted():
-    """A target out of reach, tested by `Hard`: nothing is ever accepted."""
+    """A target out of reach, tested by `HardAcceptance`: nothing is ever accepted."""
     settings = Cards(
         segmenter=FixedSize(2),
         threshold=Constant(value=9.0),
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         max_tokens=6,
         max_tries=3,
     )

@@ -10,13 +10,13 @@ import pytest
 from chain_law import PROMPT
 
 from rsalign import Key, Run
-from rsalign.rules.utilities import ExactMatch
+from rsalign.core.trace import Trace
+from rsalign.core.types import Stop
 from rsalign.selectors import Hard, Last, MajorityVote, MinimumBayesRisk, RewardWeightedVote
 from rsalign.selectors.protocol import certain
+from rsalign.selectors.utilities import ExactMatch
 from rsalign.strategies.qalign import QAlign
 from rsalign.testing import EOS, ToyPolicy, ToyReward
-from rsalign.trace import Trace
-from rsalign.types import Stop
 
 POLICY, REWARD = ToyPolicy(4, 1), ToyReward(1)
 BETA = 0.5

@@ -9,13 +9,13 @@ from chain_law import BETA, PROMPT, Space
 from scipy.stats import norm
 
 from rsalign import Key, Run
+from rsalign.chains.cuts import FixedCuts
 from rsalign.chains.diagnostics import effective_samples, log_normaliser, r_hat, summary
 from rsalign.chains.history import History, joined
 from rsalign.chains.kernel import Step
-from rsalign.cuts import FixedCuts
+from rsalign.core.types import Candidate, Response, Stop
 from rsalign.selectors.protocol import certain
 from rsalign.strategies.qalign import QAlign
-from rsalign.types import Candidate, Response, Stop
 
 
 def autoregressive(correlation, chains=4, draws=4000, shift=0.0):

@@ -11,19 +11,19 @@ import pytest
 from chain_law import BETA, PROMPT, Space, kernel_matrix
 
 from rsalign import Candidate, Key, Message, PolicyError, Prompt, Response, Run, Stop, align
+from rsalign.chains.beta_rules import TargetKL
 from rsalign.chains.board import Board
+from rsalign.chains.cuts import EntropyCuts, UniformCuts
 from rsalign.chains.ensemble import Ensemble
 from rsalign.chains.history import History
 from rsalign.chains.kernel import Kernel, Step
-from rsalign.cuts import EntropyCuts, UniformCuts
-from rsalign.journal import Journal
-from rsalign.rules.extraction import WholeText
-from rsalign.rules.metropolis import COMBINE
-from rsalign.rules.temperatures import TargetKL
+from rsalign.chains.metropolis import COMBINE
+from rsalign.core.journal import Journal
+from rsalign.core.trace import Trace
 from rsalign.selectors import MajorityVote
+from rsalign.selectors.extraction import WholeText
 from rsalign.strategies.qalign import QAlign
 from rsalign.testing import ToyPolicy, ToyReward, distance, law
-from rsalign.trace import Trace
 
 SHORT = QAlign(steps=25, beta=BETA, max_tokens=5)
 SETTINGS = {

@@ -12,8 +12,8 @@ import pytest
 
 from rsalign import Aligner, QAlign, Sampling
 from rsalign.embedded.problems import problems
-from rsalign.rules.extraction import LastNumber
 from rsalign.selectors import MajorityVote
+from rsalign.selectors.extraction import LastNumber
 
 pytestmark = pytest.mark.engine
 

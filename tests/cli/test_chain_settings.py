@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import pytest
 
 from rsalign import ConfigError, Entropy, FixedSize, QAlign
+from rsalign.chains.beta_rules import BETA_RULES, TargetKL, TargetSampleSize
+from rsalign.chains.cuts import CUTS, BlockCuts, EntropyCuts, FixedCuts, SegmentCuts, UniformCuts
 from rsalign.chains.stopping import STOPPING, DecidedLead, EffectiveSamples
 from rsalign.cli.generate import plain_data
 from rsalign.cli.main import main
-from rsalign.cuts import CUTS, BlockCuts, EntropyCuts, FixedCuts, SegmentCuts, UniformCuts
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.temperatures import BETA_RULES, TargetKL, TargetSampleSize
-from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import Hard, Last, MajorityVote, MinimumBayesRisk
+from rsalign.selectors.extraction import LastNumber
+from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
 from rsalign.words.build import build_strategy

@@ -7,8 +7,8 @@ import forked
 import pytest
 
 from rsalign.cli.main import main
+from rsalign.core.errors import ConfigError
 from rsalign.embedded.problems import problems
-from rsalign.errors import ConfigError
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.plain import Plain
 from rsalign.words.build import build_strategy
@@ -148,3 +148,12 @@ def test_a_record_can_be_written_whatever_its_text(tmp_path, capfd):
     with Records("-", ["a run"]) as records:
         records.write(0, {"index": 0, "prompt": "a \ud83d"})
     assert json.loads(capfd.readouterr().out)["prompt"] == "a \ud83d"
+
+
+@pytest.mark.parametrize("index", ['"0"', "-1", "null", "0.5", "[0]"])
+def test_a_file_of_other_records_is_refused_whatever_they_are(tmp_path, index):
+    from rsalign.cli.records import Records
+
+    (tmp_path / "out").write_text(f'{{"index": {index}, "run": "a run"}}\n')
+    with pytest.raises(ConfigError, match="holds something else than records"):
+        Records(str(tmp_path / "out"), ["a run"])

@@ -6,8 +6,6 @@ import pytest
 
 from rsalign import BestOf, ConfigError, Plain
 from rsalign.cli.main import main
-from rsalign.rules.extraction import EXTRACTORS, AfterMarker, Boxed, LastNumber
-from rsalign.rules.utilities import ExactMatch, Rouge1
 from rsalign.selectors import (
     Hard,
     Knockout,
@@ -16,6 +14,8 @@ from rsalign.selectors import (
     Soft,
     TopFraction,
 )
+from rsalign.selectors.extraction import EXTRACTORS, AfterMarker, Boxed, LastNumber
+from rsalign.selectors.utilities import ExactMatch, Rouge1
 from rsalign.words.build import build_strategy
 from rsalign.words.read import split
 

@@ -9,17 +9,17 @@ import pytest
 
 from eval.records import RecordFile, replaced
 from rsalign import ConfigError
-from rsalign.append_only import AppendOnlyFile, alone
 from rsalign.cli.records import Records
-from rsalign.journal import Journal
+from rsalign.core.append_only import AppendOnlyFile, alone
+from rsalign.core.journal import Journal
 
 HOLD = """
 import sys
 from pathlib import Path
 from eval.records import RecordFile
-from rsalign.append_only import AppendOnlyFile
+from rsalign.core.append_only import AppendOnlyFile
 from rsalign.cli.records import Records
-from rsalign.journal import Journal
+from rsalign.core.journal import Journal
 kinds = {{
     "file": lambda path: AppendOnlyFile(path, "the file"),
     "journal": Journal,

@@ -21,11 +21,11 @@ from rsalign import (
     Stop,
     align,
 )
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.thresholds import Constant
+from rsalign.core.tasks import concurrently
+from rsalign.segments.acceptance import SoftAcceptance
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
 from rsalign.strategies.rejection import Rejection
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
@@ -209,7 +209,7 @@ class Watched:
 SEGMENTS = Cards(
     segmenter=FixedSize(4),
     threshold=Constant(value=9.0),
-    acceptance=Soft(beta=0.5),
+    acceptance=SoftAcceptance(beta=0.5),
     max_tokens=256,
     max_tries=16,
     proposals=8,
@@ -308,7 +308,7 @@ def test_what_was_committed_is_never_contradicted(tokens, seed):
     cards = Cards(
         segmenter=FixedSize(2),
         threshold=Constant(value=0.5),
-        acceptance=Soft(beta=0.3),
+        acceptance=SoftAcceptance(beta=0.3),
         max_tokens=12,
         max_tries=8,
     )
@@ -335,7 +335,7 @@ def test_what_was_accepted_is_completed_within_the_limit(tokens, held, seed):
     strategy = Cards(
         segmenter=FixedSize(2),
         threshold=Constant(value=5.0),
-        acceptance=Soft(beta=2.0),
+        acceptance=SoftAcceptance(beta=2.0),
         max_tokens=9,
         max_tries=4,
     )
@@ -440,7 +440,7 @@ def test_a_draw_cut_in_mid_suffix_comes_back_behind_what_it_continues():
     inner = Cards(
         segmenter=FixedSize(2),
         threshold=Constant(value=-99.0),
-        acceptance=Soft(beta=1.0),
+        acceptance=SoftAcceptance(beta=1.0),
         max_tokens=8,
     )
     result = run(BestOf(n=1, inner=inner), Budget(seconds=0.1), Hangs(50))

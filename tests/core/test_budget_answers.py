@@ -3,7 +3,7 @@
 import asyncio
 import pickle
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -26,17 +26,18 @@ from rsalign import (
     align,
 )
 from rsalign import selectors as select
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.temperatures import TargetKL
-from rsalign.rules.utilities import ExactMatch
+from rsalign.chains.beta_rules import TargetKL
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Candidate, Segment
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
+from rsalign.segments.thresholds import Constant
+from rsalign.selectors.extraction import LastNumber
+from rsalign.selectors.utilities import ExactMatch
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.strategies.power import Power
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Segment
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 PLAIN = Plain(max_tokens=6)
@@ -306,7 +307,7 @@ def test_segments_inside_a_vote():
     cards = Cards(
         segmenter=FixedSize(2),
         threshold=Line(target=1.0),
-        acceptance=Soft(beta=0.5),
+        acceptance=SoftAcceptance(beta=0.5),
         max_tokens=6,
         max_tries=3,
     )
@@ -456,6 +457,111 @@ def test_rejection_accepts_what_an_earlier_draw_kept_waiting():
         assert result.candidate.response.address == ("try", 1)
 
 
+class SomeHang(ToyPolicy):
+    """Some attempts never end, and later ones end before earlier ones."""
+
+    hanging = (0,)
+
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        index = key.path[key.path.index("try") + 1] if "try" in key.path else 0
+        if index in self.hanging:
+            await asyncio.Event().wait()
+        for _ in range(4 * (8 - index)):
+            await asyncio.sleep(0)
+        return await super().extend(
+            prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
+        )
+
+
+def whole_cards(level, **how):
+    """Its one segment is the whole answer, accepted if its reward is at least so high."""
+    return Cards(
+        segmenter=FixedSize(6),
+        threshold=Constant(value=level),
+        acceptance=HardAcceptance(),
+        max_tokens=6,
+        proposals=8,
+        **how,
+    )
+
+
+@pytest.mark.parametrize("when", ["best", "last", "fail"])
+def test_cards_accepts_what_an_earlier_draft_kept_waiting(when):
+    """Not the best of those that wait: the first of them, by number, that is accepted."""
+    num_others = 0
+    for seed in range(3):
+        cards = whole_cards(0.0, when_exhausted=when)
+        result = run(cards, reward=ToyReward(), policy=SomeHang(5), seed=seed, seconds=0.3)
+        (*rejected, accepted) = result.trace.proposals
+        assert result.expired
+        assert result.judged
+        assert [p.verdict for p in rejected] == ["rejected"] * len(rejected)
+        assert accepted.verdict == "accepted"
+        assert result.candidate is accepted.candidate
+        assert accepted.address[-2:] == ("try", len(rejected) + 1)
+        # what was not tested because one had been accepted is no answer, whatever its reward
+        num_others += len(rejected) < 6
+    assert num_others
+
+
+@pytest.mark.parametrize("when", ["best", "last", "fail"])
+def test_the_best_rejected_draft_of_cards_is_the_answer_if_none_is_accepted(when):
+    for seed in range(4):
+        cards = whole_cards(99.0, when_exhausted=when)
+        result = run(cards, reward=ToyReward(), policy=SomeHang(5), seed=seed, seconds=0.3)
+        assert result.expired
+        assert [p.verdict for p in result.trace.proposals] == ["rejected"] * 7
+        assert result.reward == max(p.candidate.reward for p in result.trace.proposals)
+
+
+def test_only_accepted_answers_of_cards_are_voted_on():
+    """A run of Cards whose accepted draft waits for an earlier one has a vote; another has none."""
+
+    class OneAccepts(ToyReward):
+        async def score(self, prompt, response):
+            return 1.0 if response.address[:2] == ("candidate", 1) else 0.0
+
+    vote = BestOf(n=3, inner=whole_cards(0.5), select=VOTE)
+    result = run(vote, reward=OneAccepts(), policy=SomeHang(5), seconds=0.5)
+    assert result.expired
+    assert len(result.trace.notes["answers"]) == 1
+    assert result.candidate.response.address[:2] == ("candidate", 1)
+
+
+def test_an_open_segment_is_no_answer_although_it_was_accepted():
+    cards = Cards(
+        segmenter=FixedSize(1),
+        threshold=Constant(value=-9.0),
+        acceptance=HardAcceptance(),
+        max_tokens=6,
+        proposals=8,
+    )
+    result = run(cards, reward=ToyReward(), policy=SomeHang(60), seconds=0.3)
+    assert result.expired
+    assert result.trace.proposals[-1].verdict == "accepted"
+    assert not result.trace.proposals[-1].candidate.response.complete
+    assert result.trace.committed == ()
+    assert not result.judged
+    assert not result.candidate.response.complete
+
+
+def test_the_best_draw_of_calibrate_is_the_answer_until_it_has_a_target():
+    for seed in range(8):
+        calibrate = Calibrate(inner=whole_cards(0.0), draws=8)
+        calibrate = replace(calibrate, inner=replace(calibrate.inner, threshold=None))
+        asked = []
+
+        class Remembers(ToyReward):
+            async def score(self, prompt, response):
+                asked.append(Candidate(response, await super().score(prompt, response)))  # noqa: B023
+                return asked[-1].reward  # noqa: B023
+
+        result = run(calibrate, reward=Remembers(), seed=seed, reward_calls=5)
+        assert result.expired
+        assert len(asked) == 5
+        assert result.reward == max(candidate.reward for candidate in asked)
+
+
 @dataclass(frozen=True)
 class Pending(ToyReward):
     """The first answers take longest."""
@@ -494,7 +600,8 @@ def test_a_finished_answer_that_could_not_be_judged_is_whole():
         QAlign(steps=8, max_tokens=6, answer=VOTE, chains=2, pool=4),
         Rejection(beta=0.5, bound=2.0, max_tokens=6),
         Calibrate(
-            inner=Cards(segmenter=FixedSize(2), max_tokens=6, acceptance=Soft(beta=0.5)), draws=4
+            inner=Cards(segmenter=FixedSize(2), max_tokens=6, acceptance=SoftAcceptance(beta=0.5)),
+            draws=4,
         ),
     ],
     ids=lambda one: type(one).__name__,

@@ -13,14 +13,14 @@ from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 from rsalign import Aligner, FixedSize, Key, Plain, Prompt, Run, Sampling, Stop
 from rsalign.aligner.stream import Pieces, TextEvent
-from rsalign.detokenization import Word, detokenizer, token_text
+from rsalign.core.text.detokenization import Word, detokenizer, token_text
+from rsalign.core.text.response_text import response_text
+from rsalign.core.types import Message, Response, Segment
 from rsalign.policies.tokenization import Tokenization
-from rsalign.response_text import response_text
 from rsalign.rewards.steps import Steps
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import HardAcceptance
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
-from rsalign.types import Message, Response, Segment
 
 kinds = pytest.mark.parametrize("make", ALL, ids=lambda make: make.__name__)
 
@@ -144,7 +144,10 @@ class Reading:
 def cards(size):
     """Segments, every one of them taken."""
     return Cards(
-        segmenter=FixedSize(size), threshold=Constant(value=-1.0), acceptance=Hard(), max_tokens=99
+        segmenter=FixedSize(size),
+        threshold=Constant(value=-1.0),
+        acceptance=HardAcceptance(),
+        max_tokens=99,
     )
 
 

@@ -5,6 +5,7 @@ import collections
 import dataclasses
 import enum
 import functools
+import importlib.metadata
 import logging
 import operator
 import os
@@ -23,10 +24,12 @@ import numpy as np
 import pytest
 
 from rsalign import ConfigError
-from rsalign.fingerprint import fingerprint
-from rsalign.fingerprint.digest import hashed
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.fingerprint.digest import hashed
+from rsalign.core.fingerprint.origin import installed_name
+from rsalign.core.types import Message, Prompt, Response, Stop
 from rsalign.rewards import Cached, FunctionReward, Metered, Routed, Scaled
-from rsalign.segmenters import FixedSize, Punctuation
+from rsalign.segments import FixedSize, Punctuation
 from rsalign.testing import ToyPolicy, ToyReward
 
 
@@ -108,17 +111,53 @@ def with_attribute(value):
     return rate
 
 
-def in_scope(source, **scope):
+def in_scope(source, file="someones_rewards", **scope):
     """A function of a module of its own, compiled from its source."""
     made = types.ModuleType("someones_rewards")
     vars(made).update(scope)
-    exec(compile(textwrap.dedent(source), made.__name__, "exec"), vars(made))
+    sys.modules[made.__name__] = made  # where a decorated function is looked for by its name
+    exec(compile(textwrap.dedent(source), file, "exec"), vars(made))
     return made.rate
 
 
 BODY = """
 def rate(prompt, response):
     return {}
+"""
+WRAPPED = """
+import contextlib
+import torch
+
+class Timed(contextlib.ContextDecorator):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        return False
+
+@{}
+def rate(prompt, response):
+    return {}
+"""
+WRAPPED_METHOD = """
+import torch
+
+class Reward:
+    @torch.no_grad()
+    def __call__(self, prompt, response):
+        return {}
+
+rate = Reward()
+"""
+CLASS = """
+import dataclasses
+
+{}
+class Reward:
+    def __call__(self, prompt, response):
+        return {}
+
+rate = Reward()
 """
 GLOBAL = """
 def rate(prompt, response):
@@ -238,6 +277,47 @@ DIFFERENT = {
         lambda: Cached(Metered(Frozen(1))),
         lambda: Cached(Metered(Frozen(2))),
     ],
+    "functions that an installed decorator wraps": [
+        lambda: in_scope(WRAPPED.format("torch.no_grad()", 1)),
+        lambda: in_scope(WRAPPED.format("torch.no_grad()", 2)),
+        lambda: in_scope(WRAPPED.format("torch.inference_mode()", 1)),
+        lambda: in_scope(WRAPPED.format("Timed()", 1)),
+        lambda: in_scope(WRAPPED.format("Timed()", 2)),
+        lambda: in_scope(WRAPPED.format("contextlib.contextmanager", 1)),
+        lambda: in_scope(WRAPPED.format("contextlib.contextmanager", 2)),
+    ],
+    "methods that an installed decorator wraps": [
+        lambda: in_scope(WRAPPED_METHOD.format(1)),
+        lambda: in_scope(WRAPPED_METHOD.format(2)),
+    ],
+    "globals with private names": [
+        lambda: in_scope(BODY.format("__FACTOR * len(response)"), __FACTOR=1),
+        lambda: in_scope(BODY.format("__FACTOR * len(response)"), __FACTOR=2),
+    ],
+    "factories of defaults": [
+        lambda: collections.defaultdict(lambda: 1),
+        lambda: collections.defaultdict(lambda: 2),
+    ],
+    "slices": [lambda: slice(1), lambda: slice(2), lambda: slice(1, 2)],
+    "slots from an iterator": [lambda: IteratedSlots(1), lambda: IteratedSlots(2)],
+    "classes from a command line": [
+        lambda: in_scope(CLASS.format("", 1), file="<string>"),
+        lambda: in_scope(CLASS.format("", 2), file="<string>"),
+        lambda: in_scope(CLASS.format("@dataclasses.dataclass", 1), file="<string>"),
+        lambda: in_scope(CLASS.format("@dataclasses.dataclass", 2), file="<string>"),
+    ],
+    "classes of arrays": [
+        lambda: np.array([[1, 2]]),
+        lambda: np.array([[1, 2]]).view(DoubledArray),
+        lambda: np.ma.array([[1, 2]], mask=[[0, 0]]),
+        lambda: np.ma.array([[1, 2]], mask=[[0, 1]]),
+    ],
+    "classes of partials": [
+        lambda: functools.partial(times, 1),
+        lambda: NegativePartial(times, 1),
+    ],
+    "very large numbers": [lambda: 10**5000, lambda: 10**5000 + 1, lambda: -(10**5000)],
+    "keys of many digits": [lambda: {10**5000: 1}, lambda: {10**5000: 2}],
     "predicates": [
         lambda: Routed([(lambda prompt: True, ToyReward())], ToyReward(1)),
         lambda: Routed([(lambda prompt: False, ToyReward())], ToyReward(1)),
@@ -252,6 +332,23 @@ DIFFERENT = {
     ],
     "classes": [lambda: derived(1), lambda: derived(2), lambda: ToyReward, lambda: ToyPolicy],
 }
+
+
+class IteratedSlots:
+    __slots__ = iter(["factor"])
+
+    def __init__(self, factor):
+        self.factor = factor
+
+
+class DoubledArray(np.ndarray):
+    def sum(self, *given, **named):
+        return 2 * super().sum(*given, **named)
+
+
+class NegativePartial(functools.partial):
+    def __call__(self, *given):
+        return -super().__call__(*given)
 
 
 class Word:
@@ -385,6 +482,8 @@ def test_tensors_are_told_by_content():
     one, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
     assert fingerprint(one) != fingerprint(other)
     other.load_state_dict(one.state_dict())
+    sparse = [torch.eye(2).to_sparse(), (2 * torch.eye(2)).to_sparse()]
+    assert fingerprint(sparse[0]) != fingerprint(sparse[1])
     assert fingerprint(one) == fingerprint(other)
 
 
@@ -460,16 +559,22 @@ def test_what_only_keeps_answers_is_no_value():
     @dataclasses.dataclass
     class Keeps:
         factor: int
-        kept: dict = dataclasses.field(default_factory=dict, init=False, compare=False)
 
         @functools.cached_property
         def table(self):
-            return object()
+            return threading.Lock()
 
     one, other = Keeps(1), Keeps(1)
-    one.kept["question"] = threading.Lock()
     assert one.table is not None
     assert fingerprint(one) == fingerprint(other)
+    kept = Cached(Frozen(1))
+    assert (
+        asyncio.run(
+            kept.score(Prompt((Message("user", "1"),), (1,)), Response((1,), "b", Stop.EOS))
+        )
+        == 1
+    )
+    assert fingerprint(kept) == fingerprint(Cached(Frozen(1)))
     assert fingerprint(logging.getLogger("a")) != fingerprint(logging.getLogger("b"))
 
 
@@ -487,13 +592,57 @@ def test_a_setting_that_does_not_count_in_comparisons_is_a_value_all_the_same():
     made.factor = 2
     assert fingerprint(made) != fingerprint(Made())
 
+    @dataclasses.dataclass
+    class Given:
+        factor: dataclasses.InitVar[int]
+        made: int = dataclasses.field(init=False, compare=False)
+
+        def __post_init__(self, factor):
+            self.made = factor
+
+    assert fingerprint(Given(1)) != fingerprint(Given(2))
+
+
+def test_what_raises_when_it_is_read_is_refused_with_the_word_to_add():
+    class Dies(bytearray):
+        def __reduce_ex__(self, protocol):
+            raise SystemExit(3)
+
+    class HasBadWord:
+        @property
+        def fingerprint(self):
+            raise ValueError("no connection")
+
+    with pytest.raises(ConfigError, match=r"raised SystemExit\(3\): give it one"):
+        fingerprint(closure(Dies()))
+    with pytest.raises(ConfigError, match=r"HasBadWord .* raised ValueError\('no connection'\)"):
+        fingerprint(HasBadWord())
+
+
+def test_an_object_that_has_no_attribute_at_all_is_told():
+    class Strict:
+        def __getattr__(self, name):
+            raise ValueError(name)
+
+    assert fingerprint(Strict()) == fingerprint(Strict())
+
+
+def test_installed_code_is_told_with_the_version_of_its_package():
+    import pytest_timeout
+
+    assert installed_name(np.mean) == f"numpy.mean {np.__version__}"
+    assert not hasattr(pytest_timeout, "__version__")  # it is known to the installer alone
+    version = importlib.metadata.version("pytest-timeout")
+    assert installed_name(pytest_timeout.is_debugging).endswith(f".is_debugging {version}")
+    assert installed_name(textwrap.dedent) == "textwrap.dedent "
+
 
 PROGRAM = """
 import functools, re, sys
 sys.path.insert(0, {folder!r})
 import someones_rewards as m
-from rsalign.fingerprint import fingerprint
-from rsalign.fingerprint.digest import hashed
+from rsalign.core.fingerprint import fingerprint
+from rsalign.core.fingerprint.digest import hashed
 from rsalign.rewards import FunctionReward, Scaled
 from rsalign.testing import ToyReward
 parts = [m.rate, m.Length(1), m.Length(1).rate, m.closure(3), functools.partial(m.rate, 1),

@@ -7,8 +7,10 @@ import threading
 import pytest
 
 from rsalign import ConfigError, RewardError, RsalignError
-from rsalign.checks import shown
-from rsalign.foreign import errors_as, told
+from rsalign.core.checks import shown
+from rsalign.core.foreign import errors_as, told
+from rsalign.core.types import Message, Prompt, Response, Stop
+from rsalign.rewards import FunctionReward
 
 
 def edge():
@@ -93,6 +95,47 @@ def test_a_closed_coroutine_is_just_closed():
         coroutine.close()
 
     asyncio.run(main())
+
+
+def test_a_coroutine_that_is_closed_while_an_inner_one_waits_is_just_closed():
+    class Waits:
+        def __await__(self):
+            yield
+
+    async def inner():
+        await Waits()
+
+    async def work():
+        with edge():
+            await inner()
+
+    coroutine = work()
+    coroutine.send(None)
+    coroutine.close()
+
+
+def test_a_generator_exit_that_foreign_code_raises_is_a_failure():
+    def leave(*_):
+        raise GeneratorExit
+
+    async def judge():
+        await asyncio.sleep(0)
+        leave()
+
+    async def work():
+        with edge():
+            await judge()
+
+    with pytest.raises(RewardError, match="GeneratorExit"), edge():
+        leave()
+    with pytest.raises(RewardError, match="GeneratorExit"):
+        asyncio.run(work())
+    reward = FunctionReward(leave)
+    with pytest.raises(RewardError, match="GeneratorExit"):
+        asyncio.run(
+            reward.score(Prompt((Message("user", "1"),), (1,)), Response((1,), "b", Stop.EOS))
+        )
+    reward.close()
 
 
 @pytest.mark.parametrize("value", ["a\nb" * 1000, {"key": "x" * 10_000}, "\ud83d", b"\xff" * 999])

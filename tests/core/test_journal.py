@@ -24,12 +24,12 @@ from rsalign import (
     RewardError,
     align,
 )
-from rsalign.journal import Journal, JournaledPolicy, JournaledReward, JournalStatistics
-from rsalign.journal_lines import plain, segment_of
-from rsalign.protocols import Ranked, Scored
+from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward, JournalStatistics
+from rsalign.core.journal_lines import plain, segment_of
+from rsalign.core.protocols import Ranked, Scored
+from rsalign.core.types import Certainty, Response, Segment, Stop
 from rsalign.rewards import Cached, FunctionReward, Metered, Scaled, WeightedSum
 from rsalign.testing import EOS, ToyPolicy, ToyReward, check_policy, check_reward, check_strategy
-from rsalign.types import Certainty, Response, Segment, Stop
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 BEST = BestOf(n=6, inner=Plain(max_tokens=6))
@@ -74,6 +74,10 @@ def test_what_other_journals_have_is_found_and_they_are_only_read(tmp_path):
             assert (mine.statistics().replayed, mine.statistics().recorded) == (8, 4)
     assert (tmp_path / "one").read_bytes() == one
     assert result.candidate == run(None).candidate
+    first, second, *_ = one.splitlines()
+    (tmp_path / "three").write_bytes(b"\n".join([first, second, b"garbage", b""]))
+    with pytest.raises(ConfigError, match="three is damaged: line 3 is b'garbage', which is no"):
+        Journal(tmp_path / "three")
     (tmp_path / "two").write_text("something else\n")
     with pytest.raises(ConfigError, match="two is not a journal"):
         Journal(tmp_path / "three", also=[tmp_path / "two"])

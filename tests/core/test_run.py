@@ -80,3 +80,13 @@ def test_branches_have_traces_of_their_own():
 def test_impossible_laws_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_a_warning_is_kept_once_in_a_trace_and_once_in_all_of_them():
+    run = Run(ToyPolicy(), ToyReward(), Key(0))
+    inner = run.branch("candidate", 0)
+    for text in ("one", "two", "one"):
+        run.trace.warn(text)
+        inner.trace.warn(text)
+    assert run.trace.warnings == inner.trace.warnings == ["one", "two"]
+    assert run.trace.all_warnings() == ("one", "two")

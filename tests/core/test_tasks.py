@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
+from rsalign.core.tasks import concurrently, until
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.tasks import concurrently, until
 
 
 def test_order_is_kept():
@@ -181,7 +181,8 @@ class NativePanic(BaseException):
 
 
 @pytest.mark.parametrize(
-    "kind", [KeyError, SystemExit, KeyboardInterrupt, NativePanic, asyncio.CancelledError]
+    "kind",
+    [KeyError, SystemExit, KeyboardInterrupt, GeneratorExit, NativePanic, asyncio.CancelledError],
 )
 @pytest.mark.parametrize(
     "start",

@@ -9,10 +9,9 @@ import pytest
 
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
 from rsalign.bench.bare_engine import RecordedPolicy, RecordedReward
-from rsalign.detokenization import Detokenizing
-from rsalign.journal import Journal, JournaledPolicy, JournaledReward
-from rsalign.meter import Meter, MeteredPolicy, MeteredReward
-from rsalign.protocols import (
+from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward
+from rsalign.core.meter import Meter, MeteredPolicy, MeteredReward
+from rsalign.core.protocols import (
     Adjustable,
     Encoder,
     Likelihood,
@@ -30,10 +29,11 @@ from rsalign.protocols import (
     measuring,
     sampling,
 )
-from rsalign.response_text import Redecoding
+from rsalign.core.text.detokenization import Detokenizing
+from rsalign.core.text.response_text import Redecoding
+from rsalign.core.wrapper import ABILITIES, Wrapper
 from rsalign.rewards import Cached, Metered, Scaled
 from rsalign.serve.guarded_reward import GuardedReward
-from rsalign.wrapper import ABILITIES, Wrapper
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 ONE, OTHER = (Response((1, token), f"1 {token}", Stop.LENGTH) for token in (1, 2))

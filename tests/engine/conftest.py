@@ -6,7 +6,7 @@ import pytest
 from server import Server
 
 from rsalign.embedded import POLICY, REWARD
-from rsalign.policies.openai import OpenAIPolicy
+from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.rewards.remote import RemoteReward
 
 
@@ -30,9 +30,9 @@ def servers(
 
 
 @pytest.fixture(scope="session")
-def served(servers: list[str]) -> Iterator[OpenAIPolicy]:
+def served(servers: list[str]) -> Iterator[VllmServerPolicy]:
     """The policy, without a word about the hook."""
-    policy = OpenAIPolicy.connect(servers[0], processed_log_probs=True)
+    policy = VllmServerPolicy.connect(servers[0], processed_log_probs=True)
     yield policy
     policy.close()
 

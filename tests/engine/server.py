@@ -12,7 +12,7 @@ from pathlib import Path
 
 import forked
 
-from rsalign.tasks import concurrently
+from rsalign.core.tasks import concurrently
 
 PROGRAM = Path(__file__).with_name("serve_models.py")
 

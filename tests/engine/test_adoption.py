@@ -58,7 +58,7 @@ def test_async_llm(policy, reward):
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from rsalign.engines.guards import environment
+    from rsalign.engines.vllm.guards import environment
 
     strategy = BestOf(n=2, inner=Plain(max_tokens=48))
 

@@ -7,8 +7,8 @@ from exact import answers, check_draws, next_probs, shaped
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
-from rsalign.hooks.code_book import CodeBook
-from rsalign.tasks import concurrently
+from rsalign.core.tasks import concurrently
+from rsalign.hooks.arithmetic.request import CodeBook
 
 pytestmark = pytest.mark.engine
 

@@ -11,10 +11,10 @@ from cards_law import line, next_law, soft
 from exact import check_draws, next_probs, power, rewards, shaped, tokenizer
 
 from rsalign import Cards, Entropy, FixedSize, Key, Message, Prompt, Run, Sampling
+from rsalign.core.tasks import concurrently
 from rsalign.rewards.wrappers import Cached
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.thresholds import Line
-from rsalign.tasks import concurrently
+from rsalign.segments.acceptance import SoftAcceptance
+from rsalign.segments.thresholds import Line
 
 pytestmark = pytest.mark.engine
 
@@ -146,7 +146,7 @@ def test_the_law(policy, reward, ask, tree, case):
     strategy = Cards(
         segmenter=segmenter,
         threshold=THRESHOLD,
-        acceptance=Soft(beta=BETA),
+        acceptance=SoftAcceptance(beta=BETA),
         max_tokens=MAX_TOKENS,
         max_tries=TRIES,
     )

@@ -9,12 +9,12 @@ import psutil
 import pytest
 
 from rsalign import Aligner, BestOf, ConfigError, Key, Plain, PolicyError, RewardError, Sampling
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY, REWARD
 from rsalign.embedded.problems import problems
-from rsalign.engines.watchdog import children
+from rsalign.engines.vllm.watchdog import children
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.rewards.vllm import VllmReward
-from rsalign.tasks import concurrently
 
 pytestmark = pytest.mark.engine
 

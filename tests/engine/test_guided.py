@@ -20,13 +20,13 @@ from rsalign import (
     Sampling,
     aligned,
 )
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Stop
 from rsalign.embedded import POLICY, STRONG
 from rsalign.embedded.problems import problems
 from rsalign.engines.model_files import ModelFiles
-from rsalign.hooks.guidance import Guide
+from rsalign.hooks.guided.request import Guide
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.tasks import concurrently
-from rsalign.types import Stop
 
 pytestmark = pytest.mark.engine
 
@@ -263,7 +263,7 @@ def test_inside_an_aligned_block(monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM, SamplingParams
 
-    from rsalign.engines.guards import engine_arguments, refusal_types
+    from rsalign.engines.vllm.guards import engine_arguments, refusal_types
 
     by_hand = {
         "additional_config": {"rsalign_guides": [STRONG]},

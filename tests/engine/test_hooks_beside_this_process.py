@@ -6,7 +6,7 @@ import pytest
 from test_token_statistics_on_the_engine import BOUNDARIES, check, draw, prompt
 
 from rsalign import ConfigError, Key, Sampling, Stop
-from rsalign.segmenters import Entropy, FixedSize
+from rsalign.segments import Entropy, FixedSize
 
 pytestmark = pytest.mark.engine
 

@@ -11,7 +11,7 @@ import torch
 from exact import LEAST, REST, answers, check_draws, next_probs, power, rewards, shaped
 
 from rsalign import BestOf, Key, Plain, Run
-from rsalign.tasks import concurrently
+from rsalign.core.tasks import concurrently
 
 pytestmark = pytest.mark.engine
 

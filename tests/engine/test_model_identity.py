@@ -10,15 +10,15 @@ import pytest
 from server import Server
 
 from rsalign import Aligner, BestOf, ConfigError, Plain, Sampling
+from rsalign.core.journal import Journal, JournaledPolicy
+from rsalign.core.key import Key
 from rsalign.embedded import POLICY, REWARD
 from rsalign.engines import model_files
 from rsalign.engines.answers import Served
-from rsalign.engines.identity import EngineIdentity
 from rsalign.engines.model_files import ModelFiles
-from rsalign.journal import Journal, JournaledPolicy
-from rsalign.key import Key
-from rsalign.policies.openai import OpenAIPolicy
+from rsalign.engines.vllm.identity import EngineIdentity
 from rsalign.policies.vllm import VllmPolicy
+from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.rewards.classifier import TransformersReward
 from rsalign.rewards.vllm import VllmReward
 
@@ -187,8 +187,10 @@ def test_a_moved_model_replays_and_a_retrained_one_draws(policy, reward, tmp_pat
 
 
 @pytest.mark.engine
-def test_all_settings_that_change_what_is_drawn_count(policy):
+def test_all_settings_that_change_what_is_drawn_count(policy, tmp_path, monkeypatch):
     import copy
+
+    monkeypatch.syspath_prepend(tmp_path)
 
     config, tokenizer = policy.engine.vllm_config, policy.engine.tokenizer
 
@@ -214,7 +216,10 @@ def test_all_settings_that_change_what_is_drawn_count(policy):
         ("cache_config", "cache_dtype", "fp8"),
     ):
         seen.add(told(where, name, value))
-    assert len(seen) == 11
+    for text in ("class Processor:\n    k = 1\n", "class Processor:\n    k = 2\n"):
+        (tmp_path / "someones_processor.py").write_text(text)
+        seen.add(told("model_config", "logits_processors", ["someones_processor:Processor"]))
+    assert len(seen) == 13
     for where, name, value in (
         ("model_config", "served_model_name", "alias"),
         ("model_config", "seed", 5),
@@ -260,7 +265,7 @@ def test_a_server_that_moved_is_the_same(served, tmp_path):
     moved = copied(POLICY, tmp_path / "moved")
     server = Server(tmp_path / "log", f"{moved} --served-model-name alias")
     try:
-        there = OpenAIPolicy.connect(server.addresses()[0], processed_log_probs=True)
+        there = VllmServerPolicy.connect(server.addresses()[0], processed_log_probs=True)
         assert there.model == "alias"
         assert there.fingerprint == served.fingerprint
         assert "vLLM 0." in there.fingerprint

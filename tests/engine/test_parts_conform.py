@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from rsalign import BestOf, Key, Plain, Response, Run, Stop
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import REWARD
 from rsalign.rewards.classifier import TransformersReward
-from rsalign.tasks import concurrently
 from rsalign.testing import check_policy, check_reward, check_strategy
 
 pytestmark = pytest.mark.engine

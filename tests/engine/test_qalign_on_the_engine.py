@@ -15,9 +15,9 @@ import torch
 from exact import check_draws, next_probs, power, rewards, tokenizer
 
 from rsalign import Key, Run, Sampling
+from rsalign.chains.cuts import BlockCuts, EntropyCuts, Weights
 from rsalign.chains.diagnostics import effective_samples
 from rsalign.chains.kernel import Kernel
-from rsalign.cuts import BlockCuts, EntropyCuts, Weights
 from rsalign.rewards.wrappers import Cached
 from rsalign.selectors.protocol import certain
 from rsalign.strategies.qalign import QAlign

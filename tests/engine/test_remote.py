@@ -29,13 +29,13 @@ from rsalign import (
     Sampling,
     Stop,
 )
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.engines import remote
 from rsalign.engines.remote import Replicas
-from rsalign.policies.openai import OpenAIPolicy
+from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.rewards.remote import RemoteReward
-from rsalign.segmenters.fixed_size import FixedSize
-from rsalign.tasks import concurrently
+from rsalign.segments.fixed_size import FixedSize
 from rsalign.testing import check_policy, check_reward, check_strategy
 
 # what the proxies of these tests leave open when a loop ends is closed by the garbage collector
@@ -468,12 +468,12 @@ def test_the_key_is_sent_and_never_shown(served, servers, ask, monkeypatch):
 def test_what_cannot_work_is_refused_at_once(servers):
     at, judged_at = servers
     for connect, says in (
-        (lambda: OpenAIPolicy.connect(at, model="another"), "choose one of these"),
-        (lambda: OpenAIPolicy.connect(at, tokenizer="/no/such/model"), "give tokenizer="),
-        (lambda: OpenAIPolicy.connect([]), "give http://host:port"),
-        (lambda: OpenAIPolicy.connect([at, judged_at]), "serve different models"),
-        (lambda: OpenAIPolicy.connect(at, timeout_seconds=0), "timeout_seconds=0"),
-        (lambda: OpenAIPolicy.connect(f"{at}/no/such"), "refuses this request"),
+        (lambda: VllmServerPolicy.connect(at, model="another"), "choose one of these"),
+        (lambda: VllmServerPolicy.connect(at, tokenizer="/no/such/model"), "give tokenizer="),
+        (lambda: VllmServerPolicy.connect([]), "give http://host:port"),
+        (lambda: VllmServerPolicy.connect([at, judged_at]), "serve different models"),
+        (lambda: VllmServerPolicy.connect(at, timeout_seconds=0), "timeout_seconds=0"),
+        (lambda: VllmServerPolicy.connect(f"{at}/no/such"), "refuses this request"),
         (lambda: RemoteReward.connect(at), "/classify refuses"),
         (lambda: Aligner([at, POLICY]), "give http://host:port"),
         (lambda: Aligner(at, engine_args={"dtype": "float32"}), "timeout_seconds"),

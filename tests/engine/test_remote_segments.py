@@ -18,11 +18,11 @@ from rsalign import (
     Stop,
     align,
 )
-from rsalign.policies.openai import OpenAIPolicy
+from rsalign.core.tasks import concurrently
 from rsalign.policies.remote_hook import spare_token
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant, Line
-from rsalign.tasks import concurrently
+from rsalign.policies.vllm_server import VllmServerPolicy
+from rsalign.segments.acceptance import HardAcceptance
+from rsalign.segments.thresholds import Constant, Line
 
 # what the proxies of these tests leave open when a loop ends is closed by the garbage collector
 pytestmark = [
@@ -59,7 +59,7 @@ def _collected():
 @pytest.fixture(scope="module")
 def hooked(servers):
     """The same policy, which knows of the hook."""
-    policy = OpenAIPolicy.connect(servers[0], processed_log_probs=True, segment_end=True)
+    policy = VllmServerPolicy.connect(servers[0], processed_log_probs=True, segment_end=True)
     yield policy
     policy.close()
 
@@ -123,7 +123,10 @@ def test_without_a_boundary_nothing_changes(hooked, served, ask):
 def test_what_was_drawn_beyond_is_used(served, policy, ask):
     """Answers of many segments from fewer requests, whose tokens all count, once."""
     strategy = Cards(
-        segmenter=MARKS[1], threshold=Constant(value=-99), acceptance=Hard(), max_tokens=96
+        segmenter=MARKS[1],
+        threshold=Constant(value=-99),
+        acceptance=HardAcceptance(),
+        max_tokens=96,
     )
 
     class Zero:
@@ -185,10 +188,12 @@ def test_a_server_without_the_hook(servers):
 
         async with front(servers[0], complete) as (one, seen):
             with pytest.raises(ConfigError, match=rf"segment_end=True, but {one} has no such hook"):
-                await asyncio.to_thread(OpenAIPolicy.connect, one, segment_end=True)
+                await asyncio.to_thread(VllmServerPolicy.connect, one, segment_end=True)
             assert len(seen) == 3
             with pytest.raises(ConfigError, match="no such hook"):
-                await asyncio.to_thread(OpenAIPolicy.connect, [servers[0], one], segment_end=True)
+                await asyncio.to_thread(
+                    VllmServerPolicy.connect, [servers[0], one], segment_end=True
+                )
 
     asyncio.run(main())
 

@@ -8,11 +8,11 @@ import torch
 from exact import LEAST, REST, answers, check_draws, language_model
 
 from rsalign import ConfigError, Key, Message, Sampling, Stop
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.embedded.problems import problem
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.segmenters import Entropy, FixedSize, Punctuation
-from rsalign.tasks import concurrently
+from rsalign.segments import Entropy, FixedSize, Punctuation
 
 pytestmark = pytest.mark.engine
 
@@ -219,7 +219,7 @@ def test_each_of_several_samples_ends_on_its_own(policy):
 
 
 def _step_through(policy, prefix, params):
-    from rsalign.engines.inprocess import _STEPPER
+    from rsalign.engines.vllm.inprocess import _STEPPER
 
     def run():
         engine = policy.engine._engine
@@ -235,7 +235,7 @@ def _step_through(policy, prefix, params):
 
 def test_an_engine_without_the_hook(policy, monkeypatch):
     """It draws the same tokens with the same log-probabilities, and refuses what it cannot do."""
-    monkeypatch.setattr("rsalign.engines.inprocess.load_hooks", lambda config: None)
+    monkeypatch.setattr("rsalign.engines.vllm.inprocess.load_hooks", lambda config: None)
     bare = VllmPolicy.start(POLICY, kv_cache_memory_bytes=64 << 20)
     try:
         assert not bare.engine.vllm_config.model_config.logits_processors

@@ -11,8 +11,6 @@ from exact import language_model
 
 from rsalign import BestOf, Key, Plain, Run, Verdict
 from rsalign.embedded.problems import extract_answer, problem
-from rsalign.rules.extraction import AfterMarker
-from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import (
     SELECTORS,
     BestOfMajority,
@@ -29,6 +27,8 @@ from rsalign.selectors import (
     StatisticalRejection,
     TopFraction,
 )
+from rsalign.selectors.extraction import AfterMarker
+from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies.early_stop import EarlyStop
 
 pytestmark = pytest.mark.engine

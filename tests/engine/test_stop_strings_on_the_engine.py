@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from rsalign import Aligner, Cards, Entropy, FixedSize, Key, Plain, Run, Sampling, Stop
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import HardAcceptance
+from rsalign.segments.thresholds import Constant
 
 pytestmark = pytest.mark.engine
 
@@ -20,7 +20,10 @@ class Zero:
 
 def always(segmenter):
     return Cards(
-        segmenter=segmenter, threshold=Constant(value=-1.0), acceptance=Hard(), max_tokens=96
+        segmenter=segmenter,
+        threshold=Constant(value=-1.0),
+        acceptance=HardAcceptance(),
+        max_tokens=96,
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from rsalign import Aligner, BestOf, FixedSize, Plain, aligned
 from rsalign.aligner.stream import TextEvent
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import HardAcceptance
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
 
 sys.path.append(str(Path(__file__).parent.parent / "core"))
@@ -64,7 +64,10 @@ def params(**given):
 
 
 CARDS = Cards(
-    segmenter=FixedSize(3), threshold=Constant(value=-1.0), acceptance=Hard(), max_tokens=24
+    segmenter=FixedSize(3),
+    threshold=Constant(value=-1.0),
+    acceptance=HardAcceptance(),
+    max_tokens=24,
 )
 
 

@@ -8,13 +8,13 @@ import torch
 from exact import language_model
 
 from rsalign import ConfigError, Key, Message, PolicyError, Sampling, Stop
+from rsalign.core.protocols import Measuring
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.embedded.problems import problem
 from rsalign.engines import reports
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.protocols import Measuring
-from rsalign.segmenters import Entropy, FixedSize, Punctuation
-from rsalign.tasks import concurrently
+from rsalign.segments import Entropy, FixedSize, Punctuation
 
 pytestmark = pytest.mark.engine
 

@@ -14,14 +14,14 @@ from exact import LEAST, REST, check_draws, language_model, tokenizer
 from safetensors.torch import save_file
 
 from rsalign import Aligner, BestOf, Cards, FixedSize, Key, Plain, Prompt, Run, Sampling, Stop
+from rsalign.core.errors import ConfigError
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.engines.options import RequestOptions
-from rsalign.errors import ConfigError
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import HardAcceptance
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.qalign import QAlign
-from rsalign.tasks import concurrently
 
 pytestmark = pytest.mark.engine
 
@@ -136,7 +136,7 @@ def test_a_minimal_length_in_segments(policy, after_an_answer):
     always = Cards(
         segmenter=FixedSize(1),
         threshold=Constant(value=-1.0),
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         max_tokens=4,
         max_tries=1,
     )
@@ -148,7 +148,10 @@ def test_a_minimal_length_and_boundaries_that_the_engine_finds(policy, ask):
     from rsalign import Entropy
 
     strategy = Cards(
-        segmenter=Entropy(0.5), threshold=Constant(value=-1.0), acceptance=Hard(), max_tokens=8
+        segmenter=Entropy(0.5),
+        threshold=Constant(value=-1.0),
+        acceptance=HardAcceptance(),
+        max_tokens=8,
     )
     with pytest.raises(ConfigError, match=r"leave out .*min_tokens"):
         candidates(strategy, ask(0), policy.with_sampling(Sampling(min_tokens=3)), 1)

@@ -11,8 +11,8 @@ from eval.analysis.acceptance import MOST_LEFT_OUT, accepted_kl, is_too_low
 from eval.record import record
 from rsalign import Aligner, Cards, FixedSize
 from rsalign.cli.generate import plain_data
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.acceptance import SoftAcceptance
+from rsalign.segments.thresholds import Constant
 from rsalign.strategies.rejection import Rejection
 from rsalign.testing import ToyPolicy, ToyReward
 
@@ -26,7 +26,7 @@ def rejection(size):
     return Cards(
         segmenter=FixedSize(size),
         threshold=Constant(value=BAR),
-        acceptance=Soft(beta=BETA),
+        acceptance=SoftAcceptance(beta=BETA),
         max_tokens=MAX_TOKENS,
         max_tries=NEVER_FORCED,
     )

@@ -5,9 +5,9 @@ import pytest
 from eval.analysis.naming import is_best_of, is_best_of_plain, method_names
 from rsalign import BestOf, Cards, Entropy, FixedSize, Plain, QAlign
 from rsalign.cli.generate import plain_data
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import MajorityVote, MinimumBayesRisk, Soft
+from rsalign.selectors.extraction import LastNumber
+from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies.calibrate import Calibrate
 
 VOTE = MajorityVote(extract=LastNumber())

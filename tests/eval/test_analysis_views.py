@@ -17,10 +17,10 @@ from eval.analysis.segments import positions
 from eval.analysis.views import Cost, at_equal_cost, rows
 from rsalign import BestOf, Budget, Cards, FixedSize, Plain, QAlign, Usage
 from rsalign.cli.generate import plain_data
-from rsalign.rules.estimators import best_of_kl
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.thresholds import Constant
 from rsalign.selectors import MajorityVote
+from rsalign.selectors.estimators import best_of_kl
+from rsalign.selectors.extraction import LastNumber
 from rsalign.strategies.calibrate import Calibrate
 
 ITEMS = len(toy_study.ITEMS)

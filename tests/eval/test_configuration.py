@@ -10,9 +10,9 @@ from eval.choices import Choices
 from eval.configuration import build, config_hash
 from eval.overrides import CONF
 from rsalign import BestOf, Budget, ConfigError, InstallError, Plain
-from rsalign.protocols import Strategy
-from rsalign.rules.extraction import FinalNumber
+from rsalign.core.protocols import Strategy
 from rsalign.selectors import Last, MajorityVote
+from rsalign.selectors.extraction import FinalNumber
 from rsalign.strategies import STRATEGIES
 
 CHOICES = sorted(
@@ -130,7 +130,7 @@ def test_a_leaf_is_an_argument():
         "rsalign.cli.main._private",
         "eval.host.os.system",
         "eval.host.subprocess.run",
-        "rsalign.align.asyncio.run",
+        "rsalign.core.align.asyncio.run",
         "rsalign.__init__.Plain",
     ],
 )

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from eval import overrides, resolvers, sweep
 from eval.records import read
-from rsalign.journal import Journal
+from rsalign.core.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = {"basic", "joblib", "ray", "submitit_local", "submitit_slurm"}

@@ -10,7 +10,7 @@ import toy_study
 from eval import host
 from eval.records import SCHEMA, RecordFile, read, write_parquet
 from rsalign import BestOf, Budget, Cards, ConfigError, FixedSize, Key, Plain, Usage
-from rsalign.rules.thresholds import Constant
+from rsalign.segments.thresholds import Constant
 
 BEST = BestOf(n=4, inner=Plain(max_tokens=toy_study.MAX_TOKENS))
 CARDS = Cards(

@@ -15,7 +15,7 @@ import toy_study
 
 from eval import engines, overrides, resolvers, sweep
 from eval.records import read
-from rsalign.journal import Journal
+from rsalign.core.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 STRATEGIES = ("qalign", "best_of")

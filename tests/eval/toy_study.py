@@ -12,9 +12,9 @@ from eval.records import RecordFile
 from eval.tasks.protocol import Grade, Item, ungradable
 from rsalign import AlignedOutput, Aligner, BestOf, Budget, Cards, FixedSize, Message, Plain, QAlign
 from rsalign.cli.generate import plain_data
-from rsalign.protocols import Strategy
-from rsalign.rules.extraction import LastNumber
+from rsalign.core.protocols import Strategy
 from rsalign.selectors import MajorityVote, Soft
+from rsalign.selectors.extraction import LastNumber
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.testing import ToyPolicy, ToyReward
 

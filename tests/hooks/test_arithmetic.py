@@ -14,8 +14,8 @@ from vllm import SamplingParams
 
 from rsalign import ConfigError
 from rsalign.hooks import v1, v2
-from rsalign.hooks.arithmetic import STATE, Codes
-from rsalign.hooks.code_book import ArithmeticRequest, CodeBook, read_arithmetic_request
+from rsalign.hooks.arithmetic.request import ArithmeticRequest, CodeBook, read_arithmetic_request
+from rsalign.hooks.arithmetic.rule import STATE, Codes
 
 CPU = torch.device("cpu")
 NOT_SPENT = Fraction(1, 2**24)

@@ -7,8 +7,8 @@ import torch
 
 from rsalign import ConfigError, Sampling
 from rsalign.aligner.inputs import refuse_unsupported, sampling
-from rsalign.engines.guards import load_hooks
-from rsalign.hooks.guidance import (
+from rsalign.engines.vllm.guards import load_hooks
+from rsalign.hooks.guided.request import (
     Guide,
     check_guidance,
     guides_of,
@@ -17,7 +17,7 @@ from rsalign.hooks.guidance import (
     start_arguments,
     write_guidance,
 )
-from rsalign.hooks.guided import add_rewards
+from rsalign.hooks.guided.rule import add_rewards
 from rsalign.strategies.plain import Plain
 from rsalign.words.read import read_flat
 from rsalign.words.request import requested

@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Mi
 
 from rsalign import ConfigError
 from rsalign.embedded import STRONG
-from rsalign.hooks.guide_model import Context, GuideModel
+from rsalign.hooks.guided.guide_model import Context, GuideModel
 
 CPU = torch.device("cpu")
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from rsalign import ConfigError
-from rsalign.hooks.segment_end import NO_TOKEN, Rules, Seen, end_segments, entropies, fires
-from rsalign.hooks.segment_request import SegmentRequest, read_segment_request
-from rsalign.hooks.sentinel import choose_sentinel
-from rsalign.segmenters import Entropy, FixedSize, Punctuation
-from rsalign.segmenters.fixed_size import MOST
+from rsalign.hooks.segment_end.request import SegmentRequest, read_segment_request
+from rsalign.hooks.segment_end.rule import NO_TOKEN, Rules, Seen, end_segments, entropies, fires
+from rsalign.hooks.segment_end.sentinel import choose_sentinel
+from rsalign.segments import Entropy, FixedSize, Punctuation
+from rsalign.segments.fixed_size import MOST
 
 VOCAB, SENTINEL = 11, 7
 ENTROPY = {"rsalign_entropy_threshold": 1.5, "rsalign_sentinel": SENTINEL}

@@ -12,8 +12,8 @@ from vllm.v1.sample.logits_processor import BatchUpdate
 from rsalign import ConfigError
 from rsalign.engines.reports import awaited, take
 from rsalign.hooks import v1, v2
-from rsalign.hooks.marks import Marks
-from rsalign.segmenters import Entropy, Punctuation
+from rsalign.hooks.segment_end.marks import Marks
+from rsalign.segments import Entropy, Punctuation
 
 BOUNDARIES = [Entropy(1.9, 3), Punctuation(".?", 1.6, 2), Entropy(1.5, 5), None]
 RUNS = {
@@ -69,7 +69,7 @@ def test_the_entropy_at_the_end_is_reported_once(run, torn, late):
 
 def test_any_marks_may_be_asked_for_and_few_are_kept(monkeypatch):
     """A client cannot fill the memory; whoever is in the batch keeps its own."""
-    monkeypatch.setattr("rsalign.hooks.marks._MOST", 4)
+    monkeypatch.setattr("rsalign.hooks.segment_end.marks._MOST", 4)
     marks = Marks(CONFIG.model_config, torch.device("cpu"))
     for number in range(40):
         asked = ["x.", "", f"{number}", "?", f"{number + 1}"]

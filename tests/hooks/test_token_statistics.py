@@ -9,12 +9,12 @@ from runners import LENGTH, Request, Tokenizer, run_v1, run_v2
 from vllm import SamplingParams
 
 from rsalign import ConfigError, Sampling
-from rsalign.engines import guards
 from rsalign.engines.reports import awaited, is_awaited, publish, take
+from rsalign.engines.vllm import guards
 from rsalign.hooks import v1, v2
-from rsalign.hooks.statistics_request import read_statistics_request, write_statistics_request
-from rsalign.hooks.token_statistics import token_statistics
-from rsalign.segmenters import Entropy, Punctuation
+from rsalign.hooks.token_statistics.request import read_statistics_request, write_statistics_request
+from rsalign.hooks.token_statistics.rule import token_statistics
+from rsalign.segments import Entropy, Punctuation
 
 BOUNDARIES = [Entropy(1.9, 3), None, Punctuation(".?", 1.6, 2)]
 
@@ -65,7 +65,7 @@ def test_every_token_is_measured_and_no_logit_changed(monkeypatch, run, torn, la
     From any width of the memory, which grows.
     """
     module = v1 if run is run_v1 else v2
-    monkeypatch.setattr(f"{module.__name__}.token_statistics._WIDTH", width)
+    monkeypatch.setattr(f"{module.TokenStatistics.__module__}._WIDTH", width)
     requests = [
         Request(i, BOUNDARIES[i % 3], **({"rsalign_statistics": f"{run}{i}"} if i % 4 else {}))
         for i in range(90)

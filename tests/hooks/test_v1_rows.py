@@ -3,7 +3,7 @@
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
-from rsalign.hooks.v1.rows import Rows
+from rsalign.hooks.shared.v1_rows import Rows
 
 ONE_WAY, SWAP = MoveDirectionality.UNIDIRECTIONAL, MoveDirectionality.SWAP
 

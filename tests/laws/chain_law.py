@@ -6,9 +6,9 @@ import math
 import numpy as np
 
 from rsalign import Message, Prompt, Stop
-from rsalign.run import Run
+from rsalign.core.run import Run
+from rsalign.core.types import Candidate, Certainty, Response
 from rsalign.testing import EOS, ToyPolicy, ToyReward, law, responses
-from rsalign.types import Candidate, Certainty, Response
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 BETA = 0.7

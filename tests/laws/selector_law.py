@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from rsalign import BestOf, Message, Plain, Prompt
+from rsalign.core.types import Tokens
 from rsalign.selectors.protocol import Selector
 from rsalign.testing import ToyPolicy, ToyReward, law_of, responses
-from rsalign.types import Tokens
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 CLOSE = 1e-12

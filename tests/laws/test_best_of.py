@@ -9,7 +9,7 @@ import pytest
 from selector_law import PROMPT, CoarseReward
 
 from rsalign import BestOf, Plain
-from rsalign.tasks import concurrently
+from rsalign.core.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
 
 

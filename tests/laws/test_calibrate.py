@@ -11,8 +11,8 @@ import pytest
 from cards_law import PROMPT, Setting, line, next_law, soft
 
 from rsalign import ConfigError, FixedSize, Key, Run, Verdict
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line, above_mean, upper_quantile
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
+from rsalign.segments.thresholds import Constant, Line, above_mean, upper_quantile
 from rsalign.strategies.calibrate import Calibrate, calibrated_target
 from rsalign.strategies.cards import Cards
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law, law_of, responses
@@ -23,7 +23,7 @@ LENGTH = 2
 def inner(**settings):
     return Cards(
         segmenter=FixedSize(1),
-        acceptance=Soft(beta=0.7),
+        acceptance=SoftAcceptance(beta=0.7),
         max_tokens=LENGTH,
         max_tries=2,
         **settings,
@@ -118,7 +118,7 @@ def test_refusals(wrong):
     with pytest.raises(ConfigError, match=f"Calibrate\\({next(iter(wrong))}="):
         Calibrate(inner=inner(), **wrong)
     with pytest.raises(ConfigError, match="give Cards"):
-        Calibrate(inner=Hard())
+        Calibrate(inner=HardAcceptance())
 
 
 # a target out of reach
@@ -163,7 +163,7 @@ def test_a_hopeless_target(salt, level):
     strategy = Cards(
         segmenter=FixedSize(2),
         threshold=Constant(value=2.5),
-        acceptance=Soft(beta=1.0),
+        acceptance=SoftAcceptance(beta=1.0),
         max_tokens=4,
         max_tries=2,
         hopeless_below=level,
@@ -185,7 +185,7 @@ def test_a_hopeless_target_is_not_burned_for(level):
     strategy = Cards(
         segmenter=FixedSize(2),
         threshold=Constant(value=99),
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         max_tokens=12,
         max_tries=6,
         hopeless_below=level,
@@ -219,7 +219,7 @@ def test_only_the_first_segment_tells_whether_a_target_is_hopeless():
     strategy = Cards(
         segmenter=FixedSize(2),
         threshold=Steep(),
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         max_tokens=8,
         max_tries=3,
         hopeless_below=1.0,

@@ -10,8 +10,8 @@ from cards_law import FAILED, PROMPT, SALTS, Setting, hard, line, segments, soft
 from selector_law import CoarseReward
 
 from rsalign import FixedSize, Key, Run, Verdict
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.strategies.cards import Cards, TriesExhaustedError
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law
 
@@ -41,7 +41,7 @@ def cards_law(strategy, policy, reward):
     return law(answer)
 
 
-ACCEPTANCES = [(Soft(beta=0.7), soft(0.7)), (Hard(), hard)]
+ACCEPTANCES = [(SoftAcceptance(beta=0.7), soft(0.7)), (HardAcceptance(), hard)]
 THRESHOLDS = [
     (Line(target=0.6), lambda value, length: line(value, 0.6, 0.5, length)),
     (Line(target=0.9, prompt_weight=0.8), lambda value, length: line(value, 0.9, 0.8, length)),
@@ -80,7 +80,10 @@ def test_more_tokens_and_ties(salt):
     policy, reward = ToyPolicy(4, salt), CoarseReward(salt)
     common = {"max_tokens": 2, "when_exhausted": "best", "max_tries": 2}
     strategy = Cards(
-        segmenter=FixedSize(1), threshold=Constant(value=1), acceptance=Soft(beta=1.3), **common
+        segmenter=FixedSize(1),
+        threshold=Constant(value=1),
+        acceptance=SoftAcceptance(beta=1.3),
+        **common,
     )
     case = Setting(bar=lambda n: 1.0, accept=soft(1.3), size=1, max_tokens=2, tries=2)
     assert distance(cards_law(strategy, policy, reward), case.law(policy, reward.value)) < 1e-12
@@ -94,7 +97,7 @@ def test_segments_that_end_where_the_model_is_uncertain(salt, exhausted):
     strategy = Cards(
         segmenter=Uncertain(entropy, 3),
         threshold=Line(target=0.6),
-        acceptance=Soft(beta=0.7),
+        acceptance=SoftAcceptance(beta=0.7),
         max_tokens=4,
         max_tries=2,
         when_exhausted=exhausted,
@@ -129,7 +132,7 @@ def test_how_often_a_segment_is_forced(salt, tries, proposals):
     strategy = Cards(
         segmenter=FixedSize(1),
         threshold=Constant(value=0.8),
-        acceptance=Soft(beta=0.6),
+        acceptance=SoftAcceptance(beta=0.6),
         max_tokens=1,
         max_tries=tries,
         proposals=proposals,
@@ -155,7 +158,7 @@ def test_drafting_at_once_has_the_same_law(salt, exhausted, proposals):
     strategy = Cards(
         segmenter=FixedSize(1),
         threshold=Line(target=0.6),
-        acceptance=Soft(beta=0.7),
+        acceptance=SoftAcceptance(beta=0.7),
         max_tokens=2,
         max_tries=3,
         when_exhausted=exhausted,
@@ -182,7 +185,7 @@ def test_drafting_at_once_draws_the_same(salt, max_tries):
         strategy = Cards(
             segmenter=Uncertain(1.75, 4),
             threshold=Line(target=1.4),
-            acceptance=Soft(beta=0.3),
+            acceptance=SoftAcceptance(beta=0.3),
             max_tokens=20,
             max_tries=max_tries,
             proposals=proposals,

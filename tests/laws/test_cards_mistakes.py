@@ -6,8 +6,8 @@ import pytest
 from cards_law import PROMPT, Setting, line, soft
 
 from rsalign import FixedSize
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.thresholds import Line
+from rsalign.segments.acceptance import SoftAcceptance
+from rsalign.segments.thresholds import Line
 from rsalign.strategies.cards import Cards
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of
 
@@ -146,7 +146,7 @@ def difference(kind, salt):
     strategy = kind(
         segmenter=FixedSize(2),
         threshold=Line(target=0.6),
-        acceptance=Soft(beta=0.7),
+        acceptance=SoftAcceptance(beta=0.7),
         max_tokens=3,
         max_tries=2,
     )

@@ -7,10 +7,10 @@ import pytest
 from cards_law import PROMPT, line, soft
 
 from rsalign import Budget, ConfigError, FixedSize, Key, Run, Stop, Trace, Verdict, align
-from rsalign.errors import RsalignError
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line
-from rsalign.segmenters import Entropy
+from rsalign.core.errors import RsalignError
+from rsalign.segments import Entropy
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards, TriesExhaustedError
 from rsalign.testing import EOS, ToyPolicy, ToyReward
@@ -42,7 +42,7 @@ def cards(**settings):
     defaults = {
         "segmenter": FixedSize(3),
         "threshold": Line(target=1.6),
-        "acceptance": Soft(beta=0.4),
+        "acceptance": SoftAcceptance(beta=0.4),
         "max_tokens": 20,
         "max_tries": 5,
     }
@@ -87,7 +87,9 @@ def test_the_record(proposals, seed):
 
 def test_a_forced_draft_is_the_best_or_the_last_of_the_rejected():
     for exhausted in ("best", "last"):
-        strategy = cards(acceptance=Hard(), threshold=Constant(value=3), when_exhausted=exhausted)
+        strategy = cards(
+            acceptance=HardAcceptance(), threshold=Constant(value=3), when_exhausted=exhausted
+        )
         _, trace, _ = sample(strategy)
         rejected = []
         for proposal in trace.proposals:
@@ -104,7 +106,9 @@ def test_a_forced_draft_is_the_best_or_the_last_of_the_rejected():
 
 def test_exhausted_tries_can_be_an_error():
     with pytest.raises(TriesExhaustedError, match=r"all 5 drafts .* lower the target") as failed:
-        sample(cards(threshold=Constant(value=3), acceptance=Hard(), when_exhausted="fail"))
+        sample(
+            cards(threshold=Constant(value=3), acceptance=HardAcceptance(), when_exhausted="fail")
+        )
     assert isinstance(failed.value, RsalignError)
     assert failed.value.prompt == PROMPT
     assert failed.value.kept.tokens == ()
@@ -189,14 +193,22 @@ def test_the_line():
 
 def test_soft_and_hard_meet():
     for reward, bar in [(1.0, 1.0), (2.0, 1.0), (1e308, -1e308)]:
-        assert Soft(beta=1e-9).log_accept(reward, bar) == Hard().log_accept(reward, bar) == 0
-    assert Soft(beta=1e-300).log_accept(0.0, 1e300) == Hard().log_accept(0.0, 1e300) == -math.inf
+        assert (
+            SoftAcceptance(beta=1e-9).log_accept(reward, bar)
+            == HardAcceptance().log_accept(reward, bar)
+            == 0
+        )
+    assert (
+        SoftAcceptance(beta=1e-300).log_accept(0.0, 1e300)
+        == HardAcceptance().log_accept(0.0, 1e300)
+        == -math.inf
+    )
 
 
 def test_the_published_settings():
     strategy = Cards.paper(segmenter=FixedSize(16), alpha=0.75)
     assert strategy.threshold == Line(target=8.5, prompt_weight=0.25)
-    assert strategy.acceptance == Soft(beta=0.7)
+    assert strategy.acceptance == SoftAcceptance(beta=0.7)
     assert (strategy.max_tokens, strategy.max_tries, strategy.proposals) == (128, 20, 1)
 
 
@@ -213,7 +225,7 @@ def test_the_published_settings():
         (lambda: cards(proposals="all"), "'auto'"),
         (lambda: cards(when_exhausted="first"), "'best', 'last' or 'fail'"),
         (lambda: cards(hopeless_below=1.5), "between 0 and 1"),
-        (lambda: Soft(beta=0), "above 0"),
+        (lambda: SoftAcceptance(beta=0), "above 0"),
         (lambda: Line(target=math.inf), "finite"),
         (lambda: Line(target=1, prompt_weight=1.1), "between 0 and 1"),
         (lambda: Constant(value="high"), "'high'"),
@@ -235,7 +247,7 @@ def test_refusals(make, says):
             Cards(
                 segmenter=FixedSize(4),
                 threshold=Line(target=1),
-                acceptance=Soft(beta=0.3),
+                acceptance=SoftAcceptance(beta=0.3),
                 proposals="auto",
             ),
         ),
@@ -245,7 +257,7 @@ def test_refusals(make, says):
             Cards(
                 segmenter=FixedSize(4),
                 threshold=Line(target=1, prompt_weight=0),
-                acceptance=Hard(),
+                acceptance=HardAcceptance(),
             ),
         ),
         (  # a segmenter's threshold is a number
@@ -309,7 +321,7 @@ def test_auto_opens_twice_as_many_each_fruitless_round_within_eight_and_the_engi
 
     strategy = cards(
         proposals="auto",
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         threshold=Constant(value=99.0),
         max_tokens=3,
         max_tries=sum(sizes),

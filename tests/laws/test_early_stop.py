@@ -8,8 +8,8 @@ import pytest
 from selector_law import PROMPT, first_word
 
 from rsalign import BestOf, ConfigError, Key, Plain, Run
-from rsalign.rules.extraction import LastNumber
 from rsalign.selectors import Hard, MajorityVote, RewardWeightedVote, SelfCertainty
+from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.protocol import certain
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses

@@ -24,18 +24,15 @@ from rsalign import (
     Stop,
     align,
 )
-from rsalign.cuts import EntropyCuts, cut_weights
-from rsalign.journal import Journal
+from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
+from rsalign.chains.cuts import EntropyCuts, cut_weights
+from rsalign.core.journal import Journal
 from rsalign.rewards.bounded_steps import ClippedSteps
 from rsalign.rewards.calibration import calibrated_on
 from rsalign.rewards.combine import Capped
 from rsalign.rewards.steps import Steps
-from rsalign.rules.acceptance import Soft as SoftAcceptance
-from rsalign.rules.estimators import chi_squared_depth, mean_and_sd, tilted_weights
-from rsalign.rules.extraction import WholeText
-from rsalign.rules.temperatures import TargetKL, TargetSampleSize
-from rsalign.rules.thresholds import Line, above_mean
-from rsalign.rules.utilities import UnigramF1
+from rsalign.segments.acceptance import SoftAcceptance
+from rsalign.segments.thresholds import Line, above_mean
 from rsalign.selectors import (
     BestOfMajority,
     ChiSquaredPessimism,
@@ -47,6 +44,9 @@ from rsalign.selectors import (
     StatisticalRejection,
     TopFraction,
 )
+from rsalign.selectors.estimators import chi_squared_depth, mean_and_sd, tilted_weights
+from rsalign.selectors.extraction import WholeText
+from rsalign.selectors.utilities import UnigramF1
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.power import Power
 from rsalign.strategies.quest import Quest

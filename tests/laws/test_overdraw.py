@@ -7,12 +7,12 @@ import pytest
 from cards_law import PROMPT
 
 from rsalign import Budget, Cards, Entropy, FixedSize, Punctuation, Run, Sampling, Stop, align
-from rsalign.journal import Journal
-from rsalign.overdraw import After, end, needs_entropy
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.thresholds import Line
+from rsalign.core.journal import Journal
+from rsalign.core.overdraw import After, end, needs_entropy
+from rsalign.core.types import Response, Segment
+from rsalign.segments.acceptance import SoftAcceptance
+from rsalign.segments.thresholds import Line
 from rsalign.testing import EOS, ToyPolicy, ToyReward, check_strategy, distance, law, law_of
-from rsalign.types import Response, Segment
 
 MARKS = [  # where a segment ends
     Punctuation("1", min_entropy=0, min_tokens=1, max_tokens=3),
@@ -63,7 +63,7 @@ def cards(segmenter, **how):
     return Cards(
         segmenter=segmenter,
         threshold=Line(target=0.6),
-        acceptance=Soft(beta=0.7),
+        acceptance=SoftAcceptance(beta=0.7),
         **{"max_tokens": 2, "max_tries": 2} | how,
     )
 

@@ -25,17 +25,17 @@ from rsalign import (
     align,
 )
 from rsalign import selectors as select
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.estimators import tilted_weights
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.temperatures import TargetKL
+from rsalign.chains.beta_rules import TargetKL
+from rsalign.core.types import Segment
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
+from rsalign.selectors.estimators import tilted_weights
+from rsalign.selectors.extraction import LastNumber
 from rsalign.strategies.cards import TriesExhaustedError
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.strategies.power import Power
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
 from rsalign.testing import ToyPolicy, ToyReward, law
-from rsalign.types import Segment
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 PLAIN = Plain(max_tokens=6)
@@ -80,7 +80,10 @@ class One(ToyPolicy):
 
 
 CARDS = Cards(
-    segmenter=FixedSize(2), threshold=Line(target=9.0), acceptance=Soft(beta=0.5), max_tokens=6
+    segmenter=FixedSize(2),
+    threshold=Line(target=9.0),
+    acceptance=SoftAcceptance(beta=0.5),
+    max_tokens=6,
 )
 WHOLE = {  # strategies that draw whole answers, one of which is enough
     "best_of": BestOf(n=8, inner=PLAIN),
@@ -242,7 +245,7 @@ def test_the_law_of_all_verdicts_is_that_of_drawing_again(when_exhausted, propos
     cards = Cards(
         segmenter=FixedSize(2),
         threshold=Line(target=2.5, prompt_weight=0.1),
-        acceptance=Soft(beta=2.5),
+        acceptance=SoftAcceptance(beta=2.5),
         max_tokens=6,
         max_tries=3,
         proposals=proposals if sampling else 1,
@@ -274,7 +277,7 @@ def test_a_target_out_of_reach_is_said():
     cards = Cards(
         segmenter=FixedSize(2),
         threshold=Line(target=99.0),
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         max_tokens=6,
         max_tries=2,
         hopeless_below=0.5,
@@ -293,7 +296,7 @@ def test_half_of_them_forced_is_not_yet_most():
         cards = Cards(
             segmenter=FixedSize(1),
             threshold=Line(target=0.3, prompt_weight=0.0),
-            acceptance=Hard(),
+            acceptance=HardAcceptance(),
             max_tokens=4,
             max_tries=2,
         )

@@ -6,8 +6,8 @@ import pytest
 from chain_law import PROMPT, Space, drift, imbalance, kernel_matrix
 
 from rsalign import ConfigError
+from rsalign.chains.cuts import EntropyCuts, FixedCuts, UniformCuts
 from rsalign.chains.kernel import Kernel
-from rsalign.cuts import EntropyCuts, FixedCuts, UniformCuts
 from rsalign.selectors import Hard
 from rsalign.strategies.power import Power
 from rsalign.testing import distance, law_of

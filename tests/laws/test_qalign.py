@@ -16,8 +16,7 @@ from rsalign import (
     Response,
     Stop,
 )
-from rsalign.chains.kernel import Kernel
-from rsalign.cuts import (
+from rsalign.chains.cuts import (
     BlockCuts,
     EntropyCuts,
     FixedCuts,
@@ -26,7 +25,8 @@ from rsalign.cuts import (
     Weights,
     cut_weights,
 )
-from rsalign.run import Run
+from rsalign.chains.kernel import Kernel
+from rsalign.core.run import Run
 from rsalign.selectors import Hard, Last, MajorityVote
 from rsalign.strategies.qalign import QAlign
 from rsalign.testing import distance, law, law_of, responses

@@ -8,7 +8,7 @@ import pytest
 from chain_law import BETA, PROMPT, Space, drift, imbalance, kernel_matrix
 
 from rsalign import ConfigError
-from rsalign.cuts import BlockCuts, EntropyCuts, FixedCuts, UniformCuts
+from rsalign.chains.cuts import BlockCuts, EntropyCuts, FixedCuts, UniformCuts
 from rsalign.strategies.quest import Quest
 from rsalign.testing import ToyPolicy, distance, law_of
 

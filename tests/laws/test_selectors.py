@@ -11,7 +11,6 @@ import pytest
 from selector_law import CLOSE, PROMPT, CoarseReward, Toys, each_n, each_toy, first_word
 
 from rsalign import BestOf, Key, Run
-from rsalign.rules.utilities import Rouge1
 from rsalign.selectors import (
     BestOfMajority,
     ChiSquaredPessimism,
@@ -24,6 +23,7 @@ from rsalign.selectors import (
     Soft,
     TopFraction,
 )
+from rsalign.selectors.utilities import Rouge1
 from rsalign.testing import ToyReward, distance, law
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 from selector_law import CLOSE, answer_of, each_n, each_toy, first_word
 
-from rsalign.rules.utilities import ExactMatch, Rouge1, UnigramF1
 from rsalign.selectors import (
     BestOfMajority,
     ConfidenceWeightedVote,
@@ -17,6 +16,7 @@ from rsalign.selectors import (
     MinimumBayesRisk,
     RewardWeightedVote,
 )
+from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1
 from rsalign.testing import distance
 
 

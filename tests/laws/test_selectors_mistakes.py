@@ -7,7 +7,7 @@ import pytest
 from selector_law import PROMPT, first_word
 
 from rsalign import BestOf, Plain
-from rsalign.rules.utilities import Rouge1
+from rsalign.core.tasks import concurrently
 from rsalign.selectors import (
     BestOfMajority,
     ChiSquaredPessimism,
@@ -20,7 +20,7 @@ from rsalign.selectors import (
 )
 from rsalign.selectors.ballot import Ballot
 from rsalign.selectors.protocol import certain
-from rsalign.tasks import concurrently
+from rsalign.selectors.utilities import Rouge1
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of
 
 

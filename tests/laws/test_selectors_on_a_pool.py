@@ -20,8 +20,7 @@ from rsalign import (
     Response,
     Stop,
 )
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.utilities import ExactMatch, Rouge1
+from rsalign.core.types import Certainty
 from rsalign.selectors import (
     SELECTORS,
     BestOfMajority,
@@ -39,9 +38,10 @@ from rsalign.selectors import (
     StatisticalRejection,
     TopFraction,
 )
+from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.protocol import certain
+from rsalign.selectors.utilities import ExactMatch, Rouge1
 from rsalign.testing import BranchKey, distance, law
-from rsalign.types import Certainty
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 LAST = LastNumber()

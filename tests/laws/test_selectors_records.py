@@ -21,8 +21,7 @@ from rsalign import (
     Verdict,
     align,
 )
-from rsalign.rules.extraction import LastNumber, WholeText
-from rsalign.rules.utilities import ExactMatch, Rouge1
+from rsalign.core.types import Certainty
 from rsalign.selectors import (
     SELECTORS,
     BestOfMajority,
@@ -40,8 +39,9 @@ from rsalign.selectors import (
     StatisticalRejection,
     TopFraction,
 )
+from rsalign.selectors.extraction import LastNumber, WholeText
+from rsalign.selectors.utilities import ExactMatch, Rouge1
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Certainty
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 LAST = LastNumber()

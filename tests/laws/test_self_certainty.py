@@ -9,10 +9,10 @@ import pytest
 from selector_law import PROMPT, first_word
 
 from rsalign import BestOf, Candidate, ConfigError, Key, Plain, Response, Run, Stop
-from rsalign.rules.extraction import WholeText
+from rsalign.core.types import Certainty
 from rsalign.selectors import MajorityVote, SelfCertainty
+from rsalign.selectors.extraction import WholeText
 from rsalign.testing import ToyPolicy, ToyReward, distance, law_of, responses
-from rsalign.types import Certainty
 
 VOCAB, MAX_TOKENS = 3, 2
 

@@ -7,12 +7,12 @@ import pytest
 from cards_law import PROMPT, SALTS, Setting, line, over, soft
 
 from rsalign import Budget, FixedSize, Key, Plain, Run, Sampling, Stop, align
-from rsalign.journal import Journal
-from rsalign.rules.acceptance import Hard, Soft
-from rsalign.rules.thresholds import Constant, Line
+from rsalign.core.journal import Journal
+from rsalign.core.types import Certainty
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.strategies.cards import Cards
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law, law_of
-from rsalign.types import Certainty
 
 STOPS = ("2 1 1", "1 2", "2 1 1 1")  # across two tokens, and across three
 
@@ -49,7 +49,7 @@ def always(size, max_tokens):
     return Cards(
         segmenter=FixedSize(size),
         threshold=Constant(value=-9.0),
-        acceptance=Hard(),
+        acceptance=HardAcceptance(),
         max_tokens=max_tokens,
         max_tries=1,
     )
@@ -94,7 +94,7 @@ def test_the_law_of_cards(salt, size, tries):
     strategy = Cards(
         segmenter=FixedSize(size),
         threshold=Line(target=0.6),
-        acceptance=Soft(beta=0.7),
+        acceptance=SoftAcceptance(beta=0.7),
         max_tokens=size + 2,
         max_tries=tries,
     )

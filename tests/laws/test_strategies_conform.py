@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 import pytest
 
 from rsalign import BestOf, FixedSize, Message, Plain, Prompt
+from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
+from rsalign.chains.cuts import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts
 from rsalign.chains.stopping import DecidedLead, EffectiveSamples
-from rsalign.cuts import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts
-from rsalign.rules.acceptance import Hard as HardAcceptance
-from rsalign.rules.acceptance import Soft as SoftAcceptance
-from rsalign.rules.extraction import LastNumber
-from rsalign.rules.temperatures import TargetKL, TargetSampleSize
-from rsalign.rules.thresholds import Constant, Line
-from rsalign.rules.utilities import Rouge1
+from rsalign.core.types import Response, Stop
+from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.selectors import (
     SELECTORS,
     BestOfMajority,
@@ -32,6 +30,8 @@ from rsalign.selectors import (
     StatisticalRejection,
     TopFraction,
 )
+from rsalign.selectors.extraction import LastNumber
+from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies import STRATEGIES
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
@@ -48,7 +48,6 @@ from rsalign.testing import (
     check_reward,
     check_strategy,
 )
-from rsalign.types import Response, Stop
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 

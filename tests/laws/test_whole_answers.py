@@ -8,12 +8,14 @@ import pytest
 from cards_law import PROMPT
 
 from rsalign import BestOf, Budget, FixedSize, Key, Plain, Run, Sampling, Stop, align
-from rsalign.align import check_law, cuts_answers
-from rsalign.errors import ConfigError
-from rsalign.journal import Journal
-from rsalign.protocols import with_sampling
-from rsalign.rules.acceptance import Hard
-from rsalign.rules.thresholds import Constant
+from rsalign.core.align import check_law
+from rsalign.core.capabilities import cuts_answers
+from rsalign.core.errors import ConfigError
+from rsalign.core.journal import Journal
+from rsalign.core.protocols import with_sampling
+from rsalign.core.types import WHOLE_ANSWER_FIELDS, Segment
+from rsalign.segments.acceptance import HardAcceptance
+from rsalign.segments.thresholds import Constant
 from rsalign.selectors import MajorityVote
 from rsalign.strategies import STRATEGIES
 from rsalign.strategies.calibrate import Calibrate
@@ -22,12 +24,11 @@ from rsalign.strategies.early_stop import EarlyStop
 from rsalign.strategies.qalign import QAlign
 from rsalign.strategies.rejection import Rejection
 from rsalign.testing import EOS, ToyPolicy, ToyReward, distance, law, law_of
-from rsalign.types import WHOLE_ANSWER_FIELDS, Segment
 
 PIECEMEAL = Cards(
     segmenter=FixedSize(2),
     threshold=Constant(value=-9.0),
-    acceptance=Hard(),
+    acceptance=HardAcceptance(),
     max_tokens=4,
     max_tries=1,
 )

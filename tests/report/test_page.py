@@ -21,14 +21,14 @@ from rsalign import (
     QAlign,
     Verdict,
 )
-from rsalign.cuts import FixedCuts
+from rsalign.chains.cuts import FixedCuts
 from rsalign.report import write_page
 from rsalign.report.moves import below, moves
 from rsalign.report.page import page
-from rsalign.rules.acceptance import Soft
-from rsalign.rules.extraction import LastNumber
+from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.selectors import MajorityVote
 from rsalign.selectors import Soft as SoftSelector
+from rsalign.selectors.extraction import LastNumber
 from rsalign.strategies.power import Power
 from rsalign.strategies.rejection import Rejection
 from rsalign.testing import ToyPolicy, ToyReward
@@ -38,7 +38,7 @@ PLAIN = Plain(max_tokens=8)
 CARDS = Cards(
     segmenter=FixedSize(2),
     threshold=Line(target=2.0),
-    acceptance=Soft(beta=0.5),
+    acceptance=SoftAcceptance(beta=0.5),
     max_tokens=12,
     max_tries=3,
 )

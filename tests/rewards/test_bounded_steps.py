@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
-from rsalign.protocols import Scored, StepReward
+from rsalign.core.protocols import Scored, StepReward
 from rsalign.rewards.bounded_steps import ClippedSteps, DeltaSteps
 from rsalign.testing import ToyReward
 

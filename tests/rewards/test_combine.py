@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import BestOf, ConfigError, Message, Plain, Prompt, Response, RewardError, Stop, align
-from rsalign.protocols import Reward, Scored
+from rsalign.core.protocols import Reward, Scored
 from rsalign.rewards.combine import (
     BradleyTerry,
     Capped,

@@ -9,13 +9,13 @@ import torch
 from exact import language_model
 
 from rsalign import ConfigError, Key, Message, PolicyError, Prompt, Response, RewardError, Stop
+from rsalign.core.protocols import Reward, StepReward
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY, STRONG
 from rsalign.embedded.problems import problem
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.protocols import Reward, StepReward
 from rsalign.rewards.density_ratio import DensityRatio, Instructed
 from rsalign.rewards.steps import Steps
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, check_reward
 
 NUM_PROBLEMS = 60

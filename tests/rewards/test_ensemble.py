@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
-from rsalign.protocols import Reward, Scored
+from rsalign.core.protocols import Reward, Scored
 from rsalign.rewards.ensemble import LowerConfidenceBound, Routed
 from rsalign.testing import ToyReward, check_reward
 

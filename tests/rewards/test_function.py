@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from rsalign import ConfigError, Message, Prompt, RewardError
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Response, Stop
 from rsalign.rewards.function import FunctionReward
-from rsalign.tasks import concurrently
 from rsalign.testing import check_reward
-from rsalign.types import Response, Stop
 
 PROMPT = Prompt((Message("user", "a question"),), (1,))
 

@@ -9,16 +9,16 @@ import torch
 from exact import language_model
 
 from rsalign import ConfigError, Key, Message, PolicyError, Prompt, Response, RewardError, Stop
-from rsalign.protocols import PairwiseReward, Reward
+from rsalign.core.protocols import PairwiseReward, Reward
+from rsalign.core.tasks import concurrently
+from rsalign.core.types import Sampling, Segment
 from rsalign.rewards.judge import (
     PairwiseJudge,
     PointwiseJudge,
     ProbabilityJudge,
 )
 from rsalign.rewards.judge_templates import Template
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, check_reward, responses
-from rsalign.types import Sampling, Segment
 
 PROMPT = Prompt((Message("user", "What is it?"),), (1,))
 ONE = Response((1,), "a dog", Stop.EOS)

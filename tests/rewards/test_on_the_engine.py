@@ -6,6 +6,7 @@ import statistics
 import pytest
 
 from rsalign import BestOf, Key, Plain, Response, Stop, align
+from rsalign.core.tasks import concurrently
 from rsalign.rewards.bounded_steps import ClippedSteps, DeltaSteps
 from rsalign.rewards.calibration import calibrate, effective_fraction, own_rewards
 from rsalign.rewards.combine import (
@@ -18,7 +19,6 @@ from rsalign.rewards.combine import (
 from rsalign.rewards.ensemble import LowerConfidenceBound, Routed
 from rsalign.rewards.function import FunctionReward
 from rsalign.rewards.wrappers import Cached, Metered, Scaled
-from rsalign.tasks import concurrently
 from rsalign.testing import check_reward
 
 pytestmark = pytest.mark.engine

@@ -8,11 +8,11 @@ import torch
 from exact import reward_model, tokenizer
 
 from rsalign import BestOf, ConfigError, Key, Plain, Response, RewardError, Run, Stop
+from rsalign.core.protocols import StepReward
+from rsalign.core.tasks import concurrently
 from rsalign.embedded import REWARD
-from rsalign.protocols import StepReward
 from rsalign.rewards.process import VllmStepReward
 from rsalign.rewards.steps import Steps
-from rsalign.tasks import concurrently
 from rsalign.testing import check_reward
 
 pytestmark = pytest.mark.engine

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
-from rsalign.protocols import Reward, Scored
+from rsalign.core.protocols import Reward, Scored
 from rsalign.rewards.bounded_steps import ClippedSteps
 from rsalign.rewards.steps import Steps, check_ends, newline_ends
 from rsalign.testing import check_reward

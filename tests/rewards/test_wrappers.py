@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsalign import BestOf, ConfigError, Message, Plain, Prompt, Response, RewardError, Stop, align
-from rsalign.protocols import Reward, Scored
+from rsalign.core.protocols import Reward, Scored
+from rsalign.core.tasks import concurrently
 from rsalign.rewards.wrappers import Cached, Metered, RewardStatistics, Scaled
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward, check_reward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))

@@ -21,7 +21,7 @@ import psutil
 from serving import CARDS, KEY, MESSAGES, Served, rsalign_serve
 
 from rsalign import Key
-from rsalign.tasks import concurrently
+from rsalign.core.tasks import concurrently
 
 REQUESTS = [
     {"rsalign": {"strategy": "best_of", "n": 4}},

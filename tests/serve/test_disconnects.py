@@ -8,7 +8,7 @@ import pytest
 from serving import CARDS, KEY, MESSAGES
 
 from rsalign import Key
-from rsalign.tasks import concurrently
+from rsalign.core.tasks import concurrently
 
 pytestmark = pytest.mark.engine
 

@@ -9,7 +9,7 @@ from exact import language_model, tokenizer
 from serving import MESSAGES
 
 from rsalign.embedded import POLICY, STRONG
-from rsalign.hooks.code_book import CodeBook
+from rsalign.hooks.arithmetic.request import CodeBook
 
 pytestmark = pytest.mark.engine
 

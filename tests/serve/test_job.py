@@ -6,10 +6,10 @@ import pytest
 
 from rsalign import BestOf, Budget, ConfigError, Key, Message, Plain, PolicyError, Prompt, Sampling
 from rsalign.aligner.inputs import Request
+from rsalign.core.tasks import concurrently
 from rsalign.serve.job import Job
 from rsalign.serve.observe import Observation
 from rsalign.serve.request import Ledger, Wanted
-from rsalign.tasks import concurrently
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))

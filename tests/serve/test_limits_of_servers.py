@@ -8,8 +8,8 @@ import pytest
 from serving import KEY, MESSAGES, QUESTION
 
 from rsalign import Budget, ConfigError
+from rsalign.core.tasks import concurrently
 from rsalign.serve.limits import Admission, BusyError
-from rsalign.tasks import concurrently
 
 
 @pytest.mark.engine

@@ -7,8 +7,8 @@ import pytest
 from serving import CARDS, KEY, MESSAGES, QUESTION
 
 from rsalign import Aligner, BestOf, Cards, FixedSize, Plain
-from rsalign.rules.thresholds import Line
-from rsalign.tasks import concurrently
+from rsalign.core.tasks import concurrently
+from rsalign.segments.thresholds import Line
 
 pytestmark = pytest.mark.engine
 

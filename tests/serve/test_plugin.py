@@ -10,7 +10,7 @@ from serving import KEY, MESSAGES, Served
 
 from rsalign import Aligner, BestOf
 from rsalign.embedded import POLICY, REWARD
-from rsalign.hooks.code_book import CodeBook
+from rsalign.hooks.arithmetic.request import CodeBook
 from rsalign.serve.options import Options
 
 pytestmark = pytest.mark.engine

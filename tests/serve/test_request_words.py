@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, FixedSize, Message, Plain
-from rsalign.rules.thresholds import Constant, Line
-from rsalign.segmenters import Entropy
+from rsalign.segments import Entropy
+from rsalign.segments.thresholds import Constant, Line
 from rsalign.selectors import Soft
 from rsalign.serve.request import Ledger, Menu, Wanted, share
 from rsalign.strategies import STRATEGIES

@@ -9,11 +9,11 @@ import pytest
 from eval import engines
 from rsalign import Aligner, BestOf, ConfigError, Plain
 from rsalign.cli.main import main
+from rsalign.core.types import Message, Prompt, Response
 from rsalign.harnesses.arguments import Arguments
 from rsalign.rewards import FunctionReward
 from rsalign.serve.options import Options
 from rsalign.testing import ToyPolicy, ToyReward
-from rsalign.types import Message, Prompt, Response
 from rsalign.words.parts import (
     POLICIES,
     default_reward,

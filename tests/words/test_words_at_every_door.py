@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from eval import overrides, resolvers
 from eval.configuration import build
 from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, Entropy, Plain, QAlign
+from rsalign.chains.beta_rules import TargetKL
 from rsalign.cli.main import main
 from rsalign.harnesses.arguments import Arguments
-from rsalign.rules.extraction import AfterMarker
-from rsalign.rules.temperatures import TargetKL
-from rsalign.rules.thresholds import Line
+from rsalign.segments.thresholds import Line
 from rsalign.selectors import MajorityVote, Soft
+from rsalign.selectors.extraction import AfterMarker
 from rsalign.serve.options import Options
 from rsalign.serve.request import Menu
 from rsalign.strategies import STRATEGIES
@@ -118,6 +118,17 @@ QALIGN = QAlign()
         ("best_of", {"n": "0x4"}, BestOf(n=4)),
         ("best_of", {"n": "1e1"}, BestOf(n=10)),
         ("best_of", {"n": "4.0"}, BestOf(n=4)),
+        ("best_of", {"n": "'8'"}, BestOf(n=8)),
+        ("best_of", {"n": '"0x8"'}, BestOf(n=8)),
+        ("qalign", {"pool": "'6'"}, QAlign(pool=6)),
+        ("qalign", {"recycle": "'False'"}, QAlign(recycle=False)),
+        ("qalign", {"beta": "'0.5'"}, QAlign(beta=0.5)),
+        ("qalign", {"tempering": "'2'"}, QAlign(tempering=(2.0,))),
+        (
+            "qalign",
+            {"combine": "'i_sir'", "candidates": "2"},
+            QAlign(combine="i_sir", candidates=2),
+        ),
         ("qalign", {"recycle": "False"}, QAlign(recycle=False)),
         ("qalign", {"recycle": "false"}, QAlign(recycle=False)),
         ("qalign", {"recycle": "true"}, QALIGN),
@@ -367,6 +378,17 @@ def test_what_is_said_twice_must_agree():
         read_object({"select": {"temperature": 1}, "select.temperature": 2})
 
 
+@pytest.mark.parametrize("one", [8, 8.0, "8", "0x8", " 8 "])
+def test_what_is_said_twice_may_be_written_in_two_ways(one):
+    assert read_object({"n": one}).joined(read_flat({"rsalign_n": "8"})).given() == ("n",)
+    assert read_arguments("best_of", [f"n={one}", "n=8"]).strategy() == BestOf(n=8)
+
+
+def test_true_is_not_one():
+    with pytest.raises(ConfigError, match="'recycle' is given twice, as 1 and as True"):
+        read_arguments("qalign", ["recycle=1", "recycle=true"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -377,6 +399,11 @@ def test_what_is_said_twice_must_agree():
         (["--budget-seconds", "9", "--set", "budget.seconds=8"], "'budget.seconds' is given twice"),
         (["--seed", "9", "--set", "seed=8"], "'seed' is given twice, as 8 and as 9"),
         (["--set", "n={}"], "n={}: must be of type int"),
+        (["--set", "n=4", "--set", "n=8"], "'n' is given twice, as 4 and as 8: give it once"),
+        (
+            ["--engine-arg", "max_model_len=64", "--engine-arg", "max_model_len=128"],
+            "'max_model_len' is given twice, as 64 and as 128",
+        ),
         (["--engine-arg", "x"], "--engine-arg 'x': give name=value"),
     ],
 )

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rsalign.core.key import Key
 from rsalign.embedded import MODELS
 from rsalign.embedded.problems import problems
 from rsalign.embedded.training.measure import measure
@@ -29,7 +30,6 @@ from rsalign.embedded.training.policy import PolicyRecipe, train_policy
 from rsalign.embedded.training.readme import write
 from rsalign.embedded.training.reward import RewardRecipe, train_reward
 from rsalign.embedded.training.tokenizer import train_tokenizer
-from rsalign.key import Key
 
 _NUM_TOKENIZER_PROBLEMS = 3000
 

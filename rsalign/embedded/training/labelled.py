@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rsalign.core.key import Key
 from rsalign.embedded.problems import OPENERS, Problem, problems
 from rsalign.embedded.training.sampling import draw
 from rsalign.embedded.training.tokenizer import encode_prompt
-from rsalign.key import Key
 
 _BATCH_SIZE = 100
 _SLIP_TEMPERATURE = 2.0

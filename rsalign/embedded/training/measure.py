@@ -12,10 +12,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rsalign.core.key import Key
 from rsalign.embedded.problems import NUM_CHANGES, Problem, problems
 from rsalign.embedded.training.sampling import draw, is_right
 from rsalign.embedded.training.tokenizer import encode_prompt, never_drawn
-from rsalign.key import Key
 
 Rewards = npt.NDArray[np.float64]
 Right = npt.NDArray[np.bool_]

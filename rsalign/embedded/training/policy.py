@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rsalign.core.key import Key
 from rsalign.embedded.problems import Problem, problems
 from rsalign.embedded.training.optimizer import Optimizer
 from rsalign.embedded.training.sampling import draw, is_right
 from rsalign.embedded.training.tokenizer import MAX_LENGTH, encode_prompt, never_drawn
-from rsalign.key import Key
 
 logger = logging.getLogger(__name__)
 

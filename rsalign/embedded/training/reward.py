@@ -28,12 +28,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rsalign.core.key import Key
 from rsalign.embedded.problems import problems
 from rsalign.embedded.training.labelled import Labelled, sampled, with_slips
 from rsalign.embedded.training.measure import score, within_prompt_auc
 from rsalign.embedded.training.optimizer import Optimizer
 from rsalign.embedded.training.sampling import draw, is_right
-from rsalign.key import Key
 
 logger = logging.getLogger(__name__)
 

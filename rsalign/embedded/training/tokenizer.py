@@ -3,8 +3,8 @@
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from rsalign.core.key import Key
 from rsalign.embedded.problems import Problem
-from rsalign.key import Key
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")

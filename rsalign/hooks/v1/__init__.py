@@ -1,8 +1,8 @@
 """The hooks for vLLM's first model runner, which CPUs use."""
 
-from rsalign.hooks.v1.arithmetic import Arithmetic
-from rsalign.hooks.v1.guided import Guided
-from rsalign.hooks.v1.segment_end import SegmentEnd
-from rsalign.hooks.v1.token_statistics import TokenStatistics
+from rsalign.hooks.arithmetic.v1 import Arithmetic
+from rsalign.hooks.guided.v1 import Guided
+from rsalign.hooks.segment_end.v1 import SegmentEnd
+from rsalign.hooks.token_statistics.v1 import TokenStatistics
 
 __all__ = ["Arithmetic", "Guided", "SegmentEnd", "TokenStatistics"]

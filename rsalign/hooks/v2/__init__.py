@@ -1,8 +1,8 @@
 """The hooks for vLLM's second model runner, which GPUs use where Triton works."""
 
-from rsalign.hooks.v2.arithmetic import Arithmetic
-from rsalign.hooks.v2.guided import Guided
-from rsalign.hooks.v2.segment_end import SegmentEnd
-from rsalign.hooks.v2.token_statistics import TokenStatistics
+from rsalign.hooks.arithmetic.v2 import Arithmetic
+from rsalign.hooks.guided.v2 import Guided
+from rsalign.hooks.segment_end.v2 import SegmentEnd
+from rsalign.hooks.token_statistics.v2 import TokenStatistics
 
 __all__ = ["Arithmetic", "Guided", "SegmentEnd", "TokenStatistics"]

@@ -1,0 +1,254 @@
+"""How strongly to tilt, told by what the tilt does to a pool of the policy's own rewards.
+
+>>> TargetKL(nats=0.5).beta((0.0, 1.0, 2.0, 3.0)) > TargetKL(nats=1.0).beta((0.0, 1.0, 2.0, 3.0))
+True
+"""
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from rsalign.core.checks import Allowed, above, check_settings, shown
+from rsalign.core.errors import ConfigError
+from rsalign.core.trace import Note
+from rsalign.selectors.estimators import effective_sample_size, tilted_weights
+
+_NEAR = 1e-9  # relative: a value within it of a limit that no beta reaches counts as that limit
+
+
+@runtime_checkable
+class BetaRule(Protocol):
+    """Chooses beta for one prompt from the rewards of draws of the policy. A value.
+
+    A rule that may have a target that no beta reaches says so by a method
+    ``unreachable(rewards) -> str | None``: the reason, for the user; None if it is reached.
+    """
+
+    def beta(self, rewards: Sequence[float]) -> float:
+        """The beta of the target pi exp(r / beta), in the reward's units, above 0.
+
+        Args:
+            rewards: of independent draws, ``(draws,)``.
+
+        Raises:
+            ConfigError: if so many draws cannot tell.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetKL:
+    """The beta at which KL(target || policy), estimated on the pool, is so many nats.
+
+    The estimate is ln n - H(w) with the self-normalised weights w of the pool: at most ln n, and
+    trustworthy well below it only. If m draws share the highest reward, it tends to ln(n / m) as
+    beta tends to 0, and no beta makes it greater. A target beyond that is `unreachable`, and beta
+    is then the greatest that comes as near as it can (to nine digits).
+
+    Attributes:
+        nats: above 0.
+
+    Raises:
+        ConfigError: if `nats` is not above 0; in `beta`, if the pool is too small for it.
+    """
+
+    nats: float
+
+    def __post_init__(self) -> None:
+        check_settings(self, nats=above(0.0))
+
+    def beta(self, rewards: Sequence[float]) -> float:
+        """The KL falls as beta grows."""
+        if (why := self.too_few(len(rewards))) is not None:
+            raise ConfigError(f"{self}: {why}")
+        aim = min(self.nats, self._limit(rewards) * (1 - _NEAR))
+        return _solved(rewards, lambda weights: _pool_kl(weights) - aim)
+
+    def too_few(self, num_draws: int) -> str | None:
+        """Why so many draws cannot show this KL, whatever their rewards; None if they can."""
+        least = math.ceil(math.exp(min(self.nats, 700.0))) + 1  # e^710 is more than a float holds
+        if num_draws >= least:
+            return None
+        most = math.log(num_draws)
+        return f"{num_draws} draws show at most {most:.3g} nats; draw a pool of at least {least:g}"
+
+    def unreachable(self, rewards: Sequence[float]) -> str | None:
+        """Why no beta gives this KL on these rewards; None if one does."""
+        limit = self._limit(rewards)
+        if self.nats <= limit * (1 + _NEAR):
+            return None
+        return (
+            f"{self} is out of reach: {_ties(rewards)}, so that they show at most {limit:.3g} nats"
+        )
+
+    def _limit(self, rewards: Sequence[float]) -> float:
+        return math.log(len(rewards) / _num_best(rewards))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSampleSize:
+    """The beta at which the pool's effective sample size is a share of its size.
+
+    If m draws share the highest reward, no beta makes that size smaller than m. A target below it
+    is `unreachable`, and beta is then the greatest that comes as near as it can (to nine digits).
+
+    Attributes:
+        share: of the pool, above 0 and below 1; 0.5 means that the tilted pool is worth half as
+            many draws as it has.
+
+    Raises:
+        ConfigError: if `share` is out of its range; in `beta`, if the pool is too small for it.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        check_settings(self, share=above(0.0, below=1.0))
+
+    def beta(self, rewards: Sequence[float]) -> float:
+        """The size grows with beta."""
+        if (why := self.too_few(len(rewards))) is not None:
+            raise ConfigError(f"{self}: {why}")
+        size = self.share * len(rewards)
+        aim = max(size, _num_best(rewards) * (1 + _NEAR))
+        return _solved(rewards, lambda weights: aim - effective_sample_size(weights))
+
+    def too_few(self, num_draws: int) -> str | None:
+        """Why so many draws are not enough, whatever their rewards; None if they are."""
+        size = self.share * num_draws
+        if size > 1:
+            return None
+        least = math.floor(min(1 / self.share, sys.float_info.max)) + 1
+        return (
+            f"of {num_draws} draws that is {size:.3g}, and one is the least; draw a pool of at "
+            f"least {least:g}"
+        )
+
+    def unreachable(self, rewards: Sequence[float]) -> str | None:
+        """Why no beta gives this size on these rewards; None if one does."""
+        size, least = self.share * len(rewards), _num_best(rewards)
+        if size >= least * (1 - _NEAR):
+            return None
+        return (
+            f"{self} ({size:.3g} draws) is out of reach: {_ties(rewards)}, and as many is the least"
+        )
+
+
+def found_beta(beta: float | BetaRule, rewards: Sequence[float]) -> float:
+    """The beta itself, or what its rule finds for these rewards.
+
+    Raises:
+        ConfigError: if the rule cannot tell from them.
+    """
+    if isinstance(beta, BetaRule):
+        if not rewards:
+            raise ConfigError(f"beta={beta!r} is found from a pool of draws: give a number here")
+        return beta.beta(rewards)
+    return beta
+
+
+def why_unreachable(beta: float | BetaRule, rewards: Sequence[float]) -> str | None:
+    """Why a rule's target is out of reach of every beta; None if it is not, or if none is aimed at.
+
+    Args:
+        beta: a number, or a rule.
+        rewards: that it was found from.
+    """
+    unreachable = getattr(beta, "unreachable", None)
+    return None if unreachable is None else unreachable(rewards)
+
+
+def beta_notes(beta: float | BetaRule, rewards: Sequence[float]) -> dict[str, Note]:
+    """``beta``; of a rule also ``target_unreachable``, whether its target is out of reach."""
+    notes: dict[str, Note] = {"beta": found_beta(beta, rewards)}
+    if isinstance(beta, BetaRule):
+        notes["target_unreachable"] = why_unreachable(beta, rewards) is not None
+    return notes
+
+
+def beta_warnings(beta: float | BetaRule, rewards: Sequence[float]) -> tuple[str, ...]:
+    """What the user should know about the beta that was found."""
+    if (why := why_unreachable(beta, rewards)) is None:
+        return ()
+    found = found_beta(beta, rewards)
+    if min(rewards) == max(rewards):
+        return (f"{why}; these rewards are the same law at every beta, and {found:g} is used",)
+    return (f"{why}; the greatest beta that comes nearest is used, {found:.3g}",)
+
+
+BETA = Allowed(
+    low=0.0,
+    excludes_low=True,
+    words="a rule such as TargetKL(nats=1.0) of rsalign.chains.beta_rules",
+    note="in the reward's units",
+)
+"""What a beta that may be found by a rule must be."""
+
+
+def require_pool(owner: object, beta: float | BetaRule, pool: int | None) -> None:
+    """Refuses a rule without a pool to learn from, or with one that can never be enough for it.
+
+    Raises:
+        ConfigError: with the rule.
+    """
+    if not isinstance(beta, BetaRule):
+        return
+    setting = f"{type(owner).__name__}(beta={shown(beta)}"
+    if pool is None:
+        raise ConfigError(f"{setting}) is found from a pool of draws: give pool=16")
+    too_few = getattr(beta, "too_few", None)
+    if too_few is not None and (why := too_few(pool)) is not None:
+        raise ConfigError(f"{setting}, pool={pool}): {why}")
+
+
+BETA_RULES: dict[str, type[TargetKL] | type[TargetSampleSize]] = {
+    "target_kl": TargetKL,
+    "target_sample_size": TargetSampleSize,
+}
+"""What the command line calls them; a class of one's own is named ``module:Class``."""
+
+
+def _solved(rewards: Sequence[float], excess: Callable[[tuple[float, ...]], float]) -> float:
+    """The greatest beta at which `excess` of the pool's weights is not negative.
+
+    Args:
+        rewards: ``(draws,)``.
+        excess: of weights, above 0 where the tilt is too strong; it falls as beta grows.
+    """
+    from scipy.optimize import brentq
+
+    highest = max(rewards)
+    lower = [reward for reward in rewards if reward < highest]
+    if not lower:
+        return 1.0  # equal rewards: on this pool every beta is the same law
+
+    def at(log_beta: float) -> float:
+        return excess(tilted_weights(rewards, math.exp(log_beta)))
+
+    # e^-800 is 0 in float64: at the lower end only the best have weight
+    low = math.log(max((highest - max(lower)) / 800, math.ulp(0.0)))
+    spread = min(highest - min(lower), sys.float_info.max)  # of two finite numbers it may overflow
+    high = min(math.log(spread) + math.log(1e6), 709.0)
+    # rounding hides a tilt as weak as that of the upper end, or a limit as near as the lower one
+    for end, sign in ((high, 1), (low, -1)):
+        if sign * at(end) >= 0:
+            return math.exp(end)
+    return math.exp(brentq(at, low, high, xtol=1e-12))
+
+
+def _num_best(rewards: Sequence[float]) -> int:
+    highest = max(rewards)
+    return sum(reward == highest for reward in rewards)
+
+
+def _ties(rewards: Sequence[float]) -> str:
+    num_best = _num_best(rewards)
+    if num_best == len(rewards):
+        return f"all {num_best} draws have the same reward"
+    return f"{num_best} of {len(rewards)} draws share the highest reward"
+
+
+def _pool_kl(weights: Sequence[float]) -> float:
+    return math.fsum(w * math.log(w * len(weights)) for w in weights if w > 0)

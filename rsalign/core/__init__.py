@@ -1,0 +1,1 @@
+"""What every method is made of: addresses, values, protocols, runs, budgets and journals."""

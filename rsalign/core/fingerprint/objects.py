@@ -1,0 +1,174 @@
+"""What objects and classes hold: their attributes, their members, and what says nothing of them."""
+
+import functools
+import inspect
+import struct
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from rsalign.core.fingerprint.origin import is_ours
+
+_NOT_OF_A_CLASS = frozenset(
+    {
+        "__abstractmethods__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations__",
+        "__annotations_cache__",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__dict__",
+        "__doc__",
+        "__firstlineno__",
+        "__match_args__",
+        "__module__",
+        "__non_callable_proto_members__",
+        "__orig_bases__",
+        "__parameters__",
+        "__protocol_attrs__",
+        "__pydantic_core_schema__",
+        "__pydantic_serializer__",
+        "__pydantic_validator__",
+        "__qualname__",
+        "__slots__",
+        "__static_attributes__",
+        "__type_params__",
+        "__weakref__",
+        "_abc_impl",
+    }
+)
+"""What Python adds to every class, or what says nothing of how it behaves.
+
+What pydantic compiles from a model's fields and decorators has addresses in memory in it.
+"""
+_GENERATED = frozenset(
+    {
+        "__delattr__",
+        "__eq__",
+        "__ge__",
+        "__gt__",
+        "__hash__",
+        "__init__",
+        "__le__",
+        "__lt__",
+        "__new__",
+        "__replace__",
+        "__repr__",
+        "__setattr__",
+    }
+)
+"""Methods that `dataclasses` and `collections.namedtuple` write."""
+ADD = (
+    'give it one, such as `fingerprint = "length 1"` in its class or `function.fingerprint = '
+    '"length 1"`: any text that no other part has, and that you change whenever it would judge or '
+    "draw otherwise"
+)
+BUILT_IN = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+)
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """All that an object has of its own, wherever it keeps it."""
+    found = dict(getattr(value, "__dict__", {}))
+    for cls in type(value).__mro__:
+        for name, slot in _slots(cls):
+            try:
+                found.setdefault(name, slot.__get__(value, cls))
+            except AttributeError:  # it has not been assigned yet
+                continue
+    derived = set(_derived_names(type(value)))
+    return {name: at for name, at in found.items() if name not in derived}
+
+
+def _derived_names(cls: type) -> Iterator[str]:
+    """Attributes that were computed from others, and say nothing that these do not.
+
+    Only our own classes are known to keep nothing but answers in fields that are neither given nor
+    compared: in another's, such a field may be what ``__post_init__`` made of an `InitVar`.
+    """
+    for base in cls.__mro__:
+        for name, member in vars(base).items():
+            if isinstance(member, functools.cached_property):
+                yield name
+        if is_ours(base.__module__):
+            for field in vars(base).get("__dataclass_fields__", {}).values():
+                if not field.init and not field.compare:
+                    yield field.name
+
+
+def is_special(name: str) -> bool:
+    """Whether it is one of the names that Python gives, such as ``__name__``."""
+    return name.startswith("__") and name.endswith("__")
+
+
+def _slots(cls: type) -> Iterator[tuple[str, types.MemberDescriptorType]]:
+    """The slots of a class, by name, and the members that one written in C shows to Python."""
+    for name, member in vars(cls).items():
+        if isinstance(member, types.MemberDescriptorType) and name not in _NOT_OF_A_CLASS:
+            yield name, member
+
+
+def hides_state(cls: type) -> bool:
+    """Whether objects of a class have more in them than attributes and slots, as those of C do."""
+    word = struct.calcsize("P")
+    for base in cls.__mro__[:-1]:
+        above = base.__base__ or object
+        members = vars(base).values()
+        seen = sum(isinstance(member, types.MemberDescriptorType) for member in members)
+        seen += sum(name in vars(base) for name in ("__dict__", "__weakref__"))
+        if base.__itemsize__ or base.__basicsize__ - above.__basicsize__ > seen * word:
+            return True
+    return False
+
+
+def _is_generated(name: str, member: object) -> bool:
+    """Whether a method was written by `dataclasses` or `collections.namedtuple`.
+
+    The name counts, too: ``python -c`` and `exec` call the file of all code so.
+    """
+    if name not in _GENERATED:
+        return False
+    code = getattr(inspect.unwrap(member) if callable(member) else member, "__code__", None)
+    return isinstance(code, types.CodeType) and code.co_filename == "<string>"
+
+
+def names_in(cls: type) -> set[str]:
+    """The attributes that a class and its bases know of."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        names.update(name for name, _ in _slots(base))
+        names.update(vars(base).get("__annotations__", {}))
+        for member in vars(base).values():
+            inner = getattr(member, "fget", None) or getattr(member, "__func__", member)
+            code = getattr(inner, "__code__", None)
+            if isinstance(code, types.CodeType):
+                names.update(code.co_names)
+    return names
+
+
+def members(cls: type) -> dict[str, Any]:
+    """What one class adds to those it is derived from, as far as somebody wrote it."""
+    return {
+        name: member
+        for name, member in vars(cls).items()
+        if name not in _NOT_OF_A_CLASS
+        and not isinstance(member, BUILT_IN)
+        and not _is_generated(name, member)
+    }
+
+
+def kind(part: object) -> str:
+    """The name of a function or class, or that of an object's class."""
+    if isinstance(part, functools.partial):
+        return f"partial {kind(part.func)}"
+    try:
+        name = part.__qualname__  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - it has none, or a `__getattr__` of its own raises anything
+        name = None
+    return name if isinstance(name, str) else type(part).__qualname__

@@ -1,0 +1,94 @@
+"""Addressed randomness: a draw depends on its address and on nothing else.
+
+A `Key` is a root seed and a path of labels. Interleaving, resuming or extending a run therefore
+changes no draw. There are only *finite* draws, so that `rsalign.testing.law` can walk every one
+of them and return the exact distribution of whatever was computed from them.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rsalign.core.checks import SEED, whole
+from rsalign.core.errors import ConfigError
+
+Label: TypeAlias = str | int
+"""One step of an address: a role (``"candidate"``) or an index."""
+
+_SEED_BITS = 63  # what torch.Generator and vLLM's SamplingParams accept as a non-negative seed
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The address of one random choice. Equal keys draw equal values; use each key once.
+
+    Attributes:
+        root: the seed of the whole run, any integer.
+        path: labels from the root to this choice.
+
+    Raises:
+        ConfigError: if `root` is no whole number.
+
+    Example:
+        >>> key = Key(7).child("step", 3)
+        >>> key.below(10) == Key(7, ("step", 3)).below(10)
+        True
+    """
+
+    root: int
+    path: tuple[Label, ...] = ()
+
+    def __post_init__(self) -> None:
+        # keys are made often, and seldom from anything else than a small whole number
+        if type(self.root) is not int or self.root.bit_length() > 63:
+            object.__setattr__(self, "root", whole("Key", "root", self.root, SEED))
+
+    def child(self, *labels: Label) -> "Key":
+        """The key at a narrower address."""
+        return Key(self.root, self.path + labels)
+
+    def seed(self) -> int:
+        """63 bits that only this address has (blake2b of root and path), for an engine's sampler.
+
+        Hashed, never added: neighbouring addresses share nothing.
+        """
+        digest = hashlib.blake2b(repr((self.root, self.path)).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> (64 - _SEED_BITS)
+
+    def categorical(self, probs: Sequence[float]) -> int:
+        """An index drawn with probability proportional to `probs`.
+
+        Args:
+            probs: non-negative finite weights, ``(choices,)``; they need not sum to one.
+
+        Raises:
+            ConfigError: if no weight is positive, or one is negative or not finite.
+        """
+        try:
+            total = math.fsum(probs)
+        except OverflowError:
+            total = math.inf
+        if not (0 < total < math.inf) or min(probs) < 0:
+            raise ConfigError(
+                f"cannot draw from weights {tuple(probs)!r}: they must be finite, non-negative "
+                "and not all zero"
+            )
+        point = self.seed() / 2**_SEED_BITS * total
+        for index, weight in enumerate(probs):
+            point -= weight
+            if point < 0:
+                return index
+        # rounding can leave `point` at zero after the last weight
+        return max(index for index, weight in enumerate(probs) if weight > 0)
+
+    def bernoulli(self, p: float) -> bool:
+        """True with probability `p`."""
+        return self.categorical((1 - p, p)) == 1
+
+    def below(self, n: int) -> int:
+        """Uniform on ``0 .. n - 1``."""
+        if n < 1:
+            raise ConfigError(f"cannot draw below {n}: at least one choice is needed")
+        return self.seed() * n >> _SEED_BITS

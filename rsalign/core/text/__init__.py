@@ -1,0 +1,1 @@
+"""From messages to a prompt, from tokens to text, and from files to rows."""

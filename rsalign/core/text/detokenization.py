@@ -1,0 +1,186 @@
+"""Token ids to text, one token after another, exactly as vLLM's engine does it.
+
+vLLM (0.32, `vllm.v1.engine.detokenizer`) does not decode a response as a whole. It puts the prompt
+before the response and adds the text of one token at a time. This differs from
+``tokenizer.decode(response)`` in three ways: a SentencePiece tokenizer does not lose the space
+before the first word of the response; a character whose last bytes were not drawn is left out
+instead of becoming a replacement character; and text, once there, is not changed by later tokens.
+
+Special tokens are left out, as vLLM leaves them out unless it is asked for them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+_INVALID_PREFIX = "Invalid prefix encountered"  # how tokenizers' DecodeStream begins this message
+_WINDOW = 5  # vLLM's INITIAL_INCREMENTAL_DETOKENIZATION_OFFSET
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+class Detokenizer(Protocol):
+    """The text of one response, as its tokens come."""
+
+    def read(self, tokens: Sequence[int]) -> str:
+        """The text that these next tokens add; empty while a character is incomplete.
+
+        The pieces together are the text of all tokens, however they are divided into calls.
+        """
+        ...
+
+
+@runtime_checkable
+class Detokenizing(Protocol):
+    """A policy that makes text of tokens as its engine does, given the prompt they follow.
+
+    Without it the text of a response is `Policy.text` (see `rsalign.core.text.response_text`).
+    """
+
+    def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
+        """The text of one response to this prompt, as its tokens come."""
+        ...
+
+    def token_text(self, token: int) -> str:
+        """The text of one token, for rules that end a segment by its text (`Boundary`).
+
+        Bytes that are not a whole character are replacement characters here.
+        """
+        ...
+
+
+def detokenizer(tokenizer: Any, prompt: Sequence[int]) -> Detokenizer:
+    """The detokenizer that vLLM would use for a response to this prompt.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer, or vLLM's own for Mistral models.
+        prompt: token ids before the response. Without any, the text is that of a whole text from
+            its beginning.
+    """
+    from tokenizers import Tokenizer
+
+    backend = getattr(tokenizer, "_tokenizer", None)
+    if isinstance(backend, Tokenizer):
+        return _ByStream(backend, prompt)
+    return _ByWindow(tokenizer, prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """An ordinary token, to stand for a prompt that is not known.
+
+    Decoding depends on the prompt only where it touches the response. After an ordinary word a
+    response has the text that it has after almost any prompt.
+
+    Attributes:
+        tokens: the token as a tuple of one; empty if the vocabulary has no token like this.
+        text: of it.
+    """
+
+    tokens: tuple[int, ...]
+    text: str
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "Word":
+        """The first token of a vocabulary that is a word."""
+        for token in range(len(tokenizer)):
+            text = str(tokenizer.decode([token], skip_special_tokens=True))
+            if len(text) > 1 and text.isalnum():  # one byte could join with bytes that follow it
+                return cls((token,), text)
+        return cls((), "")
+
+
+def token_text(tokenizer: Any, token: int, word: Word) -> str:
+    """The text of one token, with the space that `decode` drops before the first word of a text.
+
+    Bytes that are not a whole character are replacement characters.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        token: its id.
+        word: of this tokenizer.
+    """
+    alone = str(tokenizer.decode([token], skip_special_tokens=True))
+    after = str(tokenizer.decode([*word.tokens, token], skip_special_tokens=True))
+    return f" {alone}" if after == f"{word.text} {alone}" else alone
+
+
+class _ByStream:
+    """By the tokenizers library's own incremental decoder, as vLLM's fast path."""
+
+    def __init__(self, backend: Any, prompt: Sequence[int]) -> None:
+        from tokenizers import decoders
+
+        self._backend = backend
+        self._new_stream = decoders.DecodeStream
+        self._stream = self._new_stream(ids=list(prompt), skip_special_tokens=True)
+
+    def read(self, tokens: Sequence[int]) -> str:
+        """See `Detokenizer`."""
+        return "".join(map(self._step, tokens))
+
+    def _step(self, token: int) -> str:
+        try:
+            return self._stream.step(self._backend, token) or ""
+        except (OverflowError, TypeError):
+            return ""  # no id at all; vLLM leaves it out, too
+        except Exception as invalid:
+            if not str(invalid).startswith(_INVALID_PREFIX):
+                raise
+            # the token has changed text before it; vLLM begins anew with this token
+            self._stream = self._new_stream(skip_special_tokens=True)
+            return self._stream.step(self._backend, token) or ""
+
+
+class _ByWindow:
+    """By the last few tokens, for tokenizers in Python, as vLLM's slow path.
+
+    The text of a token is what it adds to that of the tokens since the last complete character.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._added = set(tokenizer.get_added_vocab())
+        self._special = set(tokenizer.all_special_tokens)
+        self._pieces = self._tokens_of(prompt[-_WINDOW - 2 :])
+        self._read_offset = len(self._pieces)
+        self._prefix_offset = max(self._read_offset - _WINDOW, 0)
+
+    def read(self, tokens: Sequence[int]) -> str:
+        """See `Detokenizer`."""
+        return "".join(map(self._step, tokens))
+
+    def _step(self, token: int) -> str:
+        known = 0 <= token < len(self._tokenizer)
+        self._pieces += self._tokens_of([token]) if known else [""]
+        before = self._text(self._pieces[self._prefix_offset : self._read_offset])
+        after = self._text(self._pieces[self._prefix_offset :])
+        if len(after) <= len(before) or after.endswith(_REPLACEMENT):
+            return ""
+        self._pieces = self._pieces[self._read_offset :]
+        self._prefix_offset, self._read_offset = 0, len(self._pieces)
+        return after[len(before) :]
+
+    def _tokens_of(self, tokens: Sequence[int]) -> list[str]:
+        found = self._tokenizer.convert_ids_to_tokens(list(tokens), skip_special_tokens=True)
+        return ["" if one is None else one for one in found]
+
+    def _text(self, pieces: list[str]) -> str:
+        """Pieces as text; words that were added to the vocabulary stand by themselves."""
+        joined = self._tokenizer.convert_tokens_to_string
+        if self._tokenizer.is_fast or not self._added:
+            return str(joined(pieces))
+        texts: list[str] = []
+        run: list[str] = []
+        for piece in pieces:
+            if piece in self._special:
+                continue
+            if piece in self._added:
+                if run:
+                    texts.append(joined(run))
+                    run = []
+                texts.append(piece)
+            else:
+                run.append(piece)
+        if run:
+            texts.append(joined(run))
+        return " ".join(texts)

@@ -1,0 +1,1 @@
+"""Aligned answers from a `vllm.LLM` that the caller already has."""

@@ -1,0 +1,1 @@
+"""The adapter to vLLM: the only package that imports vLLM's internal modules."""

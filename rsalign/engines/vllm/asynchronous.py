@@ -1,0 +1,273 @@
+"""vLLM's `AsyncLLM`, whose core runs in a process of its own: for GPUs, serving, large models."""
+
+import asyncio
+import atexit
+import contextlib
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rsalign.core.errors import ConfigError, EngineError, RsalignError
+from rsalign.core.types import Tokens
+from rsalign.engines.loop_thread import LoopThread
+from rsalign.engines.options import NO_OPTIONS, RequestOptions
+from rsalign.engines.reports import Reading
+from rsalign.engines.vllm.guards import (
+    engine_arguments,
+    environment,
+    has_reporter,
+    import_vllm,
+    is_cpu_build,
+    load_hooks,
+    load_reporter,
+    not_taken,
+    refusals,
+)
+from rsalign.engines.vllm.model_parts import ModelParts
+from rsalign.engines.vllm.watchdog import Watchdog, children
+
+if TYPE_CHECKING:
+    from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+_REQUEST_IDS = itertools.count()
+
+
+class AsyncEngine(ModelParts):
+    """One `AsyncLLM`.
+
+    One that we started lives on a loop and thread of its own and can be awaited from any loop. One
+    that was adopted belongs to the caller's loop and must be awaited there.
+
+    Attributes:
+        owns: whether `close` shuts the engine down.
+    """
+
+    def __init__(
+        self,
+        engine: "AsyncLLM",
+        *,
+        loop: LoopThread | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self.owns = loop is not None
+        self._engine = engine
+        self._loop = loop
+        self._watchdog = watchdog
+        self._closed = False
+        self._num_open = 0
+        atexit.register(self.close)
+
+    @classmethod
+    def start(cls, model: str, *, pooling: bool = False, **given: Any) -> "AsyncEngine":
+        """Builds an engine for a model by id or path; `given` goes to `AsyncEngineArgs`.
+
+        Raises:
+            ConfigError: if the model is missing, or vLLM refuses it or the arguments.
+        """
+        import_vllm()
+        before = children()
+        loop = LoopThread("rsalign-async-engine")
+        try:
+            with refusals(model):
+                engine = loop.call(_build(model, pooling, given))
+        except BaseException:
+            loop.stop()
+            raise
+        return cls(engine, loop=loop, watchdog=Watchdog(children() - before))
+
+    @property
+    def num_open(self) -> int:
+        """How many of our requests are open."""
+        return self._num_open
+
+    async def generate(
+        self,
+        tokens: Tokens,
+        params: "SamplingParams",
+        options: RequestOptions = NO_OPTIONS,
+        *,
+        on_output: "Callable[[RequestOutput], None] | None" = None,
+    ) -> "RequestOutput":
+        """The final output for one prompt (see `Engine`).
+
+        Args:
+            tokens: the prompt.
+            params: as `Engine.generate`.
+            options: as `Engine.generate`.
+            on_output: called with each output, on the engine's loop; there are several if the
+                `output_kind` of `params` says so.
+        """
+        start = partial(self._engine.generate, **options.arguments())
+        prompt = options.prompt(tokens)
+        output: RequestOutput = await self._request(start, prompt, params, on_output)
+        return output
+
+    async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
+        """The pooled output for one prompt (see `Engine`)."""
+        output: PoolingRequestOutput[Any] = await self._request(
+            self._engine.encode, NO_OPTIONS.prompt(tokens), params
+        )
+        return output
+
+    @property
+    def tells(self) -> bool:
+        """Whether the engine's workers tell what hooks have learnt; several engines cannot."""
+        config = self._engine.vllm_config
+        return has_reporter(config) and config.parallel_config.data_parallel_size == 1
+
+    async def report(self, ticket: str, num_drawn: int) -> Reading | None:
+        """What hooks have learnt of a request (see `Engine`); a call to the engine's process."""
+        read = self._read(ticket, num_drawn)
+        if self._loop is None:
+            return await read
+        return await asyncio.wrap_future(self._loop.submit(read))
+
+    def close(self) -> None:
+        """Fails what is open, and shuts the engine down if it is ours."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._loop is not None:
+            self._loop.call(self._stop_listening())
+            self._engine.shutdown()
+            self._loop.stop()
+        if self._watchdog is not None:
+            self._watchdog.dismiss()
+        atexit.unregister(self.close)
+
+    async def _request(
+        self,
+        start: Any,
+        prompt: Mapping[str, Any],
+        params: Any,
+        on_output: Callable[[Any], None] | None = None,
+    ) -> Any:
+        if self._closed:
+            raise _was_closed()
+        if self._loop is None:
+            self._check_home()
+        request_id = f"rsalign-{next(_REQUEST_IDS)}"
+        consume = self._consume(start, prompt, params, request_id, on_output)
+        if self._loop is None:
+            consumer: asyncio.Future[Any] = asyncio.ensure_future(consume)
+        else:
+            consumer = asyncio.wrap_future(self._loop.submit(consume))
+        self._num_open += 1
+        try:
+            # shielded: told to abort, vLLM ends the request with the tokens it has drawn
+            return await asyncio.shield(consumer)
+        except asyncio.CancelledError as cancelled:
+            output = await self._aborted(request_id, consumer)
+            drawn = output.outputs[0].token_ids if hasattr(output, "prompt_logprobs") else ()
+            cancelled.drawn = tuple(drawn)  # type: ignore[attr-defined]
+            raise
+        finally:
+            self._num_open -= 1
+
+    def _check_home(self) -> None:
+        """An adopted engine hands its outputs to one loop; on another they would never arrive."""
+        handler = self._engine.output_handler
+        here = asyncio.get_running_loop()
+        home = handler.get_loop() if handler is not None else here
+        if home is not here:
+            raise ConfigError(
+                "the AsyncLLM you gave lives on another event loop: await agenerate() there, or "
+                "give a model id or path and let rsalign start the engine"
+            )
+
+    async def _consume(
+        self,
+        start: Any,
+        prompt: Mapping[str, Any],
+        params: Any,
+        request_id: str,
+        on_output: Callable[[Any], None] | None,
+    ) -> Any:
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        final = None
+        try:
+            async for output in start(prompt, params, request_id):
+                final = output
+                if on_output is not None:
+                    on_output(output)
+        except EngineDeadError as died:
+            raise self._died(died) from died
+        except EngineGenerateError as failed:  # says nothing itself
+            raise not_taken(failed.__cause__ or failed) from failed.__cause__
+        except Exception as failed:
+            raise not_taken(failed) from failed
+        return final
+
+    async def _read(self, ticket: str, num_drawn: int) -> Reading | None:
+        call = asyncio.ensure_future(
+            self._engine.collective_rpc("rsalign_take", args=(ticket, num_drawn))
+        )
+        try:
+            # a call that is open when the engine dies is never answered
+            while not call.done():
+                if self._closed or self._engine.errored:
+                    raise self._died(self._engine.dead_error)
+                await asyncio.wait([call], timeout=1)
+        finally:
+            call.cancel()
+        failure = call.exception()
+        if failure is not None:
+            raise self._died(failure) from failure
+        # one for each worker; those that do not sample have none
+        return next((reading for reading in call.result() if reading is not None), None)
+
+    def _died(self, cause: BaseException) -> EngineError:
+        if self._closed:
+            return _was_closed()
+        return EngineError(
+            f"the engine of {self._engine.model_config.model} died ({cause}) and will not "
+            "recover: close it and start another"
+        )
+
+    async def _stop_listening(self) -> None:
+        """Without this vLLM would take the end of its process for a crash, and log it as one."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        handler = self._engine.output_handler
+        if handler is not None:
+            handler.cancel()
+            await asyncio.wait([handler])
+        self._engine.output_processor.propagate_error(EngineDeadError())
+
+    async def _aborted(self, request_id: str, consumer: "asyncio.Future[Any]") -> Any:
+        abort = self._engine.abort(request_id)
+        with contextlib.suppress(RsalignError):
+            if self._loop is None:
+                await abort
+            else:
+                await asyncio.wrap_future(self._loop.submit(abort))
+            done, _ = await asyncio.wait([consumer], timeout=5)
+            if done:
+                return consumer.result()
+            consumer.cancel()
+        return None
+
+
+def _was_closed() -> EngineError:
+    return EngineError("the engine was closed: start another")
+
+
+async def _build(model: str, pooling: bool, given: dict[str, Any]) -> "AsyncLLM":
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments = engine_arguments(model, given, pooling=pooling)
+    # On CPU a single child process then does the work instead of two, and starts twice as fast.
+    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0") if is_cpu_build() else environment():
+        args = AsyncEngineArgs(**arguments)
+        config = args.create_engine_config()
+        load_hooks(config)
+        load_reporter(config)
+        return AsyncLLM.from_vllm_config(
+            config,
+            enable_log_requests=args.enable_log_requests,
+            disable_log_stats=args.disable_log_stats,
+        )

@@ -1,0 +1,1 @@
+"""Arithmetic sampling: spreads the samples of one request evenly."""

@@ -1,0 +1,119 @@
+"""Which samples are spread jointly: how it is written into `extra_args`, and read there."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rsalign.core.errors import ConfigError
+from rsalign.core.key import Key
+from rsalign.core.types import Sampling
+from rsalign.hooks.shared.request import read_arguments
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+_NUM, _SEED = "rsalign_arithmetic_n", "rsalign_arithmetic_seed"
+_MOST = 1 << 16  # neighbouring codes then differ in bits that are spent long after they have parted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeBook:
+    """Codes at equal distances on the unit circle, all turned by one uniform angle.
+
+    Each code by itself is uniform, so that each sample has the law that it would have alone.
+
+    Attributes:
+        n: number of codes, one for each sample.
+        seed: of the angle. The sample of code i is the one whose request has ``seed=seed + i``,
+            which is what vLLM gives the samples of one request with this `seed`.
+
+    Raises:
+        ConfigError: if there are no codes, or too many.
+
+    Example:
+        >>> CodeBook(n=8, seed=3).extra_args
+        {'rsalign_arithmetic_n': 8, 'rsalign_arithmetic_seed': 3}
+    """
+
+    n: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n <= _MOST:
+            raise ConfigError(f"{_NUM}={self.n!r}: give a whole number between 1 and {_MOST}")
+
+    @property
+    def extra_args(self) -> dict[str, int]:
+        """For the `SamplingParams` of its samples, or ``vllm_xargs`` over HTTP."""
+        return {_NUM: self.n, _SEED: self.seed}
+
+    def code(self, index: int) -> float:
+        """Of one sample, at least 0 and below 1."""
+        bits = 53  # of a float
+        angle = Key(self.seed, ("arithmetic",)).below(1 << bits)
+        # in whole numbers, whose remainder is exact
+        return (angle + (index << bits) // self.n) % (1 << bits) / (1 << bits)
+
+
+@dataclass(frozen=True, slots=True)
+class ArithmeticRequest:
+    """One sample, with what truncates its law.
+
+    Attributes:
+        code: see `CodeBook.code`.
+        temperature: as vLLM's, and so the others.
+        top_k: 0 keeps everything.
+        top_p: 1 keeps everything.
+        min_p: 0 keeps everything.
+    """
+
+    code: float
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+
+
+def read_arithmetic_request(params: "SamplingParams") -> ArithmeticRequest | None:
+    """What the `extra_args` of `params` ask for; None if nothing.
+
+    Raises:
+        ConfigError: if a key of ours is unknown, its value is not allowed, or `params` are not
+            those of samples that can be spread.
+    """
+    asked = read_arguments(params.extra_args)
+    if _NUM not in asked and _SEED not in asked:
+        return None
+    if not (_NUM in asked and _SEED in asked):
+        raise ConfigError(
+            f"extra_args has only one of {_NUM} and {_SEED}: give both, the number of samples that "
+            "are spread jointly, and the seed of the first of them"
+        )
+    book = CodeBook(n=asked[_NUM], seed=asked[_SEED])
+    if params.seed is None:
+        raise ConfigError(f"seed=None beside {_NUM}: give seed={book.seed} and n={book.n}")
+    first = params.seed - book.seed
+    if not 0 <= first <= book.n - params.n:
+        raise ConfigError(
+            f"seed={params.seed} with n={params.n}: the {book.n} samples of {_SEED}={book.seed} "
+            f"have the seeds {book.seed} to {book.seed + book.n - 1}; give seed={book.seed} and "
+            f"n={book.n} for all of them"
+        )
+    law = Sampling(
+        temperature=params.temperature,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        allowed_token_ids=tuple(params.allowed_token_ids or ()),
+    )
+    if law.is_point_mass:
+        raise ConfigError(
+            f"{law.why_point_mass}, beside {_NUM}: greedy samples are all the same; leave it out"
+        )
+    if params.logprobs is not None:
+        raise ConfigError(
+            f"logprobs={params.logprobs} beside {_NUM}: a token that its code has chosen is "
+            "certain to vLLM, which would say so; leave logprobs out"
+        )
+    return ArithmeticRequest(
+        book.code(first), params.temperature, max(params.top_k, 0), params.top_p, params.min_p
+    )

@@ -1,0 +1,1 @@
+"""Draws from the product of the policy and of models that reward each token."""

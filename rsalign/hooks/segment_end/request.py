@@ -1,0 +1,126 @@
+"""Where a request's segment ends: how it is written into `extra_args`, and read there."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Boundary
+from rsalign.core.types import Sampling
+from rsalign.engines.vllm.guards import has_hook, hook_path
+from rsalign.hooks.shared.request import HIDING, hides_the_model, read_arguments
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+_HOOK = "SegmentEnd"
+_OURS = (
+    "rsalign_entropy_threshold",
+    "rsalign_entropy_min_tokens",
+    "rsalign_marks",
+    "rsalign_marks_min_entropy",
+    "rsalign_marks_min_tokens",
+    "rsalign_sentinel",
+    "rsalign_report",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRequest:
+    """When one request ends, in tokens drawn by this request.
+
+    Attributes:
+        threshold: it ends before a token of at least this entropy, nats; infinity: never.
+        min_tokens: fewest tokens before it ends so.
+        marks: it ends after a token that contains one of these characters; empty: never.
+        mark_entropy: that token's own law had at least this entropy, nats.
+        mark_min_tokens: fewest tokens, the mark included.
+        sentinel: the stop token that is forced where the segment ends.
+    """
+
+    threshold: float
+    min_tokens: int
+    marks: str
+    mark_entropy: float
+    mark_min_tokens: int
+    sentinel: int
+
+
+def read_segment_request(
+    extra_args: Mapping[str, Any] | None, stop_token_ids: Collection[int], min_tokens: int = 0
+) -> SegmentRequest | None:
+    """What `extra_args` ask for; None if nothing.
+
+    Args:
+        extra_args: of the request's `SamplingParams`.
+        stop_token_ids: of the request.
+        min_tokens: vLLM's own; a segment does not end before it either.
+
+    Raises:
+        ConfigError: if a key of ours is unknown, or its value is not allowed.
+    """
+    asked = {k: v for k, v in read_arguments(extra_args).items() if k in _OURS}
+    if not asked:
+        return None
+    for key, value in asked.items():
+        if key.endswith("_min_tokens") and value < 1:
+            raise ConfigError(f"{key}={value!r}: a segment has at least 1 token")
+    sentinel = asked.get("rsalign_sentinel")
+    if sentinel is None or sentinel not in stop_token_ids:
+        raise ConfigError(
+            f"rsalign_sentinel={sentinel!r}: must be one of the request's stop_token_ids, which "
+            f"are {sorted(stop_token_ids)}"
+        )
+    if "rsalign_entropy_threshold" not in asked and not asked.get("rsalign_marks"):
+        raise ConfigError(
+            f"extra_args has {', '.join(asked)} and says not where a segment ends: give "
+            "rsalign_entropy_threshold or rsalign_marks"
+        )
+    return SegmentRequest(
+        threshold=float(asked.get("rsalign_entropy_threshold", math.inf)),
+        min_tokens=max(asked.get("rsalign_entropy_min_tokens", 1), min_tokens),
+        marks=asked.get("rsalign_marks", ""),
+        mark_entropy=float(asked.get("rsalign_marks_min_entropy", 0.0)),
+        mark_min_tokens=max(asked.get("rsalign_marks_min_tokens", 1), min_tokens),
+        sentinel=sentinel,
+    )
+
+
+def read_ticket(extra_args: Mapping[str, Any] | None) -> str:
+    """Under which the entropy at the boundary is reported (`rsalign.engines.reports`), or empty."""
+    return str((extra_args or {}).get("rsalign_report", ""))
+
+
+def write_segment_request(
+    boundary: Boundary, config: "VllmConfig", law: Sampling, sentinel: int | None
+) -> dict[str, int | float | str]:
+    """The `extra_args` of a boundary.
+
+    Args:
+        boundary: a rule, and not only a size.
+        config: of the engine that is to honour it.
+        law: what the tokens are drawn from.
+        sentinel: see `choose_sentinel`.
+
+    Raises:
+        ConfigError: if the engine cannot honour it exactly.
+    """
+    path = hook_path(config, _HOOK)
+    if not has_hook(config, _HOOK):
+        raise ConfigError(
+            f"boundary={boundary!r} is honoured inside the engine, and this one cannot: start it "
+            f"with logits_processors=[{path!r}] (on the command line, --logits-processors {path}), "
+            "or use FixedSize"
+        )
+    if hides_the_model(law, path):
+        raise ConfigError(
+            f"boundary={boundary!r} needs the model's own entropies, which {law} hides: leave out "
+            f"{HIDING}, or use FixedSize"
+        )
+    if sentinel is None or sentinel in law.stop_token_ids:
+        raise ConfigError(
+            f"boundary={boundary!r}: the tokenizer of {config.model_config.model} has no spare "
+            "token that could end a segment inside the engine: use FixedSize"
+        )
+    return {**boundary.engine_arguments, "rsalign_sentinel": sentinel}

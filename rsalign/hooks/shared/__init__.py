@@ -1,0 +1,1 @@
+"""What all hooks share, for each of vLLM's two model runners."""

@@ -1,0 +1,54 @@
+"""What a request to an engine may ask of its hooks, all of them together."""
+
+from typing import TYPE_CHECKING
+
+from rsalign.core.errors import ConfigError
+from rsalign.core.types import Sampling
+from rsalign.engines.vllm.guards import has_hook, hook_path
+from rsalign.hooks.arithmetic.request import read_arithmetic_request
+from rsalign.hooks.guided.request import check_guidance, read_guidance
+from rsalign.hooks.segment_end.request import read_segment_request
+from rsalign.hooks.shared.request import read_arguments
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.config import VllmConfig
+
+_READERS = {"rsalign_arithmetic_n": "Arithmetic", "rsalign_arithmetic_seed": "Arithmetic"}
+_TICKETS = ("rsalign_report", "rsalign_statistics")
+
+
+def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
+    """Refuses what hooks would refuse, and what would be ignored because a hook is missing.
+
+    vLLM itself checks a request by the hooks that its engine has, without knowing the engine, and,
+    where a response is streamed, only when that has begun.
+
+    Args:
+        params: of a request that goes to the engine as it is.
+        config: of the engine.
+
+    Raises:
+        ConfigError: if a key of ours is unknown, has a value that is not allowed, is read by
+            nobody in this engine, or names a ticket: nothing would come back.
+    """
+    guidance = read_guidance(params.extra_args)
+    check_guidance(
+        Sampling(guidance=guidance, repetition_penalty=params.repetition_penalty), config
+    )
+    for key in read_arguments(params.extra_args):
+        if key in _TICKETS:
+            raise ConfigError(
+                f"{key} names a ticket, under which this process alone can read what a hook has "
+                "learnt, and which would disturb another request of the same ticket: leave it out; "
+                "strategies that need it write it themselves"
+            )
+        hook = _READERS.get(key, "SegmentEnd")
+        path = hook_path(config, hook)
+        if not has_hook(config, hook):
+            raise ConfigError(
+                f"{key} is read inside the engine, by a hook that this one has not: start it with "
+                f"logits_processors=[{path!r}] (on the command line, --logits-processors {path})"
+            )
+    read_segment_request(params.extra_args, params.stop_token_ids or (), params.min_tokens)
+    read_arithmetic_request(params)

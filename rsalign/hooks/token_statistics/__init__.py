@@ -1,0 +1,1 @@
+"""Measures how certain the model is of each token that it draws."""

@@ -1,1 +1,0 @@
-"""Pure decision rules and estimators: no await, no I/O, no randomness."""

@@ -1,0 +1,66 @@
+"""How probable it is that a draft is accepted, given its reward and a threshold.
+
+Soft acceptance is exact rejection sampling for the clipped reward min(r, threshold): what lies
+above the threshold is not preferred any further. Both are those of CARDS, arXiv:2406.16306.
+
+    >>> SoftAcceptance(beta=0.5).log_accept(1.0, 2.0)
+    -2.0
+    >>> HardAcceptance().log_accept(2.0, 2.0), HardAcceptance().log_accept(1.0, 2.0)
+    (0.0, -inf)
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from rsalign.core.checks import POSITIVE_REWARD, check_settings
+
+
+class Acceptance(Protocol):
+    """A rule by which a draft is accepted. A value."""
+
+    def log_accept(self, reward: float, threshold: float) -> float:
+        """Ln of the acceptance probability, nats, at most 0.
+
+        Args:
+            reward: of the draft, finite.
+            threshold: in the reward's units, finite.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftAcceptance:
+    """Accepts with probability min(1, exp((reward - threshold) / beta)).
+
+    Attributes:
+        beta: divides the reward, in its units, above 0. Towards 0 it is `HardAcceptance`.
+
+    Raises:
+        ConfigError: if `beta` is not a finite number above 0.
+    """
+
+    beta: float
+
+    def __post_init__(self) -> None:
+        check_settings(self, beta=POSITIVE_REWARD)
+
+    def log_accept(self, reward: float, threshold: float) -> float:
+        """(reward - threshold) / beta, at most 0."""
+        return min(0.0, reward - threshold) / self.beta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardAcceptance:
+    """Accepts if and only if the reward is at least the threshold."""
+
+    def log_accept(self, reward: float, threshold: float) -> float:
+        """0 or minus infinity."""
+        return 0.0 if reward >= threshold else -math.inf
+
+
+ACCEPTANCES: dict[str, type[SoftAcceptance | HardAcceptance]] = {
+    "soft": SoftAcceptance,
+    "hard": HardAcceptance,
+}
+"""What the command line calls them; a class of one's own is named ``module:Class``."""

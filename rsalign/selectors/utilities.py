@@ -1,0 +1,164 @@
+"""How much one text is worth if another is the right one: utilities for minimum Bayes risk.
+
+Words are what white space separates, as they are written: no stemming, no lower case.
+
+    >>> UnigramF1()("the cat sat", "the cat"), Rouge1()("the the cat", "the dog")
+    (0.8, 0.4)
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from operator import mul
+from typing import Protocol, runtime_checkable
+
+from rsalign.core.checks import check_settings, finite_or_none, shown
+from rsalign.core.errors import StrategyError
+from rsalign.core.fingerprint import kind
+from rsalign.selectors.extraction import EXTRACTOR, Extract, WholeText, extracted
+
+
+class Utility(Protocol):
+    """A finite number for two texts, higher where they agree more. Any function will do."""
+
+    def __call__(self, candidate: str, reference: str) -> float:
+        """What `candidate` is worth if `reference` is right."""
+        ...
+
+
+@runtime_checkable
+class TableUtility(Utility, Protocol):
+    """A utility that knows a faster way to compare many texts than two at a time."""
+
+    def table(self, texts: Sequence[str]) -> list[list[float]]:
+        """The utility of each text (rows) for each reference (columns), ``(texts, texts)``."""
+        ...
+
+
+def expected_utilities(
+    utility: Utility, texts: Sequence[str], weights: Sequence[float]
+) -> tuple[float, ...]:
+    """The weighted mean utility of each text for all of them, itself included, ``(texts,)``.
+
+    Args:
+        utility: asked about each pair, unless it has a `table`.
+        texts: ``(texts,)``.
+        weights: of the references, ``(texts,)``; they sum to 1.
+
+    Raises:
+        StrategyError: if a utility is no finite number, or the table has not one row and column
+            for each text.
+    """
+    if isinstance(utility, TableUtility):
+        table = utility.table(texts)
+    else:
+        table = [[utility(text, reference) for reference in texts] for text in texts]
+    if [len(row) for row in table] != [len(texts)] * len(texts):
+        raise StrategyError(
+            f"the table of the utility {kind(utility)} must have {len(texts)} rows and columns: "
+            "one of each for each text"
+        )
+    for row in table:
+        for value in row:
+            if finite_or_none(value) is None:
+                raise StrategyError(
+                    f"the utility {kind(utility)} returned {shown(value)}, but must return a "
+                    "finite number"
+                )
+    # fsum rounds once, so that equal utilities in another order have an equal sum and tie
+    return tuple(math.fsum(map(mul, row, weights)) for row in table)
+
+
+@dataclass(frozen=True, slots=True)
+class UnigramF1:
+    """F1 of the *sets* of words: twice the common ones over both numbers of distinct words.
+
+    Two texts without words agree.
+    """
+
+    def __call__(self, candidate: str, reference: str) -> float:
+        """Between 0 and 1."""
+        return self.table((candidate, reference))[0][1]
+
+    def table(self, texts: Sequence[str]) -> list[list[float]]:
+        """All pairs at once."""
+        return _f1([frozenset(text.split()) for text in texts])
+
+
+@dataclass(frozen=True, slots=True)
+class Rouge1:
+    """ROUGE-1 F1 (Lin 2004): of the *counts* of words, each common one as often as in both.
+
+    The published script also takes lower case and drops punctuation; this one reads the words as
+    they are. Two texts without words agree.
+    """
+
+    def __call__(self, candidate: str, reference: str) -> float:
+        """Between 0 and 1."""
+        return self.table((candidate, reference))[0][1]
+
+    def table(self, texts: Sequence[str]) -> list[list[float]]:
+        """All pairs at once."""
+        return _f1([_numbered(text.split()) for text in texts])
+
+
+@dataclass(frozen=True, slots=True)
+class ExactMatch:
+    """1 where the answers are equal, else 0. Expected utilities are then shares of the vote.
+
+    Attributes:
+        extract: what of a text is its answer (see `rsalign.selectors.extraction`). A text without
+            one agrees with nothing, not even with itself.
+
+    Raises:
+        ConfigError: if `extract` cannot be called.
+    """
+
+    extract: Extract = field(default_factory=WholeText)
+
+    def __post_init__(self) -> None:
+        check_settings(self, extract=EXTRACTOR)
+
+    def __call__(self, candidate: str, reference: str) -> float:
+        """0 or 1."""
+        answer = extracted(self.extract, candidate)
+        return float(answer is not None and answer == extracted(self.extract, reference))
+
+    def table(self, texts: Sequence[str]) -> list[list[float]]:
+        """All pairs at once; each answer is extracted once."""
+        answers = [extracted(self.extract, text) for text in texts]
+        return [[float(one is not None and one == other) for other in answers] for one in answers]
+
+
+UTILITIES: dict[str, type[UnigramF1 | Rouge1 | ExactMatch]] = {
+    "unigram_f1": UnigramF1,
+    "rouge_1": Rouge1,
+    "exact_match": ExactMatch,
+}
+"""What the command line calls them; a class or function of one's own is ``module:name``."""
+
+
+def _numbered(words: Sequence[str]) -> frozenset[tuple[str, int]]:
+    """Words told apart by how often they came before: counts become sets, minima intersections."""
+    seen: Counter[str] = Counter()
+    numbered = set()
+    for word in words:
+        numbered.add((word, seen[word]))
+        seen[word] += 1
+    return frozenset(numbered)
+
+
+def _f1(items: Sequence[frozenset[Hashable]]) -> list[list[float]]:
+    """F1 of all pairs of sets, ``(sets, sets)``; all intersections are one product of matrices."""
+    import numpy as np  # here, so that importing the package stays light
+
+    column = {item: i for i, item in enumerate(frozenset[Hashable]().union(*items))}
+    incidence = np.zeros((len(items), len(column)), dtype=np.float32)  # whole numbers: exact
+    for row, own in zip(incidence, items, strict=True):
+        row[[column[item] for item in own]] = 1
+    common = (incidence @ incidence.T).astype(np.float64)
+    sizes = np.array([len(own) for own in items], dtype=np.float64)
+    both = sizes[:, None] + sizes[None, :]
+    f1: list[list[float]] = np.where(both > 0, 2 * common / np.maximum(both, 1), 1.0).tolist()
+    return f1
