@@ -30,6 +30,7 @@ settings.load_profile("ci")  # unless --hypothesis-profile names another one
 GROUPS = {
     "tests/serve/test_ending": "servers of its own",
     "tests/serve/test_plugin": "a server of its own",
+    "tests/serve/test_client": "an engine in another process",
     "tests/serve/": "one server",
     "tests/engine/test_remote": "two servers",
     "tests/engine/test_model_identity": "two servers",

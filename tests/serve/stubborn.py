@@ -1,9 +1,12 @@
 """A reward for a server under test that raises what nobody expects, hangs or blocks."""
 
+import sys
 import threading
 import time
 
 from rsalign.rewards.function import FunctionReward
+
+HANGS = "the reward hangs now"
 
 
 class NativePanic(BaseException):
@@ -23,6 +26,8 @@ def score(prompt, response):
         if mood in prompt:
             raise failure
     while "HANG" in prompt:
+        sys.stderr.write(HANGS)
+        sys.stderr.flush()
         time.sleep(3600)
     if "LEAVE A THREAD" in prompt:
         threading.Thread(target=time.sleep, args=(3600,), daemon=False).start()

@@ -2,23 +2,28 @@
 
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from serving import QUESTION, Served, rsalign_serve
-from stubborn import RAISED
+from stubborn import HANGS, RAISED
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
-def served(tmp_path):
-    served = Served(
-        tmp_path / "log",
-        rsalign_serve("--reward", "stubborn:reward", "--reward-timeout", "600"),
-    )
-    try:
-        yield served.wait()
-    finally:
+def start(tmp_path):
+    """Starts servers; what is left of them is stopped in the end."""
+    begun = []
+
+    def one(name="log"):
+        command = rsalign_serve("--reward", "stubborn:reward", "--reward-timeout", "600")
+        begun.append(Served(tmp_path / name, command))
+        return begun[-1]
+
+    yield one
+    for served in begun:
         served.stop()
 
 
@@ -44,7 +49,8 @@ def begin(served, mood):
         assert asking.is_alive()
 
 
-def test_whatever_a_reward_raises_is_a_503_and_the_server_lives(served):
+def test_whatever_a_reward_raises_is_a_503_and_the_server_lives(start):
+    served = start().wait()
     for place in ("", "THREAD"):
         for mood, failure in RAISED.items():
             for stream in (False, True):
@@ -62,15 +68,18 @@ def test_whatever_a_reward_raises_is_a_503_and_the_server_lives(served):
     assert served.stop() == 0, served.log.read_text()[-5000:]
 
 
-@pytest.mark.parametrize("mood", ["HANG", "LEAVE A THREAD"])
-def test_what_cannot_be_stopped_is_ended_with_the_process(served, mood):
+def test_what_cannot_be_stopped_is_ended_with_the_process(start):
     """An event loop that a reward blocks, and a thread that the interpreter would wait for."""
-    if mood == "HANG":
-        asking = threading.Thread(target=posted, args=(served, mood), daemon=True)
-        asking.start()
-        while served.get("/health")[0] == 200:  # no answer comes, in the end
-            assert asking.is_alive()
-    else:
-        assert posted(served, mood)[0] == 200
-    assert served.stop() == 1, served.log.read_text()[-5000:]
-    assert "Timeout (" in served.log.read_text()  # with the stack of every thread
+    blocked, threaded = both = start("blocked"), start("threaded")
+    for served in both:
+        served.wait()
+    asking = threading.Thread(target=posted, args=(blocked, "HANG"), daemon=True)
+    asking.start()
+    while HANGS not in blocked.log.read_text():
+        assert asking.is_alive()
+        time.sleep(0.05)
+    assert posted(threaded, "LEAVE A THREAD")[0] == 200
+    with ThreadPoolExecutor() as pool:  # each has 20 seconds to end
+        assert list(pool.map(Served.stop, both)) == [1, 1]
+    for served in both:
+        assert "Timeout (" in served.log.read_text()  # with the stack of every thread
