@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
+from test_distributed import without_ray
 
 from eval import overrides, resolvers, sweep
 from eval.records import read
@@ -42,6 +43,7 @@ def run(output, *arguments):
     done = forked.run(
         (sys.executable, "-m", "eval.run", *arguments, "reward=none", f"output={output}"),
         cwd=ROOT,
+        env=without_ray(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
