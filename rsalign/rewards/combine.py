@@ -13,7 +13,15 @@ from rsalign.core.checks import REWARD, check_settings, refused
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Reward, Scored
 from rsalign.core.types import Prompt, Response
-from rsalign.rewards.parts import A_REWARD, Composite, ask, ask_all, combined, require_some
+from rsalign.rewards.parts import (
+    A_REWARD,
+    Composite,
+    ask,
+    ask_all,
+    combined,
+    log_sigmoid,
+    require_some,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ class BradleyTerry(Composite):
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The log-probability that the response is good."""
         value = await ask(self.reward, prompt, response)
-        return combined(_log_sigmoid(value - self.reference), [value])
+        return combined(log_sigmoid(value - self.reference), [value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +168,9 @@ def reference_value(rewards: Sequence[float], *, quantile: float) -> float:
         )
     if not 0 <= quantile <= 1:
         raise ConfigError(f"quantile={quantile!r}: must be between 0 and 1")
-    ordered = sorted(rewards)
-    rank = quantile * (len(ordered) - 1)
-    below, above = ordered[math.floor(rank)], ordered[math.ceil(rank)]
-    return below + (rank - math.floor(rank)) * (above - below)
+    import numpy as np
+
+    return float(np.quantile(rewards, quantile, method="linear"))
 
 
 async def _weighted(
@@ -172,11 +179,6 @@ async def _weighted(
     values = await ask_all(rewards, prompt, response)
     total = sum(weight * value for weight, value in zip(weights, values, strict=True))
     return combined(total, values)
-
-
-def _log_sigmoid(x: float) -> float:
-    # exp of a negative number only: the other branch would overflow
-    return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
 
 
 def _require_one_each(

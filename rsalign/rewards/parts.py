@@ -1,5 +1,6 @@
 """What all rewards that are made of rewards share: how parts are asked, closed, named, refused."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -76,6 +77,16 @@ def combined(value: float, parts: Iterable[Scored]) -> Scored:
         tokens += one.tokens
         cached_tokens += one.cached_tokens
     return Scored(value, tokens=tokens, cached_tokens=cached_tokens)
+
+
+def log_sigmoid(value: float) -> float:
+    """``ln(1 / (1 + exp(-value)))``, nats, without overflow.
+
+    Example:
+        >>> log_sigmoid(-1000.0)
+        -1000.0
+    """
+    return min(value, 0.0) - math.log1p(math.exp(-abs(value)))
 
 
 def close_all(parts: Iterable[object]) -> None:

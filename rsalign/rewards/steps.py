@@ -5,13 +5,21 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from rsalign.core.checks import REWARD, check_settings
 from rsalign.core.errors import ConfigError, RewardError
 from rsalign.core.protocols import Scored, StepReward
 from rsalign.core.types import Prompt, Response, Tokens
-from rsalign.rewards.parts import A_STEP_REWARD, ask_steps, described
+from rsalign.rewards.parts import (
+    A_STEP_REWARD,
+    Composite,
+    ask_steps,
+    combined,
+    described,
+    log_sigmoid,
+)
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
 """Offsets into a text where its steps end: increasing, at least 1, at most its length."""
@@ -95,6 +103,66 @@ class Steps:
         return tuple(sorted(min(end, len(tokens)) for end in found))
 
 
+@dataclass(frozen=True, slots=True)
+class ClippedSteps(Composite):
+    """``min(r_k - eta, 0)`` for every step k: only poor steps count, against the response.
+
+    The sum is at most 0, and every step of at least `eta` leaves it as it was.
+
+    Attributes:
+        step_reward: gives r_k.
+        eta: what a good step has, in the step reward's own units. The paper sets it so that most
+            steps have 0.
+
+    Raises:
+        ConfigError: if `eta` is not finite.
+    """
+
+    step_reward: StepReward
+    eta: float
+
+    def __post_init__(self) -> None:
+        check_settings(self, step_reward=A_STEP_REWARD, eta=REWARD)
+
+    async def score_steps(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[float, ...]:
+        """How far each step falls short, ``(steps,)``, all at most 0."""
+        values = await ask_steps(self.step_reward, prompt, response, ends)
+        return tuple(combined(min(value - self.eta, 0.0), [value]) for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaSteps(Composite):
+    """``r_k - r_{k+1}``, which telescopes: from step k on the sum is r_k, however many follow.
+
+    Of a complete response with K steps, step ``K - 1`` has ``r_{K-1}`` and the last has 0, because
+    the answer is judged as a whole by an outcome reward; the sum is r_1 (0 for a single step).
+    Departs, for open responses only, which the paper has none of: more steps follow, so that none
+    of those there is the last; step K has r_K, and the sum is r_1 as well.
+
+    Attributes:
+        step_reward: gives r_k.
+    """
+
+    step_reward: StepReward
+
+    def __post_init__(self) -> None:
+        check_settings(self, step_reward=A_STEP_REWARD)
+
+    async def score_steps(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[float, ...]:
+        """What each step has over the next, ``(steps,)``."""
+        values = await ask_steps(self.step_reward, prompt, response, ends)
+        last = values[-1:] if response.complete else ()
+        counted = values[: len(values) - len(last)]
+        # what follows the last step that counts is 0; pairwise, so that no step is no pair
+        deltas = [value - after for value, after in pairwise((*counted, 0.0))]
+        deltas += [0.0] * len(last)
+        return tuple(combined(delta, [value]) for delta, value in zip(deltas, values, strict=True))
+
+
 class Characters:
     """How much of a response's text its first tokens are.
 
@@ -151,10 +219,6 @@ def _num_leading(text: str) -> int:
     return len(text) - len(text.lstrip(" "))
 
 
-def _log_sigmoid(value: float) -> float:
-    return min(value, 0.0) - math.log1p(math.exp(-abs(value)))
-
-
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LINE_ENDS = re.compile(r"\n(?:[^\S\n]*\n)*")
 _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
@@ -162,5 +226,5 @@ _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "mean": lambda values: math.fsum(values) / len(values),
     "sum": math.fsum,
-    "product": lambda values: math.fsum(map(_log_sigmoid, values)),
+    "product": lambda values: math.fsum(map(log_sigmoid, values)),
 }

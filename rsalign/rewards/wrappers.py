@@ -8,10 +8,11 @@ what it wraps.
 import asyncio
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias, TypeVar
+
+from cachetools import LRUCache
 
 from rsalign.core.checks import at_least, check_settings, checked, finite_reward, whole
 from rsalign.core.protocols import PairwiseReward, Reward, Scored, StepReward
@@ -107,7 +108,7 @@ class Cached(Wrapper):
         self.max_size = whole(
             "Cached", "max_size", max_size, at_least(1, note="for no cache leave the wrapper out")
         )
-        self._answers: OrderedDict[_Question, float] = OrderedDict()
+        self._answers: LRUCache[_Question, float] = LRUCache(self.max_size)
         self._calls: dict[tuple[asyncio.AbstractEventLoop, _Question], _Call] = {}
         self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
 
@@ -118,7 +119,6 @@ class Cached(Wrapper):
         while True:
             with self._lock:
                 if question in self._answers:
-                    self._answers.move_to_end(question)
                     return Scored(self._answers[question])
                 call = self._calls.get(place)
                 if call is None:
@@ -132,7 +132,8 @@ class Cached(Wrapper):
         try:
             value = await ask(self.reward, prompt, response)
             mine.answer = float(value)
-            self._remember(question, mine.answer)
+            with self._lock:
+                self._answers[question] = mine.answer
         except Exception as failure:
             mine.failure = failure
             raise
@@ -149,12 +150,6 @@ class Cached(Wrapper):
 
     def __repr__(self) -> str:
         return f"Cached({self.reward!r}, max_size={self.max_size})"
-
-    def _remember(self, question: _Question, answer: float) -> None:
-        with self._lock:
-            self._answers[question] = answer
-            if len(self._answers) > self.max_size:
-                self._answers.popitem(last=False)
 
 
 @dataclass(slots=True)
