@@ -12,6 +12,7 @@ attribute                    default   of
 ``needs_reward``             True      strategies, selectors, answer rules of chains
 ``cuts_answers``             True      strategies
 ``varies_by_policy_alone``   False     strategies
+``draws_one_answer``         False     strategies
 ``needs_certainty``          False     selectors
 ``asks_judge``               False     selectors
 ``overdraws``                None      policies
@@ -48,6 +49,20 @@ def varies_by_policy_alone(strategy: object) -> bool:
     is run once where several answers were asked for.
     """
     return bool(getattr(strategy, "varies_by_policy_alone", False))
+
+
+def draws_one_answer(strategy: object) -> bool:
+    """Whether a strategy draws a single answer and returns it.
+
+    Every other strategy compares several draws, and so says nothing under greedy decoding
+    (temperature 0), where all draws are equal.
+
+    Example:
+        >>> from rsalign import BestOf, Plain
+        >>> draws_one_answer(Plain()), draws_one_answer(BestOf(n=4))
+        (True, False)
+    """
+    return bool(getattr(strategy, "draws_one_answer", False))
 
 
 def needs_certainty(selector: object) -> bool:

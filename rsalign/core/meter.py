@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from rsalign.core.budget import Budget, Usage
+from rsalign.core.cancelled_draws import receive_cancelled_draws
 from rsalign.core.capabilities import overdraws
 from rsalign.core.checks import finite_reward, shown
 from rsalign.core.errors import PolicyError, RewardError
@@ -239,17 +240,21 @@ class MeteredPolicy(Wrapper):
         if self.meter.limits_tokens and (granted < most or stops is None):
             asked = granted
         self.meter.count(policy_requests=1, prompt_tokens=len(prefix))
-        response = prefix[len(self.meter.prompt.tokens) :]
+        num_prompt_tokens = len(self.meter.prompt.tokens)
+        cancelled: list[tuple[Tokens, Tokens]] = []
         drawn = 0
         try:
-            with errors_as(self._failed):
+            with (
+                errors_as(self._failed),
+                receive_cancelled_draws(lambda *report: cancelled.append(report)),
+            ):
                 segment = await draw(prefix, max_new_tokens=asked, key=key, boundary=boundary)
                 drawn = segment.num_drawn
-        except asyncio.CancelledError as cancelled:
-            # an engine attaches what it had drawn when it was told to stop
-            tokens: Tokens = getattr(cancelled, "drawn", ())
-            drawn = len(tokens)
-            self.meter.seen_partial(response + tokens)
+        except asyncio.CancelledError:
+            drawn = sum(len(tokens) for _, tokens in cancelled)
+            for continued, tokens in [(prefix, ()), *cancelled]:
+                if continued[: len(prefix)] == prefix:  # else the policy has changed the prompt
+                    self.meter.seen_partial((continued + tokens)[num_prompt_tokens:])
             raise
         finally:
             self.meter.release(granted, drawn)
@@ -257,7 +262,7 @@ class MeteredPolicy(Wrapper):
         if drawn == asked < max_new_tokens:  # the budget may have cut it short, not the strategy
             segment = replace(segment, beyond=None)
             if segment.stop is Stop.LENGTH:
-                self.meter.seen_partial(response + segment.tokens)
+                self.meter.seen_partial(prefix[num_prompt_tokens:] + segment.tokens)
                 await self.meter.expire()
         return segment
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rsalign.core.cancelled_draws import report_cancelled_draw
 from rsalign.core.errors import ConfigError, InstallError, PolicyError
 from rsalign.engines.model_files import ModelFiles
 
@@ -128,7 +129,7 @@ class Completion:
 
     @classmethod
     async def draw(cls, client: "AsyncOpenAI", request: dict[str, Any]) -> "Completion":
-        """Asks for one completion; a `CancelledError` has the tokens so far as `drawn`.
+        """Asks for one completion; cancelled, it reports the tokens that had arrived.
 
         Raises:
             ConfigError: if the server sends text without its token ids.
@@ -147,8 +148,8 @@ class Completion:
             ) as stream:
                 async for event in _events(stream.response):
                     arrived._add(event)
-        except asyncio.CancelledError as cancelled:
-            cancelled.drawn = tuple(arrived.tokens)  # type: ignore[attr-defined]
+        except asyncio.CancelledError:
+            report_cancelled_draw(tuple(request["prompt"]), tuple(arrived.tokens))
             raise
         if arrived.finish_reason in (None, "abort"):
             raise ConnectionError("the server shut down while it answered")

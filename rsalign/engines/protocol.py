@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """vLLM, in process or beside it; safe to await from any event loop unless it says otherwise.
 
-    Cancelling a call aborts the request in the engine; the `CancelledError` then has an attribute
-    `drawn`: the tokens that had been drawn.
+    Cancelling a call aborts the request in the engine, which reports the tokens that it had drawn
+    (`rsalign.core.cancelled_draws`).
     """
 
     @property

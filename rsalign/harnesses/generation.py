@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rsalign.aligner.parameters import sampling
+from rsalign.core.capabilities import draws_one_answer
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
-from rsalign.strategies.plain import Plain
 from rsalign.words.messages import suggest
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -60,7 +60,7 @@ class Generation:
             raise ConfigError(f"{lengths} contradict each other: give max_gen_toks alone")
         until = asked.pop("until", None) or ()
         temperature = _temperature(asked.pop("do_sample", None), asked.pop("temperature", None))
-        if temperature == 0 and not isinstance(strategy, Plain):
+        if temperature == 0 and not draws_one_answer(strategy):
             name = type(strategy).__name__
             raise ConfigError(
                 "the task asks for greedy decoding (do_sample=False or temperature=0), under which "

@@ -7,6 +7,7 @@ cannot be computed.
 In Python: ``simple_evaluate(model=AlignedLM(policy=..., reward=..., strategy="cards"), ...)``.
 """
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Coroutine, Sequence
@@ -19,20 +20,19 @@ from tqdm import tqdm
 
 from rsalign.aligner import AlignedOutput
 from rsalign.core.checks import shown
-from rsalign.core.errors import ConfigError, PolicyError, RsalignError
+from rsalign.core.errors import ConfigError, EngineError, PolicyError, RsalignError
 from rsalign.core.foreign import errors_as, told
 from rsalign.core.protocols import Likelihood, Ranked
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Tokens
 from rsalign.engines.loop_thread import LoopThread
-from rsalign.harnesses.conversation import Conversation
-from rsalign.harnesses.failures import Failures
 from rsalign.harnesses.generation import Generation
-from rsalign.harnesses.policy_text import PolicyText, UnreadableError
+from rsalign.harnesses.policy_text import Conversation, PolicyText, UnreadableError
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MAX_OPEN_REQUESTS = 512
@@ -224,6 +224,44 @@ class AlignedLM(PolicyText):
     @cached_property
     def _loop(self) -> LoopThread:
         return LoopThread("rsalign-lm-eval")
+
+
+class Failures:
+    """What failed of one call of lm-eval, which wants a value for every request.
+
+    A failure is logged when it is added, with the request's name.
+
+    Args:
+        num_requests: of the call.
+    """
+
+    def __init__(self, num_requests: int) -> None:
+        self._num_requests = num_requests
+        self._errors: list[RsalignError] = []
+
+    def add(self, name: str, error: RsalignError) -> None:
+        """One more request that counts as wrong.
+
+        Raises:
+            EngineError: if it is one: no other request will be answered either.
+        """
+        if isinstance(error, EngineError):
+            raise error
+        logger.error("request %s failed and counts as wrong: %s", name, error)
+        self._errors.append(error)
+
+    def check(self) -> None:
+        """Refuses a call of which nothing is left: its score would say nothing.
+
+        Raises:
+            RsalignError: the first failure, if all requests failed.
+        """
+        if self._errors and len(self._errors) == self._num_requests:
+            raise self._errors[0]
+        if self._errors:
+            logger.error(
+                "%d of %d requests failed and count as wrong", len(self._errors), self._num_requests
+            )
 
 
 def register() -> None:

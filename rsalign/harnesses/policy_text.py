@@ -12,10 +12,31 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.foreign import errors_as, told
 from rsalign.core.types import Message
 from rsalign.harnesses.arguments import Arguments
-from rsalign.harnesses.conversation import Conversation
 
 if TYPE_CHECKING:
     from rsalign.policies.tokenization import Tokenization
+
+
+class Conversation(str):
+    """The text that a policy's chat template made of some messages, and these messages.
+
+    A harness renders a conversation first and asks for an answer later, and keeps nothing but the
+    text in between. A reward model has a chat template of its own, and needs the messages.
+
+    Attributes:
+        messages: what was rendered.
+    """
+
+    messages: tuple[Message, ...]
+
+    def __new__(cls, text: str, messages: Sequence[Message]) -> "Conversation":
+        """A text with its messages."""
+        made = super().__new__(cls, text)
+        made.messages = tuple(messages)
+        return made
+
+    def __getnewargs__(self) -> tuple[str, tuple[Message, ...]]:  # type: ignore[override]
+        return str(self), self.messages  # for harnesses that keep prompts in a cache
 
 
 class UnreadableError(ConfigError):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from rsalign.core.cancelled_draws import report_cancelled_draw
 from rsalign.core.checks import check_settings, shown
 from rsalign.core.errors import ConfigError, PolicyError
 from rsalign.core.foreign import errors_as, said
@@ -251,16 +252,16 @@ class VllmPolicy:
                 segment = segment.upto(len(segment.tokens) - 1, Stop.BOUNDARY)
             if not measured and not (ended and by_entropy):
                 return segment
-            reading = await self._report(ticket, segment.tokens)
+            reading = await self._report(ticket, prefix, segment.tokens)
         if measured:
             return with_certainty(segment, reading, ended=ended and by_entropy)
         return with_boundary_entropy(segment, reading)
 
-    async def _report(self, ticket: str, tokens: Tokens) -> Reading | None:
+    async def _report(self, ticket: str, prefix: Tokens, tokens: Tokens) -> Reading | None:
         try:
             return await self.engine.report(ticket, len(tokens))
-        except asyncio.CancelledError as cancelled:
-            cancelled.drawn = tokens  # type: ignore[attr-defined]
+        except asyncio.CancelledError:
+            report_cancelled_draw(prefix, tokens)
             raise
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:

@@ -191,8 +191,8 @@ class VllmServerPolicy:
     ) -> Segment:
         """One request to a server; see `Policy`.
 
-        When it is cancelled, the connection is closed, upon which the server aborts. The
-        `CancelledError` has the tokens that had arrived by then as its attribute `drawn`.
+        When the call is cancelled, it closes the connection, so that the server aborts the request,
+        and reports the tokens that had arrived (`rsalign.core.cancelled_draws`).
         """
         self._check(prefix, max_new_tokens)
         limit = max_new_tokens if boundary is None else min(max_new_tokens, boundary.max_tokens)

@@ -4,7 +4,6 @@ Importing a class loads no heavy library; making one may.
 """
 
 from rsalign.core.journal import JournaledReward as Journaled
-from rsalign.rewards.bounded_steps import ClippedSteps, DeltaSteps
 from rsalign.rewards.calibration import calibrate, calibrated_on, own_rewards
 from rsalign.rewards.classifier import TransformersReward
 from rsalign.rewards.combine import (
@@ -21,7 +20,7 @@ from rsalign.rewards.judge import PairwiseJudge, PointwiseJudge, ProbabilityJudg
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.process import VllmStepReward
 from rsalign.rewards.remote import RemoteReward
-from rsalign.rewards.steps import Steps
+from rsalign.rewards.steps import ClippedSteps, DeltaSteps, Steps
 from rsalign.rewards.vllm import VllmReward
 from rsalign.rewards.wrappers import Cached, Metered, Scaled
 

@@ -1,7 +1,8 @@
-"""A reward in units of the policy's own draws, so that `beta`, weights and thresholds carry over.
+"""Rescales a reward by the rewards of the policy's own samples.
 
-Raw rewards of different models differ in zero and unit, and mean nothing by themselves. What the
-policy writes of its own gives both: draw, judge, and scale.
+Raw scores of reward models have an arbitrary zero and unit. After calibration, one value of `beta`,
+of a weight or of a threshold means the same for different reward models: sample responses from the
+policy, score them, and scale the reward by their spread.
 """
 
 import math
@@ -20,25 +21,41 @@ from rsalign.rewards.wrappers import Scaled
 from rsalign.selectors.estimators import mean_and_sd
 
 Method: TypeAlias = Literal["z_score", "temperature"]
-"""What is made the same for every reward: the standard deviation, or the effective sample size."""
+"""What calibration equalises: the standard deviation, or the effective sample size."""
 
 
 async def own_rewards(
     policy: Policy, reward: Reward, prompt: Prompt, *, num_draws: int, max_tokens: int, key: Key
 ) -> tuple[float, ...]:
-    """Rewards of independent whole answers of the policy, drawn at once, ``(num_draws,)``.
+    """Rewards of independent complete responses from the policy, ``(num_draws,)``.
+
+    All responses are requested concurrently.
 
     Args:
-        policy: draws the answers.
-        reward: judges them.
-        prompt: what is answered.
-        num_draws: number of answers, at least 1. With the same key a larger one only adds draws.
-        max_tokens: bounds each answer.
-        key: the address below which they are drawn; give one that no strategy draws from.
+        policy: samples the responses.
+        reward: scores them.
+        prompt: the prompt to respond to.
+        num_draws: number of responses, at least 1. With the same key, a larger number keeps the
+            responses of a smaller one and adds to them.
+        max_tokens: greatest length of each response.
+        key: address that the random seeds are derived from; use one that no strategy uses.
 
     Raises:
-        ConfigError: if `num_draws` is not at least 1.
-        RewardError: if a reward failed or is not finite.
+        ConfigError: if `num_draws` or `max_tokens` is not at least 1.
+        RewardError: if the reward failed or is not finite.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Key, Message, Prompt
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> prompt = Prompt((Message("user", "1"),), (1,))
+        >>> rewards = asyncio.run(
+        ...     own_rewards(
+        ...         ToyPolicy(), ToyReward(), prompt, num_draws=4, max_tokens=3, key=Key(0)
+        ...     )
+        ... )
+        >>> len(rewards)
+        4
     """
     num_draws = whole("own_rewards", "num_draws", num_draws, at_least(1))
     max_tokens = whole("own_rewards", "max_tokens", max_tokens, at_least(1))
@@ -60,21 +77,21 @@ async def calibrate(
     method: Method = "z_score",
     ess_fraction: float = 0.5,
 ) -> Scaled:
-    """Draws answers to each prompt and scales the reward by them; see `calibrated_on`.
+    """Samples responses to each prompt and scales the reward by them; see `calibrated_on`.
 
     Args:
-        reward: what is scaled.
-        prompts: one, or several that stand for those the reward is to be used on.
-        policy: draws the answers.
-        num_draws: answers for each prompt.
-        max_tokens: bounds each answer.
-        key: the address below which they are drawn; give one that no strategy draws from.
-        method: what is made the same.
-        ess_fraction: only for ``"temperature"``.
+        reward: the reward to scale.
+        prompts: one prompt, or several that represent those the reward will be used on.
+        policy: samples the responses.
+        num_draws: number of responses to each prompt.
+        max_tokens: greatest length of each response.
+        key: address that the random seeds are derived from; use one that no strategy uses.
+        method: what calibration equalises; see `calibrated_on`.
+        ess_fraction: only for ``"temperature"``; see `calibrated_on`.
 
     Raises:
         ConfigError: as `calibrated_on`.
-        RewardError: if a reward failed or is not finite.
+        RewardError: if the reward failed or is not finite.
     """
     several = (prompts,) if isinstance(prompts, Prompt) else tuple(prompts)
     pools = await concurrently(
@@ -97,28 +114,34 @@ def calibrated_on(
     method: Method = "z_score",
     ess_fraction: float = 0.5,
 ) -> Scaled:
-    """The reward, scaled so that the draws' rewards have a stated spread.
+    """The reward, scaled so that the given rewards of samples have a standard spread.
 
-    ``"z_score"``: ``(reward - mean) / sd``. The draws then have mean 0 and standard deviation 1
-    (that of the draws themselves: the squares' mean, not the unbiased estimate). For several
-    prompts the mean is of all draws and the squares are about each prompt's own mean, because a
-    strategy compares answers of one prompt only.
+    ``"z_score"``: ``(reward - mean) / sd``. The samples then have mean 0 and standard deviation 1
+    (the population standard deviation, which divides by their number). With several prompts, the
+    mean is over all samples, but deviations are taken from each prompt's own mean, because a
+    strategy compares responses to one prompt only.
 
-    ``"temperature"``: ``reward / beta``, where weights ``w = exp(reward / beta)`` over a prompt's
-    draws have an effective sample size ``(sum w)^2 / sum w^2`` of `ess_fraction` times their number
-    (for several prompts: on average). The same ``beta=1`` then means the same pressure, whatever
-    the reward's unit. The root is found to 1e-9 of ``beta``.
+    ``"temperature"``: ``reward / beta``, where ``beta`` is chosen such that the weights ``w =
+    exp(reward / beta)`` of a prompt's samples have an effective sample size ``(sum w)^2 / sum w^2``
+    of `ess_fraction` times their number (with several prompts: on average). Then ``beta=1`` means
+    the same strength of selection for every reward. ``beta`` is found to a relative error of 1e-9.
 
     Args:
-        reward: what is scaled.
-        *pools: rewards of the policy's own draws, one sequence for each prompt, ``(draws,)``.
-        method: what is made the same.
-        ess_fraction: only for ``"temperature"``: below 1, and above the fraction of draws that have
-            their prompt's best reward.
+        reward: the reward to scale.
+        *pools: rewards of the policy's samples, one sequence for each prompt, ``(draws,)``.
+        method: what calibration equalises.
+        ess_fraction: only for ``"temperature"``: below 1, and above the fraction of samples that
+            have their prompt's highest reward.
 
     Raises:
-        ConfigError: if no pool has two different rewards, a reward is not finite, or the fraction
-            cannot be had from these draws.
+        ConfigError: if no pool has two different rewards, a reward is not finite, or no ``beta``
+            gives the requested fraction.
+
+    Example:
+        >>> from rsalign.testing import ToyReward
+        >>> scaled = calibrated_on(ToyReward(), (1.0, 3.0))
+        >>> scaled.scale, scaled.shift
+        (1.0, -2.0)
     """
     name = "calibrated_on"
     checked(name, "reward", reward, Reward, A_REWARD)
@@ -171,7 +194,7 @@ def _no_unit(draws: Sequence[float]) -> ConfigError:
 
 
 def _inverse_beta(pools: Sequence[tuple[float, ...]], wanted: float) -> float:
-    """The scale at which the pools' effective fraction is `wanted`, on average."""
+    """The scale 1 / beta at which the pools' mean effective fraction is `wanted`."""
     from scipy.optimize import brentq
 
     least = math.fsum(pool.count(max(pool)) / len(pool) for pool in pools) / len(pools)

@@ -1,8 +1,8 @@
-"""Several rewards as one, and the transformations that make them fit to be added up.
+"""Rewards that are computed from other rewards: sums, and transformations of one reward.
 
-Every class here takes rewards and is one, so they nest. Components are asked at once; what they
-cost adds up. A reward that occurs in more than one component is asked once if it is wrapped in
-`rsalign.rewards.wrappers.Cached`.
+Each class takes rewards and is a reward itself, so the classes can be nested. The components are
+scored concurrently, and their token counts are added. A reward that occurs in several components is
+scored once per response if it is wrapped in `rsalign.rewards.wrappers.Cached`.
 """
 
 import math
@@ -13,21 +13,41 @@ from rsalign.core.checks import REWARD, check_settings, refused
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Reward, Scored
 from rsalign.core.types import Prompt, Response
-from rsalign.rewards.parts import A_REWARD, Composite, ask, ask_all, combined, require_some
+from rsalign.rewards.parts import (
+    A_REWARD,
+    Composite,
+    ask,
+    ask_all,
+    combined,
+    log_sigmoid,
+    require_some,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedSum(Composite):
-    """``sum_i weights[i] * rewards[i]``.
+    """The weighted sum ``sum_i weights[i] * rewards[i]``.
 
-    Components are comparable only on one scale: see `rsalign.rewards.calibration`.
+    Raw scores of different reward models have different units; bring them to one scale first (see
+    `rsalign.rewards.calibration`).
 
     Attributes:
         rewards: the components, ``(components,)``.
-        weights: any finite numbers, ``(components,)``; they need not sum to one.
+        weights: one finite number per component, ``(components,)``; they need not sum to 1.
 
     Raises:
-        ConfigError: if there is no component, one is no reward, or the weights do not fit.
+        ConfigError: if there is no component, a component is not a reward, or the number of weights
+            differs from the number of components.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> length = FunctionReward(lambda question, answer: len(answer))
+        >>> float(asyncio.run(WeightedSum([length, length], [1.0, 0.5]).score(prompt, response)))
+        7.5
     """
 
     rewards: Sequence[Reward]
@@ -38,7 +58,7 @@ class WeightedSum(Composite):
         _require_one_each(self, self.rewards, "weights", self.weights)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The weighted sum of what the components say."""
+        """The weighted sum of the components' values."""
         return await _weighted(self.rewards, self.weights, prompt, response)
 
 
@@ -46,18 +66,30 @@ class WeightedSum(Composite):
 class Direction(Composite):
     """``sum_i v_i * rewards[i]`` with the unit vector ``v = direction / |direction|``.
 
-    A preference between objectives as a direction in reward space: only the trade-off is chosen,
-    never how strong the reward is, so that one ``beta`` serves all directions. For two objectives
-    ``(cos a, sin a)`` turns from the first to the second. Haoxiang Wang et al. 2024,
-    arXiv:2402.18571, who train on it; components should be on one scale (`calibration`).
+    The direction states a trade-off between objectives. Since the vector is normalised, it does not
+    change the strength of the reward, so one ``beta`` can be used for all directions. For two
+    objectives, ``(cos a, sin a)`` moves from the first objective (a = 0) to the second (a = pi/2).
+    The objectives should be on one scale (`rsalign.rewards.calibration`).
+
+    Paper: Haoxiang Wang et al. 2024, arXiv:2402.18571, who train a policy on such directions.
 
     Attributes:
         rewards: the objectives, ``(objectives,)``.
-        direction: given at any length, kept at length 1, ``(objectives,)``. A negative entry turns
-            away from its objective.
+        direction: a vector of any positive length, stored at length 1, ``(objectives,)``. A
+            negative entry penalises its objective.
 
     Raises:
-        ConfigError: if it has no direction (all zero), or does not fit the rewards.
+        ConfigError: if all entries are 0, or their number differs from that of the rewards.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> length = FunctionReward(lambda question, answer: len(answer))
+        >>> float(asyncio.run(Direction([length, length], [3.0, 4.0]).score(prompt, response)))
+        7.0
     """
 
     rewards: Sequence[Reward]
@@ -72,13 +104,13 @@ class Direction(Composite):
                 f"Direction(direction={self.direction!r}) points nowhere: at least one entry must "
                 "differ from 0"
             )
-        # by the largest entry first: squares of very large or small ones leave the floats
+        # divide by the largest entry first, so that no square overflows or underflows
         entries = [entry / largest for entry in self.direction]
         length = math.hypot(*entries)
         object.__setattr__(self, "direction", tuple(entry / length for entry in entries))
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """How far the rewards go in the direction."""
+        """The projection of the rewards onto the direction."""
         return await _weighted(self.rewards, self.direction, prompt, response)
 
 
@@ -86,18 +118,30 @@ class Direction(Composite):
 class BradleyTerry(Composite):
     """``ln sigmoid(reward - reference)``, at most 0, nats.
 
-    For a reward model trained on comparisons this is the log-probability that the response is
-    preferred to one of reward `reference`: that it is *good*. It stresses mending what is poor, and
-    hardly pays for what is good already. The sum over components (`WeightedSum` with weights of 1)
-    is the log-probability that the response is good in *all* of them, if they are independent.
-    Zihao Wang et al. 2024, arXiv:2402.00742, whose reference belongs to a prompt.
+    For a reward model trained on comparisons (a Bradley-Terry model), this is the log-probability
+    that the response is preferred to a response whose reward is `reference`. The transformation is
+    steep below the reference and flat above it: improving a poor response counts more than
+    improving a good one. If the components are independent, their sum (`WeightedSum` with weights
+    of 1) is the log-probability that the response beats the reference in *all* components.
+
+    Paper: Zihao Wang et al. 2024, arXiv:2402.00742, who use a reference value for each prompt.
 
     Attributes:
-        reward: raw, as a Bradley-Terry model gives it.
-        reference: the reward of what is just good enough; see `reference_value`.
+        reward: a Bradley-Terry model's raw score.
+        reference: the reward of a response that is just good enough; see `reference_value`.
 
     Raises:
         ConfigError: if the reference is not finite.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> length = FunctionReward(lambda question, answer: len(answer))
+        >>> float(asyncio.run(BradleyTerry(length, reference=5.0).score(prompt, response)))
+        -0.6931471805599453
     """
 
     reward: Reward
@@ -107,26 +151,38 @@ class BradleyTerry(Composite):
         check_settings(self, reward=A_REWARD, reference=REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The log-probability that the response is good."""
+        """The log-probability that the response is preferred to the reference."""
         value = await ask(self.reward, prompt, response)
-        return combined(_log_sigmoid(value - self.reference), [value])
+        return combined(log_sigmoid(value - self.reference), [value])
 
 
 @dataclass(frozen=True, slots=True)
 class Capped(Composite):
-    """``min(reward, cap)``: beyond the point where a reward is a good proxy, more of it is no gain.
+    """``min(reward, cap)``: a reward that stops growing where it stops being a good proxy.
 
-    The point is where judged quality turns down while the reward still rises; it moves when
-    components are correlated, so find it for the combination. Moskovitz et al. 2023,
-    arXiv:2310.04373. Departs: they hold each component at its point by Lagrange multipliers learned
-    in training; nothing is trained here, so a component simply stops to count.
+    Choose the cap at the reward value beyond which the judged quality falls while the reward still
+    rises. That value moves when components are correlated, so determine it for the combination.
+
+    Paper: Moskovitz et al. 2023, arXiv:2310.04373.
+    Departs: the paper holds each component at its cap by Lagrange multipliers that are learned in
+    training. Nothing is trained here: values above the cap simply count as the cap.
 
     Attributes:
         reward: the component.
-        cap: greatest value that counts, in the reward's own units.
+        cap: the greatest value that counts, in the reward's own units.
 
     Raises:
         ConfigError: if the cap is not finite.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> length = FunctionReward(lambda question, answer: len(answer))
+        >>> float(asyncio.run(Capped(length, cap=3.0).score(prompt, response)))
+        3.0
     """
 
     reward: Reward
@@ -136,23 +192,27 @@ class Capped(Composite):
         check_settings(self, reward=A_REWARD, cap=REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The reward, or the cap if it is less."""
+        """The smaller of the reward and the cap."""
         value = await ask(self.reward, prompt, response)
         return combined(min(value, self.cap), [value])
 
 
 def reference_value(rewards: Sequence[float], *, quantile: float) -> float:
-    """A quantile of rewards of the policy's own draws, as the `reference` of a `BradleyTerry`.
+    """A quantile of the rewards of the policy's own samples, for `BradleyTerry.reference`.
 
-    Linear between order statistics: the value at rank ``quantile * (draws - 1)``, counted from 0.
+    Interpolates linearly between order statistics (numpy's method "linear").
 
     Args:
-        rewards: of draws from the policy, ``(draws,)``; `calibration.own_rewards` makes them.
-        quantile: between 0 and 1. What is good enough: 0.5 asks for better than half of what the
-            policy writes, 0.9 for better than nine tenths.
+        rewards: of samples from the policy, ``(draws,)``; see `calibration.own_rewards`.
+        quantile: between 0 and 1. With 0.5 a response is good if it beats half of the policy's
+            samples, with 0.9 if it beats nine tenths of them.
 
     Raises:
         ConfigError: if there are no rewards, one is not finite, or the quantile is out of range.
+
+    Example:
+        >>> reference_value([1.0, 2.0, 4.0], quantile=0.75)
+        3.0
     """
     if not rewards or not all(map(math.isfinite, rewards)):
         raise ConfigError(
@@ -160,10 +220,9 @@ def reference_value(rewards: Sequence[float], *, quantile: float) -> float:
         )
     if not 0 <= quantile <= 1:
         raise ConfigError(f"quantile={quantile!r}: must be between 0 and 1")
-    ordered = sorted(rewards)
-    rank = quantile * (len(ordered) - 1)
-    below, above = ordered[math.floor(rank)], ordered[math.ceil(rank)]
-    return below + (rank - math.floor(rank)) * (above - below)
+    import numpy as np
+
+    return float(np.quantile(rewards, quantile, method="linear"))
 
 
 async def _weighted(
@@ -172,11 +231,6 @@ async def _weighted(
     values = await ask_all(rewards, prompt, response)
     total = sum(weight * value for weight, value in zip(weights, values, strict=True))
     return combined(total, values)
-
-
-def _log_sigmoid(x: float) -> float:
-    # exp of a negative number only: the other branch would overflow
-    return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
 
 
 def _require_one_each(

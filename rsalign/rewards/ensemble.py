@@ -1,4 +1,4 @@
-"""Several reward models of one quality: a cautious ensemble, and one expert for each prompt."""
+"""Several reward models for one quality: a cautious ensemble, and a routing by prompt."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,24 +13,38 @@ from rsalign.core.types import Prompt, Response
 from rsalign.rewards.parts import A_REWARD, Composite, ask_all, combined
 
 Predicate: TypeAlias = Callable[[Prompt], bool]
-"""Whether a prompt is of some kind; a fixed, quick function."""
+"""Decides whether a prompt belongs to a route; must be deterministic and fast."""
 
 
 @dataclass(frozen=True, slots=True)
 class LowerConfidenceBound(Composite):
-    """``mean - coefficient * sd`` over the members' rewards: doubt costs.
+    """``mean - coefficient * sd`` over the members' rewards: disagreement is penalised.
 
-    Where members disagree they have left what they were trained on, and that is where a sampler
-    over-optimises a single one. `sd` divides by the number of members: they are the whole ensemble,
-    not a sample of one. Coste et al. 2023, arXiv:2310.02743 (who subtract the variance, which has
-    another unit than the reward); Eisenstein et al. 2023, arXiv:2312.09244.
+    Members disagree mostly on responses unlike their training data, which is also where a sampler
+    over-optimises a single reward model. The standard deviation `sd` divides by the number of
+    members (not by the number less 1), because they are the whole ensemble and not a sample of it.
+
+    Papers: Coste et al. 2023, arXiv:2310.02743 (they subtract the variance, whose unit is not that
+    of the reward); Eisenstein et al. 2023, arXiv:2312.09244.
 
     Attributes:
         rewards: the members, at least 2, on one scale, ``(members,)``.
-        coefficient: standard deviations below the mean; 0 is the mean.
+        coefficient: number of standard deviations to subtract; 0 gives the mean.
 
     Raises:
         ConfigError: if there are fewer than 2 members, or the coefficient is negative.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> length = FunctionReward(lambda question, answer: len(answer))
+        >>> from rsalign.rewards import Scaled
+        >>> ensemble = LowerConfidenceBound([length, Scaled(length, 3.0)])
+        >>> float(asyncio.run(ensemble.score(prompt, response)))
+        5.0
     """
 
     rewards: Sequence[Reward]
@@ -43,7 +57,7 @@ class LowerConfidenceBound(Composite):
             raise refused(self, "rewards", "at least 2: one cannot disagree with itself")
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The members' mean, less their disagreement."""
+        """The members' mean less `coefficient` times their standard deviation."""
         values = await ask_all(self.rewards, prompt, response)
         mean = sum(values) / len(values)
         sd = math.dist(values, [mean] * len(values)) / math.sqrt(len(values))
@@ -52,18 +66,32 @@ class LowerConfidenceBound(Composite):
 
 @dataclass(frozen=True, slots=True)
 class Routed(Composite):
-    """The reward of the first route whose predicate holds for the prompt, else of the default.
+    """Scores by the first route whose predicate is true for the prompt, else by the default.
 
-    One expert for each kind of prompt, and only that one is asked: the outer layer of Quan 2024,
-    arXiv:2403.01197. Departs: there a trained model routes; here a predicate does, because every
-    response of one prompt must be judged by the same member.
+    Use it to have one expert reward model for each kind of prompt. Only that one is called.
+
+    Paper: the outer layer of Quan 2024, arXiv:2403.01197.
+    Departs: the paper routes by a trained model that sees the response; here a predicate of the
+    prompt routes, because all responses to one prompt must be scored by the same member.
 
     Attributes:
-        routes: pairs of predicate and reward, in order, ``(routes,)``.
-        default: judges prompts that no predicate claims.
+        routes: pairs of a predicate and a reward, tried in order, ``(routes,)``.
+        default: scores the prompts for which no predicate is true.
 
     Raises:
-        ConfigError: if a route is no pair of a predicate and a reward.
+        ConfigError: if a route is not a pair of a predicate and a reward.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> length = FunctionReward(lambda question, answer: len(answer))
+        >>> from rsalign.rewards import Scaled
+        >>> routed = Routed([(lambda prompt: "Hi" in prompt.text, length)], Scaled(length, 9.0))
+        >>> float(asyncio.run(routed.score(prompt, response)))
+        5.0
     """
 
     routes: Sequence[tuple[Predicate, Reward]]
@@ -74,7 +102,7 @@ class Routed(Composite):
         check_settings(self, routes=pairs, default=A_REWARD)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """What the prompt's own member says.
+        """The value of the reward that is responsible for the prompt.
 
         Raises:
             RewardError: if a predicate fails.

@@ -1,5 +1,6 @@
-"""What all rewards that are made of rewards share: how parts are asked, closed, named, refused."""
+"""Shared by all rewards that wrap or combine others: calling, closing and identifying the parts."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -14,13 +15,13 @@ from rsalign.core.types import Prompt, Response
 
 
 class Composite:
-    """Base of frozen dataclasses whose fields are rewards and settings, or tuples of them."""
+    """Base of frozen dataclasses whose fields are rewards, settings, or tuples of them."""
 
     __slots__ = ()
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal: its parts' fingerprints and its settings."""
+        """Identifies this reward in a journal: its parts' fingerprints and its settings."""
         return f"{type(self).__name__}{described(self._values())}"
 
     def close(self) -> None:
@@ -32,30 +33,30 @@ class Composite:
 
 
 async def ask(reward: Reward, prompt: Prompt, response: Response) -> Scored:
-    """What one part says, with its cost.
+    """The score of one part, with its token cost.
 
-    Checked here although a run checks the whole: a cap or a sigmoid would hide an infinity, and the
-    error should name the part.
+    The value is checked here although a run checks the combined value, too: a cap or a sigmoid
+    would hide an infinity, and the error message should name the part.
 
     Raises:
-        RewardError: if it is not a finite number.
+        RewardError: if the score is not a finite number.
     """
     value = finite_reward(await reward.score(prompt, response), reward, prompt, response)
     return value if isinstance(value, Scored) else Scored(value)
 
 
 async def ask_all(rewards: Iterable[Reward], prompt: Prompt, response: Response) -> list[Scored]:
-    """What all parts say, asked at once, ``(rewards,)``."""
+    """The scores of all parts, requested concurrently, ``(rewards,)``."""
     return await concurrently(ask(reward, prompt, response) for reward in rewards)
 
 
 async def ask_steps(
     reward: StepReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[Scored, ...]:
-    """What a step reward says, with its cost, ``(steps,)``.
+    """The values of a step reward, with their token costs, ``(steps,)``.
 
     Raises:
-        RewardError: if it does not give one finite number per step.
+        RewardError: if it does not return one finite number per step.
     """
     values = tuple(await reward.score_steps(prompt, response, ends))
     found = [value for value in map(finite_or_none, values) if value is not None]
@@ -70,7 +71,7 @@ async def ask_steps(
 
 
 def combined(value: float, parts: Iterable[Scored]) -> Scored:
-    """A value with what its parts cost together."""
+    """A value that carries the summed token cost of its parts."""
     tokens = cached_tokens = 0
     for one in parts:
         tokens += one.tokens
@@ -78,8 +79,18 @@ def combined(value: float, parts: Iterable[Scored]) -> Scored:
     return Scored(value, tokens=tokens, cached_tokens=cached_tokens)
 
 
+def log_sigmoid(value: float) -> float:
+    """``ln(1 / (1 + exp(-value)))``, nats, without overflow.
+
+    Example:
+        >>> log_sigmoid(-1000.0)
+        -1000.0
+    """
+    return min(value, 0.0) - math.log1p(math.exp(-abs(value)))
+
+
 def close_all(parts: Iterable[object]) -> None:
-    """Closes what can be closed; every part, even if one of them fails."""
+    """Calls `close` of every part that has it, even if one of them raises an error."""
     with ExitStack() as stack:
         for one in parts:
             close = getattr(one, "close", None)
@@ -88,7 +99,9 @@ def close_all(parts: Iterable[object]) -> None:
 
 
 def described(value: object) -> str:
-    """Settings as they are, parts by their fingerprints, and tuples of both.
+    """Text that identifies a value: a setting by its repr, a part by its fingerprint.
+
+    Tuples are described element by element.
 
     Raises:
         ConfigError: if a part has no fingerprint.
@@ -96,21 +109,21 @@ def described(value: object) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(described, value))})"
     if type(value) in (float, int):
-        return repr(float(cast(float, value)))  # 1 and 1.0 are one setting
+        return repr(float(cast(float, value)))  # 1 and 1.0 are the same setting
     return repr(value) if value is None or type(value) in (str, bool) else fingerprint(value)
 
 
 A_REWARD = part("a reward: an object with `score` (for a function: FunctionReward(function))")
-"""What a `Reward` inside another one is called."""
+"""How error messages name a setting that must be a `Reward`."""
 A_STEP_REWARD = part("a step reward: an object with `score_steps`")
-"""What a `StepReward` inside another one is called."""
+"""How error messages name a setting that must be a `StepReward`."""
 
 
 def require_some(owner: object, name: str, parts: Sequence[object]) -> None:
-    """Refuses a combination of nothing.
+    """Refuses an empty list of parts.
 
     Raises:
-        ConfigError: if so.
+        ConfigError: if there is no part.
     """
     if not parts:
         raise refused(owner, name, "at least 1 reward: there is nothing to combine")

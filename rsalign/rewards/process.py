@@ -7,11 +7,12 @@ It reads a response once and judges every prefix of it; where a step ends its va
 import bisect
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
+
+from cachetools import LRUCache
 
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.errors import ConfigError, PolicyError, RewardError
@@ -211,27 +212,19 @@ class VllmStepReward:
 
 
 class _Known:
-    """Values by address, the least recently used first out; safe to use from several threads."""
+    """Values of prefixes; the least recently used leave first. Threads may share it."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[bytes, float] = OrderedDict()
+        self._values: LRUCache[bytes, float] = LRUCache(size)
         self._lock = threading.Lock()
 
     def recall(self, addresses: Sequence[bytes]) -> list[float | None]:
         with self._lock:
-            for address in addresses:
-                if address in self._values:
-                    self._values.move_to_end(address)
             return [self._values.get(address) for address in addresses]
 
     def remember(self, addresses: Sequence[bytes], values: Sequence[float]) -> None:
         with self._lock:
-            for address, value in zip(addresses, values, strict=True):
-                self._values[address] = value
-                self._values.move_to_end(address)
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
+            self._values.update(zip(addresses, values, strict=True))
 
 
 def _addresses(tokens: Tokens, start: int) -> list[bytes]:

@@ -1,44 +1,68 @@
-"""Steps of a response: where they end, and one number for the values of all."""
+"""Rewards of a response's steps: where steps end, bounded step values, and their aggregation."""
 
 import bisect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from rsalign.core.checks import REWARD, check_settings
 from rsalign.core.errors import ConfigError, RewardError
 from rsalign.core.protocols import Scored, StepReward
 from rsalign.core.types import Prompt, Response, Tokens
-from rsalign.rewards.parts import A_STEP_REWARD, ask_steps, described
+from rsalign.rewards.parts import (
+    A_STEP_REWARD,
+    Composite,
+    ask_steps,
+    combined,
+    described,
+    log_sigmoid,
+)
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
-"""Offsets into a text where its steps end: increasing, at least 1, at most its length."""
+"""Returns the character offsets where a text's steps end: increasing, from 1 to its length."""
 
 Aggregate: TypeAlias = Literal["last", "min", "mean", "sum", "product"]
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """One number for a response: its steps' values, aggregated.
+    """Turns a step reward into a reward of whole responses, by aggregating the step values.
 
-    Law, for values v_1 .. v_n of the steps' ends: "last": v_n (Snell et al. 2024,
-    arXiv:2408.03314); "min": the least (Wang et al. 2023, arXiv:2312.08935); "mean"; "sum";
-    "product": sum of ln sigmoid(v_i), the logarithm of the product of the probabilities that each
-    step is right (Lightman et al. 2023, arXiv:2305.20050).
+    For step values v_1 .. v_n, `aggregate` is one of:
 
-    A response whose text has no step (EOS alone) is one step.
+    - "last": v_n (Snell et al. 2024, arXiv:2408.03314);
+    - "min": the smallest value (Wang et al. 2023, arXiv:2312.08935);
+    - "mean" and "sum";
+    - "product": sum of ln sigmoid(v_i), the logarithm of the product of the probabilities that
+      each step is correct (Lightman et al. 2023, arXiv:2305.20050).
+
+    A response whose text has no step (for example EOS alone) counts as one step.
 
     Attributes:
-        reward: judges the steps.
-        decode: the policy's `text`.
-        aggregate: see above.
-        splitter: where steps end; `newline_ends` unless given.
-        empty: the value where no token has been drawn yet, so that there is nothing to judge.
+        reward: scores the steps.
+        decode: the policy's `text` method.
+        aggregate: how to aggregate, see above.
+        splitter: finds the ends of steps in the text; default: `newline_ends`.
+        empty: the reward of a response without tokens.
 
     Raises:
         ConfigError: if `aggregate` is none of these.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> class NumCharacters:
+        ...     async def score_steps(self, prompt, response, ends):
+        ...         return tuple(float(end) for end in ends)
+        >>> decode = lambda tokens: "".join(map(chr, tokens))
+        >>> text = "12" + chr(10) + "34"
+        >>> response = Response(tuple(map(ord, text)), text, Stop.LENGTH)
+        >>> prompt = Prompt((Message("user", "Count."),), (1,))
+        >>> float(asyncio.run(Steps(NumCharacters(), decode, "sum").score(prompt, response)))
+        8.0
     """
 
     reward: StepReward
@@ -52,12 +76,12 @@ class Steps:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal."""
+        """Identifies this reward in a journal."""
         settings = (self.aggregate, self.splitter, self.empty)
         return f"Steps{described((self.reward, self.decode, *settings))}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The aggregate of the steps' values; see `Reward`."""
+        """The aggregate of the step values; see `Reward`."""
         if not response.tokens:
             return self.empty
         ends = self._ends(prompt, response)
@@ -74,7 +98,7 @@ class Steps:
         getattr(self.reward, "close", lambda: None)()
 
     def _ends(self, prompt: Prompt, response: Response) -> tuple[int, ...]:
-        """Offsets into the tokens; what follows the text (EOS, a stop) belongs to its last step."""
+        """Token offsets of step ends; tokens after the text (EOS, a stop) are in the last step."""
         text, tokens = response.text, response.tokens
         ends = tuple(self.splitter(text)) or (len(text),)
         if list(ends) != sorted(set(ends)) or ends[0] < min(1, len(text)) or ends[-1] > len(text):
@@ -95,29 +119,127 @@ class Steps:
         return tuple(sorted(min(end, len(tokens)) for end in found))
 
 
+@dataclass(frozen=True, slots=True)
+class ClippedSteps(Composite):
+    """``min(r_k - eta, 0)`` for every step k: steps can only lower the sum, never raise it.
+
+    A process reward model gives every correct step a high value, so that a sum over steps grows
+    with needless correct ones. Clipped, a step of value `eta` or more adds 0. To apply both
+    transformations of the paper, clip first: ``DeltaSteps(ClippedSteps(model, eta))``.
+
+    Paper: Gao et al. 2024, arXiv:2410.15115, who shape rewards in training.
+
+    Attributes:
+        step_reward: gives r_k.
+        eta: the value of a good step, in the step reward's own units. The paper chooses it such
+            that most steps get 0.
+
+    Raises:
+        ConfigError: if `eta` is not finite.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response
+        >>> class Values:
+        ...     async def score_steps(self, prompt, response, ends):
+        ...         return (0.5, 2.0)
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> call = ClippedSteps(Values(), eta=1.0).score_steps(
+        ...     prompt, Response((2, 3), "ab", None), (1, 2)
+        ... )
+        >>> [float(value) for value in asyncio.run(call)]
+        [-0.5, 0.0]
+    """
+
+    step_reward: StepReward
+    eta: float
+
+    def __post_init__(self) -> None:
+        check_settings(self, step_reward=A_STEP_REWARD, eta=REWARD)
+
+    async def score_steps(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[float, ...]:
+        """The clipped step values, ``(steps,)``, all at most 0."""
+        values = await ask_steps(self.step_reward, prompt, response, ends)
+        return tuple(combined(min(value - self.eta, 0.0), [value]) for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaSteps(Composite):
+    """``r_k - r_{k+1}``: differences whose sum from step k on is r_k, however many steps follow.
+
+    So the sum cannot be raised by repeating good steps. In a complete response with K steps, step
+    ``K - 1`` gets ``r_{K-1}`` and step K gets 0, because the final answer is left to an outcome
+    reward; the sum over all steps is r_1 (0 if there is only one step).
+
+    Paper: Gao et al. 2024, arXiv:2410.15115, who shape rewards in training.
+    Departs: the paper has complete responses only. In a partial response more steps will follow,
+    so that none of those present is the last: step K gets r_K, and the sum is r_1, too.
+
+    Attributes:
+        step_reward: gives r_k.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> class Values:
+        ...     async def score_steps(self, prompt, response, ends):
+        ...         return (3.0, 2.0, 7.0)
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> whole = Response((2, 3, 4), "abc", Stop.EOS)
+        >>> values = asyncio.run(DeltaSteps(Values()).score_steps(prompt, whole, (1, 2, 3)))
+        >>> [float(value) for value in values]
+        [1.0, 2.0, 0.0]
+    """
+
+    step_reward: StepReward
+
+    def __post_init__(self) -> None:
+        check_settings(self, step_reward=A_STEP_REWARD)
+
+    async def score_steps(
+        self, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    ) -> tuple[float, ...]:
+        """The difference of each step's value and the next one's, ``(steps,)``."""
+        values = await ask_steps(self.step_reward, prompt, response, ends)
+        last = values[-1:] if response.complete else ()
+        counted = values[: len(values) - len(last)]
+        # the last step that counts is followed by 0
+        deltas = [value - after for value, after in pairwise((*counted, 0.0))]
+        deltas += [0.0] * len(last)
+        return tuple(combined(delta, [value]) for delta, value in zip(deltas, values, strict=True))
+
+
 class Characters:
-    """How much of a response's text its first tokens are.
+    """Maps numbers of leading tokens of a response to numbers of characters of its text.
 
     Args:
-        response: whose tokens are counted.
-        decode: the policy's `text`: of a response to an ordinary prompt.
+        response: the response.
+        decode: the policy's `text` method, which decodes a response to an ordinary prompt.
+
+    Example:
+        >>> from rsalign import Response
+        >>> text = Characters(Response((65, 66), "AB", None), lambda t: "".join(map(chr, t)))
+        >>> text.of_first(1)
+        1
     """
 
     def __init__(self, response: Response, decode: Callable[[Tokens], str]) -> None:
         self._response = response
         self._decode = decode
         text = decode(response.tokens)
-        # after a prompt without text (BOS alone) some tokenizers drop a space that `decode` keeps
+        # after a prompt without text (BOS alone), some tokenizers drop a space that `decode` keeps
         self._num_dropped = max(0, _num_leading(text) - _num_leading(response.text))
 
     def of_first(self, num_tokens: int) -> int:
-        """Characters that the first so many tokens have; half a character is none yet."""
+        """Number of complete characters of the first `num_tokens` tokens."""
         text = self._decode(self._response.tokens[:num_tokens]).rstrip(_REPLACEMENT)
         return max(0, len(text) - self._num_dropped)
 
 
 def newline_ends(text: str) -> tuple[int, ...]:
-    r"""A step is a line with the blank lines after it; the last one takes the rest of the text.
+    r"""Splits into lines: a step is a line and the blank lines after it; the last takes the rest.
 
     Example:
         >>> newline_ends("one\n\ntwo\nthree")
@@ -134,10 +256,10 @@ def newline_ends(text: str) -> tuple[int, ...]:
 
 
 def check_ends(response: Response, ends: tuple[int, ...]) -> None:
-    """Refuses ends of steps that do not increase within the response.
+    """Refuses step ends that do not increase within the response.
 
     Raises:
-        ConfigError: if so.
+        ConfigError: if they do not.
     """
     length = len(response.tokens)
     if list(ends) != sorted(set(ends)) or (ends and not 1 <= ends[0] <= ends[-1] <= length):
@@ -147,12 +269,8 @@ def check_ends(response: Response, ends: tuple[int, ...]) -> None:
 
 
 def _num_leading(text: str) -> int:
-    """Spaces at the beginning."""
+    """Number of leading spaces."""
     return len(text) - len(text.lstrip(" "))
-
-
-def _log_sigmoid(value: float) -> float:
-    return min(value, 0.0) - math.log1p(math.exp(-abs(value)))
 
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -162,5 +280,5 @@ _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "mean": lambda values: math.fsum(values) / len(values),
     "sum": math.fsum,
-    "product": lambda values: math.fsum(map(_log_sigmoid, values)),
+    "product": lambda values: math.fsum(map(log_sigmoid, values)),
 }

@@ -1,17 +1,18 @@
-"""Wrappers that take a reward and are one: Scaled, Cached, Metered.
+"""Wrappers around a reward that are rewards themselves: Scaled, Cached, Metered.
 
-They nest like functions, and the order says what is meant: ``Cached(Metered(reward))`` counts what
-the reward was really asked, ``Metered(Cached(reward))`` what was wanted of it. Closing one closes
-what it wraps.
+They can be nested, and the order matters: ``Cached(Metered(reward))`` counts the calls that the
+cache did not answer, ``Metered(Cached(reward))`` counts all calls. Closing a wrapper closes the
+wrapped reward.
 """
 
 import asyncio
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias, TypeVar
+
+from cachetools import LRUCache
 
 from rsalign.core.checks import at_least, check_settings, checked, finite_reward, whole
 from rsalign.core.protocols import PairwiseReward, Reward, Scored, StepReward
@@ -33,18 +34,28 @@ _Question: TypeAlias = tuple[Prompt, str, Stop | None]
 
 @dataclass(frozen=True, slots=True)
 class Scaled(Composite, Wrapper):
-    """``scale * reward + shift``: another unit and zero; see `rsalign.rewards.calibration`.
+    """``scale * reward + shift``; `rsalign.rewards.calibration` finds both from samples.
 
-    A shift changes no law of a sampler that weights by ``exp(reward / beta)``; a scale does what
-    dividing ``beta`` by it does.
+    A sampler that weights responses by ``exp(reward / beta)`` has the same law for every `shift`;
+    a `scale` has the same effect as dividing ``beta`` by it.
 
     Attributes:
-        reward: in its own units.
-        scale: a negative one turns the reward around.
-        shift: in the new units.
+        reward: the reward in its own units.
+        scale: a finite factor; a negative one reverses the ranking.
+        shift: a finite number in the new units.
 
     Raises:
-        ConfigError: if one of them is not finite.
+        ConfigError: if `scale` or `shift` is not finite.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> length = FunctionReward(lambda question, answer: len(answer))
+        >>> float(asyncio.run(Scaled(length, scale=2.0, shift=-1.0).score(prompt, response)))
+        9.0
     """
 
     wrapped_as: ClassVar[str] = "reward"
@@ -73,7 +84,7 @@ async def score_steps(
 
 @Scaled.able(PairwiseReward)
 async def prefer(self: Scaled, prompt: Prompt, one: Response, other: Response) -> float:
-    """As the reward prefers; a negative scale turns it around, and 0 makes all a tie."""
+    """The reward's preference; a negative scale reverses it, and 0 makes every pair a tie."""
     inner: PairwiseReward = self.wrapped
     value = finite_reward(await inner.prefer(prompt, one, other), inner, prompt, one)
     turned = 0.5 if self.scale == 0 else value if self.scale > 0 else 1 - value
@@ -81,23 +92,36 @@ async def prefer(self: Scaled, prompt: Prompt, one: Response, other: Response) -
 
 
 class Cached(Wrapper):
-    """Remembers rewards, so that the same response to the same prompt is asked about once.
+    """Caches scores, so that the same response to the same prompt is scored once.
 
-    The same is: equal prompt, response text and `Response.stop`. A reward that reads more of a
-    response (tokens that its text does not tell, log-probabilities) must not be cached.
+    The cache key is the prompt, the response text and `Response.stop`. Do not cache a reward that
+    reads anything else of a response (its token ids or its log-probabilities).
 
-    Those who ask while the answer is under way wait for it; only the first has a cost. If the first
-    is cancelled, another of them asks anew, and nobody else notices. If the reward fails, all who
-    waited get the failure, and the next one asks again. Askers of different event loops share
-    answers, but not calls under way. Values of steps and preferences are not remembered.
+    Concurrent calls with the same key share one call of the reward, and only the first of them
+    reports its cost. If that first call is cancelled, one of the waiting calls starts another. If
+    the reward raises an error, all waiting calls raise it, and a later call tries again. Event
+    loops share the cached values, but not the calls that are still open. Step values and pairwise
+    preferences are not cached.
 
     Args:
-        reward: what is asked.
-        max_size: greatest number of answers kept; the one that was not wanted for longest goes
-            first.
+        reward: the reward whose scores are cached.
+        max_size: the greatest number of cached scores; the least recently used is evicted first.
 
     Raises:
         ConfigError: if `max_size` is not a whole number of at least 1.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> counted = Metered(FunctionReward(lambda question, answer: len(answer)))
+        >>> cached = Cached(counted)
+        >>> [float(asyncio.run(cached.score(prompt, response))) for _ in range(3)]
+        [5.0, 5.0, 5.0]
+        >>> counted.statistics().calls
+        1
     """
 
     wrapped_as: ClassVar[str] = "reward"
@@ -107,18 +131,17 @@ class Cached(Wrapper):
         self.max_size = whole(
             "Cached", "max_size", max_size, at_least(1, note="for no cache leave the wrapper out")
         )
-        self._answers: OrderedDict[_Question, float] = OrderedDict()
+        self._answers: LRUCache[_Question, float] = LRUCache(self.max_size)
         self._calls: dict[tuple[asyncio.AbstractEventLoop, _Question], _Call] = {}
-        self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
+        self._lock = threading.Lock()  # calls may come from event loops of several threads
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """As the reward; what was remembered costs no tokens."""
+        """The reward's score; a cached score reports a cost of 0 tokens."""
         question = (prompt, response.text, response.stop)
         place = (asyncio.get_running_loop(), question)
         while True:
             with self._lock:
                 if question in self._answers:
-                    self._answers.move_to_end(question)
                     return Scored(self._answers[question])
                 call = self._calls.get(place)
                 if call is None:
@@ -132,12 +155,13 @@ class Cached(Wrapper):
         try:
             value = await ask(self.reward, prompt, response)
             mine.answer = float(value)
-            self._remember(question, mine.answer)
+            with self._lock:
+                self._answers[question] = mine.answer
         except Exception as failure:
             mine.failure = failure
             raise
         finally:
-            # also when cancelled: those who wait find neither answer nor failure, and one asks anew
+            # if cancelled, the waiting calls find neither answer nor failure, and one starts anew
             with self._lock:
                 del self._calls[place]
             mine.ended.set()
@@ -150,16 +174,10 @@ class Cached(Wrapper):
     def __repr__(self) -> str:
         return f"Cached({self.reward!r}, max_size={self.max_size})"
 
-    def _remember(self, question: _Question, answer: float) -> None:
-        with self._lock:
-            self._answers[question] = answer
-            if len(self._answers) > self.max_size:
-                self._answers.popitem(last=False)
-
 
 @dataclass(slots=True)
 class _Call:
-    """One call under way, for those who wait for its answer."""
+    """An open call of the reward, and what the calls that wait for it need."""
 
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     answer: float | None = None
@@ -168,13 +186,14 @@ class _Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardStatistics:
-    """What a reward was asked and what that cost, up to one moment.
+    """Totals over all calls of a reward up to one moment.
 
     Attributes:
-        calls: calls begun, failed and cancelled ones included.
-        tokens: tokens that the reward model was given, where it tells (`Scored`).
-        cached_tokens: how many of them its prefix cache had.
-        seconds: waiting time, summed over ended calls; where calls overlap, each counts in full.
+        calls: number of calls begun, including those that failed or were cancelled.
+        tokens: number of tokens the reward model was given, if it reports them (`Scored`).
+        cached_tokens: how many of these were in its prefix cache.
+        seconds: waiting time summed over ended calls; each of several overlapping calls counts in
+            full.
     """
 
     calls: int = 0
@@ -184,12 +203,24 @@ class RewardStatistics:
 
 
 class Metered(Wrapper):
-    """Counts calls, tokens and seconds over a reward's whole life, whoever asks.
+    """Counts the calls, tokens and seconds of a reward over its whole lifetime and all callers.
 
-    What one run spends is in its `rsalign.core.budget.Usage`.
+    The cost of a single run is in its `rsalign.core.budget.Usage` instead.
 
     Args:
-        reward: what is asked; its values come back as they are.
+        reward: the reward to measure; its values are passed on unchanged.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> from rsalign.rewards import FunctionReward
+        >>> reward = Metered(FunctionReward(lambda question, answer: len(answer)))
+        >>> prompt = Prompt((Message("user", "Hi"),), (1,))
+        >>> response = Response((2,), "Hello", Stop.EOS)
+        >>> asyncio.run(reward.score(prompt, response))
+        5.0
+        >>> reward.statistics().calls
+        1
     """
 
     wrapped_as: ClassVar[str] = "reward"
@@ -197,25 +228,25 @@ class Metered(Wrapper):
     def __init__(self, reward: Reward) -> None:
         self.reward: Reward = checked("Metered", "reward", reward, Reward, A_REWARD)
         self._statistics = RewardStatistics()
-        self._lock = threading.Lock()  # rewards may be asked from any thread's event loop
+        self._lock = threading.Lock()  # calls may come from event loops of several threads
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """As the reward."""
+        """The reward's score, unchanged."""
         return await self._counted(self.reward.score(prompt, response))
 
     def statistics(self) -> RewardStatistics:
-        """What was spent so far; the record does not change any more."""
+        """The totals so far, as a value that later calls do not change."""
         return self._statistics
 
     def close(self) -> None:
-        """Closes the reward; the statistics stay."""
+        """Closes the reward; the statistics stay readable."""
         close_all([self.reward])
 
     def __repr__(self) -> str:
         return f"Metered({self.reward!r})"
 
     async def _counted(self, call: Awaitable[T]) -> T:
-        """Counts one call, and its cost when it is known."""
+        """Awaits one call and counts it, with its token cost where the value carries it."""
         self._count(calls=1)
         started = time.perf_counter()
         try:
@@ -244,7 +275,7 @@ class Metered(Wrapper):
 async def metered_steps(
     self: Metered, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """As the reward; one call."""
+    """The reward's values, unchanged; counted as one call."""
     inner: StepReward = self.wrapped
     return await self._counted(inner.score_steps(prompt, response, ends))
 
@@ -253,6 +284,6 @@ async def metered_steps(
 async def metered_preference(
     self: Metered, prompt: Prompt, one: Response, other: Response
 ) -> float:
-    """As the reward; one call."""
+    """The reward's values, unchanged; counted as one call."""
     inner: PairwiseReward = self.wrapped
     return await self._counted(inner.prefer(prompt, one, other))

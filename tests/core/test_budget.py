@@ -21,6 +21,7 @@ from rsalign import (
     Stop,
     align,
 )
+from rsalign.core.cancelled_draws import report_cancelled_draw
 from rsalign.core.tasks import concurrently
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Constant
@@ -106,12 +107,17 @@ class Slow(ToyPolicy):
         if key.path[1:2] != (0,):
             try:
                 await asyncio.sleep(60)
-            except asyncio.CancelledError as cancelled:
-                cancelled.drawn = (1, 2, 3)
+            except asyncio.CancelledError:
+                report_cancelled_draw(prefix, (1, 2, 3))
                 raise
         return await super().extend(
             prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
         )
+
+
+class Always(Slow):
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        return await super().extend(prefix, max_new_tokens=max_new_tokens, key=Key(0).child(9))
 
 
 def test_seconds_return_the_best_so_far():
@@ -122,6 +128,55 @@ def test_seconds_return_the_best_so_far():
     assert result.usage.seconds < 10
     # what the two cancelled draws had drawn is spent
     assert result.usage.policy_tokens_drawn == len(result.candidate.tokens) + 6
+
+
+class Retold:
+    """A policy around another one, which knows nothing but the two methods of `Policy`.
+
+    It draws in a task of its own, and raises a `CancelledError` of its own when it is cancelled.
+    """
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        draw = self.inner.extend(prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary)
+        task = asyncio.ensure_future(draw)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+        raise asyncio.CancelledError
+
+    def text(self, tokens):
+        return self.inner.text(tokens)
+
+
+def test_a_wrapper_that_knows_nothing_of_it_loses_no_token_of_a_cancelled_draw():
+    result = run(BestOf(n=3, inner=Plain(max_tokens=4)), Budget(seconds=0.1), Retold(Slow(4)))
+    assert result.expired
+    assert result.usage.policy_tokens_drawn == len(result.candidate.tokens) + 6
+
+
+def test_a_cancelled_draw_behind_another_one_of_the_same_call_is_kept_as_it_stands():
+    class InTwo(Retold):
+        async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+            return await super().extend((*prefix, 2), max_new_tokens=3, key=key)
+
+    result = run(Plain(max_tokens=4), Budget(seconds=0.05), InTwo(Always(4)))
+    assert result.expired
+    assert result.candidate.tokens == (2, 1, 2, 3)
+
+
+def test_a_policy_that_cannot_tell_what_it_had_drawn_has_drawn_nothing():
+    class Silent(ToyPolicy):
+        async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+            await asyncio.sleep(60)
+
+    result = run(Plain(max_tokens=4), Budget(seconds=0.05), Silent(4))
+    assert result.expired
+    assert result.usage.policy_tokens_drawn == 0
+    assert result.candidate.tokens == ()
 
 
 def test_without_a_complete_answer_the_longest_partial_one_comes_back():
@@ -430,8 +485,8 @@ def test_a_draw_cut_in_mid_suffix_comes_back_behind_what_it_continues():
             if len(prefix) > 1:
                 try:
                     await asyncio.sleep(60)
-                except asyncio.CancelledError as cancelled:
-                    cancelled.drawn = (1, 2, 3)
+                except asyncio.CancelledError:
+                    report_cancelled_draw(prefix, (1, 2, 3))
                     raise
             return await super().extend(
                 prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary

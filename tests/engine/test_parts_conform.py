@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from rsalign import BestOf, Key, Plain, Response, Run, Stop
+from rsalign.core.cancelled_draws import receive_cancelled_draws
 from rsalign.core.tasks import concurrently
 from rsalign.embedded import REWARD
 from rsalign.rewards.classifier import TransformersReward
@@ -183,16 +184,20 @@ def test_cancelling_aborts_in_the_engine(policy, ask):
     """And tells what had been drawn by then."""
 
     async def main():
-        open_call = asyncio.ensure_future(
-            policy.extend(ask(0).tokens * 3, max_new_tokens=300, key=Key(7))
-        )
+        reports = []
+        with receive_cancelled_draws(lambda *report: reports.append(report)):
+            open_call = asyncio.ensure_future(
+                policy.extend(ask(0).tokens * 3, max_new_tokens=300, key=Key(7))
+            )
         llm = policy.engine._engine
         while llm.get_num_unfinished_requests() == 0:
             await asyncio.sleep(0.001)
         open_call.cancel()
-        with pytest.raises(asyncio.CancelledError) as cancelled:
+        with pytest.raises(asyncio.CancelledError):
             await open_call
-        assert isinstance(cancelled.value.drawn, tuple)
+        ((prefix, tokens),) = reports
+        assert prefix == ask(0).tokens * 3
+        assert isinstance(tokens, tuple)
         async with asyncio.timeout(10):
             while llm.get_num_unfinished_requests():
                 await asyncio.sleep(0.001)

@@ -29,6 +29,7 @@ from rsalign import (
     Sampling,
     Stop,
 )
+from rsalign.core.cancelled_draws import receive_cancelled_draws
 from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.engines import remote
@@ -426,19 +427,23 @@ def test_cancelling_aborts_in_the_server(served, servers, ask):
     async def main():
         endless = served.with_sampling(Sampling(logit_bias=((EOS, -100.0),)))
         before = metric("generation_tokens_total")
-        open_call = asyncio.ensure_future(
-            endless.extend(ask(0).tokens, max_new_tokens=400, key=Key(7))
-        )
+        reports = []
+        with receive_cancelled_draws(lambda *report: reports.append(report)):
+            open_call = asyncio.ensure_future(
+                endless.extend(ask(0).tokens, max_new_tokens=400, key=Key(7))
+            )
         while await asyncio.to_thread(metric, "num_requests_running") == 0:
             assert not open_call.done()
         open_call.cancel()
-        with pytest.raises(asyncio.CancelledError) as cancelled:
+        with pytest.raises(asyncio.CancelledError):
             await open_call
         async with asyncio.timeout(20):
             while await asyncio.to_thread(metric, "num_requests_running"):
                 await asyncio.sleep(0.05)
         drawn = await asyncio.to_thread(metric, "generation_tokens_total") - before
-        assert len(cancelled.value.drawn) <= drawn < 400
+        ((prefix, tokens),) = reports
+        assert prefix == ask(0).tokens
+        assert len(tokens) <= drawn < 400
 
     asyncio.run(main())
 

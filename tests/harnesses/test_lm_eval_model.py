@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from rsalign import ConfigError, Message
 from rsalign.embedded import POLICY
 from rsalign.embedded.problems import OPENERS, problems
-from rsalign.harnesses.conversation import Conversation
 from rsalign.harnesses.lm_eval import AlignedLM
+from rsalign.harnesses.policy_text import Conversation
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROBLEMS = problems("heldout", 12)

@@ -27,10 +27,9 @@ from rsalign import (
 from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
 from rsalign.chains.cuts import EntropyCuts, cut_weights
 from rsalign.core.journal import Journal
-from rsalign.rewards.bounded_steps import ClippedSteps
 from rsalign.rewards.calibration import calibrated_on
 from rsalign.rewards.combine import Capped
-from rsalign.rewards.steps import Steps
+from rsalign.rewards.steps import ClippedSteps, Steps
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Line, above_mean
 from rsalign.selectors import (

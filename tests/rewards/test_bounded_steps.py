@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
 from rsalign.core.protocols import Scored, StepReward
-from rsalign.rewards.bounded_steps import ClippedSteps, DeltaSteps
+from rsalign.rewards.steps import ClippedSteps, DeltaSteps
 from rsalign.testing import ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))

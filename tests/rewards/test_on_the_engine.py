@@ -7,7 +7,6 @@ import pytest
 
 from rsalign import BestOf, Key, Plain, Response, Stop, align
 from rsalign.core.tasks import concurrently
-from rsalign.rewards.bounded_steps import ClippedSteps, DeltaSteps
 from rsalign.rewards.calibration import calibrate, effective_fraction, own_rewards
 from rsalign.rewards.combine import (
     BradleyTerry,
@@ -18,6 +17,7 @@ from rsalign.rewards.combine import (
 )
 from rsalign.rewards.ensemble import LowerConfidenceBound, Routed
 from rsalign.rewards.function import FunctionReward
+from rsalign.rewards.steps import ClippedSteps, DeltaSteps
 from rsalign.rewards.wrappers import Cached, Metered, Scaled
 from rsalign.testing import check_reward
 

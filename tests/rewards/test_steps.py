@@ -7,8 +7,7 @@ import pytest
 
 from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
 from rsalign.core.protocols import Reward, Scored
-from rsalign.rewards.bounded_steps import ClippedSteps
-from rsalign.rewards.steps import Steps, check_ends, newline_ends
+from rsalign.rewards.steps import ClippedSteps, Steps, check_ends, newline_ends
 from rsalign.testing import check_reward
 
 PROMPT = Prompt((Message("user", "?"),), (1,))

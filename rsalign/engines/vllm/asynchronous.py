@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from rsalign.core.cancelled_draws import report_cancelled_draw
 from rsalign.core.errors import ConfigError, EngineError, RsalignError
 from rsalign.core.types import Tokens
 from rsalign.engines.loop_thread import LoopThread
@@ -158,10 +159,12 @@ class AsyncEngine(ModelParts):
         try:
             # shielded: told to abort, vLLM ends the request with the tokens it has drawn
             return await asyncio.shield(consumer)
-        except asyncio.CancelledError as cancelled:
+        except asyncio.CancelledError:
             output = await self._aborted(request_id, consumer)
-            drawn = output.outputs[0].token_ids if hasattr(output, "prompt_logprobs") else ()
-            cancelled.drawn = tuple(drawn)  # type: ignore[attr-defined]
+            if hasattr(output, "prompt_logprobs"):  # of a completion, and not of pooling
+                report_cancelled_draw(
+                    tuple(prompt["prompt_token_ids"]), tuple(output.outputs[0].token_ids)
+                )
             raise
         finally:
             self._num_open -= 1

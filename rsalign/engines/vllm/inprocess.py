@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rsalign.core.cancelled_draws import report_cancelled_draw
 from rsalign.core.errors import EngineError
 from rsalign.core.types import Tokens
 from rsalign.engines.loop_thread import call_on
@@ -124,8 +125,8 @@ class InProcessEngine(ModelParts):
         _STEPPER.submit(lambda: self._add(waiter, tokens, params, options))
         try:
             return await waiter.future
-        except asyncio.CancelledError as cancelled:
-            cancelled.drawn = waiter.drawn()  # type: ignore[attr-defined]
+        except asyncio.CancelledError:
+            report_cancelled_draw(tokens, waiter.drawn())
             _STEPPER.submit(lambda: self._abort(waiter))
             raise
 
