@@ -8,7 +8,7 @@ import functools
 import logging
 import operator
 import os
-import random  # noqa: TID251 - told as a value; nothing is drawn
+import random
 import re
 import subprocess
 import sys

@@ -235,7 +235,7 @@ def _step_through(policy, prefix, params):
 
 def test_an_engine_without_the_hook(policy, monkeypatch):
     """It draws the same tokens with the same log-probabilities, and refuses what it cannot do."""
-    monkeypatch.setattr("rsalign.engines.vllm.inprocess.load_hooks", lambda config: None)
+    monkeypatch.setattr("rsalign.policies.vllm.add_hooks", lambda config: None)
     bare = VllmPolicy.start(POLICY, kv_cache_memory_bytes=64 << 20)
     try:
         assert not bare.engine.vllm_config.model_config.logits_processors

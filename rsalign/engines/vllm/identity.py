@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.core.fingerprint import fingerprint
 from rsalign.engines.model_files import ModelFiles
-from rsalign.engines.vllm.guards import import_vllm
+from rsalign.engines.vllm.environment import import_vllm
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

@@ -21,19 +21,11 @@ from rsalign.core.errors import EngineError
 from rsalign.core.types import Tokens
 from rsalign.engines.loop_thread import call_on
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.engines.reports import Reading, take
-from rsalign.engines.vllm.guards import (
-    enable_amx,
-    engine_arguments,
-    environment,
-    host_randomness_kept,
-    import_vllm,
-    is_cpu_build,
-    load_hooks,
-    not_taken,
-    refusals,
-)
-from rsalign.engines.vllm.model_parts import ModelParts
+from rsalign.engines.reports import Report, read_report
+from rsalign.engines.vllm.base import EngineBase
+from rsalign.engines.vllm.building import Prepare, build_llm_engine, leave_config
+from rsalign.engines.vllm.environment import import_vllm
+from rsalign.engines.vllm.errors import convert_start_errors, request_error
 from rsalign.engines.vllm.waiter import Waiter, deliver
 
 if TYPE_CHECKING:
@@ -44,7 +36,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class InProcessEngine(ModelParts):
+class InProcessEngine(EngineBase):
     """One `LLMEngine`; awaitable from any event loop.
 
     Attributes:
@@ -67,15 +59,20 @@ class InProcessEngine(ModelParts):
         _STEPPER.add(self)
 
     @classmethod
-    def start(cls, model: str, *, pooling: bool = False, **given: Any) -> "InProcessEngine":
-        """Builds an engine for a model by id or path; `given` goes to vLLM's `EngineArgs`.
-
-        Raises:
-            ConfigError: if the model is missing, or vLLM refuses it or the arguments.
-        """
+    def start(
+        cls,
+        model: str,
+        *,
+        pooling: bool = False,
+        prepare: Prepare = leave_config,
+        **engine_args: Any,
+    ) -> "InProcessEngine":
+        """Builds an engine; arguments and errors as in `rsalign.engines.vllm.starting`."""
         import_vllm()
-        with refusals(model):
-            engine = _STEPPER.call(lambda: _build(model, pooling, given))
+        with convert_start_errors(model):
+            engine = _STEPPER.call(
+                lambda: build_llm_engine(model, engine_args, pooling=pooling, prepare=prepare)
+            )
         return cls(engine, owns=True)
 
     @property
@@ -86,19 +83,19 @@ class InProcessEngine(ModelParts):
     async def generate(
         self, tokens: Tokens, params: "SamplingParams", options: RequestOptions = NO_OPTIONS
     ) -> "RequestOutput":
-        """The final output for one prompt (see `Engine`)."""
+        """Sends one request in vLLM's own terms; see `EngineBase`."""
         options.refuse_beside_process()
         output: RequestOutput = await self._request(tokens, params, options)
         return output
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
-        """The pooled output for one prompt (see `Engine`)."""
+        """Sends one request to a pooling engine; see `EngineBase`."""
         output: PoolingRequestOutput[Any] = await self._request(tokens, params, NO_OPTIONS)
         return output
 
     @property
-    def tells(self) -> bool:
-        """Whether the model's worker is in this process, too, and no child of it."""
+    def can_report(self) -> bool:
+        """Whether the model's worker is in this process, too, so that reports can be read here."""
         from vllm.v1.engine.core_client import InprocClient
         from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
@@ -107,9 +104,9 @@ class InProcessEngine(ModelParts):
             client.engine_core.model_executor, UniProcExecutor
         )
 
-    async def report(self, ticket: str, num_drawn: int) -> Reading | None:
-        """What hooks have learnt of a request (see `Engine`)."""
-        return take(ticket, num_drawn)
+    async def read_report(self, ticket: str, num_drawn: int) -> Report | None:
+        """Returns what hooks measured of a request; see `Engine`."""
+        return read_report(ticket, num_drawn)
 
     def close(self) -> None:
         """Fails what is open, and shuts the engine down if it is ours."""
@@ -197,7 +194,7 @@ class InProcessEngine(ModelParts):
             call_on(waiter.loop, waiter.fail, failure)
             return
         self._drop(external, internal=False)  # of what it may have left behind
-        error = not_taken(failure)
+        error = request_error(failure)
         error.__cause__ = failure
         call_on(waiter.loop, waiter.fail, error)
 
@@ -330,19 +327,6 @@ def stepping_paused() -> Iterator[None]:
         yield
     finally:
         resume.set()
-
-
-def _build(model: str, pooling: bool, given: dict[str, Any]) -> "LLMEngine":
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    arguments = engine_arguments(model, given, pooling=pooling)
-    if is_cpu_build() and arguments["dtype"] != "float32":
-        enable_amx()
-    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), host_randomness_kept():
-        config = EngineArgs(**arguments).create_engine_config()
-        load_hooks(config)
-        return LLMEngine.from_vllm_config(config, disable_log_stats=arguments["disable_log_stats"])
 
 
 def _keep_shared_state() -> None:
