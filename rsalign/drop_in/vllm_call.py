@@ -17,8 +17,8 @@ from rsalign.core.errors import ConfigError, PolicyError, RsalignError
 from rsalign.core.foreign import errors_as, told
 from rsalign.core.protocols import Strategy
 from rsalign.core.types import Message
-from rsalign.engines.vllm.inprocess import stepping_paused
 from rsalign.engines.vllm.llm_class import list_params, list_prompts, render_prompt
+from rsalign.engines.vllm.stepper import stepping_paused
 from rsalign.hooks.shared.admission import check_hooks
 from rsalign.words.fields import refuse
 from rsalign.words.read import OnRewardError, Specification, read_flat

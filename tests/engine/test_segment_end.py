@@ -219,7 +219,7 @@ def test_each_of_several_samples_ends_on_its_own(policy):
 
 
 def _step_through(policy, prefix, params):
-    from rsalign.engines.vllm.inprocess import _STEPPER
+    from rsalign.engines.vllm.stepper import STEPPER
 
     def run():
         engine = policy.engine._engine
@@ -230,7 +230,7 @@ def _step_through(policy, prefix, params):
                 last |= {each.index: each for each in output.outputs}
         return list(last.values())
 
-    return _STEPPER.call(run)
+    return STEPPER.call(run)
 
 
 def test_an_engine_without_the_hook(policy, monkeypatch):

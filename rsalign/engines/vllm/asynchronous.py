@@ -1,4 +1,4 @@
-"""vLLM's `AsyncLLM`, whose core runs in a process of its own: for GPUs, serving, large models."""
+"""vLLM's `AsyncLLM`, which computes in a process of its own: for GPUs, servers, large models."""
 
 import asyncio
 import atexit
@@ -19,7 +19,7 @@ from rsalign.engines.vllm.building import Prepare, build_async_llm, has_reporter
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.errors import convert_start_errors, request_error
 from rsalign.engines.vllm.requests import draw_result, drawn_tokens, sampling_params
-from rsalign.engines.vllm.watchdog import Watchdog, children
+from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
@@ -31,8 +31,13 @@ _REQUEST_IDS = itertools.count()
 class AsyncEngine(EngineBase):
     """One `AsyncLLM`.
 
-    One that we started lives on a loop and thread of its own and can be awaited from any loop. One
-    that was adopted belongs to the caller's loop and must be awaited there.
+    An engine that rsalign started has a thread and an event loop of its own, and may be awaited
+    from any loop. An engine of the caller's must be awaited on the loop that it was started on.
+
+    Args:
+        engine: vLLM's.
+        loop: of an engine that rsalign started; None for an engine of the caller's.
+        watchdog: over the engine's processes, if rsalign started them.
 
     Attributes:
         owns: whether `close` shuts the engine down.
@@ -64,7 +69,7 @@ class AsyncEngine(EngineBase):
     ) -> "AsyncEngine":
         """Builds an engine; arguments and errors as in `rsalign.engines.vllm.starting`."""
         import_vllm()
-        before = children()
+        before = child_pids()
         loop = LoopThread("rsalign-async-engine")
         try:
             with convert_start_errors(model):
@@ -74,11 +79,11 @@ class AsyncEngine(EngineBase):
         except BaseException:
             loop.stop()
             raise
-        return cls(engine, loop=loop, watchdog=Watchdog(children() - before))
+        return cls(engine, loop=loop, watchdog=Watchdog(child_pids() - before))
 
     @property
     def num_open(self) -> int:
-        """How many of our requests are open."""
+        """The number of our requests that are open."""
         return self._num_open
 
     async def draw(
@@ -120,15 +125,15 @@ class AsyncEngine(EngineBase):
             on_output: called with each output, on the engine's loop; there are several if the
                 `output_kind` of `params` says so.
         """
-        start = partial(self._engine.generate, **options.arguments())
-        prompt = options.prompt(tokens)
+        start = partial(self._engine.generate, **options.vllm_arguments())
+        prompt = options.vllm_prompt(tokens)
         output: RequestOutput = await self._request(start, prompt, params, on_output)
         return output
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """Sends one request to a pooling engine; see `EngineBase`."""
         output: PoolingRequestOutput[Any] = await self._request(
-            self._engine.encode, NO_OPTIONS.prompt(tokens), params
+            self._engine.encode, NO_OPTIONS.vllm_prompt(tokens), params
         )
         return output
 
@@ -149,7 +154,7 @@ class AsyncEngine(EngineBase):
         return await asyncio.wrap_future(self._loop.submit(read))
 
     def close(self) -> None:
-        """Fails what is open, and shuts the engine down if it is ours."""
+        """Fails what is open, and shuts the engine down if rsalign started it."""
         if self._closed:
             return
         self._closed = True
@@ -180,7 +185,7 @@ class AsyncEngine(EngineBase):
             consumer = asyncio.wrap_future(self._loop.submit(consume))
         self._num_open += 1
         try:
-            # shielded: told to abort, vLLM ends the request with the tokens it has drawn
+            # shielded: vLLM answers an abort with the tokens that it has drawn
             return await asyncio.shield(consumer)
         except asyncio.CancelledError as cancelled:
             output = await self._aborted(request_id, consumer)
@@ -191,7 +196,7 @@ class AsyncEngine(EngineBase):
             self._num_open -= 1
 
     def _check_home(self) -> None:
-        """An adopted engine hands its outputs to one loop; on another they would never arrive."""
+        """Refuses an adopted engine on another loop than its own, where no output would arrive."""
         handler = self._engine.output_handler
         here = asyncio.get_running_loop()
         home = handler.get_loop() if handler is not None else here
@@ -219,7 +224,7 @@ class AsyncEngine(EngineBase):
                     on_output(output)
         except EngineDeadError as died:
             raise self._died(died) from died
-        except EngineGenerateError as failed:  # says nothing itself
+        except EngineGenerateError as failed:  # its cause has the message
             raise request_error(failed.__cause__ or failed) from failed.__cause__
         except Exception as failed:
             raise request_error(failed) from failed
@@ -230,7 +235,7 @@ class AsyncEngine(EngineBase):
             self._engine.collective_rpc("rsalign_read_report", args=(ticket, num_drawn))
         )
         try:
-            # a call that is open when the engine dies is never answered
+            # vLLM never answers a call that is open when the engine dies
             while not call.done():
                 if self._closed or self._engine.errored:
                     raise self._died(self._engine.dead_error)
@@ -240,7 +245,7 @@ class AsyncEngine(EngineBase):
         failure = call.exception()
         if failure is not None:
             raise self._died(failure) from failure
-        # one for each worker; those that do not sample have none
+        # one for each worker; a worker that does not sample has none
         return next((report for report in call.result() if report is not None), None)
 
     def _died(self, cause: BaseException) -> EngineError:
@@ -252,7 +257,7 @@ class AsyncEngine(EngineBase):
         )
 
     async def _stop_listening(self) -> None:
-        """Without this vLLM would take the end of its process for a crash, and log it as one."""
+        """Stops vLLM's output task, which would report the end of the process as a crash."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         handler = self._engine.output_handler

@@ -16,7 +16,7 @@ from rsalign.engines.vllm.building import (
     few_processes,
 )
 from rsalign.engines.vllm.environment import TESTED_VLLM, import_vllm, is_cpu_build
-from rsalign.engines.vllm.watchdog import Watchdog, children
+from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 _VLLM = import_vllm()
 
@@ -112,7 +112,7 @@ async def run_engine(arguments: Namespace, prepare: Prepare) -> AsyncIterator[As
         prepare: may change the configuration before the engine is built.
     """
     engine_args = AsyncEngineArgs.from_cli_args(arguments)
-    before = children()
+    before = child_pids()
     with few_processes():
         config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
         prepare(config)
@@ -124,7 +124,7 @@ async def run_engine(arguments: Namespace, prepare: Prepare) -> AsyncIterator[As
             aggregate_engine_logging=engine_args.aggregate_engine_logging,
             disable_log_stats=engine_args.disable_log_stats,
         )
-    watchdog = Watchdog(children() - before)
+    watchdog = Watchdog(child_pids() - before)
     try:
         await started.reset_mm_cache()
         yield started
