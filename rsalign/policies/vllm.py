@@ -99,7 +99,8 @@ class VllmPolicy:
             backend: ``"in_process"`` (default on CPU: starts in 2 s) or ``"async"`` (default on
                 GPU: the engine has a process of its own).
             guides: models that may reward each token as it is drawn, by `Sampling.guidance`.
-            engine_args: for vLLM's `EngineArgs`; what is not given is set by the guards.
+            engine_args: for vLLM's `EngineArgs`; they win over what rsalign sets
+                (`rsalign.engines.vllm.building`).
 
         Raises:
             InstallError: if vLLM is missing.

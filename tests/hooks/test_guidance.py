@@ -85,6 +85,9 @@ def test_an_engine_is_told_of_its_guides():
     last = ["rsalign.hooks.v1:SegmentEnd", "rsalign.hooks.v1:Arithmetic"]
     assert engine.model_config.logits_processors == [*loaded, *last]
     assert read_guides(engine) == (Guide("org/one"), Guide("two", "policy"))
+    ends = config(additional_config=arguments["additional_config"], logits_processors=last[:1])
+    add_hooks(ends)
+    assert ends.model_config.logits_processors == [loaded[0], loaded[2], *last]
     assert start_arguments((), mine) == mine
     by_hand = config(additional_config={"rsalign_guides": ["one", {"model": "two"}]})
     assert read_guides(by_hand) == (Guide("one"), Guide("two"))

@@ -95,17 +95,16 @@ class AsyncEngine(EngineBase):
             request: what to draw.
             on_tokens: called with all tokens so far whenever more are drawn, on the engine's loop.
         """
-        params = sampling_params(request)
-        on_output = None
-        if on_tokens is not None:
-            from vllm.sampling_params import RequestOutputKind
+        if on_tokens is None:
+            return await super().draw(request)
 
-            params.output_kind = RequestOutputKind.CUMULATIVE
+        def report_tokens(output: "RequestOutput") -> None:
+            on_tokens(drawn_tokens(output))
 
-            def on_output(output: "RequestOutput") -> None:
-                on_tokens(drawn_tokens(output))
-
-        output = await self.generate(request.prompt, params, request.options, on_output=on_output)
+        params = sampling_params(request, cumulative=True)
+        output = await self.generate(
+            request.prompt, params, request.options, on_output=report_tokens
+        )
         return draw_result(output, request)
 
     async def generate(

@@ -12,13 +12,20 @@ if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
 
 
-def sampling_params(request: DrawRequest) -> "SamplingParams":
-    """Returns vLLM's parameters for a request."""
+def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "SamplingParams":
+    """Returns vLLM's parameters for a request.
+
+    Args:
+        request: what to draw.
+        cumulative: whether vLLM returns an output, with all tokens so far, whenever more are drawn;
+            False: only the final one.
+    """
     # not from vllm itself, which looks the name up anew each time
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     law, options = request.sampling, request.options
     grammar = json.loads(law.structured_outputs) if law.structured_outputs else None
+    output_kind = RequestOutputKind.CUMULATIVE if cumulative else RequestOutputKind.FINAL_ONLY
     num_log_probs = options.num_logprobs or request.num_log_probs
     return SamplingParams(
         temperature=law.temperature,
@@ -51,7 +58,7 @@ def sampling_params(request: DrawRequest) -> "SamplingParams":
         flat_logprobs=not (options.lists_log_probs or request.prompt_log_probs),
         # stop strings can only be found in text; whole responses are decoded by the policy
         detokenize=bool(request.stop),
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        output_kind=output_kind,
     )
 
 

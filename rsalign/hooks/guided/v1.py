@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
-from torch import device as Device
 
 from rsalign.engines.vllm.logits_processors_v1 import BatchUpdate, LogitsProcessor
 from rsalign.hooks.guided.guide_model import Context
@@ -37,7 +37,9 @@ class Guided(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
         """Raises what `check_guided` raises; vLLM hands the message to the caller."""
         check_guided(sampling_params)
 
-    def __init__(self, vllm_config: "VllmConfig", device: Device, is_pin_memory: bool) -> None:
+    def __init__(
+        self, vllm_config: "VllmConfig", device: torch.device, is_pin_memory: bool
+    ) -> None:
         self.guides = Guides.load(vllm_config, device)
         self._rows: BatchRows[GuidedRequest] = BatchRows(self._enter, self.guides.leave)
 
