@@ -133,6 +133,16 @@ class Engine(Protocol):
     Raises:
         ConfigError: by `draw` and `score`, if the engine refuses the request.
         EngineError: by all methods, if the engine died or was closed.
+
+    Example:
+        >>> import asyncio
+        >>> class Echo:  # what a back end has to do for one completion
+        ...     async def draw(self, request):
+        ...         tokens = request.prompt[: request.max_tokens]
+        ...         return DrawResult(tokens=tokens, finish_reason="length")
+        >>> request = DrawRequest(prompt=(4, 2, 7), sampling=Sampling(), max_tokens=2)
+        >>> asyncio.run(Echo().draw(request)).tokens
+        (4, 2)
     """
 
     @property
