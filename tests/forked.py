@@ -120,7 +120,7 @@ def _template() -> socket.socket:
 
 
 def _import_what_takes_long() -> None:
-    from rsalign.engines.vllm.guards import import_vllm
+    from rsalign.engines.vllm.environment import import_vllm
 
     import_vllm()
     import vllm.entrypoints.launchers.api_server.entry

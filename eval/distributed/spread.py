@@ -26,7 +26,7 @@ from eval.sweep import Job
 from eval.tasks.protocol import Item
 from rsalign import PolicyError
 from rsalign.core.checks import at_least, check_settings
-from rsalign.engines.vllm.guards import prepare_environment
+from rsalign.engines.vllm.environment import prepare_environment
 
 _OURS = ("workers", "spread")
 """What ``conf/distributed.yaml`` adds to ``conf/config.yaml``."""

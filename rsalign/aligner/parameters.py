@@ -11,7 +11,8 @@ from rsalign.core.checks import shown
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Sampling, Tokens
 from rsalign.engines.options import RequestOptions
-from rsalign.hooks.guided.request import is_guidance, read_guidance
+from rsalign.hooks.guided.request import read_guidance
+from rsalign.hooks.shared.arguments import is_guidance
 from rsalign.words.fields import refuse
 
 _UNSET = (None, False)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput
 from rsalign.core.errors import RsalignError
-from rsalign.hooks.guided.request import is_guidance
+from rsalign.engines.vllm.text import decode_each, new_detokenizer
+from rsalign.hooks.shared.arguments import is_guidance
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams
@@ -163,23 +164,7 @@ def _detokenized(
     A strategy that draws in segments does not see a stop string that lies across two of them; here
     it is seen, and the answer ends there.
     """
-    from vllm.v1.engine import EngineCoreRequest
-    from vllm.v1.engine.detokenizer import IncrementalDetokenizer
-
-    request = EngineCoreRequest(
-        request_id="",
-        prompt_token_ids=prompt,
-        mm_features=None,
-        sampling_params=params,
-        pooling_params=None,
-        arrival_time=0.0,
-        lora_request=None,
-        cache_salt=None,
-        data_parallel_rank=None,
-    )
-    detokenizer = IncrementalDetokenizer.from_new_request(
-        tokenizer if params.detokenize else None, request
-    )
+    detokenizer = new_detokenizer(tokenizer, params, prompt)
     by_token = answer.finish_reason == "stop" and not isinstance(answer.stop_reason, str)
     stop = detokenizer.update(answer.token_ids, by_token)
     text = detokenizer.get_next_output_text(finished=True, delta=False)
@@ -200,7 +185,7 @@ def _log_probs(
     record = FlatLogprobs() if params.flat_logprobs else []
     for token, log_prob in zip(tokens, answer.log_probs, strict=False):
         listed = getattr(log_prob, "others", None) or {token: Logprob(float(log_prob))}
-        names = _names([*listed], tokenizer) if params.detokenize else [None] * len(listed)
+        names = decode_each([*listed], tokenizer) if params.detokenize else [None] * len(listed)
         record.append(
             {
                 other: Logprob(each.logprob, rank=each.rank, decoded_token=name)
@@ -208,9 +193,3 @@ def _log_probs(
             }
         )
     return record
-
-
-def _names(tokens: list[int], tokenizer: Any) -> list[str]:
-    from vllm.tokenizers.detokenizer_utils import convert_ids_list_to_tokens
-
-    return list(convert_ids_list_to_tokens(tokenizer, tokens))

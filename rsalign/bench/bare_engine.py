@@ -10,7 +10,8 @@ from rsalign.core.key import Key, Label
 from rsalign.core.protocols import Boundary, Policy, Reward
 from rsalign.core.types import Prompt, Response, Segment, Tokens
 from rsalign.core.wrapper import Wrapper
-from rsalign.engines.vllm.guards import engine_arguments, environment, import_vllm
+from rsalign.engines.vllm.building import engine_arguments
+from rsalign.engines.vllm.environment import import_vllm, temporary_environment
 
 Draw: TypeAlias = tuple[Tokens, int]
 """A prefix, and how many tokens were drawn after it."""
@@ -60,7 +61,7 @@ class RecordedReward(Wrapper):
 def bare_engine(model: str, *, pooling: bool) -> Any:
     """A `vllm.LLM` in this process, with the same arguments as ours and without our hooks."""
     vllm = import_vllm()
-    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
+    with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
         return vllm.LLM(**engine_arguments(model, {}, pooling=pooling))
 
 

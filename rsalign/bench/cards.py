@@ -22,8 +22,9 @@ from rsalign.core.key import Key
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Message, Prompt
 from rsalign.embedded.problems import problem, problems
-from rsalign.engines.vllm.guards import is_cpu_build
-from rsalign.policies.vllm import VllmPolicy, adopted
+from rsalign.engines.vllm.environment import is_cpu_build
+from rsalign.engines.vllm.starting import adopt_engine
+from rsalign.policies.vllm import VllmPolicy
 from rsalign.rewards.vllm import VllmReward
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.cards import Cards
@@ -71,7 +72,7 @@ class Bench:
         self._drawing = CountedEngine(policy, pooling=False)
         self._judging = CountedEngine(reward, pooling=True)
         self._policy = VllmPolicy.adopt(self._drawing.llm)
-        self._judged = Aligner(self._policy, VllmReward(adopted(self._judging.llm)))
+        self._judged = Aligner(self._policy, VllmReward(adopt_engine(self._judging.llm)))
         self._unjudged = Aligner(self._policy)
         self._loop = Reference(TransformersModels(policy, reward, device), settings)
         plain, *_, automatic = self.rows()

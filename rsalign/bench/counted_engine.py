@@ -4,7 +4,9 @@ import time
 from typing import Any
 
 from rsalign.core.errors import PolicyError
-from rsalign.engines.vllm.guards import engine_arguments, environment, import_vllm, load_hooks
+from rsalign.engines.vllm.building import engine_arguments
+from rsalign.engines.vllm.environment import import_vllm, temporary_environment
+from rsalign.hooks.loading import add_hooks
 
 _PATIENCE_SECONDS = 30.0
 
@@ -28,10 +30,11 @@ class CountedEngine:
     def __init__(self, model: str, *, pooling: bool) -> None:
         vllm = import_vllm()
         arguments = engine_arguments(model, {}, pooling=pooling)
-        with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):  # the scheduler is out of reach else
+        # the scheduler is out of reach else
+        with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
             if not pooling:
                 config = vllm.EngineArgs(**arguments).create_engine_config()
-                load_hooks(config)
+                add_hooks(config)
                 arguments["logits_processors"] = config.model_config.logits_processors
             self.llm: Any = vllm.LLM(**arguments)
         self.tokens = self.steps = 0

@@ -18,15 +18,11 @@ from typing import Any
 
 from rsalign.core.key import Key
 from rsalign.embedded.problems import problems
-from rsalign.engines.vllm.guards import (
-    engine_arguments,
-    environment,
-    hook_path,
-    host_randomness_kept,
-    import_vllm,
-    is_cpu_build,
-)
+from rsalign.engines.vllm.building import engine_arguments, keep_host_random_state
+from rsalign.engines.vllm.environment import import_vllm, is_cpu_build, temporary_environment
+from rsalign.engines.vllm.logits_processors import running_logits_processors
 from rsalign.hooks.guided.request import start_arguments, write_guidance
+from rsalign.hooks.loading import hook_path
 
 _NUM_TOKENS = 96
 _now = time.process_time if is_cpu_build() else time.perf_counter
@@ -44,7 +40,7 @@ def report(policy: str, guide: str, *, concurrencies: Sequence[int], repeats: in
     Raises:
         ConfigError: if the guide cannot guide the policy.
     """
-    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), host_randomness_kept():
+    with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), keep_host_random_state():
         guided, alone = _engine(policy, [guide]), _engine(guide, [])
     tokenizer = guided.get_tokenizer()
     prompts = [
@@ -98,8 +94,7 @@ def _seconds(
 
 def _read_late(llm: Any, prompts: Sequence[Sequence[int]]) -> float:
     """Tokens that the guide reads for each one drawn, between two lengths of the same responses."""
-    runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
-    (hook,) = [p for p in runner.input_batch.logitsprocs.all if type(p).__name__ == "Guided"]
+    (hook,) = [p for p in running_logits_processors(llm) if type(p).__name__ == "Guided"]
     (model,) = hook.guides.models.values()
     read = []
     for num_tokens in (_NUM_TOKENS * 3 // 4, _NUM_TOKENS):

@@ -26,15 +26,10 @@ from typing import Any
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.embedded.problems import problems
-from rsalign.engines.reports import awaited
-from rsalign.engines.vllm.guards import (
-    engine_arguments,
-    environment,
-    host_randomness_kept,
-    import_vllm,
-    is_cpu_build,
-    load_hooks,
-)
+from rsalign.engines.reports import open_ticket
+from rsalign.engines.vllm.building import engine_arguments, keep_host_random_state
+from rsalign.engines.vllm.environment import import_vllm, is_cpu_build, temporary_environment
+from rsalign.hooks.loading import add_hooks
 from rsalign.hooks.segment_end.sentinel import choose_sentinel
 from rsalign.segments import Entropy, Punctuation
 
@@ -77,7 +72,7 @@ def report(model: str, *, requests: int, repeats: int) -> Iterator[str]:
         ConfigError: if the model's tokenizer has no spare token that could end a segment.
     """
     watch = _Watch()
-    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), host_randomness_kept():
+    with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), keep_host_random_state():
         bare, hooked = _engine(model, None), _engine(model, watch)
     tokenizer = bare.get_tokenizer()
     sentinel = choose_sentinel(tokenizer, bare.model_config.get_vocab_size(), ())
@@ -156,7 +151,7 @@ def _answer(llm: Any, prompts: Sequence[Sequence[int]], case: _Case, sentinel: i
 
 def _asked(case: _Case, stack: contextlib.ExitStack) -> dict[str, Any]:
     """The `extra_args` of one request; its ticket is forgotten when `stack` ends."""
-    ticket = {case.ticket: stack.enter_context(awaited())} if case.ticket else {}
+    ticket = {case.ticket: stack.enter_context(open_ticket())} if case.ticket else {}
     return {**case.extra_args, **ticket}
 
 
@@ -189,7 +184,7 @@ def _engine(model: str, watch: _Watch | None) -> Any:
     arguments = engine_arguments(model, {}, pooling=False)
     if watch is not None:
         config = vllm.EngineArgs(**arguments).create_engine_config()
-        load_hooks(config)  # all that our engines have
+        add_hooks(config)  # all that our engines have
         arguments["logits_processors"] = [
             watch.timed(path) for path in config.model_config.logits_processors
         ]

@@ -17,8 +17,10 @@ from rsalign.core.align import align
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Message, Prompt, Response, Stop
 from rsalign.embedded.problems import problems
-from rsalign.engines.vllm.guards import engine_arguments, environment, import_vllm, is_cpu_build
-from rsalign.policies.vllm import VllmPolicy, adopted
+from rsalign.engines.vllm.building import engine_arguments, few_processes
+from rsalign.engines.vllm.environment import import_vllm
+from rsalign.engines.vllm.starting import adopt_engine
+from rsalign.policies.vllm import VllmPolicy
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.vllm import VllmReward
 from rsalign.strategies.best_of import BestOf
@@ -34,9 +36,9 @@ _NUM_TOY_PROMPTS = 10_000
 
 def report(policy: str, reward: str, *, repeats: int) -> Iterator[str]:
     """Lines of the report, as they are known."""
-    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0") if is_cpu_build() else environment():
+    with few_processes():
         llm, judge = _bare(policy, pooling=False), _bare(reward, pooling=True)
-    drawing, judging = VllmPolicy.adopt(llm), VllmReward(adopted(judge))
+    drawing, judging = VllmPolicy.adopt(llm), VllmReward(adopt_engine(judge))
     with Aligner(drawing, judging) as aligner:
         conversations = [
             [{"role": "user", "content": problem.question}]

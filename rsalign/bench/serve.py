@@ -29,7 +29,8 @@ from typing import IO, Any
 from rsalign.core.errors import PolicyError
 from rsalign.core.tasks import concurrently
 from rsalign.embedded.problems import problems
-from rsalign.engines.vllm.guards import engine_arguments, is_cpu_build, prepare_environment
+from rsalign.engines.vllm.building import engine_arguments
+from rsalign.engines.vllm.environment import is_cpu_build, prepare_environment
 
 _MAX_TOKENS = 96
 _START_SECONDS = 600

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from rsalign.core.errors import InstallError
 from rsalign.embedded import POLICY, REWARD, STRONG
-from rsalign.engines.vllm.guards import TESTED_VLLM, import_vllm, is_cpu_build
+from rsalign.engines.vllm.environment import TESTED_VLLM, import_vllm, is_cpu_build
 
 _BREAKING_ON_CPU = ("torchvision", "torchaudio", "torchcodec")
 _LEAST_GIB = 2.0

@@ -16,7 +16,7 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Strategy
 from rsalign.drop_in.vllm_call import VllmCall
-from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
+from rsalign.engines.vllm.environment import import_vllm, is_cpu_build
 from rsalign.strategies.plain import Plain
 from rsalign.words.parts import StrategyLike, strategy_from
 

@@ -17,7 +17,8 @@ from rsalign.core.errors import ConfigError, PolicyError, RsalignError
 from rsalign.core.foreign import errors_as, told
 from rsalign.core.protocols import Strategy
 from rsalign.core.types import Message
-from rsalign.engines.vllm.inprocess import stepping_paused
+from rsalign.engines.vllm.llm_class import list_params, list_prompts, render_prompt
+from rsalign.engines.vllm.stepper import stepping_paused
 from rsalign.hooks.shared.admission import check_hooks
 from rsalign.words.fields import refuse
 from rsalign.words.read import OnRewardError, Specification, read_flat
@@ -87,17 +88,11 @@ class VllmCall:
             ValueError: what vLLM raises if there are more or fewer parameters than prompts.
             ConfigError: if a request asks for a strategy that it cannot have.
         """
-        from vllm.renderers.inputs.preprocess import conversation_to_seq, prompt_to_seq
-
         signature = inspect.signature(getattr(type(llm), name))
         arguments = signature.bind(llm, *args, **kwargs).arguments
         del arguments["self"]
-        given = arguments.pop(_PROMPTS[name])
-        prompts = prompt_to_seq(given) if name == "generate" else conversation_to_seq(given)
-        params = arguments.pop("sampling_params", None)
-        if params is None:
-            params = llm.get_default_sampling_params()
-        params = llm._params_to_seq(params, len(prompts))
+        prompts = list_prompts(name, arguments.pop(_PROMPTS[name]))
+        params = list_params(llm, arguments.pop("sampling_params", None), len(prompts))
         return cls(
             llm=llm,
             name=name,
@@ -246,14 +241,10 @@ class VllmCall:
         how = {
             name: value for name, value in self.arguments.items() if name in _RENDERING[self.name]
         }
-        render = {
-            "generate": self.llm._preprocess_cmpl_one,
-            "chat": self.llm._preprocess_chat_one,
-        }[self.name]
         prompt = self.prompts[index]
         if self.name == "chat":
             prompt = [message.given for message in self.messages(index)]
-        rendered: Mapping[str, Any] = render(prompt, **how)
+        rendered = render_prompt(self.llm, self.name, prompt, how)
         if rendered["type"] != "token":
             raise ConfigError(
                 f"prompt {index} is of vLLM's type {rendered['type']!r}, which rewards cannot "

@@ -1,4 +1,4 @@
-"""Which requests belong together, for the sake of prefix caches."""
+"""Finds the prompt that a request continues, so that all its requests reach one prefix cache."""
 
 import hashlib
 import threading
@@ -8,13 +8,21 @@ from collections import Counter
 from rsalign.core.types import Tokens
 
 
-class Prompts:
-    """The prompts that were seen; a prefix belongs to the shortest of them that begins it.
+class PromptIndex:
+    """The prompts seen so far; a token prefix belongs to the shortest of them that it begins with.
 
-    A policy is given a prompt and what is kept of a response as one sequence, and all requests of a
-    prompt shall meet in one cache. Hashing so many leading tokens would not do: with few, prompts
-    under one system prompt would crowd at one replica; with many, short ones would move as they
-    grow.
+    A policy gets the prompt and the kept part of a response as one sequence. To hash a fixed number
+    of leading tokens would not do: with few, all prompts under one system prompt would go to one
+    replica; with many, the requests of a short prompt would move as the response grows.
+
+    Args:
+        capacity: the greatest number of prompts to remember; the least recently used go first.
+
+    Example:
+        >>> index = PromptIndex()
+        >>> prompt = index.find((1, 5, 9))
+        >>> index.find((1, 5, 9, 4, 4)) == prompt, index.find((1, 5, 8)) == prompt
+        (True, False)
     """
 
     def __init__(self, capacity: int = 4096) -> None:
@@ -24,7 +32,7 @@ class Prompts:
         self._lock = threading.Lock()  # event loops have threads of their own
 
     def find(self, prefix: Tokens) -> bytes:
-        """The digest of its prompt; where none is known, the prefix is a prompt itself."""
+        """Returns the digest of a prefix's prompt; a prefix of no known prompt is a new prompt."""
         hashed, done = hashlib.blake2b(digest_size=8), 0
         with self._lock:
             for length in sorted({*self._lengths, len(prefix)}):

@@ -1,4 +1,4 @@
-"""What the answers of an OpenAI-compatible server mean: its models, its completions, its errors."""
+"""The answers of an OpenAI-compatible server: its models, its completions, its errors."""
 
 import asyncio
 import json
@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedModel:
     """A model behind a server.
 
     Attributes:
-        name: what requests call it.
+        name: the name that requests give.
         root: Hugging Face id or path that its tokenizer can be loaded from.
-        max_model_len: greatest length of prompt and response; None where the server is silent.
-        adapter: id or path of the adapter that the name stands for, if it does.
-        version: of vLLM, where the server tells.
+        max_model_len: greatest length of prompt and response; None if the server does not say.
+        adapter: id or path of the adapter that the name stands for; None for a base model.
+        version: of vLLM; None if the server does not say.
+
+    Example:
+        >>> listed = {"data": [{"id": "tiny", "root": "org/tiny", "max_model_len": 512}]}
+        >>> ServedModel.choose(listed, None, "http://localhost:8000").root
+        'org/tiny'
     """
 
     name: str
@@ -35,16 +40,16 @@ class Served:
     version: str | None = None
 
     @classmethod
-    def choose(cls, listed: Any, model: str | None, address: str) -> "Served":
-        """One of the models that ``GET /v1/models`` lists.
+    def choose(cls, listed: Any, model: str | None, address: str) -> "ServedModel":
+        """Returns one of the models that ``GET /v1/models`` lists.
 
         Args:
             listed: the server's answer.
-            model: its name; None takes the only one.
+            model: the name; None takes the only base model.
             address: of the server, for messages.
 
         Raises:
-            ConfigError: if there is no such model, or there are several to choose from.
+            ConfigError: if there is no such model, or no name and several base models.
         """
         if not isinstance(listed, dict) or not listed.get("data"):
             raise ConfigError(
@@ -52,7 +57,7 @@ class Served:
                 "the address of an OpenAI-compatible server"
             )
         cards = {card["id"]: card for card in listed["data"]}
-        # adapters are listed beside their base model, and aliases beside what they stand for
+        # a server lists adapters beside their base model, and a model under each of its names
         bases = {
             card.get("root") or name: name
             for name, card in reversed(cards.items())
@@ -73,11 +78,11 @@ class Served:
 
     @property
     def identity(self) -> str:
-        """What tells this model from others, wherever the server is.
+        """A text that is equal for equal models, whatever server they are on.
 
-        A model or an adapter whose path is on this machine, too, is told by its content there. Of
-        any other the server's word is taken: the name, and the id or path that it stands for; a
-        server does not tell whether what it has there was trained on since.
+        A model or an adapter whose path exists on this machine, too, is identified by the content
+        of its files. Any other is identified by what the server says: the name, and the id or path
+        that it stands for. A server does not say whether the files there were retrained.
         """
         roots = [root for root in (self.root, self.adapter) if root is not None]
         known = [ModelFiles.of(root) for root in roots if Path(root).exists()]
@@ -87,7 +92,10 @@ class Served:
         return " ".join([*told, f"vLLM {self.version}" if self.version else ""]).rstrip()
 
     def tokenizer(self, given: Any = None) -> Any:
-        """The tokenizer that is given, or that of the id or path that is given, or the root's.
+        """Returns a tokenizer: the one given, or one loaded from a given id or path, or the root.
+
+        Args:
+            given: a tokenizer, a Hugging Face id or a path; None loads it from `root`.
 
         Raises:
             InstallError: if transformers is missing.
@@ -110,15 +118,15 @@ class Served:
 
 
 @dataclass(slots=True)
-class Completion:
-    """What has arrived of a streamed completion.
+class StreamedCompletion:
+    """The part of a streamed completion that has arrived.
 
     Attributes:
         tokens: the drawn ids.
-        log_probs: one per token where the server was asked for them, else empty.
-        finish_reason: ``"stop"`` or ``"length"``, or what else the server says; None: still open.
+        log_probs: one per token, nats; empty if the server was not asked for them.
+        finish_reason: ``"stop"``, ``"length"`` or another word of the server's; None: still open.
         stop_reason: the stop string or the id of the stop token; None for the end of sequence.
-        cached_tokens: of the prompt, where the server tells.
+        cached_tokens: of the prompt, if the server reports them.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -128,8 +136,11 @@ class Completion:
     cached_tokens: int = 0
 
     @classmethod
-    async def draw(cls, client: "AsyncOpenAI", request: dict[str, Any]) -> "Completion":
-        """Asks for one completion; cancelled, it reports the tokens that had arrived.
+    async def draw(cls, client: "AsyncOpenAI", request: dict[str, Any]) -> "StreamedCompletion":
+        """Requests one completion and reads it to its end.
+
+        If the call is cancelled, the tokens that had arrived are reported
+        (`rsalign.core.cancelled_draws`).
 
         Raises:
             ConfigError: if the server sends text without its token ids.
@@ -172,9 +183,9 @@ class Completion:
 
 
 async def _events(response: Any) -> AsyncGenerator[Any, None]:
-    """The objects of an event stream, to its very end.
+    """Yields the objects of an event stream, to its very end.
 
-    The client's own iterator stops short of it, and what it leaves is closed by stray tasks later.
+    The client's own iterator stops before the end, and stray tasks close the rest later.
     """
     from openai import APIError
 
@@ -195,10 +206,10 @@ async def _events(response: Any) -> AsyncGenerator[Any, None]:
 
 
 class Unavailable(Exception):  # noqa: N818 - another replica may answer; no user sees it
-    """A server could not be reached, hung up or is overloaded.
+    """A server could not be reached, broke the connection or is overloaded.
 
     Attributes:
-        silent: whether it took the request and said nothing for too long.
+        silent: whether it accepted the request and then sent nothing for too long.
     """
 
     def __init__(self, said: str, *, silent: bool = False) -> None:
@@ -206,8 +217,8 @@ class Unavailable(Exception):  # noqa: N818 - another replica may answer; no use
         self.silent = silent
 
 
-def meaning(error: "APIError | ConnectionError") -> Exception:
-    """The error to raise instead: `Unavailable`, `ConfigError` or `PolicyError`."""
+def convert_server_error(error: "APIError | ConnectionError") -> Exception:
+    """Returns the error to raise instead: `Unavailable`, `ConfigError` or `PolicyError`."""
     from openai import APIConnectionError
 
     if isinstance(error, APIConnectionError | ConnectionError):

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own: for blocking callers, and for engines that need a home."""
+"""An event loop on a thread of its own, for blocking callers and for engines."""
 
 import asyncio
 import threading
@@ -12,7 +12,17 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines on another thread, so that it works inside a running loop (notebooks) too."""
+    """An event loop on another thread, so that callers may have a running loop (notebooks).
+
+    Args:
+        name: of the thread.
+
+    Example:
+        >>> loop = LoopThread("example")
+        >>> loop.call(asyncio.sleep(0, result="done"))
+        'done'
+        >>> loop.stop()
+    """
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -20,13 +30,14 @@ class LoopThread:
         self._thread.start()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Starts a coroutine there."""
+        """Starts a coroutine on the loop and returns its future."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine there and waits; an interrupt here (Ctrl-C) cancels it there.
+        """Runs a coroutine on the loop, waits, and returns its result or raises its error.
 
-        What the coroutine raises is raised here: there, `SystemExit` would end the loop unheard.
+        An interrupt of the caller (Ctrl-C) cancels the coroutine. `SystemExit` of the coroutine is
+        raised by this call, too: raised on the loop it would end the loop without a message.
         """
         future = self.submit(outcome_of(coroutine))
         try:
@@ -37,9 +48,9 @@ class LoopThread:
         return outcome.value()
 
     def stop(self) -> None:
-        """Ends the loop and its thread."""
+        """Stops the loop and its thread."""
         if not self._loop.is_closed():
-            # what a server still streams is hung up on here, not by the garbage collector
+            # closes the connections of open streams now, and not when they are garbage-collected
             self.call(self._loop.shutdown_asyncgens())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=5)
@@ -47,6 +58,6 @@ class LoopThread:
 
 
 def call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
-    """Calls `function` on `loop`; a loop that was closed has nobody left who waits."""
+    """Schedules a call of `function` on `loop`; does nothing if the loop was closed."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(function, *args)

@@ -1,4 +1,4 @@
-"""What a model is by its files: the same wherever they lie, another as soon as it was retrained."""
+"""Identifies a model by the content of its files, wherever they are."""
 
 import functools
 import hashlib
@@ -12,7 +12,7 @@ from typing import BinaryIO
 from rsalign.core.errors import ConfigError
 
 WHOLE_BYTES = 512 << 20
-"""A larger file is sampled; a smaller one is read as a whole, at about 1 GB a second."""
+"""Larger files are sampled; others are read whole, at about 1 GB a second."""
 _BLOCK_BYTES = 4096
 _BLOCKS_OF_A_TENSOR = 16
 _BLOCKS_OF_A_FILE = 4096
@@ -38,18 +38,22 @@ _Stamp = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The files of a model as they were when it was looked at.
+    """The files of a model, as they were at one time.
 
-    Counted are the files of the folder itself and of the numbered ones in it (``1_Pooling``):
-    weights, configuration, tokenizer, chat template, code; not what a training leaves beside them,
-    nor documents. A Hugging Face id stands for its snapshot in the cache.
+    These are the files of the folder itself and of its numbered folders (``1_Pooling``): weights,
+    configuration, tokenizer, chat template and code, but not documents, nor what a training run
+    leaves beside them. A Hugging Face id stands for its snapshot in the cache.
 
     Attributes:
         name: the path or id, as it was given.
         revision: of an id.
         cache: the folder of the Hugging Face cache; None: the usual one.
-        folder: where the files are; None: not on this machine, or not in files (an address).
-        stamps: what is there.
+        folder: of the files; None: not on this machine, or not in files (an address).
+        stamps: name, size and time of the last change of each file.
+
+    Example:
+        >>> ModelFiles.of("s3://bucket/model").digest()
+        's3://bucket/model'
     """
 
     name: str
@@ -60,22 +64,23 @@ class ModelFiles:
 
     @classmethod
     def of(cls, name: str, revision: str | None = None, cache: str | None = None) -> "ModelFiles":
-        """The files of a model by path or Hugging Face id; quick, nothing is read yet."""
+        """Lists the files of a model, given by path or Hugging Face id; reads none of them."""
         folder = _folder(name, revision, cache)
         stamps = () if folder is None else tuple(_stamps(folder))
         return cls(name, revision, cache, folder, stamps)
 
     def digest(self) -> str:
-        """What tells this model from others: its content, or, without files here, its name.
+        """Returns a digest of the content, or the name where there are no files here.
 
-        Files of at most `WHOLE_BYTES` are read whole. Of a larger one in the safetensors format the
-        header and up to 16 blocks of 4 KiB of each tensor are read; of another, its size and 4096
-        such blocks. So a model that was trained on is told apart, also if only one of its tensors
-        was. Not seen is a change of single numbers in a large file that leaves all of these blocks
-        alone. Each file is read once by a process, unless it is changed.
+        Files of at most `WHOLE_BYTES` are read whole. Of a larger file in the safetensors format
+        the header and up to 16 blocks of 4 KiB of each tensor are read; of any other its size and
+        4096 such blocks. So the digest changes when a model is trained further, even if only one
+        tensor changes. It misses a change of single numbers in a large file outside these blocks. A
+        process reads each file once, unless the file changes.
 
         Raises:
-            ConfigError: if the files have changed since: the engine runs what is no longer there.
+            ConfigError: if the files have changed since they were listed: the engine then runs
+                another model than the files hold.
         """
         if self.folder is None:
             return f"{self.name}@{self.revision}" if self.revision else self.name
@@ -105,7 +110,7 @@ def _folder(name: str, revision: str | None, cache: str | None) -> Path | None:
     for file in ("config.json", "adapter_config.json", "params.json"):
         try:
             found = try_to_load_from_cache(name, file, cache_dir=cache, revision=revision)
-        except (HFValidationError, ValueError):  # an address, or another thing that is no id
+        except (HFValidationError, ValueError):  # an address, or something else that is no id
             return None
         if isinstance(found, str):
             return Path(found).parent
@@ -113,7 +118,7 @@ def _folder(name: str, revision: str | None, cache: str | None) -> Path | None:
 
 
 def _stamps(folder: Path) -> Iterator[_Stamp]:
-    """Of the files that make the model, by name."""
+    """Lists the files that make the model, by name."""
     if folder.is_file():
         about = folder.stat()
         yield folder.name, about.st_size, about.st_mtime_ns
@@ -142,7 +147,7 @@ def _is_of_the_model(path: Path) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _file_digest(path: str, size: int, changed: int) -> bytes:
-    """Of one file; `changed` is there so that another content is read anew."""
+    """The digest of one file; `changed` is part of the cache's key."""
     with open(path, "rb") as file:
         if size <= WHOLE_BYTES:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
@@ -154,7 +159,7 @@ def _file_digest(path: str, size: int, changed: int) -> bytes:
 
 
 def _samples(file: BinaryIO, size: int, *, is_safetensors: bool) -> Iterator[tuple[int, int]]:
-    """Where a large file is read: starts and lengths, bytes."""
+    """The parts of a large file that are read: starts and lengths, bytes."""
     if not is_safetensors:
         yield from _blocks(0, size, _BLOCKS_OF_A_FILE)
         return
@@ -168,7 +173,7 @@ def _samples(file: BinaryIO, size: int, *, is_safetensors: bool) -> Iterator[tup
 
 
 def _blocks(start: int, length: int, count: int) -> Iterator[tuple[int, int]]:
-    """Blocks spread evenly from the first byte to the last; all of it if that is not more."""
+    """Blocks spread evenly from the first byte to the last; the whole part if it is smaller."""
     if length <= count * _BLOCK_BYTES:
         yield start, length
         return

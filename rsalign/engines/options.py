@@ -1,4 +1,4 @@
-"""What goes with each request to an engine besides its prompt and its law."""
+"""The settings of a request to an engine besides its prompt and its law."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -12,27 +12,31 @@ from rsalign.core.types import Tokens
 class RequestOptions:
     """Settings that a policy sends with every request to its engine.
 
-    None of them changes the law that tokens are drawn from, except `lora_request`, which is
-    therefore part of the policy's fingerprint.
+    None changes the law that tokens are drawn from except `lora_request`, which is therefore part
+    of the policy's fingerprint.
 
     Attributes:
-        priority: of the engine's scheduler; lower is served first (vLLM's ``--scheduling-policy
+        priority: for the engine's scheduler; lower is served first (vLLM's ``--scheduling-policy
             priority``).
-        cache_salt: requests share cached prefixes with requests of the same salt only; empty: with
-            those without one.
+        cache_salt: requests share cached prefixes only with requests of the same salt; empty: with
+            those that have none.
         lora_request: vLLM's `LoRARequest` of the adapter that draws; None: the base model.
-        watermarking: False leaves out the watermark of an engine that has one; None: as the engine
-            does.
-        skip_reading_prefix_cache: compute prefixes anew.
-        data_parallel_rank: the engine that takes the request, of several.
+        watermarking: False leaves out the watermark of an engine that has one; None: the engine's
+            default.
+        skip_reading_prefix_cache: compute prefixes again, although they are cached.
+        data_parallel_rank: which of several data-parallel engines takes the request.
         session_id: for engines that route by it.
         trace_headers: of the client's trace.
-        reasoning_ended: whether the prompt is past the reasoning, where a grammar waits for its
-            end; None: the engine finds out.
+        reasoning_ended: whether the reasoning ends within the prompt, for a grammar that applies
+            only after it; None: the engine finds out.
         reasoning_parser_kwargs: for the engine's reasoning parser.
-        num_logprobs: list the log-probabilities of so many most probable tokens beside that of each
-            drawn one; -1: of all tokens; None: of none (vLLM's ``logprobs``).
-        logprob_token_ids: list those of these tokens instead.
+        num_logprobs: number of most probable tokens whose log-probabilities are returned beside
+            that of each drawn token; -1: all tokens; None: none (vLLM's ``logprobs``).
+        logprob_token_ids: the tokens whose log-probabilities are returned instead.
+
+    Example:
+        >>> RequestOptions(priority=2).over(RequestOptions(priority=1, cache_salt="a")).given()
+        {'priority': 2, 'cache_salt': 'a'}
     """
 
     priority: int = 0
@@ -50,38 +54,38 @@ class RequestOptions:
 
     @property
     def lists_log_probs(self) -> bool:
-        """Whether tokens other than the drawn ones are to be listed."""
+        """Whether log-probabilities of tokens other than the drawn ones are returned."""
         return bool(self.num_logprobs or self.logprob_token_ids)
 
-    def prompt(self, tokens: Tokens) -> dict[str, Any]:
-        """The prompt as vLLM's engines take it."""
-        # with its type vLLM takes it at once, and not by way of a thread
+    def vllm_prompt(self, tokens: Tokens) -> dict[str, Any]:
+        """Returns the prompt in the form that vLLM's engines take."""
+        # with its type vLLM takes it at once, and not through a thread
         prompt: dict[str, Any] = {"type": "token", "prompt_token_ids": list(tokens)}
         return prompt | ({"cache_salt": self.cache_salt} if self.cache_salt else {})
 
-    def arguments(self) -> dict[str, Any]:
-        """Those that are set, as arguments of vLLM's `AsyncLLM.generate`."""
+    def vllm_arguments(self) -> dict[str, Any]:
+        """Returns the options that are set and that are arguments of vLLM's `generate`."""
         return {name: value for name, value in self.given().items() if name in _ARGUMENTS}
 
-    def refuse_beside_process(self) -> None:
-        """Refuses what an engine in this process (`LLMEngine.add_request`) does not take.
+    def check_in_process(self) -> None:
+        """Refuses options that an engine in this process (`LLMEngine.add_request`) does not take.
 
         Raises:
             ConfigError: naming the option.
         """
-        for name in self.arguments().keys() - _IN_PROCESS:
+        for name in self.vllm_arguments().keys() - _IN_PROCESS:
             raise ConfigError(
                 f"{name}={getattr(self, name)!r} cannot be honoured by an engine in this process: "
                 "use an AsyncLLM (backend='async')"
             )
 
     def given(self) -> dict[str, Any]:
-        """Those that are set, by name."""
+        """Returns the options that are set, by name."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {n: value for n, value in values.items() if value != getattr(NO_OPTIONS, n)}
 
     def over(self, other: "RequestOptions") -> "RequestOptions":
-        """Those that are set here, and the other's for the rest."""
+        """Returns the options that are set here, and those of `other` for the rest."""
         return replace(other, **self.given())
 
 

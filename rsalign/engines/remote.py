@@ -1,8 +1,8 @@
-"""vLLM behind HTTP: replicas of one server, chosen by affinity, and asked again when they fail.
+"""Servers of one model over HTTP: chooses a replica for each request, and another if that fails.
 
 A request goes to the replica that ranks first for its affinity, by rendezvous hashing: when a
-replica goes or comes back, no prompts move but its own. What belongs together (the segments and
-candidates of one prompt) has one affinity, and so finds its prefix in that replica's cache.
+replica goes or comes back, no prompts move but its own. The requests of one prompt (segments,
+candidates) have one affinity, and so find their prefix in that replica's prefix cache.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rsalign.core.checks import above, at_least, number, whole
 from rsalign.core.errors import ConfigError, EngineError, InstallError
 from rsalign.core.tasks import concurrently
-from rsalign.engines.answers import Served, Unavailable, meaning
+from rsalign.engines.answers import ServedModel, Unavailable, convert_server_error
 from rsalign.engines.loop_thread import LoopThread
 
 if TYPE_CHECKING:
@@ -25,33 +25,37 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_COOL_DOWN_SECONDS = 10.0  # a replica that failed is asked last for so long
+_COOL_DOWN_SECONDS = 10.0  # for which a replica that failed is ranked last
 _FIRST_PAUSE_SECONDS = 0.5  # before the second round; doubled before each later one
 _CONNECT_SECONDS = 5.0
 
 
 def is_address(given: object) -> bool:
-    """Whether this is the address of a server."""
+    """Tells whether a value is the address of a server."""
     return isinstance(given, str) and given.startswith(("http://", "https://"))
 
 
 class Replicas:
-    """Servers of one model at one or several addresses; awaitable from any event loop.
+    """Servers of one model at one or several addresses; may be awaited from any event loop.
 
-    Faults of the connection and the statuses 502, 503 and 504 send a request on to the next
-    replica, and after all of them, with a pause that doubles, through another round. A replica that
-    took a request and fell silent is not given it again. A refusal is final.
+    After an error of the connection or a status 502, 503 or 504, a request goes to the next
+    replica. When all have failed there is another round, after a pause that doubles each time. A
+    replica that accepted a request and sent nothing does not get it again. A refusal is final.
 
     Args:
         addresses: ``"http://host:port"``, with or without ``/v1``, or a list of them.
-        api_key: default: the environment's OPENAI_API_KEY, if any.
-        timeout_seconds: longest silence of a server that has taken a request.
+        api_key: None takes the environment's OPENAI_API_KEY, if any.
+        timeout_seconds: longest time for which a server may send nothing.
         retries: number of rounds after the first.
-        max_open: greatest number of requests that are open at one replica; more wait here.
+        max_open: greatest number of open requests at one replica; others wait here.
 
     Raises:
         InstallError: if the package `openai` is missing.
-        ConfigError: if an argument cannot work.
+        ConfigError: if an argument is not allowed.
+
+    Example:
+        >>> Replicas(["http://one:8000", "http://two:8000/v1"])
+        Replicas(http://one:8000, http://two:8000)
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Replicas:
         max_open: int = 256,
     ) -> None:
         try:
-            import openai  # noqa: F401 - missed here rather than amid the first request
+            import openai  # noqa: F401 - fails here rather than in the first request
         except ImportError as missing:
             raise InstallError(f"servers need `pip install openai`: {missing}") from missing
         given = [addresses] if isinstance(addresses, str) else list(addresses)
@@ -80,21 +84,24 @@ class Replicas:
         self._timeout_seconds = number("Replicas", "timeout_seconds", timeout_seconds, above(0.0))
         self._retries = whole("Replicas", "retries", retries, at_least(0))
         self._max_open = whole("Replicas", "max_open", max_open, at_least(1))
-        self._lines: dict[asyncio.AbstractEventLoop, _Lines] = {}
+        self._clients: dict[asyncio.AbstractEventLoop, _LoopClients] = {}
         self._closed = False
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Where the replicas are."""
+        """The addresses of the replicas, without ``/v1``."""
         return tuple(replica.address for replica in self._replicas)
 
     def __repr__(self) -> str:
         return f"Replicas({', '.join(self.addresses)})"  # never the key
 
     async def ask(self, send: Callable[["AsyncOpenAI"], Awaitable[T]], *, affinity: bytes) -> T:
-        """One request; `send` gets the client of a replica, and of another if that one fails.
+        """Sends one request to a replica, and to another if that one fails.
 
-        It may raise `ConnectionError` itself, for an answer that broke off.
+        Args:
+            send: sends the request by the client of a replica. It may raise `ConnectionError` for
+                an answer that broke off.
+            affinity: equal for requests that should reach the same replica.
 
         Raises:
             ConfigError: if the server refuses the request.
@@ -115,8 +122,8 @@ class Replicas:
                 break
         raise _unreachable(failures)
 
-    async def served(self, model: str | None) -> Served:
-        """The model of this name, or the only one; every replica that answers must have it.
+    async def served(self, model: str | None) -> ServedModel:
+        """Returns the model of this name, or the only one; every replica that answers must have it.
 
         Raises:
             ConfigError: if there is none, there are several, or replicas differ.
@@ -124,7 +131,7 @@ class Replicas:
         """
         failures: dict[str, Unavailable] = {}
 
-        async def one(replica: _Replica) -> Served | None:
+        async def one(replica: _Replica) -> ServedModel | None:
             try:
                 listed: Any = await self._attempt(
                     replica, lambda client: client.get("/v1/models", cast_to=object)
@@ -132,7 +139,7 @@ class Replicas:
             except Unavailable as failed:
                 failures[replica.address] = failed
                 return None
-            return Served.choose(listed, model, replica.address)
+            return ServedModel.choose(listed, model, replica.address)
 
         for turn in range(self._retries + 1):
             await _pause(turn)
@@ -149,12 +156,12 @@ class Replicas:
         raise _unreachable(failures)
 
     async def _version(self) -> str | None:
-        """Of vLLM at the replicas; None where one does not tell, as other servers do not."""
+        """The version of vLLM at the replicas; None if one does not say, as other servers."""
         try:
             answers: dict[str, Any] = await self.ask_each(
                 lambda client: client.get("/version", cast_to=object)
             )
-        except (ConfigError, EngineError):  # 404, or what other servers have at this path
+        except (ConfigError, EngineError):  # 404, or another kind of server
             return None
         told = {
             str(one["version"])
@@ -164,7 +171,9 @@ class Replicas:
         return ", ".join(sorted(told)) or None
 
     async def ask_each(self, send: Callable[["AsyncOpenAI"], Awaitable[T]]) -> dict[str, T]:
-        """The same request to every replica, once; by address. One out of reach is left out.
+        """Sends a request to every replica once, and returns the answers by address.
+
+        A replica that cannot be reached is left out.
 
         Raises:
             ConfigError: if a server refuses the request.
@@ -181,15 +190,15 @@ class Replicas:
         return dict(answer for found in answers for answer in found)
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine that asks, and waits for it; inside a running loop, too."""
+        """Runs a coroutine that sends requests, and waits for it; works inside a running loop."""
 
         async def run() -> T:
             try:
                 return await coroutine
             finally:
-                lines = self._lines.pop(asyncio.get_running_loop(), None)
-                if lines is not None:
-                    await lines.owner.aclose()
+                clients = self._clients.pop(asyncio.get_running_loop(), None)
+                if clients is not None:
+                    await clients.closer.aclose()
 
         loop = LoopThread("rsalign-connect")
         try:
@@ -198,21 +207,21 @@ class Replicas:
             loop.stop()
 
     def close(self) -> None:
-        """Ends all connections; what is open fails. Idempotent."""
+        """Closes all connections; open requests fail. Idempotent."""
         self._closed = True
         here = None
         with contextlib.suppress(RuntimeError):
             here = asyncio.get_running_loop()
-        while self._lines:
-            loop, lines = self._lines.popitem()
+        while self._clients:
+            loop, clients = self._clients.popitem()
             if loop.is_running():
-                done = asyncio.run_coroutine_threadsafe(_end(lines.owner), loop)
+                done = asyncio.run_coroutine_threadsafe(_close(clients.closer), loop)
                 if loop is not here:
-                    with contextlib.suppress(TimeoutError):  # a loop that is busy does it later
+                    with contextlib.suppress(TimeoutError):  # a busy loop closes them later
                         done.result(timeout=5)
 
     def _ranked(self, affinity: bytes) -> list["_Replica"]:
-        """All replicas in the order of this affinity; those that failed lately come last."""
+        """All replicas in the order for this affinity; those that failed recently come last."""
         now = time.monotonic()
 
         def rank(replica: _Replica) -> tuple[bool, bytes]:
@@ -226,44 +235,44 @@ class Replicas:
     ) -> T:
         from openai import APIError
 
-        line = await self._line(replica.address)
+        replica_client = await self._client(replica.address)
         try:
-            async with line.gate:
-                answer = await send(line.client)
+            async with replica_client.semaphore:
+                answer = await send(replica_client.client)
         except (APIError, ConnectionError) as failed:
-            error = meaning(failed)
+            error = convert_server_error(failed)
             if isinstance(error, Unavailable):
                 replica.down_until = time.monotonic() + _COOL_DOWN_SECONDS
             raise error from failed
         replica.down_until = 0.0
         return answer
 
-    async def _line(self, address: str) -> "_Line":
+    async def _client(self, address: str) -> "_ReplicaClient":
         if self._closed:
             raise EngineError(f"the connection to {address} was closed: connect again")
         loop = asyncio.get_running_loop()
-        lines = self._lines.get(loop)
-        if lines is None:
-            for gone in [each for each in list(self._lines) if each.is_closed()]:
-                self._lines.pop(gone, None)
-            owner = self._open()
-            lines = self._lines[loop] = _Lines(owner, await anext(owner))
-        return lines.of[address]
+        clients = self._clients.get(loop)
+        if clients is None:
+            for gone in [each for each in list(self._clients) if each.is_closed()]:
+                self._clients.pop(gone, None)
+            closer = self._open()
+            clients = self._clients[loop] = _LoopClients(closer, await anext(closer))
+        return clients.by_address[address]
 
-    async def _open(self) -> AsyncGenerator[dict[str, "_Line"], None]:
-        """Clients for the running loop; asyncio ends them when it shuts down its generators."""
+    async def _open(self) -> AsyncGenerator[dict[str, "_ReplicaClient"], None]:
+        """Yields clients for the running loop; asyncio closes them when it ends its generators."""
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
-        # requests wait at the gate and not in the pool of connections, where they would time out
+        # requests wait for the semaphore, not in the connection pool, where they would time out
         timeout = Timeout(self._timeout_seconds, connect=_CONNECT_SECONDS, pool=None)
-        lines = {
-            address: _Line(
+        clients = {
+            address: _ReplicaClient(
                 AsyncOpenAI(
                     base_url=address,
                     api_key=self._api_key,
-                    max_retries=0,  # ours are enough: theirs would multiply them
+                    max_retries=0,  # `ask` retries: retries of the client would multiply them
                     timeout=timeout,
-                    # the one it would make itself starts a stray task when it is collected
+                    # the client's own starts a stray task when it is garbage-collected
                     http_client=DefaultAsyncHttpxClient(timeout=timeout),
                 ),
                 asyncio.Semaphore(self._max_open),
@@ -271,10 +280,10 @@ class Replicas:
             for address in self.addresses
         }
         try:
-            yield lines
+            yield clients
         finally:
-            for line in lines.values():
-                await line.client.close()
+            for each in clients.values():
+                await each.client.close()
 
 
 @dataclass(slots=True)
@@ -284,19 +293,19 @@ class _Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """A client of one replica on one event loop; requests beyond `max_open` wait at the gate."""
+class _ReplicaClient:
+    """The client of one replica on one event loop, and what limits its open requests."""
 
     client: "AsyncOpenAI"
-    gate: asyncio.Semaphore
+    semaphore: asyncio.Semaphore
 
 
 @dataclass(frozen=True, slots=True)
-class _Lines:
-    """The lines of one event loop, and the generator that ends them."""
+class _LoopClients:
+    """The clients of one event loop by address, and the generator that closes them."""
 
-    owner: AsyncGenerator[dict[str, _Line], None]
-    of: Mapping[str, _Line]
+    closer: AsyncGenerator[dict[str, _ReplicaClient], None]
+    by_address: Mapping[str, _ReplicaClient]
 
 
 async def _pause(turn: int) -> None:
@@ -304,8 +313,8 @@ async def _pause(turn: int) -> None:
         await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2 ** (turn - 1))
 
 
-async def _end(owner: AsyncGenerator[Any, None]) -> None:
-    await owner.aclose()
+async def _close(generator: AsyncGenerator[Any, None]) -> None:
+    await generator.aclose()
 
 
 def _unreachable(failures: Mapping[str, Unavailable]) -> EngineError:

@@ -1,7 +1,8 @@
-"""What a hook has learnt of a request, for whoever holds the request's ticket.
+"""Measurements of a request that a hook publishes, and that the request's sender reads once.
 
-It stays in the engine's process, and on its device, until it is read: once a segment, never once a
-token. Engines in this process are read directly, others by a call to their workers (`Reporter`).
+A report stays in the engine's process, and on its device, until it is read: once a segment, never
+once a token. Reports of engines in this process are read directly, those of other processes by a
+call to their workers (`Reporter`).
 """
 
 import secrets
@@ -10,17 +11,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-Reading: TypeAlias = dict[str, list[float]]
+Report: TypeAlias = dict[str, list[float]]
 """Named rows of numbers: plain data, so that it can leave the engine's process."""
 
-# Whoever cancelled a request, or lives in another process and died, never reads: the oldest go.
-_MOST = 16384
-_reports: OrderedDict[str, Callable[[int], Reading]] = OrderedDict()
+# A sender that cancelled its request, or whose process died, never reads: the oldest are dropped.
+_MAX_REPORTS = 16384
+_reports: OrderedDict[str, Callable[[int], Report]] = OrderedDict()
 
 
 @contextmanager
-def awaited() -> Iterator[str]:
-    """A ticket for one request, which nobody else can guess; what is left is dropped at the end."""
+def open_ticket() -> Iterator[str]:
+    """Yields the name of one report, which nobody can guess, and drops the report at the end.
+
+    Example:
+        >>> with open_ticket() as ticket:
+        ...     publish_report(ticket, lambda num_drawn: {"entropies": [0.5] * num_drawn})
+        ...     read_report(ticket, 2)
+        {'entropies': [0.5, 0.5]}
+    """
     ticket = secrets.token_hex(8)
     try:
         yield ticket
@@ -28,23 +36,28 @@ def awaited() -> Iterator[str]:
         _reports.pop(ticket, None)
 
 
-def publish(ticket: str, read: Callable[[int], Reading]) -> None:
-    """Called by a hook when it meets the request; `read` takes the number of tokens drawn."""
+def publish_report(ticket: str, read: Callable[[int], Report]) -> None:
+    """Registers a report, when a hook first meets the request.
+
+    Args:
+        ticket: that the request names.
+        read: makes the report, given the number of tokens drawn.
+    """
     _reports[ticket] = read
-    if len(_reports) > _MOST:
+    if len(_reports) > _MAX_REPORTS:
         _reports.popitem(last=False)
 
 
-def is_awaited(ticket: str) -> bool:
-    """Whether it was published and nobody has read it yet."""
+def is_unread(ticket: str) -> bool:
+    """Tells whether a report was published under this ticket and has not been read."""
     return ticket in _reports
 
 
-def take(ticket: str, num_drawn: int) -> Reading | None:
-    """What was published in this process; None if there is nothing (more). It is read once.
+def read_report(ticket: str, num_drawn: int) -> Report | None:
+    """Reads, once, a report that was published in this process; None if there is none (any more).
 
-    It is awaited until it has been read: the engine, on its thread, may else give its place to
-    another request meanwhile.
+    The ticket stays registered during the read, so that the engine, on its thread, does not give
+    the request's slot to another meanwhile.
     """
     read = _reports.get(ticket)
     if read is None:
@@ -56,8 +69,13 @@ def take(ticket: str, num_drawn: int) -> Reading | None:
 
 
 class Reporter:
-    """Part of vLLM's worker (``worker_extension_cls``): reads for a client in another process."""
+    """An extension of vLLM's worker (``worker_extension_cls``): reads for another process.
 
-    def rsalign_take(self, ticket: str, num_drawn: int) -> Reading | None:
-        """See `take`."""
-        return take(ticket, num_drawn)
+    Example:
+        >>> Reporter().rsalign_read_report("unknown", 2) is None
+        True
+    """
+
+    def rsalign_read_report(self, ticket: str, num_drawn: int) -> Report | None:
+        """Calls `read_report` in the worker's process."""
+        return read_report(ticket, num_drawn)

@@ -8,7 +8,7 @@ from rsalign.core.protocols import Boundary
 from rsalign.core.types import Sampling
 from rsalign.engines.remote import Replicas
 from rsalign.hooks.segment_end.sentinel import choose_sentinel
-from rsalign.hooks.shared.request import HIDING, hides_the_model
+from rsalign.hooks.shared.arguments import HIDING, hides_the_model
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

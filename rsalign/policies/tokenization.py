@@ -8,6 +8,7 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.text.chat_template import ChatTemplate
 from rsalign.core.text.detokenization import Detokenizer, Word, detokenizer, token_text
 from rsalign.core.types import Message, Tokens
+from rsalign.engines.vllm.text import NoChatTemplate, render_conversation
 
 _MOST_BYTES = 4  # of a character, and so tokens that it may be split over
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -146,23 +147,11 @@ class Tokenization:
     def _rendered_by_vllm(
         self, messages: tuple[Message, ...], template: str | None, how: dict[str, bool]
     ) -> str | Tokens:
-        from vllm.renderers.chat_utils import ChatTemplateResolutionError
-        from vllm.renderers.params import ChatParams
-        from vllm.utils.mistral import is_mistral_tokenizer
-
-        tokenize = is_mistral_tokenizer(self.tokenizer)  # as vLLM does: these render no text
-        params = ChatParams(
-            chat_template=template, chat_template_kwargs={**how, "tokenize": tokenize}
-        )
+        given = [message.given for message in messages]
         try:
-            _, prompt = self.renderer.render_messages([one.given for one in messages], params)
-        except ChatTemplateResolutionError as missing:
+            return render_conversation(self.renderer, self.tokenizer, given, template, how)
+        except NoChatTemplate as missing:
             raise self._no_template() from missing
-        except ValueError as refused:
-            raise ConfigError(f"vLLM cannot render the conversation: {refused}") from refused
-        if "prompt_token_ids" in prompt:
-            return tuple(prompt["prompt_token_ids"])
-        return str(prompt["prompt"])
 
     def _no_template(self) -> ConfigError:
         return ConfigError(

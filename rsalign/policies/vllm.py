@@ -2,38 +2,33 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from rsalign.core.cancelled_draws import report_cancelled_draw
-from rsalign.core.checks import check_settings, shown
+from rsalign.core.checks import check_settings
 from rsalign.core.errors import ConfigError, PolicyError
-from rsalign.core.foreign import errors_as, said
 from rsalign.core.key import Key
-from rsalign.core.protocols import Boundary, Listed, Ranked
+from rsalign.core.protocols import Boundary, Listed
 from rsalign.core.text.detokenization import Detokenizer
 from rsalign.core.types import Message, Sampling, Segment, Stop, Tokens
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.engines.protocol import Engine
-from rsalign.engines.reports import Reading, awaited
-from rsalign.engines.vllm.asynchronous import AsyncEngine
-from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
-from rsalign.engines.vllm.inprocess import InProcessEngine
+from rsalign.engines.protocol import Backend, DrawRequest, DrawResult, VllmEngine
+from rsalign.engines.reports import Report, open_ticket
+from rsalign.engines.vllm.starting import adopt_engine, start_engine
 from rsalign.hooks.guided.request import (
     Guide,
     check_guidance,
     start_arguments,
+    write_guidance,
 )
+from rsalign.hooks.loading import add_hooks
 from rsalign.hooks.segment_end.request import write_segment_request
-from rsalign.hooks.shared.readings import with_boundary_entropy, with_certainty
+from rsalign.hooks.shared.reports import add_boundary_entropy, add_certainty
 from rsalign.hooks.token_statistics.request import write_statistics_request
 from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
-from rsalign.policies.vllm_params import engine_params
-
-if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ class VllmPolicy:
 
     overdraws: ClassVar[bool] = False
 
-    engine: Engine
+    engine: VllmEngine
     sampling: Sampling = field(default_factory=Sampling)
     options: RequestOptions = NO_OPTIONS
     _shared: VllmModel | None = field(default=None, repr=False, compare=False)
@@ -85,8 +80,7 @@ class VllmPolicy:
     @property
     def headroom(self) -> float:
         """How many requests the engine could hold for each of ours that is open now."""
-        capacity: int = self.engine.vllm_config.scheduler_config.max_num_seqs
-        return capacity / max(1, self.engine.num_open)
+        return self.engine.capacity / max(1, self.engine.num_open)
 
     @classmethod
     def start(
@@ -94,7 +88,7 @@ class VllmPolicy:
         model: str,
         *,
         sampling: Sampling | None = None,
-        backend: Literal["auto", "in_process", "async"] = "auto",
+        backend: Backend = "auto",
         guides: Sequence[str | Guide] = (),
         **engine_args: Any,
     ) -> "VllmPolicy":
@@ -106,23 +100,16 @@ class VllmPolicy:
             backend: ``"in_process"`` (default on CPU: starts in 2 s) or ``"async"`` (default on
                 GPU: the engine has a process of its own).
             guides: models that may reward each token as it is drawn, by `Sampling.guidance`.
-            engine_args: for vLLM's `EngineArgs`; what is not given is set by the guards.
+            engine_args: for vLLM's `EngineArgs`; they win over what rsalign sets
+                (`rsalign.engines.vllm.building`).
 
         Raises:
             InstallError: if vLLM is missing.
             ConfigError: if the model is missing or the arguments are refused.
         """
-        import_vllm()
-        if backend == "auto":
-            backend = "in_process" if is_cpu_build() else "async"
-        kinds: Mapping[str, type[InProcessEngine] | type[AsyncEngine]] = {
-            "in_process": InProcessEngine,
-            "async": AsyncEngine,
-        }
-        if backend not in kinds:
-            raise ConfigError(f"backend={backend!r}: choose 'auto', 'in_process' or 'async'")
         arguments = start_arguments(guides, engine_args)
-        return cls(kinds[backend].start(model, **arguments), sampling or Sampling())
+        engine = start_engine(model, backend=backend, prepare=add_hooks, **arguments)
+        return cls(engine, sampling or Sampling())
 
     @classmethod
     def adopt(cls, engine: Any, *, sampling: Sampling | None = None) -> "VllmPolicy":
@@ -134,7 +121,7 @@ class VllmPolicy:
         Raises:
             ConfigError: if it is neither.
         """
-        ours = adopted(engine)
+        ours = adopt_engine(engine)
         # a `vllm.LLM` that was given a chat template renders with that
         model = VllmModel.of(ours, getattr(engine, "chat_template", None))
         return cls(ours, sampling or Sampling(), _shared=model)
@@ -165,23 +152,8 @@ class VllmPolicy:
         Raises:
             ConfigError: if vLLM cannot have that law (a temperature above 2, say).
         """
-        config = self.engine.vllm_config
         policy = replace(self, sampling=sampling)
-
-        def refused(failure: BaseException) -> ConfigError:
-            usual = Sampling()
-            names = [each.name for each in fields(Sampling)]
-            asked = {n: getattr(sampling, n) for n in names}
-            unusual = {n: value for n, value in asked.items() if value != getattr(usual, n)}
-            return ConfigError(f"vLLM refuses {shown(unusual or asked)}: {said(failure)}")
-
-        with errors_as(refused):
-            policy._params(1, Key(0), {}, sampling.stop).verify(
-                config.model_config,
-                config.speculative_config,
-                config.structured_outputs_config,
-                self._model.tokenization.tokenizer,
-            )
+        self.engine.check(policy._request((0,), 1, Key(0), {}, sampling.stop))
         return policy
 
     def with_options(self, options: RequestOptions) -> "VllmPolicy":
@@ -212,7 +184,7 @@ class VllmPolicy:
             ConfigError: as `extend`; and if the engine has no `rsalign.hooks.v1:TokenStatistics`
                 (or ``v2``), cannot tell what that has measured, or the law hides the model's own.
         """
-        if not self.engine.tells:
+        if not self.engine.can_report:
             raise ConfigError(
                 "this engine cannot tell how certain the model is of each token: let rsalign start "
                 "it (give a model id or path), or start yours with worker_extension_cls="
@@ -237,29 +209,28 @@ class VllmPolicy:
         asked: dict[str, int | float | str] = {}
         if boundary is not None and boundary.engine_arguments:
             asked |= write_segment_request(boundary, config, self.sampling, sentinel)
-        by_entropy = "rsalign_entropy_threshold" in asked and self.engine.tells
-        with awaited() as ticket:
+        by_entropy = "rsalign_entropy_threshold" in asked and self.engine.can_report
+        with open_ticket() as ticket:
             if measured:
                 asked |= write_statistics_request(config, self.sampling, ticket)
             elif by_entropy:
                 asked["rsalign_report"] = ticket
             stop = self._model.tokenization.engine_stops(prefix, self.sampling.stop)
-            params = self._params(limit, key, asked, stop)
-            output = await self.engine.generate(prefix, params, self.options)
-            segment = self._segment(output, room)
+            request = self._request(prefix, limit, key, asked, stop)
+            segment = self._segment(await self.engine.draw(request), room)
             ended = "rsalign_sentinel" in asked and segment.stop_reason == sentinel
             if ended:  # its last token says so, and was never a part of it
                 segment = segment.upto(len(segment.tokens) - 1, Stop.BOUNDARY)
             if not measured and not (ended and by_entropy):
                 return segment
-            reading = await self._report(ticket, prefix, segment.tokens)
+            report = await self._read_report(ticket, prefix, segment.tokens)
         if measured:
-            return with_certainty(segment, reading, ended=ended and by_entropy)
-        return with_boundary_entropy(segment, reading)
+            return add_certainty(segment, report, ended=ended and by_entropy)
+        return add_boundary_entropy(segment, report)
 
-    async def _report(self, ticket: str, prefix: Tokens, tokens: Tokens) -> Reading | None:
+    async def _read_report(self, ticket: str, prefix: Tokens, tokens: Tokens) -> Report | None:
         try:
-            return await self.engine.report(ticket, len(tokens))
+            return await self.engine.read_report(ticket, len(tokens))
         except asyncio.CancelledError:
             report_cancelled_draw(prefix, tokens)
             raise
@@ -271,8 +242,6 @@ class VllmPolicy:
             ConfigError: if pi is tempered or truncated: vLLM scores given tokens under the
                 model's own law only.
         """
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
         if self.sampling.reshapes:
             raise ConfigError(
                 f"vLLM cannot score given tokens under {self.sampling}: only temperature 1 "
@@ -281,24 +250,22 @@ class VllmPolicy:
         if not tokens:
             return ()
         self._check(prefix + tokens, 1)
-        output = await self.engine.generate(
-            prefix + tokens,
-            SamplingParams(
+        # one token is drawn, because vLLM draws at least one, and is not looked at
+        options = replace(self.options, num_logprobs=None, logprob_token_ids=(), watermarking=None)
+        drawn = await self.engine.draw(
+            DrawRequest(
+                prompt=prefix + tokens,
+                sampling=Sampling(),
                 max_tokens=1,
-                prompt_logprobs=0,
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            ),
-            self.options,
+                prompt_log_probs=True,
+                options=options,
+            )
         )
-        scored = output.prompt_logprobs
-        if scored is None:
-            raise PolicyError("the engine returned no log-probabilities of the prompt")
-        return tuple(
-            Ranked(step[token].logprob, rank=step[token].rank)
-            for step, token in zip(scored[len(prefix) :], tokens, strict=True)
-            if step is not None
-        )
+        scored = (drawn.prompt_log_probs or ())[len(prefix) :]
+        known = tuple(each for each in scored if each is not None)
+        if len(known) < len(tokens):
+            raise PolicyError("the engine returned no log-probability of the first token")
+        return known
 
     def text(self, tokens: Tokens) -> str:
         """Text of a response to an ordinary prompt; special tokens are left out."""
@@ -337,19 +304,30 @@ class VllmPolicy:
             raise ConfigError(f"max_new_tokens is {max_new_tokens}, but must be at least 1")
         self._model.tokenization.check(prefix)
 
-    def _params(
+    def _request(
         self,
+        prompt: Tokens,
         limit: int,
         key: Key,
-        asked: Mapping[str, int | float | str],
-        stop: tuple[str, ...] = (),
-    ) -> "SamplingParams":
-        own = 0 if self.tells_log_probs else None
-        return engine_params(self.sampling, self.options, limit, key, asked, own, stop)
+        hook_arguments: Mapping[str, int | float | str],
+        stop: tuple[str, ...],
+    ) -> DrawRequest:
+        law = self.sampling
+        sentinel = hook_arguments.get("rsalign_sentinel")
+        return DrawRequest(
+            prompt=prompt,
+            sampling=law,
+            max_tokens=limit,
+            seed=None if law.greedy else key.seed(),
+            stop=stop,
+            hook_arguments={**hook_arguments, **write_guidance(law.guidance)},
+            stop_token_ids=() if sentinel is None else (int(sentinel),),
+            num_log_probs=0 if self.tells_log_probs else None,
+            options=self.options,
+        )
 
-    def _segment(self, output: "RequestOutput", room: int) -> Segment:
-        drawn = output.outputs[0]
-        tokens = tuple(drawn.token_ids)
+    def _segment(self, drawn: DrawResult, room: int) -> Segment:
+        tokens = drawn.tokens
         reason: int | str | None = None
         if drawn.finish_reason == "length":
             stop = Stop.BOUNDARY if len(tokens) < room else Stop.LENGTH
@@ -362,39 +340,16 @@ class VllmPolicy:
             stop = Stop.EOS
         else:
             stop, reason = Stop.STOP, drawn.stop_reason
-        return Segment(tokens, self._log_probs(drawn), stop, reason, output.num_cached_tokens or 0)
+        return Segment(tokens, self._log_probs(drawn), stop, reason, drawn.num_cached_tokens)
 
-    def _log_probs(self, drawn: Any) -> tuple[float, ...] | None:
-        if self.options.lists_log_probs:
-            # the law of a greedy policy is a point mass, whatever the engine lists
-            return tuple(
-                Listed(
-                    0.0 if self.sampling.greedy else min(0.0, listed[token].logprob), others=listed
-                )
-                for token, listed in zip(drawn.token_ids, drawn.logprobs, strict=True)
-            )
-        if self.sampling.greedy:
-            return (0.0,) * len(drawn.token_ids)  # the law is a point mass
-        if drawn.logprobs is None:
-            return None
+    def _log_probs(self, drawn: DrawResult) -> tuple[float, ...] | None:
+        if drawn.log_probs is None:
+            # the law of a greedy policy is a point mass, whatever the engine returns
+            return (0.0,) * len(drawn.tokens) if self.sampling.greedy else None
         # rounding can leave a certain token a hair above probability 1
-        return tuple(min(0.0, value) for value in drawn.logprobs.logprobs)
-
-
-def adopted(engine: Any) -> Engine:
-    """Our protocol over a running engine of the caller's."""
-    import_vllm()
-    from vllm import LLM
-    from vllm.v1.engine.async_llm import AsyncLLM
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    if isinstance(engine, LLM):
-        engine = engine.llm_engine
-    if isinstance(engine, LLMEngine):
-        return InProcessEngine(engine, owns=False)
-    if isinstance(engine, AsyncLLM):
-        return AsyncEngine(engine)
-    raise ConfigError(
-        f"cannot use a {type(engine).__name__} as an engine: give a model id or path, a vllm.LLM, "
-        "an AsyncLLM or a Policy"
-    )
+        values = tuple(0.0 if self.sampling.greedy else min(0.0, x) for x in drawn.log_probs)
+        if drawn.listed is None:
+            return values
+        return tuple(
+            Listed(value, others=listed) for value, listed in zip(values, drawn.listed, strict=True)
+        )

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from rsalign.engines.model_files import ModelFiles
-from rsalign.engines.protocol import Engine
+from rsalign.engines.protocol import VllmEngine
 from rsalign.engines.vllm.identity import EngineIdentity
-from rsalign.hooks.guided.request import guides_of
+from rsalign.hooks.guided.request import read_guides
 from rsalign.hooks.segment_end.sentinel import choose_sentinel
 from rsalign.policies.tokenization import Tokenization
 
@@ -56,7 +56,7 @@ class VllmModel:
         return self._told["guides"]
 
     @classmethod
-    def of(cls, engine: Engine, chat_template: str | None = None) -> "VllmModel":
+    def of(cls, engine: VllmEngine, chat_template: str | None = None) -> "VllmModel":
         """The model of a running engine.
 
         Args:
@@ -78,7 +78,7 @@ class VllmModel:
             identity=EngineIdentity.of(engine.vllm_config, engine.tokenizer),
             guides=tuple(
                 (ModelFiles.of(guide.model), _files(guide.reference))
-                for guide in guides_of(engine.vllm_config)
+                for guide in read_guides(engine.vllm_config)
             ),
         )
 

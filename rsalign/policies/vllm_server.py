@@ -14,8 +14,8 @@ from rsalign.core.overdraw import end
 from rsalign.core.protocols import Boundary, Ranked
 from rsalign.core.text.detokenization import Detokenizer
 from rsalign.core.types import Message, Sampling, Segment, Stop, Tokens
-from rsalign.engines.affinity import Prompts
-from rsalign.engines.answers import Completion, Served
+from rsalign.engines.affinity import PromptIndex
+from rsalign.engines.answers import ServedModel, StreamedCompletion
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.remote import Replicas
 from rsalign.policies.remote_hook import check_hook, hook_arguments, spare_token
@@ -67,9 +67,11 @@ class VllmServerPolicy:
     sampling: Sampling = field(default_factory=Sampling)
     processed_log_probs: bool = False
     sentinel: int | None = None
-    served: Served | None = field(default=None, repr=False, kw_only=True)
+    served: ServedModel | None = field(default=None, repr=False, kw_only=True)
     options: RequestOptions = field(default=NO_OPTIONS, kw_only=True)
-    _prompts: Prompts = field(default_factory=Prompts, repr=False, compare=False, kw_only=True)
+    _prompts: PromptIndex = field(
+        default_factory=PromptIndex, repr=False, compare=False, kw_only=True
+    )
 
     def __post_init__(self) -> None:
         check_settings(self, sentinel=at_least(0))
@@ -151,8 +153,8 @@ class VllmServerPolicy:
     def fingerprint(self) -> str:
         """Tells this law from others in a journal: the model, its tokenizer, the sampling.
 
-        The model is what the server says that it is (`Served.identity`), whatever its address; a
-        server does not tell its precision or quantization. Whether log-probabilities are known
+        The model is what the server says that it is (`ServedModel.identity`), whatever its address;
+        a server does not tell its precision or quantization. Whether log-probabilities are known
         counts, too.
         """
         read = fingerprint((self.tokenization.tokenizer, self.tokenization.max_model_len))
@@ -209,7 +211,7 @@ class VllmServerPolicy:
             request["vllm_xargs"] = arguments
             request["stop_token_ids"] = [*self.sampling.stop_token_ids, self.sentinel]
         drawn = await self.replicas.ask(
-            lambda client: Completion.draw(client, request), affinity=self._affinity(prefix)
+            lambda client: StreamedCompletion.draw(client, request), affinity=self._affinity(prefix)
         )
         segment = self._segment(drawn, max_new_tokens, limit, asked)
         if arguments or boundary is None or not boundary.engine_arguments:
@@ -319,7 +321,9 @@ class VllmServerPolicy:
             request["thinking_token_budget"] = law.thinking_token_budget
         return request | {name: value for name, value in unless_default.items() if value}
 
-    def _segment(self, drawn: Completion, max_new_tokens: int, limit: int, asked: int) -> Segment:
+    def _segment(
+        self, drawn: StreamedCompletion, max_new_tokens: int, limit: int, asked: int
+    ) -> Segment:
         tokens = tuple(drawn.tokens)
         log_probs, cached = self._log_probs(drawn), drawn.cached_tokens
         reason: int | str | None = None
@@ -347,7 +351,7 @@ class VllmServerPolicy:
             stop, reason = Stop.STOP, drawn.stop_reason
         return Segment(tokens, log_probs, stop, reason, cached)
 
-    def _log_probs(self, drawn: Completion) -> tuple[float, ...] | None:
+    def _log_probs(self, drawn: StreamedCompletion) -> tuple[float, ...] | None:
         if self.sampling.greedy:
             return (0.0,) * len(drawn.tokens)  # the law is a point mass
         if len(drawn.log_probs) != len(drawn.tokens):

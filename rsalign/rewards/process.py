@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from cachetools import LRUCache
 
@@ -19,11 +19,10 @@ from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.foreign import errors_as
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
-from rsalign.engines.protocol import Engine
-from rsalign.engines.vllm.asynchronous import AsyncEngine
-from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
+from rsalign.engines.protocol import Backend, ScoreRequest, VllmEngine
+from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.identity import EngineIdentity
-from rsalign.engines.vllm.inprocess import InProcessEngine
+from rsalign.engines.vllm.starting import start_engine
 from rsalign.rewards.parts import described
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.steps import Characters, check_ends
@@ -55,7 +54,7 @@ class VllmStepReward:
             tell which characters a token stands for.
     """
 
-    engine: Engine
+    engine: VllmEngine
     decode: Callable[[Tokens], str]
     num_remembered: int = 1 << 17
     _rendering: Rendering = field(init=False, repr=False, compare=False)
@@ -92,7 +91,7 @@ class VllmStepReward:
         model: str,
         *,
         decode: Callable[[Tokens], str],
-        backend: Literal["auto", "in_process", "async"] = "auto",
+        backend: Backend = "auto",
         **engine_args: Any,
     ) -> "VllmStepReward":
         """Starts a pooling engine; arguments as in `VllmReward.start`, and `decode` as here.
@@ -102,10 +101,7 @@ class VllmStepReward:
         """
         import_vllm()
         check_reward_model(model)
-        if backend == "auto":
-            backend = "in_process" if is_cpu_build() else "async"
-        kind = InProcessEngine if backend == "in_process" else AsyncEngine
-        return cls(kind.start(model, pooling=True, **engine_args), decode)
+        return cls(start_engine(model, backend=backend, pooling=True, **engine_args), decode)
 
     @property
     def fingerprint(self) -> str:
@@ -188,27 +184,20 @@ class VllmStepReward:
         self, tokens: Tokens, prompt: Prompt, response: Response, *, read_cache: bool
     ) -> list[float]:
         """Scores of the last tokens; of all of them unless the cache is read."""
-        from vllm import PoolingParams
-
-        params = PoolingParams(
-            task="token_classify",
-            use_activation=False,
-            skip_reading_prefix_cache=not read_cache,
-        )
+        request = ScoreRequest(tokens=tokens, each_token=True, read_cache=read_cache)
         try:
-            output = await self.engine.encode(tokens, params)
+            result = await self.engine.score(request)
         except PolicyError as died:
             raise RewardError(str(died), prompt=prompt, response=response) from died
-        data = output.outputs.data
-        if data.shape[1] != 1:
+        num_labels = len(result.scores[0])
+        if num_labels != 1:
             raise RewardError(
-                f"the reward model has {data.shape[1]} labels, but a step has one value: give a "
+                f"the reward model has {num_labels} labels, but a step has one value: give a "
                 "model with num_labels=1",
                 prompt=prompt,
                 response=response,
             )
-        rows: list[float] = data[:, 0].tolist()
-        return rows
+        return [score for (score,) in result.scores]
 
 
 class _Known:

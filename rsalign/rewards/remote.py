@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
-from rsalign.engines.answers import Served
+from rsalign.engines.answers import ServedModel
 from rsalign.engines.remote import Replicas
 from rsalign.rewards.rendering import Rendering
 
@@ -34,7 +34,7 @@ class RemoteReward:
     replicas: Replicas
     model: str
     rendering: Rendering = field(repr=False)
-    served: Served | None = field(default=None, repr=False, kw_only=True)
+    served: ServedModel | None = field(default=None, repr=False, kw_only=True)
 
     @classmethod
     def connect(
@@ -84,7 +84,7 @@ class RemoteReward:
     def fingerprint(self) -> str:
         """Tells this reward from others in a journal: the model, and how it is asked.
 
-        The model is what the server says that it is (`Served.identity`), whatever its address.
+        The model is what the server says that it is (`ServedModel.identity`), whatever its address.
         """
         model = self.served.identity if self.served else self.model
         return f"server {model} {self.rendering.fingerprint}"

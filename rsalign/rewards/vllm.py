@@ -3,16 +3,15 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response
-from rsalign.engines.protocol import Engine
-from rsalign.engines.vllm.asynchronous import AsyncEngine
-from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
+from rsalign.engines.protocol import Backend, ScoreRequest, VllmEngine
+from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.identity import EngineIdentity
-from rsalign.engines.vllm.inprocess import InProcessEngine
+from rsalign.engines.vllm.starting import start_engine
 from rsalign.rewards.rendering import Rendering
 
 
@@ -27,7 +26,7 @@ class VllmReward:
         engine: a pooling engine.
     """
 
-    engine: Engine
+    engine: VllmEngine
     _rendering: Rendering = field(init=False, repr=False, compare=False)
     _identity: EngineIdentity = field(init=False, repr=False, compare=False)
 
@@ -44,7 +43,7 @@ class VllmReward:
         cls,
         model: str,
         *,
-        backend: Literal["auto", "in_process", "async"] = "auto",
+        backend: Backend = "auto",
         **engine_args: Any,
     ) -> "VllmReward":
         """Starts a pooling engine; arguments as in `VllmPolicy.start`.
@@ -55,10 +54,7 @@ class VllmReward:
         """
         import_vllm()
         check_reward_model(model)
-        if backend == "auto":
-            backend = "in_process" if is_cpu_build() else "async"
-        kind = InProcessEngine if backend == "in_process" else AsyncEngine
-        engine = kind.start(model, pooling=True, **engine_args)
+        engine = start_engine(model, backend=backend, pooling=True, **engine_args)
         try:
             return cls(engine)
         except BaseException:
@@ -76,19 +72,13 @@ class VllmReward:
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of the response, open or finished; see `Reward`."""
-        from vllm import PoolingParams
-
         tokens = self._rendering.tokens(prompt, response)
         try:
-            output = await self.engine.encode(
-                tokens, PoolingParams(task="classify", use_activation=False)
-            )
+            result = await self.engine.score(ScoreRequest(tokens=tokens))
         except PolicyError as died:
             raise RewardError(str(died), prompt=prompt, response=response) from died
         return Scored(
-            float(output.outputs.data[0]),
-            tokens=len(tokens),
-            cached_tokens=output.num_cached_tokens or 0,
+            result.scores[0][0], tokens=len(tokens), cached_tokens=result.num_cached_tokens
         )
 
     def close(self) -> None:

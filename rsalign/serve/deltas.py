@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.outputs import AlignedCompletion
 from rsalign.core.types import Tokens
-from rsalign.engines.vllm.openai_app import new_detokenizer
+from rsalign.engines.vllm.text import new_detokenizer
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, SamplingParams

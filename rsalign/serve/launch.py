@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from rsalign.core.errors import ConfigError
-from rsalign.engines.vllm.openai_app import engine, listen, parse_flags, serve_app
+from rsalign.engines.vllm.openai_app import listen, parse_flags, run_engine, serve_app
+from rsalign.hooks.loading import add_hooks
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.serve.options import Options
 from rsalign.serve.plugin import AlignmentPlugin
@@ -53,7 +54,7 @@ async def _serve(
     arguments: Namespace, address: str, listener: Any, plugin: AlignmentPlugin
 ) -> None:
     signal.signal(signal.SIGTERM, _interrupt)  # until the server has handlers of its own
-    async with engine(arguments) as client:
+    async with run_engine(arguments, add_hooks) as client:
         try:
             shut_down = await serve_app(client, address, listener, arguments, plugin)
         finally:

@@ -1,16 +1,15 @@
 """An engine as one HTTP request sees it: what it draws is watched as it comes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rsalign.core.types import Tokens
-from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.engines.reports import Reading
+from rsalign.engines.protocol import DrawRequest, DrawResult, ScoreRequest, ScoreResult
+from rsalign.engines.reports import Report
 from rsalign.engines.vllm.asynchronous import AsyncEngine
 
 if TYPE_CHECKING:
-    from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
     from vllm.config import VllmConfig
 
 
@@ -44,39 +43,42 @@ class RequestEngine:
         return self.engine.renderer
 
     @property
+    def max_model_len(self) -> int:
+        """The greatest length of prompt and completion together, in tokens."""
+        return self.engine.max_model_len
+
+    @property
+    def capacity(self) -> int:
+        """The greatest number of requests that the engine computes at once."""
+        return self.engine.capacity
+
+    @property
     def num_open(self) -> int:
         """How many requests of ours the engine has, those of other views included."""
         return self.engine.num_open
 
-    async def generate(
-        self, tokens: Tokens, params: "SamplingParams", options: RequestOptions = NO_OPTIONS
-    ) -> "RequestOutput":
-        """The final output for one prompt (see `Engine`)."""
+    def check(self, request: DrawRequest) -> None:
+        """Raises `ConfigError` if the engine would refuse the request."""
+        self.engine.check(request)
+
+    async def draw(self, request: DrawRequest) -> DrawResult:
+        """Draws one completion, and reports its tokens to `on_tokens` as they are drawn."""
         if not self.tells_log_probs:
-            params.logprobs = None
-        if self.on_tokens is None:
-            return await self.engine.generate(tokens, params, options)
-        from vllm.sampling_params import RequestOutputKind
+            request = replace(request, num_log_probs=None)
+        return await self.engine.draw(request, on_tokens=self.on_tokens)
 
-        params.output_kind = RequestOutputKind.CUMULATIVE
-        return await self.engine.generate(tokens, params, options, on_output=self._watch)
-
-    async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
-        """The pooled output for one prompt (see `Engine`)."""
-        return await self.engine.encode(tokens, params)
+    async def score(self, request: ScoreRequest) -> ScoreResult:
+        """Scores one sequence."""
+        return await self.engine.score(request)
 
     @property
-    def tells(self) -> bool:
-        """Whether what hooks learn of a request can be read."""
-        return self.engine.tells
+    def can_report(self) -> bool:
+        """Whether `read_report` can return what hooks measured."""
+        return self.engine.can_report
 
-    async def report(self, ticket: str, num_drawn: int) -> Reading | None:
-        """What hooks have learnt of a request (see `Engine`)."""
-        return await self.engine.report(ticket, num_drawn)
+    async def read_report(self, ticket: str, num_drawn: int) -> Report | None:
+        """Returns what hooks measured of a completed request."""
+        return await self.engine.read_report(ticket, num_drawn)
 
     def close(self) -> None:
-        """Nothing: the engine is shared."""
-
-    def _watch(self, output: "RequestOutput") -> None:
-        assert self.on_tokens is not None
-        self.on_tokens(tuple(output.outputs[0].token_ids))
+        """Does nothing: the engine is shared."""

@@ -83,7 +83,7 @@ def reward_from(given: Any, reward_args: Mapping[str, Any]) -> Reward | None:
     Raises:
         ConfigError: if it is none of these, or arguments are given for what exists already.
     """
-    from rsalign.policies.vllm import adopted
+    from rsalign.engines.vllm.starting import adopt_engine
     from rsalign.rewards.function import FunctionReward
     from rsalign.rewards.remote import RemoteReward
     from rsalign.rewards.vllm import VllmReward
@@ -99,7 +99,7 @@ def reward_from(given: Any, reward_args: Mapping[str, Any]) -> Reward | None:
         found = _call(found, reward_args, "reward_args", given)
         reward_args = {}
     if _is_vllm(found):
-        made: Any = VllmReward(adopted(found))
+        made: Any = VllmReward(adopt_engine(found))
     elif isinstance(found, Reward):
         made = found
     elif isinstance(found, Callable):  # type: ignore[arg-type]

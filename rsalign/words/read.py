@@ -21,8 +21,7 @@ from rsalign.core.budget import Budget
 from rsalign.core.declared import declared_types
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
-from rsalign.hooks.guided.request import is_guidance
-from rsalign.hooks.shared.request import KEYS
+from rsalign.hooks.shared.arguments import KEYS, is_guidance
 from rsalign.strategies import STRATEGIES
 from rsalign.words.build import NAME, build_strategy, show_name
 from rsalign.words.messages import guess, show, suggest
@@ -125,9 +124,8 @@ def read_flat(extra_args: Mapping[str, Any] | None) -> Specification | None:
     """What flat keys ask for: ``{"rsalign": "best_of", "rsalign_n": 8}``; None if there are none.
 
     Keys of others are left out. That includes those of the engine's own hooks, such as
-    ``rsalign_entropy_threshold`` (`rsalign.hooks.shared.request`), and the weights of guides, which
-    belong
-    to the law that a strategy draws from (`rsalign.hooks.guided.request`).
+    ``rsalign_entropy_threshold`` (`rsalign.hooks.shared.arguments`), and the weights of guides,
+    which belong to the law that a strategy draws from (`rsalign.hooks.guided.request`).
 
     Args:
         extra_args: of a request's `SamplingParams`; over HTTP they are called ``vllm_xargs``.

@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.engine
 
 PROGRAM = """
-from rsalign.engines.vllm.guards import import_vllm
+from rsalign.engines.vllm.environment import import_vllm
 
 import_vllm()
 from vllm import LLM, SamplingParams

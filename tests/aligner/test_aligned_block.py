@@ -9,7 +9,7 @@ from rsalign import Aligner, BestOf, Budget, Cards, ConfigError, FixedSize, Line
 from rsalign.core.errors import RewardError
 from rsalign.embedded import POLICY, REWARD
 from rsalign.embedded.problems import problems
-from rsalign.engines.vllm.guards import refusal_types
+from rsalign.engines.vllm.errors import refusal_types
 from rsalign.selectors import Soft
 
 pytestmark = pytest.mark.engine

@@ -11,7 +11,7 @@ from rsalign.aligner.inputs import request, sampling
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import WHOLE_ANSWER_FIELDS
 from rsalign.engines.options import RequestOptions
-from rsalign.engines.vllm.guards import import_vllm
+from rsalign.engines.vllm.environment import import_vllm
 from rsalign.words.fields import TABLES, Fate
 
 import_vllm()  # it reads the environment as it is imported

@@ -28,6 +28,17 @@ def test_importing_is_light():
     assert done.returncode == 0, f"import rsalign loads {done.stderr}"
 
 
+def test_policies_and_engines_load_vllm_only_when_they_are_used():
+    program = (
+        "import sys, rsalign.engines.vllm.starting, rsalign.engines.vllm.llm_class;"
+        "import rsalign.engines.vllm.text, rsalign.engines.remote, rsalign.hooks.shared.admission;"
+        "import rsalign.policies.vllm, rsalign.rewards.vllm;"
+        "sys.exit(', '.join({'torch', 'vllm', 'transformers', 'openai'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, f"without any engine they load {done.stderr}"
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_hold_one_idea(path):
     assert path.name not in {"utils.py", "helpers.py", "common.py", "misc.py"}

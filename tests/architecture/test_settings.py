@@ -82,7 +82,7 @@ def parts_of(package):
                 continue
             own = found.__module__.startswith(package.__name__) and found.__name__[0] != "_"
             kinds = {getattr(kind, "__name__", "") for kind in hints(found).values()}
-            if own and "__post_init__" in vars(found) and not kinds & {"Engine", "Replicas"}:
+            if own and "__post_init__" in vars(found) and not kinds & {"VllmEngine", "Replicas"}:
                 yield found
 
 

@@ -9,7 +9,7 @@ import importlib.metadata
 import logging
 import operator
 import os
-import random  # noqa: TID251 - told as a value; nothing is drawn
+import random
 import re
 import subprocess
 import sys

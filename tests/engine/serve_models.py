@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from rsalign.engines.vllm.guards import import_vllm
+from rsalign.engines.vllm.environment import import_vllm
 
 GUARDS = (
     "--host 127.0.0.1 --port 0 --dtype float32 --enforce-eager --block-size 32 "

@@ -58,12 +58,12 @@ def test_async_llm(policy, reward):
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from rsalign.engines.vllm.guards import environment
+    from rsalign.engines.vllm.environment import temporary_environment
 
     strategy = BestOf(n=2, inner=Plain(max_tokens=48))
 
     async def main():
-        with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
+        with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
             engine = AsyncLLM.from_engine_args(
                 AsyncEngineArgs(model=POLICY, logprobs_mode="processed_logprobs", **ARGUMENTS)
             )

@@ -12,7 +12,7 @@ from rsalign import Aligner, BestOf, ConfigError, Key, Plain, PolicyError, Rewar
 from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY, REWARD
 from rsalign.embedded.problems import problems
-from rsalign.engines.vllm.watchdog import children
+from rsalign.engines.vllm.watchdog import child_pids
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.rewards.vllm import VllmReward
 
@@ -118,12 +118,12 @@ def test_an_engine_that_dies_in_this_process(monkeypatch):
 
 
 def test_an_engine_whose_process_is_killed():
-    before = children()
+    before = child_pids()
     policy = VllmPolicy.start(POLICY, backend="async", **SMALL)
     prompt = policy.encode("First 1 + 1")
     cores = [
         process
-        for process in map(psutil.Process, children() - before)
+        for process in map(psutil.Process, child_pids() - before)
         if "EngineCore" in " ".join(process.cmdline())
         or "spawn_main" in " ".join(process.cmdline())
     ]

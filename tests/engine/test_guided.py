@@ -263,7 +263,8 @@ def test_inside_an_aligned_block(monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM, SamplingParams
 
-    from rsalign.engines.vllm.guards import engine_arguments, refusal_types
+    from rsalign.engines.vllm.building import engine_arguments
+    from rsalign.engines.vllm.errors import refusal_types
 
     by_hand = {
         "additional_config": {"rsalign_guides": [STRONG]},

@@ -14,7 +14,7 @@ from rsalign.core.journal import Journal, JournaledPolicy
 from rsalign.core.key import Key
 from rsalign.embedded import POLICY, REWARD
 from rsalign.engines import model_files
-from rsalign.engines.answers import Served
+from rsalign.engines.answers import ServedModel
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.vllm.identity import EngineIdentity
 from rsalign.policies.vllm import VllmPolicy
@@ -127,7 +127,7 @@ def test_servers_are_told_by_what_they_list(tmp_path):
     def served(*cards, model=None, version=None):
         import dataclasses
 
-        found = Served.choose({"data": list(cards)}, model, "http://somewhere")
+        found = ServedModel.choose({"data": list(cards)}, model, "http://somewhere")
         return dataclasses.replace(found, version=version).identity
 
     moved = copied(POLICY, tmp_path / "moved")

@@ -219,7 +219,7 @@ def test_each_of_several_samples_ends_on_its_own(policy):
 
 
 def _step_through(policy, prefix, params):
-    from rsalign.engines.vllm.inprocess import _STEPPER
+    from rsalign.engines.vllm.stepper import STEPPER
 
     def run():
         engine = policy.engine._engine
@@ -230,12 +230,12 @@ def _step_through(policy, prefix, params):
                 last |= {each.index: each for each in output.outputs}
         return list(last.values())
 
-    return _STEPPER.call(run)
+    return STEPPER.call(run)
 
 
 def test_an_engine_without_the_hook(policy, monkeypatch):
     """It draws the same tokens with the same log-probabilities, and refuses what it cannot do."""
-    monkeypatch.setattr("rsalign.engines.vllm.inprocess.load_hooks", lambda config: None)
+    monkeypatch.setattr("rsalign.policies.vllm.add_hooks", lambda config: None)
     bare = VllmPolicy.start(POLICY, kv_cache_memory_bytes=64 << 20)
     try:
         assert not bare.engine.vllm_config.model_config.logits_processors

@@ -150,14 +150,14 @@ def test_what_cannot_be_measured_is_refused(policy, monkeypatch):
     for law in (Sampling(logit_bias=((5, 1.0),)), Sampling(allowed_token_ids=(20, 21))):
         with pytest.raises(ConfigError, match="hides its own law"):
             draw(policy.with_sampling(law), [0])
-    monkeypatch.setattr(type(policy.engine), "tells", False)
+    monkeypatch.setattr(type(policy.engine), "can_report", False)
     with pytest.raises(ConfigError, match="let rsalign start it"):
         draw(policy, [0])
     assert draw(policy, [0], boundary=Entropy(1.0), measured=False)[0].boundary_entropy is None
 
 
 def test_what_was_lost_is_not_made_up(policy, monkeypatch):
-    monkeypatch.setattr(reports, "_MOST", 0)
+    monkeypatch.setattr(reports, "_MAX_REPORTS", 0)
     with pytest.raises(PolicyError, match="has lost what it measured"):
         draw(policy, [0])
 

@@ -35,7 +35,7 @@ def draw(codes, length):
     rows = torch.arange(len(codes))
     memory = torch.full((len(codes), *STATE), -math.inf, dtype=torch.float64)
     asked = [ArithmeticRequest(code, 1.0, 0, 1.0, 0.0) for code in codes]
-    sent = Codes.of(asked, 4, CPU, tempered=True)
+    sent = Codes.send(asked, 4, CPU, tempered=True)
     texts = [()] * len(codes)
     for step in range(length):
         logits = torch.stack([law(text) for text in texts])
@@ -162,7 +162,7 @@ def tempered(requests):
 
     class Hook(v1.Arithmetic):
         def apply(self, logits):
-            for index, row in zip(self._batch.indices.tolist(), self._batch.rows, strict=True):
+            for index, row in zip(self._served.indices.tolist(), self._served.owners, strict=True):
                 (request,) = [r for r in requests if r.drawn is row.drawn]
                 logits[index] = request.shaped(logits[index])
             return super().apply(logits)
@@ -210,7 +210,7 @@ def test_both_runners_decode_what_the_codes_say(run, torn):
 
 
 def test_a_step_that_is_done_twice_repeats_itself():
-    codes = Codes.of([ArithmeticRequest(0.3, 1.0, 0, 1.0, 0.0)], 4, CPU, tempered=True)
+    codes = Codes.send([ArithmeticRequest(0.3, 1.0, 0, 1.0, 0.0)], 4, CPU, tempered=True)
     memory = torch.full((1, *STATE), -math.inf, dtype=torch.float64)
     zero = torch.zeros(1, dtype=torch.int64)
 

@@ -7,17 +7,17 @@ import torch
 
 from rsalign import ConfigError, Sampling
 from rsalign.aligner.inputs import refuse_unsupported, sampling
-from rsalign.engines.vllm.guards import load_hooks
 from rsalign.hooks.guided.request import (
     Guide,
     check_guidance,
-    guides_of,
-    is_guidance,
     read_guidance,
+    read_guides,
     start_arguments,
     write_guidance,
 )
 from rsalign.hooks.guided.rule import add_rewards
+from rsalign.hooks.loading import add_hooks
+from rsalign.hooks.shared.arguments import is_guidance
 from rsalign.strategies.plain import Plain
 from rsalign.words.read import read_flat
 from rsalign.words.request import requested
@@ -80,14 +80,17 @@ def test_an_engine_is_told_of_its_guides():
     arguments = start_arguments(["org/one", Guide("two", "policy")], mine)
     assert arguments["additional_config"]["other"] == arguments["seed"] - 2 == 1
     engine = config(**arguments)
-    load_hooks(engine)
+    add_hooks(engine)
     loaded = ["rsalign.hooks.v1:Guided", "a:B", "rsalign.hooks.v1:TokenStatistics"]
     last = ["rsalign.hooks.v1:SegmentEnd", "rsalign.hooks.v1:Arithmetic"]
     assert engine.model_config.logits_processors == [*loaded, *last]
-    assert guides_of(engine) == (Guide("org/one"), Guide("two", "policy"))
+    assert read_guides(engine) == (Guide("org/one"), Guide("two", "policy"))
+    ends = config(additional_config=arguments["additional_config"], logits_processors=last[:1])
+    add_hooks(ends)
+    assert ends.model_config.logits_processors == [loaded[0], loaded[2], *last]
     assert start_arguments((), mine) == mine
     by_hand = config(additional_config={"rsalign_guides": ["one", {"model": "two"}]})
-    assert guides_of(by_hand) == (Guide("one"), Guide("two"))
+    assert read_guides(by_hand) == (Guide("one"), Guide("two"))
     check_guidance(Sampling(guidance=(0.5, 1.0)), engine)
     check_guidance(Sampling(guidance=(0.0,)), config())
     for alphas, other in [((1.0, 1.0, 1.0), engine), ((1.0,), config()), ((1.0,), by_hand)]:
@@ -98,7 +101,7 @@ def test_an_engine_is_told_of_its_guides():
     with pytest.raises(ConfigError, match="guides has 3"):
         start_arguments([3], {})
     with pytest.raises(ConfigError, match="a list of models"):
-        guides_of(config(additional_config={"rsalign_guides": [{"path": "x"}]}))
+        read_guides(config(additional_config={"rsalign_guides": [{"path": "x"}]}))
 
 
 def test_guidance_is_part_of_the_law_and_not_of_the_strategy():

@@ -13,8 +13,8 @@ from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 from rsalign import ConfigError
 from rsalign.hooks import v1, v2
 from rsalign.hooks.guided.guide_model import GuideModel
-from rsalign.hooks.guided.guides import Guides
 from rsalign.hooks.guided.request import Guide, write_guidance
+from rsalign.hooks.guided.rule import Guides
 
 VOCAB, EOS, LENGTH, MAX_SEQS = 23, 1, 14, 6
 CPU = torch.device("cpu")

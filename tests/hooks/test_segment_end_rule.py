@@ -8,7 +8,14 @@ import torch
 
 from rsalign import ConfigError
 from rsalign.hooks.segment_end.request import SegmentRequest, read_segment_request
-from rsalign.hooks.segment_end.rule import NO_TOKEN, Rules, Seen, end_segments, entropies, fires
+from rsalign.hooks.segment_end.rule import (
+    NO_TOKEN,
+    LastTokens,
+    Rules,
+    compute_entropies,
+    decide_ends,
+    end_segments,
+)
 from rsalign.hooks.segment_end.sentinel import choose_sentinel
 from rsalign.segments import Entropy, FixedSize, Punctuation
 from rsalign.segments.fixed_size import MOST
@@ -19,7 +26,7 @@ ENTROPY = {"rsalign_entropy_threshold": 1.5, "rsalign_sentinel": SENTINEL}
 
 def rules(*requests):
     kinds = [int(bool(request.marks)) for request in requests]
-    return Rules.of(requests, kinds, torch.device("cpu"))
+    return Rules.send(requests, kinds, torch.device("cpu"))
 
 
 def marks(*tokens):
@@ -35,9 +42,9 @@ def test_entropies():
     logits[5] = torch.where(torch.arange(4000) == 9, 1e5, -1e5)
     law = logits.double().softmax(-1)
     exact = -torch.special.xlogy(law, law).sum(-1)
-    assert entropies(logits) == pytest.approx(exact, abs=2e-6)
-    assert entropies(logits)[4] == pytest.approx(math.log(4000), abs=1e-6)
-    assert entropies(logits).min() == entropies(logits)[5] == 0
+    assert compute_entropies(logits) == pytest.approx(exact, abs=2e-6)
+    assert compute_entropies(logits)[4] == pytest.approx(math.log(4000), abs=1e-6)
+    assert compute_entropies(logits).min() == compute_entropies(logits)[5] == 0
 
 
 @pytest.mark.parametrize("boundary", [Entropy(1.0, min_tokens=3), Punctuation(".", 0.5, 3)])
@@ -50,12 +57,12 @@ def test_fires_where_the_segmenter_says(boundary):
         for entropy in (0.0, 0.5, 1.0, 2.0):
             for previous in (0.0, 0.5, 2.0):
                 for last in (2, 5):
-                    (fired,) = fires(
+                    (fired,) = decide_ends(
                         torch.tensor([entropy]),
                         torch.tensor([drawn]),
                         rules(request),
                         torch.tensor([previous]),
-                        Seen(torch.tensor([last]), marks(5)),
+                        LastTokens(torch.tensor([last]), marks(5)),
                     )
                     text = "a." if last == 5 else "a"
                     said = drawn > 0 and (
@@ -69,11 +76,11 @@ def test_an_unknown_entropy_or_token_never_fires():
     request = SegmentRequest(math.inf, 1, ".", -5.0, 1, SENTINEL)
     known, unknown = torch.tensor([3.0]), torch.tensor([-math.inf])
     one, mark = torch.tensor([1]), torch.tensor([5])
-    asked, seen = rules(request), Seen(mark, marks(5))
-    assert fires(known, one, asked, known, seen)
-    assert not fires(known, one, asked, unknown, seen)
-    assert not fires(known, one, asked, known, Seen(torch.tensor([NO_TOKEN]), marks(5)))
-    assert not fires(known, one, asked, None, None)
+    asked, seen = rules(request), LastTokens(mark, marks(5))
+    assert decide_ends(known, one, asked, known, seen)
+    assert not decide_ends(known, one, asked, unknown, seen)
+    assert not decide_ends(known, one, asked, known, LastTokens(torch.tensor([NO_TOKEN]), marks(5)))
+    assert not decide_ends(known, one, asked, None, None)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
@@ -83,7 +90,7 @@ def test_the_sentinel_is_certain_or_impossible(temperature):
     asked = [SegmentRequest(threshold, 1, "", 0.0, 1, SENTINEL) for threshold in (0.0, 99.0)]
     rows, slots, drawn = torch.tensor([1, 3]), torch.tensor([2, 4]), torch.tensor([1, 1])
     end_segments(
-        logits, rows, slots, drawn, rules=rules(*reversed(asked)), seen=None, memory=memory
+        logits, rows, slots, drawn, rules=rules(*reversed(asked)), last=None, memory=memory
     )
     law = (logits / temperature).softmax(-1)
     assert law[3].tolist() == [float(token == SENTINEL) for token in range(VOCAB)]
@@ -92,7 +99,7 @@ def test_the_sentinel_is_certain_or_impossible(temperature):
     others = torch.arange(VOCAB) != SENTINEL
     assert torch.equal(logits[:, others], before[:, others]), "the law of the tokens changed"
     assert torch.equal(logits[[0, 2]], before[[0, 2]]), "a row that did not ask was touched"
-    assert torch.equal(memory[slots, 1], entropies(before)[rows])
+    assert torch.equal(memory[slots, 1], compute_entropies(before)[rows])
 
 
 def test_a_step_done_twice_keeps_the_one_before_it():
@@ -109,7 +116,7 @@ def test_a_step_done_twice_keeps_the_one_before_it():
             zero,
             torch.tensor([drawn]),
             rules=rules(request),
-            seen=Seen(torch.tensor([last]), marks(5)),
+            last=LastTokens(torch.tensor([last]), marks(5)),
             memory=memory,
         )
         return bool(logits[0, SENTINEL] > 0)
@@ -157,7 +164,7 @@ def test_what_a_segmenter_takes_reaches_a_tensor(boundary):
     """One that a worker could not make would end its engine."""
     asked = {**boundary.engine_arguments, "rsalign_sentinel": SENTINEL}
     request = read_segment_request(asked, [SENTINEL])
-    sent = Rules.of([request], [0], torch.device("cpu"))
+    sent = Rules.send([request], [0], torch.device("cpu"))
     assert sent.threshold == request.threshold  # infinity where none is asked for
     assert sent.mark_entropy.isfinite()
     assert sent.min_tokens == request.min_tokens

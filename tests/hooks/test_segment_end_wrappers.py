@@ -10,9 +10,9 @@ from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate
 
 from rsalign import ConfigError
-from rsalign.engines.reports import awaited, take
+from rsalign.engines.reports import open_ticket, read_report
 from rsalign.hooks import v1, v2
-from rsalign.hooks.segment_end.marks import Marks
+from rsalign.hooks.segment_end.marks import MarkTable
 from rsalign.segments import Entropy, Punctuation
 
 BOUNDARIES = [Entropy(1.9, 3), Punctuation(".?", 1.6, 2), Entropy(1.5, 5), None]
@@ -53,8 +53,8 @@ def test_the_entropy_at_the_end_is_reported_once(run, torn, late):
 
     def read(request):
         ticket = request.params.extra_args["rsalign_report"]
-        told[request] = take(ticket, len(request.drawn) - 1)
-        assert take(ticket, len(request.drawn) - 1) is None
+        told[request] = read_report(ticket, len(request.drawn) - 1)
+        assert read_report(ticket, len(request.drawn) - 1) is None
 
     run([hook], requests, disturb=torn, ended=(lambda request: None) if late else read)
     for request in requests:
@@ -69,21 +69,21 @@ def test_the_entropy_at_the_end_is_reported_once(run, torn, late):
 
 def test_any_marks_may_be_asked_for_and_few_are_kept(monkeypatch):
     """A client cannot fill the memory; whoever is in the batch keeps its own."""
-    monkeypatch.setattr("rsalign.hooks.segment_end.marks._MOST", 4)
-    marks = Marks(CONFIG.model_config, torch.device("cpu"))
+    monkeypatch.setattr("rsalign.hooks.segment_end.marks._MAX_SETS", 4)
+    marks = MarkTable(CONFIG.model_config, torch.device("cpu"))
     for number in range(40):
         asked = ["x.", "", f"{number}", "?", f"{number + 1}"]
         rows = marks.rows(asked)
-        assert len(marks.table) <= 4 + 1 + len(asked)
+        assert len(marks.values) <= 4 + 1 + len(asked)
         for wanted, row in zip(asked, rows, strict=True):
             has = [token for token, text in enumerate(TEXTS) if set(wanted) & set(text)]
-            assert marks.table[row].nonzero()[:, 0].tolist() == has
+            assert marks.values[row].nonzero()[:, 0].tolist() == has
 
 
 def test_nobody_else_s_ticket_is_read():
-    with awaited() as one, awaited() as other:
+    with open_ticket() as one, open_ticket() as other:
         assert one != other
-        assert take(one, 0) is None
+        assert read_report(one, 0) is None
 
 
 @pytest.mark.parametrize("name", v2.__all__)

@@ -9,11 +9,10 @@ from runners import LENGTH, Request, Tokenizer, run_v1, run_v2
 from vllm import SamplingParams
 
 from rsalign import ConfigError, Sampling
-from rsalign.engines.reports import awaited, is_awaited, publish, take
-from rsalign.engines.vllm import guards
-from rsalign.hooks import v1, v2
+from rsalign.engines.reports import is_unread, open_ticket, publish_report, read_report
+from rsalign.hooks import loading, v1, v2
 from rsalign.hooks.token_statistics.request import read_statistics_request, write_statistics_request
-from rsalign.hooks.token_statistics.rule import token_statistics
+from rsalign.hooks.token_statistics.rule import compute_token_statistics
 from rsalign.segments import Entropy, Punctuation
 
 BOUNDARIES = [Entropy(1.9, 3), None, Punctuation(".?", 1.6, 2)]
@@ -36,7 +35,7 @@ def test_the_rule(vocab):
     logits[::3, ::2] = -math.inf
     logits[1] = 5.0
     law = logits.double().softmax(-1)
-    found = token_statistics(logits)
+    found = compute_token_statistics(logits)
     assert found.shape == (40, 2)
     assert found.dtype == torch.float32
     exact = -torch.special.xlogy(law, law).sum(-1)
@@ -48,11 +47,11 @@ def test_the_rule(vocab):
 
 def test_a_place_is_not_given_away_while_it_is_read():
     """A request that is no longer awaited loses its place: the engine runs on another thread."""
-    with awaited() as ticket:
-        publish(ticket, lambda num_drawn: {"awaited": [float(is_awaited(ticket))]})
-        assert take(ticket, 1) == {"awaited": [1.0]}
-        assert not is_awaited(ticket)
-        assert take(ticket, 1) is None
+    with open_ticket() as ticket:
+        publish_report(ticket, lambda num_drawn: {"awaited": [float(is_unread(ticket))]})
+        assert read_report(ticket, 1) == {"awaited": [1.0]}
+        assert not is_unread(ticket)
+        assert read_report(ticket, 1) is None
 
 
 @pytest.mark.parametrize("width", [1, 32])
@@ -65,7 +64,7 @@ def test_every_token_is_measured_and_no_logit_changed(monkeypatch, run, torn, la
     From any width of the memory, which grows.
     """
     module = v1 if run is run_v1 else v2
-    monkeypatch.setattr(f"{module.TokenStatistics.__module__}._WIDTH", width)
+    monkeypatch.setattr(f"{module.TokenStatistics.__module__}.INITIAL_WIDTH", width)
     requests = [
         Request(i, BOUNDARIES[i % 3], **({"rsalign_statistics": f"{run}{i}"} if i % 4 else {}))
         for i in range(90)
@@ -75,7 +74,7 @@ def test_every_token_is_measured_and_no_logit_changed(monkeypatch, run, torn, la
     def read(request):
         if "rsalign_statistics" in (request.params.extra_args or {}):
             ticket = request.params.extra_args["rsalign_statistics"]
-            told[request] = take(ticket, len(request.drawn) - 1)
+            told[request] = read_report(ticket, len(request.drawn) - 1)
 
     classes = [module.TokenStatistics, module.SegmentEnd]
     run(classes, requests, disturb=torn, ended=(lambda request: None) if late else read)
@@ -106,7 +105,7 @@ def test_room_is_taken_for_what_is_drawn_and_not_for_what_may_be(hooks):
     request = Request(0, None, rsalign_statistics=f"room {hooks.__name__}")
     request.params.max_tokens = 1 << 20
     (run_v1 if hooks is v1 else run_v2)([Hook], [request], disturb=False)
-    memory = (made[0]._places if hooks is v1 else made[0]._slots).memory
+    memory = made[0]._memory.values
     assert len(request.drawn) <= memory.shape[1] <= 2 * LENGTH + 32
 
 
@@ -151,9 +150,9 @@ CHOOSES = "rsalign.hooks.v1:Arithmetic"
 )
 def test_what_measures_is_loaded_before_what_forces(named, loaded):
     started = config(*named)
-    guards.load_hooks(started)
+    loading.add_hooks(started)
     assert started.model_config.logits_processors == [*loaded, CHOOSES]
-    assert guards.measures_first(started) == (FIRST in loaded)
+    assert loading.measures_before_segment_end(started) == (FIRST in loaded)
 
 
 def test_what_cannot_be_measured_is_refused():

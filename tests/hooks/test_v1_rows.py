@@ -3,7 +3,7 @@
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
-from rsalign.hooks.shared.v1_rows import Rows
+from rsalign.hooks.shared.v1_rows import BatchRows
 
 ONE_WAY, SWAP = MoveDirectionality.UNIDIRECTIONAL, MoveDirectionality.SWAP
 
@@ -11,12 +11,12 @@ ONE_WAY, SWAP = MoveDirectionality.UNIDIRECTIONAL, MoveDirectionality.SWAP
 def follow(*updates):
     """Rows after some updates, and who has left; a request is its prompt's only token."""
     left = []
-    rows = Rows(lambda params, prompt, drawn: prompt[0] or None, left.append)
+    rows = BatchRows(lambda params, prompt, drawn: prompt[0] or None, left.append)
     for removed, added, moved in updates:
         news = [(row, SamplingParams(), [name], []) for row, name in added]
         rows.follow(BatchUpdate(4, removed, news, moved))
     rows.follow(None)
-    return rows.at, left
+    return rows.stored, left
 
 
 ENTERED = ([], [(0, "a"), (1, "b"), (2, "c"), (3, 0)], [])

@@ -8,7 +8,7 @@ from serving import CARDS, QUESTION
 
 from rsalign import Aligner, BestOf, Cards, FixedSize, Line
 from rsalign.core.tasks import concurrently
-from rsalign.engines.vllm.guards import refusal_types
+from rsalign.engines.vllm.errors import refusal_types
 
 pytestmark = pytest.mark.engine
 

@@ -1,4 +1,4 @@
-"""vLLM's `AsyncLLM`, whose core runs in a process of its own: for GPUs, serving, large models."""
+"""vLLM's `AsyncLLM`, which computes in a process of its own: for GPUs, servers, large models."""
 
 import asyncio
 import atexit
@@ -13,20 +13,14 @@ from rsalign.core.errors import ConfigError, EngineError, RsalignError
 from rsalign.core.types import Tokens
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.engines.reports import Reading
-from rsalign.engines.vllm.guards import (
-    engine_arguments,
-    environment,
-    has_reporter,
-    import_vllm,
-    is_cpu_build,
-    load_hooks,
-    load_reporter,
-    not_taken,
-    refusals,
-)
-from rsalign.engines.vllm.model_parts import ModelParts
-from rsalign.engines.vllm.watchdog import Watchdog, children
+from rsalign.engines.protocol import DrawRequest, DrawResult
+from rsalign.engines.reports import Report
+from rsalign.engines.vllm.base import EngineBase
+from rsalign.engines.vllm.building import Prepare, build_async_llm, has_reporter, leave_config
+from rsalign.engines.vllm.environment import import_vllm
+from rsalign.engines.vllm.errors import convert_start_errors, request_error
+from rsalign.engines.vllm.requests import draw_result, drawn_tokens, sampling_params
+from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
@@ -35,11 +29,16 @@ if TYPE_CHECKING:
 _REQUEST_IDS = itertools.count()
 
 
-class AsyncEngine(ModelParts):
+class AsyncEngine(EngineBase):
     """One `AsyncLLM`.
 
-    One that we started lives on a loop and thread of its own and can be awaited from any loop. One
-    that was adopted belongs to the caller's loop and must be awaited there.
+    An engine that rsalign started has a thread and an event loop of its own, and may be awaited
+    from any loop. An engine of the caller's must be awaited on the loop that it was started on.
+
+    Args:
+        engine: vLLM's.
+        loop: of an engine that rsalign started; None for an engine of the caller's.
+        watchdog: over the engine's processes, if rsalign started them.
 
     Attributes:
         owns: whether `close` shuts the engine down.
@@ -61,27 +60,53 @@ class AsyncEngine(ModelParts):
         atexit.register(self.close)
 
     @classmethod
-    def start(cls, model: str, *, pooling: bool = False, **given: Any) -> "AsyncEngine":
-        """Builds an engine for a model by id or path; `given` goes to `AsyncEngineArgs`.
-
-        Raises:
-            ConfigError: if the model is missing, or vLLM refuses it or the arguments.
-        """
+    def start(
+        cls,
+        model: str,
+        *,
+        pooling: bool = False,
+        prepare: Prepare = leave_config,
+        **engine_args: Any,
+    ) -> "AsyncEngine":
+        """Builds an engine; arguments and errors as in `rsalign.engines.vllm.starting`."""
         import_vllm()
-        before = children()
+        before = child_pids()
         loop = LoopThread("rsalign-async-engine")
         try:
-            with refusals(model):
-                engine = loop.call(_build(model, pooling, given))
+            with convert_start_errors(model):
+                engine = loop.call(
+                    build_async_llm(model, engine_args, pooling=pooling, prepare=prepare)
+                )
         except BaseException:
             loop.stop()
             raise
-        return cls(engine, loop=loop, watchdog=Watchdog(children() - before))
+        return cls(engine, loop=loop, watchdog=Watchdog(child_pids() - before))
 
     @property
     def num_open(self) -> int:
-        """How many of our requests are open."""
+        """The number of our requests that are open."""
         return self._num_open
+
+    async def draw(
+        self, request: DrawRequest, *, on_tokens: Callable[[Tokens], None] | None = None
+    ) -> DrawResult:
+        """Draws one completion; see `Engine`.
+
+        Args:
+            request: what to draw.
+            on_tokens: called with all tokens so far whenever more are drawn, on the engine's loop.
+        """
+        if on_tokens is None:
+            return await super().draw(request)
+
+        def report_tokens(output: "RequestOutput") -> None:
+            on_tokens(drawn_tokens(output))
+
+        params = sampling_params(request, cumulative=True)
+        output = await self.generate(
+            request.prompt, params, request.options, on_output=report_tokens
+        )
+        return draw_result(output, request)
 
     async def generate(
         self,
@@ -91,42 +116,45 @@ class AsyncEngine(ModelParts):
         *,
         on_output: "Callable[[RequestOutput], None] | None" = None,
     ) -> "RequestOutput":
-        """The final output for one prompt (see `Engine`).
+        """Sends one request in vLLM's own terms; see `EngineBase`.
 
         Args:
             tokens: the prompt.
-            params: as `Engine.generate`.
-            options: as `Engine.generate`.
+            params: vLLM's.
+            options: what else goes with the request.
             on_output: called with each output, on the engine's loop; there are several if the
                 `output_kind` of `params` says so.
         """
-        start = partial(self._engine.generate, **options.arguments())
-        prompt = options.prompt(tokens)
+        start = partial(self._engine.generate, **options.vllm_arguments())
+        prompt = options.vllm_prompt(tokens)
         output: RequestOutput = await self._request(start, prompt, params, on_output)
         return output
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
-        """The pooled output for one prompt (see `Engine`)."""
+        """Sends one request to a pooling engine; see `EngineBase`."""
         output: PoolingRequestOutput[Any] = await self._request(
-            self._engine.encode, NO_OPTIONS.prompt(tokens), params
+            self._engine.encode, NO_OPTIONS.vllm_prompt(tokens), params
         )
         return output
 
     @property
-    def tells(self) -> bool:
-        """Whether the engine's workers tell what hooks have learnt; several engines cannot."""
+    def can_report(self) -> bool:
+        """Whether the engine's workers can report; with data parallelism they cannot.
+
+        The call that reads a report reaches one of the engines only.
+        """
         config = self._engine.vllm_config
         return has_reporter(config) and config.parallel_config.data_parallel_size == 1
 
-    async def report(self, ticket: str, num_drawn: int) -> Reading | None:
-        """What hooks have learnt of a request (see `Engine`); a call to the engine's process."""
+    async def read_report(self, ticket: str, num_drawn: int) -> Report | None:
+        """Returns what hooks measured of a request; a call to the engine's process."""
         read = self._read(ticket, num_drawn)
         if self._loop is None:
             return await read
         return await asyncio.wrap_future(self._loop.submit(read))
 
     def close(self) -> None:
-        """Fails what is open, and shuts the engine down if it is ours."""
+        """Fails what is open, and shuts the engine down if rsalign started it."""
         if self._closed:
             return
         self._closed = True
@@ -157,7 +185,7 @@ class AsyncEngine(ModelParts):
             consumer = asyncio.wrap_future(self._loop.submit(consume))
         self._num_open += 1
         try:
-            # shielded: told to abort, vLLM ends the request with the tokens it has drawn
+            # shielded: vLLM answers an abort with the tokens that it has drawn
             return await asyncio.shield(consumer)
         except asyncio.CancelledError:
             output = await self._aborted(request_id, consumer)
@@ -170,7 +198,7 @@ class AsyncEngine(ModelParts):
             self._num_open -= 1
 
     def _check_home(self) -> None:
-        """An adopted engine hands its outputs to one loop; on another they would never arrive."""
+        """Refuses an adopted engine on another loop than its own, where no output would arrive."""
         handler = self._engine.output_handler
         here = asyncio.get_running_loop()
         home = handler.get_loop() if handler is not None else here
@@ -198,18 +226,18 @@ class AsyncEngine(ModelParts):
                     on_output(output)
         except EngineDeadError as died:
             raise self._died(died) from died
-        except EngineGenerateError as failed:  # says nothing itself
-            raise not_taken(failed.__cause__ or failed) from failed.__cause__
+        except EngineGenerateError as failed:  # its cause has the message
+            raise request_error(failed.__cause__ or failed) from failed.__cause__
         except Exception as failed:
-            raise not_taken(failed) from failed
+            raise request_error(failed) from failed
         return final
 
-    async def _read(self, ticket: str, num_drawn: int) -> Reading | None:
+    async def _read(self, ticket: str, num_drawn: int) -> Report | None:
         call = asyncio.ensure_future(
-            self._engine.collective_rpc("rsalign_take", args=(ticket, num_drawn))
+            self._engine.collective_rpc("rsalign_read_report", args=(ticket, num_drawn))
         )
         try:
-            # a call that is open when the engine dies is never answered
+            # vLLM never answers a call that is open when the engine dies
             while not call.done():
                 if self._closed or self._engine.errored:
                     raise self._died(self._engine.dead_error)
@@ -219,8 +247,8 @@ class AsyncEngine(ModelParts):
         failure = call.exception()
         if failure is not None:
             raise self._died(failure) from failure
-        # one for each worker; those that do not sample have none
-        return next((reading for reading in call.result() if reading is not None), None)
+        # one for each worker; a worker that does not sample has none
+        return next((report for report in call.result() if report is not None), None)
 
     def _died(self, cause: BaseException) -> EngineError:
         if self._closed:
@@ -231,7 +259,7 @@ class AsyncEngine(ModelParts):
         )
 
     async def _stop_listening(self) -> None:
-        """Without this vLLM would take the end of its process for a crash, and log it as one."""
+        """Stops vLLM's output task, which would report the end of the process as a crash."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         handler = self._engine.output_handler
@@ -256,21 +284,3 @@ class AsyncEngine(ModelParts):
 
 def _was_closed() -> EngineError:
     return EngineError("the engine was closed: start another")
-
-
-async def _build(model: str, pooling: bool, given: dict[str, Any]) -> "AsyncLLM":
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    arguments = engine_arguments(model, given, pooling=pooling)
-    # On CPU a single child process then does the work instead of two, and starts twice as fast.
-    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0") if is_cpu_build() else environment():
-        args = AsyncEngineArgs(**arguments)
-        config = args.create_engine_config()
-        load_hooks(config)
-        load_reporter(config)
-        return AsyncLLM.from_vllm_config(
-            config,
-            enable_log_requests=args.enable_log_requests,
-            disable_log_stats=args.disable_log_stats,
-        )

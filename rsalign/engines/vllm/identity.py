@@ -1,4 +1,4 @@
-"""What an engine runs, by content: its model, and all settings that change what it says."""
+"""Identifies what an engine runs: its model, by content, and the settings that change its law."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.fingerprint.origin import source
 from rsalign.engines.model_files import ModelFiles
-from rsalign.engines.vllm.guards import import_vllm
+from rsalign.engines.vllm.environment import import_vllm
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -22,23 +22,23 @@ _OF_THE_MODEL = (
     "disable_sliding_window",
     "pooler_config",
 )
-"""Fields of vLLM's `ModelConfig` that change what a model says, and are not told by its files."""
+"""Fields of vLLM's `ModelConfig` that change a model's law and are not in its files."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineIdentity:
-    """A running engine as it was when it was started or adopted.
+    """What a running engine runs, as it was when it was started or adopted.
 
-    The same model in another folder, or as a Hugging Face id and as a copy of its snapshot, is the
-    same. Another are: other weights, configuration, tokenizer or chat template, revision, precision
-    (of the weights or of the cache), quantization, adapters, overrides, length of the context,
-    the caller's own logits processors, version of vLLM, and vLLM's other model runner, which draws
-    other tokens from the same seed. Not told are how memory is divided, how many devices there are,
-    and which kernels vLLM has chosen; they change rounding.
+    Two engines are equal if they run the same model, also from different folders, or one by a
+    Hugging Face id and the other from a copy of its snapshot. What counts: weights, configuration,
+    tokenizer, chat template, revision, precision (of weights or KV cache), quantization, adapters,
+    overrides, length of the context, logits processors of the caller's, version of vLLM, and model
+    runner (the other draws other tokens from the same seed). What does not count: how memory is
+    divided, the number of devices, and vLLM's choice of kernels; they change rounding.
 
     Attributes:
-        files: of the model and of what else is loaded from files, by role.
-        settings: all else, as plain data.
+        files: of the model and of everything else that is loaded from files, by role.
+        settings: everything else, as plain data.
         tokenizer: the engine's.
     """
 
@@ -48,7 +48,7 @@ class EngineIdentity:
 
     @classmethod
     def of(cls, config: "VllmConfig", tokenizer: Any) -> "EngineIdentity":
-        """What an engine so configured runs; quick, files are read when they are needed."""
+        """Describes an engine with this configuration; reads no files yet."""
         model = config.model_config
         cache = getattr(config.load_config, "download_dir", None)
         files = {"model": ModelFiles.of(model.model, model.revision, cache)}
@@ -75,7 +75,7 @@ class EngineIdentity:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of it all.
+        """A digest of files, settings and tokenizer.
 
         Raises:
             ConfigError: if files have changed since, or a setting has no value to compare.
@@ -86,7 +86,7 @@ class EngineIdentity:
 
 
 def _plain(value: Any) -> Any:
-    """Settings without the names of vLLM's classes, which carry its version a second time."""
+    """A setting as plain data, without the names of vLLM's classes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: _plain(getattr(value, field.name, None))

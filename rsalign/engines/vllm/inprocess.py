@@ -1,105 +1,141 @@
-"""vLLM's `LLMEngine` in this process, stepped by one thread.
+"""vLLM's `LLMEngine` in this process: it starts in 2 s instead of 10, and is as fast on CPU.
 
-It starts in about two seconds instead of ten and is as fast on CPU. All in-process engines share
-one thread and are stepped in turn: vLLM's forward context and CPU scratch memory are global to the
-process, so that two engines stepping at once crash it.
+All engines of the process are stepped by one thread (`rsalign.engines.vllm.stepper`).
 """
 
 import asyncio
-import atexit
-import contextlib
 import itertools
-import logging
-import queue
-import threading
-import weakref
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rsalign.core.cancelled_draws import report_cancelled_draw
-from rsalign.core.errors import EngineError
+from rsalign.core.errors import EngineError, RsalignError
 from rsalign.core.types import Tokens
 from rsalign.engines.loop_thread import call_on
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.engines.reports import Reading, take
-from rsalign.engines.vllm.guards import (
-    enable_amx,
-    engine_arguments,
-    environment,
-    host_randomness_kept,
-    import_vllm,
-    is_cpu_build,
-    load_hooks,
-    not_taken,
-    refusals,
-)
-from rsalign.engines.vllm.model_parts import ModelParts
-from rsalign.engines.vllm.waiter import Waiter, deliver
+from rsalign.engines.reports import Report, read_report
+from rsalign.engines.vllm.base import EngineBase
+from rsalign.engines.vllm.building import Prepare, build_llm_engine, leave_config
+from rsalign.engines.vllm.environment import import_vllm
+from rsalign.engines.vllm.errors import convert_start_errors, request_error
+from rsalign.engines.vllm.stepper import STEPPER
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
     from vllm.v1.engine.llm_engine import LLMEngine
 
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
+_REQUEST_IDS = itertools.count()
 
 
-class InProcessEngine(ModelParts):
-    """One `LLMEngine`; awaitable from any event loop.
+class OpenRequest:
+    """A request that is open in an engine of this process, and the future of its output.
+
+    Args:
+        loop: of the coroutine that awaits the output.
 
     Attributes:
-        owns: whether `close` shuts the engine down.
-        scores: whether it judges responses and draws none.
-        num_passed_over: steps since it had work and no turn.
+        loop: as given.
+        future: gets the output, or the error.
+        external: the id that vLLM reports the request by; empty until vLLM has it.
+        internal: vLLM's own id.
+        state: vLLM's record of the request.
+        gone: whether it was cancelled.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.external = self.internal = ""
+        self.state: Any = None
+        self.gone = False
+
+    def drawn_tokens(self) -> Tokens:
+        """Returns the tokens drawn so far, from vLLM's record of the request."""
+        detokenizer = getattr(self.state, "detokenizer", None)
+        return tuple(detokenizer.output_token_ids) if detokenizer is not None else ()
+
+    def fail(self, failure: BaseException) -> None:
+        """Sets the error; a failure that is no error of rsalign means that the engine died."""
+        if self.future.done():
+            return
+        if not isinstance(failure, RsalignError):
+            died = EngineError(
+                f"the engine died while this request was open ({failure!r}): close it and start "
+                "another"
+            )
+            died.__cause__ = failure
+            failure = died
+        self.future.set_exception(failure)
+
+
+def _deliver(results: list[tuple[OpenRequest, Any]]) -> None:
+    """Sets the outputs of requests, on the loop that awaits them."""
+    for request, output in results:
+        if not request.future.done():
+            request.future.set_result(output)
+
+
+class InProcessEngine(EngineBase):
+    """One `LLMEngine`, which may be awaited from any event loop.
+
+    Args:
+        engine: vLLM's.
+        owns: whether `close` shuts the engine down; False for an engine of the caller's.
+
+    Attributes:
+        owns: as given.
+        scores: whether it is a reward engine.
+        num_skipped: steps that the thread has let it wait for (`rsalign.engines.vllm.stepper`).
     """
 
     def __init__(self, engine: "LLMEngine", *, owns: bool) -> None:
         self.owns = owns
         self._engine = engine
-        self._waiting: dict[str, Waiter] = {}
+        self._open: dict[str, OpenRequest] = {}
         self._failure: BaseException | None = None
         self._closed = False
         self.scores = engine.vllm_config.model_config.runner_type == "pooling"
-        self.num_passed_over = 0
-        _keep_shared_state()
-        if not owns:
-            _ADOPTED.add(engine)
-        _STEPPER.add(self)
+        self.num_skipped = 0
+        STEPPER.keep_shared_state(adopted=None if owns else engine)
+        STEPPER.add(self)
 
     @classmethod
-    def start(cls, model: str, *, pooling: bool = False, **given: Any) -> "InProcessEngine":
-        """Builds an engine for a model by id or path; `given` goes to vLLM's `EngineArgs`.
-
-        Raises:
-            ConfigError: if the model is missing, or vLLM refuses it or the arguments.
-        """
+    def start(
+        cls,
+        model: str,
+        *,
+        pooling: bool = False,
+        prepare: Prepare = leave_config,
+        **engine_args: Any,
+    ) -> "InProcessEngine":
+        """Builds an engine; arguments and errors as in `rsalign.engines.vllm.starting`."""
         import_vllm()
-        with refusals(model):
-            engine = _STEPPER.call(lambda: _build(model, pooling, given))
+        with convert_start_errors(model):
+            engine = STEPPER.call(
+                lambda: build_llm_engine(model, engine_args, pooling=pooling, prepare=prepare)
+            )
         return cls(engine, owns=True)
 
     @property
     def num_open(self) -> int:
-        """How many of our requests are open."""
-        return len(self._waiting)
+        """The number of our requests that are open."""
+        return len(self._open)
 
     async def generate(
         self, tokens: Tokens, params: "SamplingParams", options: RequestOptions = NO_OPTIONS
     ) -> "RequestOutput":
-        """The final output for one prompt (see `Engine`)."""
-        options.refuse_beside_process()
+        """Sends one request in vLLM's own terms; see `EngineBase`."""
+        options.check_in_process()
         output: RequestOutput = await self._request(tokens, params, options)
         return output
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
-        """The pooled output for one prompt (see `Engine`)."""
+        """Sends one request to a pooling engine; see `EngineBase`."""
         output: PoolingRequestOutput[Any] = await self._request(tokens, params, NO_OPTIONS)
         return output
 
     @property
-    def tells(self) -> bool:
-        """Whether the model's worker is in this process, too, and no child of it."""
+    def can_report(self) -> bool:
+        """Whether the model's worker is in this process, too, so that reports can be read here."""
         from vllm.v1.engine.core_client import InprocClient
         from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
@@ -108,26 +144,26 @@ class InProcessEngine(ModelParts):
             client.engine_core.model_executor, UniProcExecutor
         )
 
-    async def report(self, ticket: str, num_drawn: int) -> Reading | None:
-        """What hooks have learnt of a request (see `Engine`)."""
-        return take(ticket, num_drawn)
+    async def read_report(self, ticket: str, num_drawn: int) -> Report | None:
+        """Returns what hooks measured of a request; see `Engine`."""
+        return read_report(ticket, num_drawn)
 
     def close(self) -> None:
-        """Fails what is open, and shuts the engine down if it is ours."""
+        """Fails what is open, and shuts the engine down if rsalign started it."""
         if self._closed:
             return
         self._closed = True
-        _STEPPER.remove(self)
+        STEPPER.remove(self)
 
     async def _request(self, tokens: Tokens, params: Any, options: RequestOptions) -> Any:
         self._check_alive()
-        waiter = Waiter(asyncio.get_running_loop())
-        _STEPPER.submit(lambda: self._add(waiter, tokens, params, options))
+        request = OpenRequest(asyncio.get_running_loop())
+        STEPPER.submit(lambda: self._add(request, tokens, params, options))
         try:
-            return await waiter.future
+            return await request.future
         except asyncio.CancelledError:
-            report_cancelled_draw(tokens, waiter.drawn())
-            _STEPPER.submit(lambda: self._abort(waiter))
+            report_cancelled_draw(tokens, request.drawn_tokens())
+            STEPPER.submit(lambda: self._abort(request))
             raise
 
     def _check_alive(self) -> None:
@@ -141,226 +177,82 @@ class InProcessEngine(ModelParts):
                 "will not recover: close it and start another"
             ) from self._failure
 
-    # what follows runs on the stepper's thread
+    # everything below runs on the stepper's thread
 
     @property
     def busy(self) -> bool:
-        """Whether a step would do anything for us."""
-        return bool(self._waiting) and self._failure is None
+        """Whether a step would do anything for our requests."""
+        return bool(self._open) and self._failure is None
 
     def step(self) -> None:
-        """One step of the engine; hands finished outputs to those who wait for them."""
+        """Does one step of the engine and delivers the outputs of requests that it completed."""
         try:
             outputs = self._engine.step()
-        except BaseException as failure:  # noqa: BLE001 - it belongs to the waiters, not to the thread
+        except BaseException as failure:  # noqa: BLE001 - it belongs to the requests, not to the thread
             self._fail(failure)
             return
-        finished: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, Any]]] = {}
+        finished: dict[asyncio.AbstractEventLoop, list[tuple[OpenRequest, Any]]] = {}
         for output in outputs:
-            if output.finished and (waiter := self._waiting.pop(output.request_id, None)):
-                finished.setdefault(waiter.loop, []).append((waiter, output))
+            if output.finished and (request := self._open.pop(output.request_id, None)):
+                finished.setdefault(request.loop, []).append((request, output))
         for loop, results in finished.items():
-            call_on(loop, deliver, results)
+            call_on(loop, _deliver, results)
 
     def shut_down(self) -> None:
-        """The end: no waiter is left behind, and no request in an engine that runs on."""
-        requests = [waiter.internal for waiter in self._waiting.values()]
+        """Fails the open requests, and removes them from an engine that runs on."""
+        requests = [request.internal for request in self._open.values()]
         self._fail(EngineError("the engine was closed while this request was open"))
         if self.owns:
             self._engine.engine_core.shutdown()
         elif requests:
             self._engine.abort_request(requests, internal=True)
 
-    def _add(self, waiter: Waiter, tokens: Tokens, params: Any, options: RequestOptions) -> None:
-        if waiter.gone:
+    def _add(
+        self, request: OpenRequest, tokens: Tokens, params: Any, options: RequestOptions
+    ) -> None:
+        if request.gone:
             return
         if self._failure is not None:
-            call_on(waiter.loop, waiter.fail, self._failure)
+            call_on(request.loop, request.fail, self._failure)
             return
         external = f"rsalign-{next(_REQUEST_IDS)}"
         try:
             internal = self._engine.add_request(
-                external, options.prompt(tokens), params, **options.arguments()
+                external, options.vllm_prompt(tokens), params, **options.vllm_arguments()
             )
         except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
-            self._not_added(waiter, external, failure)
+            self._not_added(request, external, failure)
             return
-        waiter.external, waiter.internal = external, internal
-        waiter.state = self._engine.output_processor.request_states.get(internal)
-        self._waiting[external] = waiter
+        request.external, request.internal = external, internal
+        request.state = self._engine.output_processor.request_states.get(internal)
+        self._open[external] = request
 
-    def _not_added(self, waiter: Waiter, external: str, failure: BaseException) -> None:
-        """A request that was not taken has failed by itself, unless the engine is dead."""
+    def _not_added(self, request: OpenRequest, external: str, failure: BaseException) -> None:
+        """Fails a request that vLLM did not accept; the others go on unless the engine is dead."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         if isinstance(failure, EngineDeadError):
             self._fail(failure)
-            call_on(waiter.loop, waiter.fail, failure)
+            call_on(request.loop, request.fail, failure)
             return
-        self._drop(external, internal=False)  # of what it may have left behind
-        error = not_taken(failure)
+        self._drop(external, internal=False)  # vLLM may have kept parts of it
+        error = request_error(failure)
         error.__cause__ = failure
-        call_on(waiter.loop, waiter.fail, error)
+        call_on(request.loop, request.fail, error)
 
-    def _abort(self, waiter: Waiter) -> None:
-        waiter.gone = True
-        if self._waiting.pop(waiter.external, None):
-            self._drop(waiter.internal, internal=True)
+    def _abort(self, request: OpenRequest) -> None:
+        request.gone = True
+        if self._open.pop(request.external, None):
+            self._drop(request.internal, internal=True)
 
-    def _drop(self, request: str, *, internal: bool) -> None:
+    def _drop(self, request_id: str, *, internal: bool) -> None:
         try:
-            self._engine.abort_request([request], internal=internal)
+            self._engine.abort_request([request_id], internal=internal)
         except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
             self._fail(failure)
 
     def _fail(self, failure: BaseException) -> None:
         self._failure = failure
-        waiters, self._waiting = list(self._waiting.values()), {}
-        for waiter in waiters:
-            call_on(waiter.loop, waiter.fail, failure)
-
-
-class _Stepper:
-    """The one thread that touches in-process engines: builds, steps and closes them."""
-
-    def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._engines: list[InProcessEngine] = []
-        self._thread: threading.Thread | None = None
-        self._start_lock = threading.Lock()
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """Runs `job` on the thread, between two steps."""
-        with self._start_lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name="rsalign-engines", daemon=True
-                )
-                self._thread.start()
-                atexit.register(self._close_all)
-        self._jobs.put(job)
-
-    def call(self, job: Callable[[], T]) -> T:
-        """Runs `job` on the thread and returns its result."""
-        done: Future[T] = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(job())
-            except BaseException as failure:  # noqa: BLE001 - it belongs to the caller
-                done.set_exception(failure)
-
-        self.submit(run)
-        return done.result()
-
-    def add(self, engine: InProcessEngine) -> None:
-        self.call(lambda: self._engines.append(engine))
-
-    def remove(self, engine: InProcessEngine) -> None:
-        def leave() -> None:
-            self._engines.remove(engine)
-            engine.shut_down()
-
-        self.call(leave)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no engine is left."""
-        return not self._engines
-
-    def _work(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get(block=not any(engine.busy for engine in self._engines))
-                while True:
-                    job()
-                    job = self._jobs.get_nowait()
-            except queue.Empty:
-                pass
-            # looked at now: a job may have closed one
-            for engine in _due([engine for engine in self._engines if engine.busy]):
-                engine.step()
-
-    def _close_all(self) -> None:
-        for engine in list(self._engines):
-            engine.close()
-
-
-def _due(busy: "list[InProcessEngine]") -> "list[InProcessEngine]":
-    """Whose turn it is. Engines that score wait until their batch is worth a step.
-
-    A step costs nearly the same for one response as for many, and responses become ready one by
-    one: scored at once, each would cost the engine that draws a step of its own.
-    """
-    drawing = sum(engine.num_open for engine in busy if not engine.scores)
-    due = []
-    for engine in busy:
-        if (
-            engine.scores
-            and engine.num_open * _PATIENCE < drawing
-            and engine.num_passed_over < _PATIENCE
-        ):
-            engine.num_passed_over += 1
-        else:
-            engine.num_passed_over = 0
-            due.append(engine)
-    return due
-
-
-_STEPPER = _Stepper()
-_REQUEST_IDS = itertools.count()
-_PATIENCE = 4
-"""Steps that an engine that scores is passed over at most, and only while more than so many
-requests are being drawn for each that waits to be scored."""
-_ADOPTED: "weakref.WeakSet[LLMEngine]" = weakref.WeakSet()
-"""Engines of callers, which run on when we have left them."""
-
-
-@contextlib.contextmanager
-def stepping_paused() -> Iterator[None]:
-    """While this is open no engine is stepped here, so that the caller may step one of its own."""
-    paused, resume = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        paused.set()
-        resume.wait()
-
-    _STEPPER.submit(wait)
-    paused.wait()
-    try:
-        yield
-    finally:
-        resume.set()
-
-
-def _build(model: str, pooling: bool, given: dict[str, Any]) -> "LLMEngine":
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    arguments = engine_arguments(model, given, pooling=pooling)
-    if is_cpu_build() and arguments["dtype"] != "float32":
-        enable_amx()
-    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), host_randomness_kept():
-        config = EngineArgs(**arguments).create_engine_config()
-        load_hooks(config)
-        return LLMEngine.from_vllm_config(config, disable_log_stats=arguments["disable_log_stats"])
-
-
-def _keep_shared_state() -> None:
-    """Lets vLLM tear down what engines of one process share only when no engine we know is left.
-
-    Shutting down any in-process engine, a garbage-collected `vllm.LLM` of the caller's included,
-    otherwise destroys the process groups that all the others step with.
-    """
-    from vllm.v1.engine import core
-
-    tear_down = core.cleanup_dist_env_and_memory
-    if getattr(tear_down, "waits_for_rsalign", False):
-        return
-
-    def tear_down_after_the_last() -> None:
-        if _STEPPER.is_idle and not _ADOPTED:
-            tear_down()
-
-    tear_down_after_the_last.waits_for_rsalign = True  # type: ignore[attr-defined]
-    core.cleanup_dist_env_and_memory = tear_down_after_the_last
+        requests, self._open = list(self._open.values()), {}
+        for request in requests:
+            call_on(request.loop, request.fail, failure)

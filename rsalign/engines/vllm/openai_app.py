@@ -1,8 +1,6 @@
-"""The one module that touches what vLLM does not promise: launchers, handlers, detokenizer.
+"""vLLM's OpenAI-compatible server: its flags, its application, its handlers and their errors.
 
-Tested with vLLM 0.32.*, whose modules moved in that release. With another version it is tried, with
-a warning (`rsalign.engines.vllm.guards.import_vllm`), and what is missing is said when this is
-imported.
+vLLM 0.32 moved these modules. Importing this one raises `InstallError` where something is missing.
 """
 
 import contextlib
@@ -11,16 +9,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from rsalign.core.errors import InstallError
-from rsalign.engines.vllm.guards import (
-    TESTED_VLLM,
+from rsalign.engines.vllm.building import (
+    Prepare,
+    add_reporter,
     engine_arguments,
-    environment,
-    import_vllm,
-    is_cpu_build,
-    load_hooks,
-    load_reporter,
+    few_processes,
 )
-from rsalign.engines.vllm.watchdog import Watchdog, children
+from rsalign.engines.vllm.environment import TESTED_VLLM, import_vllm, is_cpu_build
+from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 _VLLM = import_vllm()
 
@@ -47,9 +43,7 @@ try:
     from vllm.logger import configure_logging_from_args
     from vllm.usage.usage_lib import UsageContext
     from vllm.utils.argparse_utils import FlexibleArgumentParser
-    from vllm.v1.engine import EngineCoreRequest
     from vllm.v1.engine.async_llm import AsyncLLM
-    from vllm.v1.engine.detokenizer import IncrementalDetokenizer
     from vllm.v1.engine.exceptions import EngineDeadError
 except ImportError as missing:
     raise InstallError(
@@ -68,13 +62,12 @@ __all__ = [
     "VLLMValidationError",
     "continues_final_message",
     "create_error_response",
-    "engine",
     "exception_handler",
     "http_exception_handler",
     "listen",
     "model_card",
-    "new_detokenizer",
     "parse_flags",
+    "run_engine",
     "serve_app",
 ]
 
@@ -89,18 +82,18 @@ _NOT_FOR_SERVERS = {
 
 
 def parse_flags(model: str, flags: Sequence[str]) -> Namespace:
-    """Flags of ``vllm serve``; on CPU the guards' values stand for what is not given.
+    """Parses the flags of ``vllm serve``; on CPU builds rsalign's values are the defaults.
 
     vLLM ends the process, with a message, if it does not know a flag.
     """
     parser = make_arg_parser(FlexibleArgumentParser(prog="rsalign serve"))
     if is_cpu_build():
         given, _ = parser.parse_known_args(["--model", model, *flags])
-        guards = engine_arguments(
+        defaults = engine_arguments(
             model, {"max_model_len": getattr(given, "max_model_len", None)}, pooling=False
         )
         parser.set_defaults(
-            **{name: value for name, value in guards.items() if name not in _NOT_FOR_SERVERS}
+            **{name: value for name, value in defaults.items() if name not in _NOT_FOR_SERVERS}
         )
     arguments: Namespace = parser.parse_args(["--model", model, *flags])
     configure_logging_from_args(arguments)
@@ -109,15 +102,21 @@ def parse_flags(model: str, flags: Sequence[str]) -> Namespace:
 
 
 @contextlib.asynccontextmanager
-async def engine(arguments: Namespace) -> AsyncIterator[AsyncLLM]:
-    """An engine as ``vllm serve`` starts it, which can also end segments, and dies with us."""
+async def run_engine(arguments: Namespace, prepare: Prepare) -> AsyncIterator[AsyncLLM]:
+    """Runs an engine as ``vllm serve`` starts it, for the length of a block.
+
+    Its processes end with this one, however this one ends.
+
+    Args:
+        arguments: of `parse_flags`.
+        prepare: may change the configuration before the engine is built.
+    """
     engine_args = AsyncEngineArgs.from_cli_args(arguments)
-    before = children()
-    # On CPU a single child process then does the work instead of two, and starts twice as fast.
-    with environment(VLLM_ENABLE_V1_MULTIPROCESSING="0") if is_cpu_build() else environment():
+    before = child_pids()
+    with few_processes():
         config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
-        load_hooks(config)
-        load_reporter(config)
+        prepare(config)
+        add_reporter(config)
         started = AsyncLLM.from_vllm_config(
             config,
             usage_context=UsageContext.OPENAI_API_SERVER,
@@ -125,7 +124,7 @@ async def engine(arguments: Namespace) -> AsyncIterator[AsyncLLM]:
             aggregate_engine_logging=engine_args.aggregate_engine_logging,
             disable_log_stats=engine_args.disable_log_stats,
         )
-    watchdog = Watchdog(children() - before)
+    watchdog = Watchdog(child_pids() - before)
     try:
         await started.reset_mm_cache()
         yield started
@@ -135,7 +134,7 @@ async def engine(arguments: Namespace) -> AsyncIterator[AsyncLLM]:
 
 
 def listen(arguments: Namespace) -> tuple[str, Any]:
-    """The address and the socket to serve on, bound before anything slow is started."""
+    """Returns the address and the bound socket to serve on, before anything slow is started."""
     address, listener = setup_server(arguments, reuse_port=False)
     return address, listener
 
@@ -143,10 +142,10 @@ def listen(arguments: Namespace) -> tuple[str, Any]:
 async def serve_app(
     client: AsyncLLM, address: str, listener: Any, arguments: Namespace, plugin: Any
 ) -> Any:
-    """Serves vLLM's application with one more endpoint plug-in, until it is told to stop.
+    """Serves vLLM's application, with one more endpoint plug-in, until it is told to stop.
 
     Returns:
-        What shuts the server down when it is awaited, after the engine.
+        An awaitable that shuts the server down; await it after the engine has stopped.
     """
     load = plugins.load_endpoint_plugins
 
@@ -162,23 +161,5 @@ async def serve_app(
 
 
 def model_card(name: str, like: ModelCard) -> ModelCard:
-    """An entry of ``/v1/models`` for another name of the same model."""
+    """Returns an entry of ``/v1/models`` for another name of the same model."""
     return like.model_copy(update={"id": name, "permission": [ModelPermission()]})
-
-
-def new_detokenizer(tokenizer: Any, params: Any, prompt: Sequence[int]) -> IncrementalDetokenizer:
-    """What turns the tokens of one answer into text as vLLM's engine does."""
-    request = EngineCoreRequest(
-        request_id="",
-        prompt_token_ids=list(prompt),
-        mm_features=None,
-        sampling_params=params,
-        pooling_params=None,
-        arrival_time=0.0,
-        lora_request=None,
-        cache_salt=None,
-        data_parallel_rank=None,
-    )
-    return IncrementalDetokenizer.from_new_request(
-        tokenizer if params.detokenize else None, request
-    )

@@ -1,8 +1,8 @@
-"""Ends child engines when their parent dies, SIGKILL included.
+"""Kills the processes of an engine when the process that started it dies, by SIGKILL, too.
 
-Nothing in vLLM does: the core of a killed host stays alive with its memory. A small process holds
-the reading end of a pipe whose writing end only the host has; when the host is gone, however it
-went, the pipe ends and the watchdog kills what is left of the host's children.
+vLLM does not: the engine of a killed process stays alive with its memory. The watchdog is a small
+process that reads from a pipe whose writing end only its parent has. However the parent ends, the
+pipe is closed, and the watchdog kills those of the parent's children that are left.
 """
 
 import contextlib
@@ -33,10 +33,13 @@ for child in children:
 
 
 class Watchdog:
-    """Watches over given children of this process.
+    """A process that kills given children of this one when this one has ended.
 
     Args:
-        pids: process ids of the children that shall not outlive this process.
+        pids: process ids of the children.
+
+    Example:
+        >>> Watchdog([]).dismiss()
     """
 
     def __init__(self, pids: Iterable[int]) -> None:
@@ -48,7 +51,7 @@ class Watchdog:
         )
 
     def dismiss(self) -> None:
-        """Sends the watchdog home; the children are stopped by other means."""
+        """Ends the watchdog and leaves the children alone."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it may be gone already
             os.write(self._process.stdin.fileno(), b".")
@@ -56,8 +59,8 @@ class Watchdog:
         self._process.wait(timeout=5)
 
 
-def children() -> set[int]:
-    """Process ids of this process's direct children."""
+def child_pids() -> set[int]:
+    """Returns the process ids of this process's direct children."""
     import psutil
 
     return {child.pid for child in psutil.Process().children()}

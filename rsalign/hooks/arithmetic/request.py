@@ -1,4 +1,4 @@
-"""Which samples are spread jointly: how it is written into `extra_args`, and read there."""
+"""Which samples are spread jointly, and how that is written into `extra_args`."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.core.types import Sampling
-from rsalign.hooks.shared.request import read_arguments
+from rsalign.hooks.shared.arguments import read_arguments
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
 
 _NUM, _SEED = "rsalign_arithmetic_n", "rsalign_arithmetic_seed"
-_MOST = 1 << 16  # neighbouring codes then differ in bits that are spent long after they have parted
+_MAX_SAMPLES = 1 << 16  # neighbouring codes then part long before the bits that tell them apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +23,8 @@ class CodeBook:
 
     Attributes:
         n: number of codes, one for each sample.
-        seed: of the angle. The sample of code i is the one whose request has ``seed=seed + i``,
-            which is what vLLM gives the samples of one request with this `seed`.
+        seed: of the angle. The sample with code i is the one whose request has ``seed=seed + i``:
+            the seeds that vLLM gives the samples of one request with this `seed`.
 
     Raises:
         ConfigError: if there are no codes, or too many.
@@ -38,16 +38,18 @@ class CodeBook:
     seed: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n <= _MOST:
-            raise ConfigError(f"{_NUM}={self.n!r}: give a whole number between 1 and {_MOST}")
+        if not 1 <= self.n <= _MAX_SAMPLES:
+            raise ConfigError(
+                f"{_NUM}={self.n!r}: give a whole number between 1 and {_MAX_SAMPLES}"
+            )
 
     @property
     def extra_args(self) -> dict[str, int]:
-        """For the `SamplingParams` of its samples, or ``vllm_xargs`` over HTTP."""
+        """The `extra_args` of its samples' `SamplingParams`, or their ``vllm_xargs`` over HTTP."""
         return {_NUM: self.n, _SEED: self.seed}
 
     def code(self, index: int) -> float:
-        """Of one sample, at least 0 and below 1."""
+        """Returns the code of one sample, at least 0 and below 1."""
         bits = 53  # of a float
         angle = Key(self.seed, ("arithmetic",)).below(1 << bits)
         # in whole numbers, whose remainder is exact
@@ -56,14 +58,18 @@ class CodeBook:
 
 @dataclass(frozen=True, slots=True)
 class ArithmeticRequest:
-    """One sample, with what truncates its law.
+    """One sample, with the settings of its law.
 
     Attributes:
         code: see `CodeBook.code`.
-        temperature: as vLLM's, and so the others.
+        temperature: vLLM's, as the others.
         top_k: 0 keeps everything.
         top_p: 1 keeps everything.
         min_p: 0 keeps everything.
+
+    Example:
+        >>> ArithmeticRequest(0.25, temperature=1.0, top_k=0, top_p=0.9, min_p=0.0).code
+        0.25
     """
 
     code: float
@@ -74,21 +80,21 @@ class ArithmeticRequest:
 
 
 def read_arithmetic_request(params: "SamplingParams") -> ArithmeticRequest | None:
-    """What the `extra_args` of `params` ask for; None if nothing.
+    """Returns what the `extra_args` of `params` ask for; None if nothing.
 
     Raises:
-        ConfigError: if a key of ours is unknown, its value is not allowed, or `params` are not
-            those of samples that can be spread.
+        ConfigError: if a key is unknown, its value is not allowed, or the samples cannot be spread:
+            seeds that do not fit, a greedy law, log-probabilities.
     """
-    asked = read_arguments(params.extra_args)
-    if _NUM not in asked and _SEED not in asked:
+    given = read_arguments(params.extra_args)
+    if _NUM not in given and _SEED not in given:
         return None
-    if not (_NUM in asked and _SEED in asked):
+    if not (_NUM in given and _SEED in given):
         raise ConfigError(
             f"extra_args has only one of {_NUM} and {_SEED}: give both, the number of samples that "
             "are spread jointly, and the seed of the first of them"
         )
-    book = CodeBook(n=asked[_NUM], seed=asked[_SEED])
+    book = CodeBook(n=given[_NUM], seed=given[_SEED])
     if params.seed is None:
         raise ConfigError(f"seed=None beside {_NUM}: give seed={book.seed} and n={book.n}")
     first = params.seed - book.seed

@@ -1,8 +1,8 @@
-"""A language model that reads along with requests, one token a step.
+"""A language model that reads the tokens of requests as they are drawn, one token a step.
 
-What it has read of a request is kept as keys and values, so that a step costs the newest token. A
-new request takes over what it has in common with one that was read before: a segment costs its own
-tokens, not those of the answer so far, and n answers to one prompt read that prompt once.
+The keys and values of a request's tokens are kept, so that a step costs the newest token. A new
+request copies those of the longest prefix that it shares with an earlier one: a segment costs its
+own tokens, not those of the answer so far, and n answers to one prompt read that prompt once.
 """
 
 from collections import OrderedDict
@@ -19,11 +19,15 @@ from rsalign.hooks.guided.key_values import KeyValues
 
 @dataclass(eq=False, slots=True)
 class Context:
-    """What one request has written, prompt included.
+    """The tokens of one request.
 
     Attributes:
-        prompt: its tokens.
-        drawn: those that came after; whoever draws appends to this very list.
+        prompt: token ids of the prompt.
+        drawn: the drawn ones; the engine appends to this very list.
+
+    Example:
+        >>> Context([1, 2], [3]).since(1)
+        [2, 3]
     """
 
     prompt: Sequence[int]
@@ -33,7 +37,7 @@ class Context:
         return len(self.prompt) + len(self.drawn)
 
     def since(self, position: int) -> list[int]:
-        """The tokens from a position on."""
+        """Returns the tokens from a position on."""
         if position >= len(self.prompt):
             return list(self.drawn[position - len(self.prompt) :])
         return [*self.prompt[position:], *self.drawn]
@@ -42,8 +46,8 @@ class Context:
 class GuideModel:
     """Next-token laws of many requests under one causal language model.
 
-    Memory: keys and values of the longest request, for each place. There are at most twice as many
-    places as requests were ever open at once.
+    Each request has a *place* for its keys and values, and every place has room for the longest
+    request. There are at most twice as many places as requests were ever open at once.
 
     Args:
         model: a `transformers` model, on its device, with full attention in all layers.
@@ -59,7 +63,7 @@ class GuideModel:
         self._cache = KeyValues(model.config.num_hidden_layers)
         self._read: list[list[int]] = []
         self._place: dict[Context, int] = {}
-        self._free: OrderedDict[int, None] = OrderedDict()  # the one left longest ago comes first
+        self._free: OrderedDict[int, None] = OrderedDict()  # left longest ago first
         self._most_open = 0
         self.device: torch.device = model.device
         self.vocab_size = int(model.config.vocab_size)
@@ -78,13 +82,13 @@ class GuideModel:
             max_length: of the longest request, prompt included.
 
         Raises:
-            ConfigError: if it cannot read so much, or not one token at a time.
+            ConfigError: if its context is too short, or it cannot read one token at a time.
         """
         from transformers import AutoModelForCausalLM, DynamicCache
         from transformers.utils import logging as transformers_logging
 
         bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()  # a library shows none in pipes
+        transformers_logging.disable_progress_bar()  # a library prints none into pipes
         try:
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
         finally:
@@ -105,10 +109,10 @@ class GuideModel:
         return cls(loaded)
 
     def log_probs(self, contexts: Sequence[Context]) -> Tensor:
-        """Ln pi_r(v|y) of each token v after each context y, nats.
+        """Returns ln pi_r(v|y) of each token v after each context y, nats.
 
-        Only what is new in a context since the last call goes through the model, or its last token
-        if nothing is.
+        Only the tokens that a context has gained since the last call go through the model, or its
+        last token if there are none.
 
         Args:
             contexts: of different requests; none is empty.
@@ -122,14 +126,14 @@ class GuideModel:
             for context in contexts:
                 if self._start(context) == len(context) - 1:
                     one_new.append(context)
-                else:  # mostly a new request; the next one may have its prompt in common
+                else:  # mostly a new request, whose prompt the next one may share
                     laws[context] = self._forward([context])[0]
             if one_new:
                 laws |= zip(one_new, self._forward(one_new), strict=True)
             return torch.stack([laws[context] for context in contexts])
 
     def leave(self, context: Context) -> None:
-        """A request is not in the batch any more; what was read of it is kept while there is room.
+        """Notes that a request has left the batch; its keys and values stay while there is room.
 
         It may come back as another context.
         """
@@ -142,7 +146,7 @@ class GuideModel:
         return min(len(self._read[self._placed(context)]), len(context) - 1)
 
     def _forward(self, contexts: Sequence[Context]) -> Tensor:
-        """Reads what is new, of which all have as many tokens; (contexts, vocab)."""
+        """Reads the new tokens, equally many in all contexts; returns ``(contexts, vocab)``."""
         device = self.device
         places = [self._place[context] for context in contexts]
         starts = [self._start(context) for context in contexts]
@@ -170,7 +174,7 @@ class GuideModel:
         return logits.log_softmax(-1, dtype=exact).float()
 
     def _placed(self, context: Context) -> int:
-        """The place of a context; a new one takes over what it has in common with others."""
+        """The place of a context; a new one copies the longest prefix that another place has."""
         if context in self._place:
             return self._place[context]
         tokens = context.since(0)
@@ -192,7 +196,7 @@ class GuideModel:
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common beginning."""
+    """The length of the longest common prefix."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

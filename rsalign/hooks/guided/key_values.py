@@ -1,4 +1,4 @@
-"""Keys and values of requests of different lengths, for a model of `transformers`."""
+"""Keys and values of requests of different lengths, for models of `transformers`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,25 +9,24 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 class KeyValues(Cache):  # type: ignore[misc] # mypy does not follow transformers
-    """A cache whose rows are places: each forward names those that it is about.
+    """A cache with a place for each request; `address` names the places of the next forward pass.
 
     A model that is given its mask and positions asks nothing of a cache but `update`.
 
     Args:
         num_layers: of the model.
-
     """
 
     def __init__(self, num_layers: int) -> None:
         super().__init__(layers=[_Layer() for _ in range(num_layers)])
 
     def address(self, places: Sequence[int], positions: Tensor, length: int) -> None:
-        """Says what the next forward is about.
+        """Names the places and positions of the next forward pass.
 
         Args:
             places: of its rows, ``(rows,)``.
             positions: of its tokens, ``(rows, tokens)``.
-            length: number of keys that each row is shown; its mask hides what is not its own past.
+            length: number of keys that each row sees; the mask hides those that are not its past.
         """
         chosen = torch.tensor(places, device=positions.device)
         for layer in self.layers:
@@ -35,13 +34,13 @@ class KeyValues(Cache):  # type: ignore[misc] # mypy does not follow transformer
             layer.num_places = max(places) + 1
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """The first tokens of one place are now those of another, too."""
+        """Copies the first `length` keys and values of one place to another."""
         for layer in self.layers:
             layer.copy(source, target, length)
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[misc] # mypy does not follow transformers
-    """One layer: ``(places, heads, positions, size)``, doubled in either direction when full."""
+    """One layer, ``(places, heads, positions, size)``; either direction doubles when full."""
 
     places: Tensor
     positions: Tensor
@@ -49,7 +48,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc] # mypy does not follow tran
     num_places: int
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing is known of the shape before the first forward."""
+        """Creates empty tensors when the first forward pass tells their shape."""
         _, heads, _, size = key_states.shape
         self.keys = key_states.new_zeros(0, heads, 0, size)
         self.values = value_states.new_zeros(0, heads, 0, value_states.shape[-1])
@@ -58,7 +57,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc] # mypy does not follow tran
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Stores those of the new tokens; returns all of the rows, ``(rows, heads, length, size)``.
+        """Stores the new tokens' and returns all of the rows', ``(rows, heads, length, size)``.
 
         Args:
             key_states: ``(rows, heads, tokens, size)``.
@@ -80,15 +79,15 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc] # mypy does not follow tran
             kept[target, :, :length] = kept[source, :, :length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of the keys."""
+        """Returns length and offset of the keys."""
         return self.length, 0
 
     def get_seq_length(self) -> int:
-        """Keys before the present forward, in the longest row."""
+        """Returns the number of keys before this forward pass, in the longest row."""
         return int(self.length - self.positions.shape[1])
 
     def get_max_length(self) -> int:
-        """None that is known."""
+        """Returns -1: there is no limit."""
         return -1
 
     def _reserve(self, num_places: int, length: int) -> None:

@@ -1,19 +1,18 @@
-"""Guided sampling for vLLM's second model runner."""
+"""`Guided` for vLLM's second model runner."""
 
 from typing import TYPE_CHECKING
 
 import torch
-from vllm.v1.worker.gpu.sample.logits_processor import (
+
+from rsalign.engines.vllm.logits_processors_v2 import (
     LogitsContext,
     LogitsProcessor,
     LogitsProcRequestState,
 )
-
 from rsalign.hooks.guided.guide_model import Context
-from rsalign.hooks.guided.guides import GuidedRequest, Guides
-from rsalign.hooks.guided.request import read_guidance
-from rsalign.hooks.shared.request import check_guided
-from rsalign.hooks.shared.v2_speculation import refuse_speculation
+from rsalign.hooks.guided.request import check_guided, read_guidance
+from rsalign.hooks.guided.rule import GuidedRequest, Guides
+from rsalign.hooks.shared.v2_memory import refuse_speculation
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Guided(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
-    """As `rsalign.hooks.v1.Guided`.
+    """Draws the requests that name it from the guided law; see `rsalign.hooks.v1.Guided`.
 
-    This runner keeps tokens on the device, and guides are read to from the host: a step with guided
-    requests waits for the last one to end.
+    This runner keeps tokens on the device, and the host hands them to the guides: a step with
+    guided requests waits for the step before it.
     """
 
     @classmethod
     def validate_params(cls, sampling_params: "SamplingParams") -> None:
-        """Refuses what `check_guided` refuses; vLLM hands the message to the caller."""
+        """Raises what `check_guided` raises; vLLM hands the message to the caller."""
         check_guided(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
@@ -39,17 +38,17 @@ class Guided(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
         self._slots: dict[int, GuidedRequest] = {}
 
     def add_request(self, req_idx: int, sampling_params: "SamplingParams") -> bool:
-        """Forgets the slot's last owner; says whether it is to be called for this one."""
+        """Notes the new request of a slot; returns whether vLLM shall call the hook for it."""
         if req_idx in self._slots:
             self.guides.leave(self._slots.pop(req_idx))
-        asked = read_guidance(sampling_params.extra_args)
-        request = self.guides.request(asked, Context([], []))
+        alphas = read_guidance(sampling_params.extra_args)
+        request = self.guides.enter(alphas, Context([], []))
         if request is not None:
             self._slots[req_idx] = request
         return request is not None
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext) -> torch.Tensor:
-        """One step for the rows that ask; in place."""
+        """Guides the rows that ask; in place."""
         slots = ctx.idx_mapping_np.tolist()
         requests = {row: self._slots[slot] for row, slot in enumerate(slots) if slot in self._slots}
         for slot in self._slots.keys() - set(slots):  # ended, or not in this step
@@ -62,7 +61,7 @@ class Guided(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
     def _catch_up(
         self, requests: dict[int, GuidedRequest], slots: list[int], ctx: LogitsContext
     ) -> None:
-        """Fetches what was written since the last step: a prompt, or a token."""
+        """Fetches the tokens since the last step: a prompt, or one token."""
         newest = ctx.input_ids[list(requests)].tolist()
         for (row, request), token in zip(requests.items(), newest, strict=True):
             known, length = len(request.context), int(ctx.seq_lens_upper_bound_np[row])

@@ -1,4 +1,4 @@
-"""Which tokens contain a mark: one pass over the vocabulary for each set of marks asked for."""
+"""Which tokens contain a mark: one pass over the vocabulary for each set of marks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,18 +7,24 @@ import torch
 from torch import Tensor
 
 from rsalign.core.text.detokenization import Word, token_text
+from rsalign.engines.vllm.text import load_tokenizer
 
-_MOST = 256
+_MAX_SETS = 256
 
 
-class Marks:
-    """A table of marks that grows by a row with each new set of them.
+class MarkTable:
+    """A table with a row for each set of marks that requests have asked for.
 
-    Requests to a server may ask for any: of more than 256 sets, only those in use are kept.
+    Clients of a server may ask for any set. When there are more than 256, the table keeps only the
+    sets of the requests in the batch.
 
     Args:
-        model_config: vLLM's, for the tokenizer, which is loaded when marks are first asked for.
-        device: where the table is.
+        model_config: vLLM's. Its tokenizer is loaded when marks are first asked for.
+        device: of the table.
+
+    Attributes:
+        values: whether a token contains a mark of the set, ``(sets, vocab + 1)``. The last column
+            is False: it stands for "no token". Row 0 is the empty set.
     """
 
     def __init__(self, model_config: Any, device: torch.device) -> None:
@@ -26,32 +32,34 @@ class Marks:
         self._width = int(model_config.get_vocab_size()) + 1
         self._texts: list[str] | None = None
         self._row: dict[str, int] = {"": 0}
-        self.table: Tensor = torch.zeros(1, self._width, dtype=torch.bool, device=device)
+        self.values: Tensor = torch.zeros(1, self._width, dtype=torch.bool, device=device)
 
-    def rows(self, asked: Sequence[str]) -> list[int]:
-        """The table's row for each set of marks in use; row 0 is for none. Earlier rows may go."""
-        kinds = ["".join(sorted(set(marks))) for marks in asked]
-        if len(self._row) > _MOST:
+    def rows(self, requested: Sequence[str]) -> list[int]:
+        """Returns the row of each set; rows returned by earlier calls may be gone.
+
+        Args:
+            requested: the sets of all requests in the batch.
+        """
+        sets = ["".join(sorted(set(marks))) for marks in requested]
+        if len(self._row) > _MAX_SETS:
             self._row = {"": 0}
-            self.table = self.table[:1]
-        return [self._row_of(kind) for kind in kinds]
+            self.values = self.values[:1]
+        return [self._row_of(marks) for marks in sets]
 
     def _row_of(self, marks: str) -> int:
         if marks not in self._row:
             wanted = set(marks)
             has = [not wanted.isdisjoint(text) for text in self._vocabulary()]
             has += [False] * (self._width - len(has))
-            added = torch.tensor([has], device=self.table.device)
-            self.table = torch.cat((self.table, added))
+            added = torch.tensor([has], device=self.values.device)
+            self.values = torch.cat((self.values, added))
             self._row[marks] = len(self._row)
         return self._row[marks]
 
     def _vocabulary(self) -> list[str]:
-        """The text of each token within a text; special ones have none."""
+        """The text of each token within a text; special tokens have none."""
         if self._texts is None:
-            from vllm.tokenizers import cached_tokenizer_from_config
-
-            tokenizer = cached_tokenizer_from_config(self._model_config)
+            tokenizer = load_tokenizer(self._model_config)
             word = Word.of(tokenizer)
             self._texts = [
                 token_text(tokenizer, token, word)

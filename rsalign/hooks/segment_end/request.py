@@ -1,4 +1,4 @@
-"""Where a request's segment ends: how it is written into `extra_args`, and read there."""
+"""What a request asks of `SegmentEnd`, and how it is written into `extra_args`."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Boundary
 from rsalign.core.types import Sampling
-from rsalign.engines.vllm.guards import has_hook, hook_path
-from rsalign.hooks.shared.request import HIDING, hides_the_model, read_arguments
+from rsalign.hooks.loading import has_hook, hook_path
+from rsalign.hooks.shared.arguments import HIDING, hides_the_model, read_arguments
 
 if TYPE_CHECKING:
+    from vllm import SamplingParams
     from vllm.config import VllmConfig
 
 _HOOK = "SegmentEnd"
-_OURS = (
+_KEYS = (
     "rsalign_entropy_threshold",
     "rsalign_entropy_min_tokens",
     "rsalign_marks",
@@ -28,15 +29,19 @@ _OURS = (
 
 @dataclass(frozen=True, slots=True)
 class SegmentRequest:
-    """When one request ends, in tokens drawn by this request.
+    """Where the segment of one request ends, counted in tokens that this request draws.
 
     Attributes:
-        threshold: it ends before a token of at least this entropy, nats; infinity: never.
+        threshold: it ends before a token whose law has this entropy or more, nats; infinity: never.
         min_tokens: fewest tokens before it ends so.
         marks: it ends after a token that contains one of these characters; empty: never.
-        mark_entropy: that token's own law had at least this entropy, nats.
-        mark_min_tokens: fewest tokens, the mark included.
-        sentinel: the stop token that is forced where the segment ends.
+        mark_entropy: the law of that token must have had at least this entropy, nats.
+        mark_min_tokens: fewest tokens before it ends so, the mark included.
+        sentinel: the stop token that the hook forces where the segment ends.
+
+    Example:
+        >>> SegmentRequest(1.5, 4, "", 0.0, 1, sentinel=7).threshold
+        1.5
     """
 
     threshold: float
@@ -47,10 +52,15 @@ class SegmentRequest:
     sentinel: int
 
 
+def read_segment_params(params: "SamplingParams") -> SegmentRequest | None:
+    """Returns what the parameters of a request ask for; see `read_segment_request`."""
+    return read_segment_request(params.extra_args, params.stop_token_ids or (), params.min_tokens)
+
+
 def read_segment_request(
     extra_args: Mapping[str, Any] | None, stop_token_ids: Collection[int], min_tokens: int = 0
 ) -> SegmentRequest | None:
-    """What `extra_args` ask for; None if nothing.
+    """Returns what `extra_args` ask for; None if nothing.
 
     Args:
         extra_args: of the request's `SamplingParams`.
@@ -58,53 +68,54 @@ def read_segment_request(
         min_tokens: vLLM's own; a segment does not end before it either.
 
     Raises:
-        ConfigError: if a key of ours is unknown, or its value is not allowed.
+        ConfigError: if a key is unknown, a value is not allowed, the sentinel is no stop token, or
+            no rule says where a segment ends.
     """
-    asked = {k: v for k, v in read_arguments(extra_args).items() if k in _OURS}
-    if not asked:
+    given = {key: v for key, v in read_arguments(extra_args).items() if key in _KEYS}
+    if not given:
         return None
-    for key, value in asked.items():
+    for key, value in given.items():
         if key.endswith("_min_tokens") and value < 1:
             raise ConfigError(f"{key}={value!r}: a segment has at least 1 token")
-    sentinel = asked.get("rsalign_sentinel")
+    sentinel = given.get("rsalign_sentinel")
     if sentinel is None or sentinel not in stop_token_ids:
         raise ConfigError(
             f"rsalign_sentinel={sentinel!r}: must be one of the request's stop_token_ids, which "
             f"are {sorted(stop_token_ids)}"
         )
-    if "rsalign_entropy_threshold" not in asked and not asked.get("rsalign_marks"):
+    if "rsalign_entropy_threshold" not in given and not given.get("rsalign_marks"):
         raise ConfigError(
-            f"extra_args has {', '.join(asked)} and says not where a segment ends: give "
+            f"extra_args has {', '.join(given)} and says not where a segment ends: give "
             "rsalign_entropy_threshold or rsalign_marks"
         )
     return SegmentRequest(
-        threshold=float(asked.get("rsalign_entropy_threshold", math.inf)),
-        min_tokens=max(asked.get("rsalign_entropy_min_tokens", 1), min_tokens),
-        marks=asked.get("rsalign_marks", ""),
-        mark_entropy=float(asked.get("rsalign_marks_min_entropy", 0.0)),
-        mark_min_tokens=max(asked.get("rsalign_marks_min_tokens", 1), min_tokens),
+        threshold=float(given.get("rsalign_entropy_threshold", math.inf)),
+        min_tokens=max(given.get("rsalign_entropy_min_tokens", 1), min_tokens),
+        marks=given.get("rsalign_marks", ""),
+        mark_entropy=float(given.get("rsalign_marks_min_entropy", 0.0)),
+        mark_min_tokens=max(given.get("rsalign_marks_min_tokens", 1), min_tokens),
         sentinel=sentinel,
     )
 
 
 def read_ticket(extra_args: Mapping[str, Any] | None) -> str:
-    """Under which the entropy at the boundary is reported (`rsalign.engines.reports`), or empty."""
+    """Returns the ticket for the report of the entropy at the boundary; empty if there is none."""
     return str((extra_args or {}).get("rsalign_report", ""))
 
 
 def write_segment_request(
     boundary: Boundary, config: "VllmConfig", law: Sampling, sentinel: int | None
 ) -> dict[str, int | float | str]:
-    """The `extra_args` of a boundary.
+    """Returns the `extra_args` of a boundary.
 
     Args:
-        boundary: a rule, and not only a size.
-        config: of the engine that is to honour it.
+        boundary: a rule that the engine has to evaluate, and not only a size.
+        config: of the engine.
         law: what the tokens are drawn from.
         sentinel: see `choose_sentinel`.
 
     Raises:
-        ConfigError: if the engine cannot honour it exactly.
+        ConfigError: if the engine cannot honour the boundary exactly.
     """
     path = hook_path(config, _HOOK)
     if not has_hook(config, _HOOK):

@@ -1,12 +1,13 @@
 """The rule that ends segments, on tensors: the same for both of vLLM's model runners.
 
-Nothing here reads the device from the host. A segment ends by a *sentinel*, a stop token that
-becomes certain where the rule says and impossible elsewhere. The rule sees the model's own logits,
-before temperature and truncation; the tokens' law does not change, but for the sentinel's own
-probability (see `choose_sentinel`).
+A segment ends by a *sentinel*: a stop token whose logit is set so that it is certain where the rule
+says, and impossible elsewhere. The rule sees the model's own logits, before temperature and
+truncation. It does not change the tokens' law, but for the sentinel's own probability, which is
+lost (see `choose_sentinel`).
 
-On a small model a step's time is spent in starting operations, so that there are few of them: what
-all rows share is sent once and not once for each, and marks cost nothing where nobody asks for any.
+The host never waits for the device here. On a small model a step spends its time in launching
+operations, so that there are few: what all rows share is sent once, not once for each, and marks
+cost nothing where no request has any.
 """
 
 import functools
@@ -21,19 +22,23 @@ from rsalign.hooks.segment_end.request import SegmentRequest
 
 Device: TypeAlias = torch.device
 
-# Certain at all of vLLM's temperatures, 0.01 to 2: no noise of a sampler bridges the
-# gap, all other probabilities are 0 in float32, and nothing overflows. Filling the row with
-# -infinity instead would write the whole vocabulary.
-_CERTAIN = 1e30
+CERTAIN = 1e30
+"""The logit of a token that must be drawn.
+
+It is certain at all of vLLM's temperatures, 0.01 to 2: no noise of a sampler bridges the gap, all
+other probabilities are 0 in float32, and nothing overflows. Filling the row with -infinity instead
+would write the whole vocabulary.
+"""
 _IMPOSSIBLE = -float("inf")
 NO_TOKEN = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What rows ask for, as in `SegmentRequest`; each ``(rows,)``, or ``(1,)`` if all ask the same.
+    """`SegmentRequest` of several rows; each ``(rows,)``, or ``(1,)`` if all ask for the same.
 
     Attributes:
+        threshold: see `SegmentRequest`, as the others.
         marks: row of the table of marks.
     """
 
@@ -45,17 +50,17 @@ class Rules:
     marks: Tensor
 
     @classmethod
-    def of(
+    def send(
         cls, requests: Sequence[SegmentRequest], marks: Sequence[int], device: Device
     ) -> "Rules":
-        """Sent to the device in two copies, which the host does not wait for.
+        """Sends the rules to the device in two copies, for which the host does not wait.
 
         Args:
             requests: of the rows, at least one. Where all are one object it is sent once, ``(1,)``.
             marks: their rows in the table of marks.
-            device: where the rows are.
+            device: where the logits are.
         """
-        from vllm.utils.torch_utils import async_tensor_h2d
+        from rsalign.engines.vllm.tensors import async_tensor_h2d
 
         if all(request is requests[0] for request in requests):
             requests, marks = requests[:1], marks[:1]
@@ -71,34 +76,38 @@ class Rules:
         return cls(threshold, min_tokens, mark_entropy, mark_min_tokens, sentinel, kinds)
 
     def select(self, rows: Tensor) -> "Rules":
-        """Those of some rows, ``(selected,)``."""
+        """Returns the rules of some rows, ``(selected,)``."""
         return Rules(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What rows with marks have behind them.
+class LastTokens:
+    """The token that each row drew last, and which tokens contain marks.
 
     Attributes:
-        last: the token drawn last, `NO_TOKEN` if there is none, ``(rows,)``.
-        marks: whether a token contains a mark, ``(kinds, vocab + 1)``; the last column, where
+        tokens: `NO_TOKEN` if there is none, ``(rows,)``.
+        has_mark: whether a token contains a mark, ``(sets, vocab + 1)``; the last column, where
             `NO_TOKEN` points, is False.
     """
 
-    last: Tensor
-    marks: Tensor
+    tokens: Tensor
+    has_mark: Tensor
 
 
-def entropies(logits: Tensor) -> Tensor:
-    """Entropy of ``softmax(logits)``, nats.
+def compute_entropies(logits: Tensor) -> Tensor:
+    """Returns the entropy of ``softmax(logits)``, nats.
 
-    A sum of terms of one sign, so that float32 loses nothing by cancellation.
+    It is a sum of terms of one sign, so that float32 loses nothing by cancellation.
 
     Args:
         logits: float32, ``(rows, vocab)``; some may be -infinity, but not all of a row.
 
     Returns:
         ``(rows,)``, at least 0.
+
+    Example:
+        >>> round(float(compute_entropies(torch.zeros(1, 4))), 4)
+        1.3863
     """
     below = logits - logits.amax(-1, keepdim=True)
     below.clamp_min_(-1e4)  # probability 0 already, and 0 * -infinity is not a number
@@ -107,27 +116,27 @@ def entropies(logits: Tensor) -> Tensor:
     return total.log().addcdiv_(weights.mul_(below).sum(-1), total, value=-1)
 
 
-def fires(
-    entropy: Tensor, drawn: Tensor, rules: Rules, previous: Tensor | None, seen: Seen | None
+def decide_ends(
+    entropy: Tensor, drawn: Tensor, rules: Rules, previous: Tensor | None, last: LastTokens | None
 ) -> Tensor:
-    """Whether a segment ends before the token that is about to be drawn.
+    """Decides for each row whether its segment ends before the token that is about to be drawn.
 
     Args:
-        entropy: of that token's law, ``(rows,)``.
+        entropy: of that token's law, nats, ``(rows,)``.
         drawn: number of tokens drawn, ``(rows,)``.
         rules: of the rows.
         previous: entropy of the law that the last token was drawn from; -infinity: not known,
             ``(rows,)``. None where no row asks for marks.
-        seen: None where no row asks for marks.
+        last: None where no row asks for marks.
 
     Returns:
         Booleans, ``(rows,)``.
     """
     before = (entropy >= rules.threshold) & (drawn >= rules.min_tokens)
-    if previous is None or seen is None:
+    if previous is None or last is None:
         return before
     after = (previous >= rules.mark_entropy) & (drawn >= rules.mark_min_tokens)
-    return before | (after & seen.marks[rules.marks, seen.last])
+    return before | (after & last.has_mark[rules.marks, last.tokens])
 
 
 def end_segments(
@@ -137,32 +146,32 @@ def end_segments(
     drawn: Tensor,
     *,
     rules: Rules,
-    seen: Seen | None,
+    last: LastTokens | None,
     memory: Tensor,
 ) -> None:
     """One step: makes the sentinel certain where a segment ends, impossible elsewhere; in place.
 
     Args:
         logits: of the whole batch, float32, ``(batch, vocab)``.
-        rows: those that ask, in ascending order, ``(rows,)``.
-        slots: where `memory` keeps what belongs to each, ``(rows,)``.
-        drawn: see `fires`. A prompt that is computed in parts is at 0 or below in all of them.
-        rules: see `fires`.
-        seen: see `fires`.
-        memory: the last two entropies of each request, by the parity of `drawn`; a step that is
-            done twice, because a prompt or a preempted response is computed in parts, then
-            overwrites itself and not the one before it. -infinity where nothing is known.
+        rows: those that the hook serves, in ascending order, ``(rows,)``.
+        slots: of `memory`, for each row, ``(rows,)``.
+        drawn: see `decide_ends`. Within a prompt that is computed in parts it is 0 or below.
+        rules: see `decide_ends`.
+        last: see `decide_ends`.
+        memory: the last two entropies of each request, by the parity of `drawn`; -infinity where
+            nothing is known. A step that is repeated, because a prompt or a preempted response is
+            computed in parts, then overwrites its own value and not the one before it.
             ``(slots, 2)``, updated.
     """
-    entropy = entropies(logits if len(rows) == len(logits) else logits[rows])
+    entropy = compute_entropies(logits if len(rows) == len(logits) else logits[rows])
     parity = drawn & 1
-    previous = None if seen is None else memory[slots, 1 - parity]
+    previous = None if last is None else memory[slots, 1 - parity]
     memory[slots, parity] = entropy
-    fire = fires(entropy, drawn, rules, previous, seen)
-    logits[rows, rules.sentinel] = torch.where(fire, *_outcomes(logits.device))
+    ends = decide_ends(entropy, drawn, rules, previous, last)
+    logits[rows, rules.sentinel] = torch.where(ends, *_sentinel_logits(logits.device))
 
 
 @functools.cache
-def _outcomes(device: Device) -> tuple[Tensor, Tensor]:
-    """Where a segment ends and where not; made once, because a step would make them each time."""
-    return torch.tensor(_CERTAIN, device=device), torch.tensor(_IMPOSSIBLE, device=device)
+def _sentinel_logits(device: Device) -> tuple[Tensor, Tensor]:
+    """The sentinel's logit where a segment ends, and where not; made once for all steps."""
+    return torch.tensor(CERTAIN, device=device), torch.tensor(_IMPOSSIBLE, device=device)

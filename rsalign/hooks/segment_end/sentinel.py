@@ -1,4 +1,4 @@
-"""Which token may mean "the segment ends here"."""
+"""Chooses the stop token by which `SegmentEnd` ends a segment."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -8,21 +8,21 @@ _SPARE = ("reserved", "unused", "extra", "pad")  # in order of preference
 
 
 def choose_sentinel(tokenizer: Any, vocab_size: int, taken: Collection[int]) -> int | None:
-    """An id that no response needs.
+    """Returns an id that no response needs.
 
-    The hook forces it where a segment ends and excludes it elsewhere, so that whatever probability
-    the model gives it is lost. That of a special token without a use is nothing: 1e-12 and less in
-    the embedded policy, where float32 resolves 1e-7.
+    The hook forces it where a segment ends and excludes it elsewhere, so that any probability that
+    the model gives it is lost. That of an unused special token is negligible: 1e-12 and less in the
+    embedded policy, where float32 resolves 1e-7.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
         vocab_size: number of ids that the model has logits for.
-        taken: ids that mean something: EOS and stop tokens.
+        taken: ids that have a use: EOS and stop tokens.
 
     Returns:
-        A special token that is named as spare, is neither in `taken` nor BOS, EOS or a token of
-        conversations, and is not in the chat template; else the last id that the tokenizer does not
-        know; None if there is neither.
+        A special token whose name says that it is spare (reserved, unused, extra, pad) and that is
+        neither in `taken`, nor has a role of its own, nor is in the chat template. If there is
+        none, the last id of the model that the tokenizer does not know. None if there is neither.
     """
     template = str(getattr(tokenizer, "chat_template", None) or "")
     roles = ("bos_token_id", "eos_token_id", "unk_token_id", "sep_token_id", "cls_token_id")

@@ -1,1 +1,1 @@
-"""What all hooks share, for each of vLLM's two model runners."""
+"""What the hooks share: their arguments, their memory, their reports."""

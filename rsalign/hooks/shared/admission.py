@@ -1,14 +1,14 @@
-"""What a request to an engine may ask of its hooks, all of them together."""
+"""Checks what a request asks of all hooks of an engine, before it is sent there."""
 
 from typing import TYPE_CHECKING
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Sampling
-from rsalign.engines.vllm.guards import has_hook, hook_path
 from rsalign.hooks.arithmetic.request import read_arithmetic_request
 from rsalign.hooks.guided.request import check_guidance, read_guidance
-from rsalign.hooks.segment_end.request import read_segment_request
-from rsalign.hooks.shared.request import read_arguments
+from rsalign.hooks.loading import has_hook, hook_path
+from rsalign.hooks.segment_end.request import read_segment_params
+from rsalign.hooks.shared.arguments import read_arguments
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -19,18 +19,18 @@ _TICKETS = ("rsalign_report", "rsalign_statistics")
 
 
 def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
-    """Refuses what hooks would refuse, and what would be ignored because a hook is missing.
+    """Refuses what a hook would refuse, and what would be ignored because a hook is missing.
 
-    vLLM itself checks a request by the hooks that its engine has, without knowing the engine, and,
-    where a response is streamed, only when that has begun.
+    vLLM checks a request only by the hooks that its engine has, without knowing the engine, and,
+    where a response is streamed, only after the response has begun.
 
     Args:
-        params: of a request that goes to the engine as it is.
+        params: of a request that goes to the engine unchanged.
         config: of the engine.
 
     Raises:
-        ConfigError: if a key of ours is unknown, has a value that is not allowed, is read by
-            nobody in this engine, or names a ticket: nothing would come back.
+        ConfigError: if a key is unknown, has a value that is not allowed, is read by no hook of
+            this engine, or names a ticket, whose report nobody could read.
     """
     guidance = read_guidance(params.extra_args)
     check_guidance(
@@ -50,5 +50,5 @@ def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
                 f"{key} is read inside the engine, by a hook that this one has not: start it with "
                 f"logits_processors=[{path!r}] (on the command line, --logits-processors {path})"
             )
-    read_segment_request(params.extra_args, params.stop_token_ids or (), params.min_tokens)
+    read_segment_params(params)
     read_arithmetic_request(params)

@@ -1,12 +1,12 @@
-"""Whether a request's tokens are measured: how it is written into `extra_args`, and read there."""
+"""What a request asks of `TokenStatistics`, and how it is written into `extra_args`."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Sampling
-from rsalign.engines.vllm.guards import has_hook, hook_path, measures_first
-from rsalign.hooks.shared.request import HIDING, hides_the_model, read_arguments
+from rsalign.hooks.loading import has_hook, hook_path, measures_before_segment_end
+from rsalign.hooks.shared.arguments import HIDING, hides_the_model, read_arguments
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -18,21 +18,25 @@ _KEY = "rsalign_statistics"
 
 @dataclass(frozen=True, slots=True)
 class StatisticsRequest:
-    """What one request wants measured.
+    """A request whose tokens are measured.
 
     Attributes:
-        ticket: under which it is reported (`rsalign.engines.reports`).
+        ticket: of its report (`rsalign.engines.reports`).
+
+    Example:
+        >>> StatisticsRequest("6a1f").ticket
+        '6a1f'
     """
 
     ticket: str
 
 
 def read_statistics_request(params: "SamplingParams") -> StatisticsRequest | None:
-    """What the `extra_args` of `params` ask for; None if nothing.
+    """Returns what the `extra_args` of `params` ask for; None if nothing.
 
     Raises:
-        ConfigError: if a key of ours is unknown, its value is not allowed, or `params` ask for
-            several responses, which would share one ticket.
+        ConfigError: if a key is unknown, its value is not allowed, or `params` ask for several
+            responses, which would share one ticket.
     """
     ticket = read_arguments(params.extra_args).get(_KEY)
     if ticket is None:
@@ -48,15 +52,15 @@ def read_statistics_request(params: "SamplingParams") -> StatisticsRequest | Non
 
 
 def write_statistics_request(config: "VllmConfig", law: Sampling, ticket: str) -> dict[str, str]:
-    """The `extra_args` that have a request's tokens measured.
+    """Returns the `extra_args` of a request whose tokens shall be measured.
 
     Args:
-        config: of the engine that is to measure.
+        config: of the engine.
         law: what the tokens are drawn from.
-        ticket: under which the statistics are read.
+        ticket: of the report.
 
     Raises:
-        ConfigError: if the engine cannot, or not exactly.
+        ConfigError: if the engine cannot measure, or not exactly.
     """
     path = hook_path(config, _HOOK)
     if not has_hook(config, _HOOK):
@@ -65,7 +69,7 @@ def write_statistics_request(config: "VllmConfig", law: Sampling, ticket: str) -
             f"cannot: start it with logits_processors=[{path!r}, ...] (on the command line, "
             f"--logits-processors {path})"
         )
-    if not measures_first(config):
+    if not measures_before_segment_end(config):
         named = config.model_config.logits_processors
         raise ConfigError(
             f"{path} must see the model's logits before SegmentEnd changes them: name it before "

@@ -3,22 +3,29 @@
 import torch
 from torch import Tensor
 
+INITIAL_WIDTH = 32
+"""Tokens of a request that the memory has room for at first."""
 _IMPOSSIBLE = -float("inf")
 
 
-def token_statistics(logits: Tensor) -> Tensor:
-    """Entropy and self-certainty of ``softmax(logits)``, nats.
+def compute_token_statistics(logits: Tensor) -> Tensor:
+    """Returns entropy and self-certainty of ``softmax(logits)``, nats.
 
     Self-certainty is KL(uniform || p), the mean over the vocabulary of -ln(V p) (Kang et al. 2025,
-    arXiv:2502.18581, eq. 7). V counts every id that the model has a logit for: those that its
-    tokenizer does not know, but the embedding was padded with, as in the model's own softmax; not
-    those that the engine excluded by a logit of -infinity, over which the mean would be infinite.
+    arXiv:2502.18581, eq. 7). V counts every id that the model has a logit for: also those that the
+    embedding was padded with and the tokenizer does not know, as in the model's own softmax. It
+    does not count ids that the engine excluded by a logit of -infinity, over which the mean would
+    be infinite.
 
     Args:
         logits: float32, ``(rows, vocab)``; some may be -infinity, but not all of a row.
 
     Returns:
         ``(rows, 2)``: entropy, at least 0; self-certainty, 0 if the law is uniform.
+
+    Example:
+        >>> round(float(compute_token_statistics(torch.zeros(1, 4))[0, 0]), 4)
+        1.3863
     """
     below = logits - logits.amax(-1, keepdim=True)
     weights = below.exp()
@@ -35,15 +42,15 @@ def token_statistics(logits: Tensor) -> Tensor:
 def record_statistics(
     logits: Tensor, rows: Tensor, slots: Tensor, drawn: Tensor, memory: Tensor
 ) -> None:
-    """One step: writes down how certain the model is of the next token; logits stay as they are.
+    """One step: stores the statistics of the next token's law; logits stay as they are.
 
     Args:
         logits: of the whole batch, float32, ``(batch, vocab)``.
-        rows: those that ask, in ascending order, ``(rows,)``.
-        slots: of `memory`, ``(rows,)``.
-        drawn: number of tokens drawn, ``(rows,)``. A prompt that is computed in parts is at 0 or
-            below in all of them, and its last part overwrites what the others wrote.
-        memory: statistics of the law of each token, ``(slots, tokens, 2)``, updated.
+        rows: those that the hook serves, in ascending order, ``(rows,)``.
+        slots: of `memory`, for each row, ``(rows,)``.
+        drawn: number of tokens drawn, ``(rows,)``. Within a prompt that is computed in parts it is
+            0 or below, and the last part overwrites what the others stored.
+        memory: statistics of each token's law, ``(slots, tokens, 2)``, updated.
     """
-    statistics = token_statistics(logits if len(rows) == len(logits) else logits[rows])
+    statistics = compute_token_statistics(logits if len(rows) == len(logits) else logits[rows])
     memory[slots, drawn.clamp(0, memory.shape[1] - 1)] = statistics

@@ -1,31 +1,28 @@
-"""The token statistics for vLLM's second model runner."""
+"""`TokenStatistics` for vLLM's second model runner."""
 
 from typing import TYPE_CHECKING
 
 import torch
-from vllm.v1.worker.gpu.sample.logits_processor import (
+
+from rsalign.engines.reports import Report
+from rsalign.engines.vllm.logits_processors_v2 import (
     LogitsContext,
     LogitsProcessor,
     LogitsProcRequestState,
 )
-
-from rsalign.engines.reports import Reading
-from rsalign.hooks.shared.readings import statistics_reading
-from rsalign.hooks.shared.v2_slots import Owner, Slots
-from rsalign.hooks.shared.v2_speculation import refuse_speculation
+from rsalign.hooks.shared.memory import Owner
+from rsalign.hooks.shared.reports import statistics_report
+from rsalign.hooks.shared.v2_memory import V2Memory, refuse_speculation
 from rsalign.hooks.token_statistics.request import StatisticsRequest, read_statistics_request
-from rsalign.hooks.token_statistics.rule import record_statistics
+from rsalign.hooks.token_statistics.rule import INITIAL_WIDTH, record_statistics
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.config import VllmConfig
 
 
-_WIDTH = 32  # tokens of a request that there is room for at first
-
-
 class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
-    """Measures the requests that ask, by `record_statistics`; changes no logits.
+    """Measures the requests that name it (`record_statistics`); changes no logits.
 
     vLLM calls it before temperature and truncation, and after what changes the model's law itself
     (allowed tokens, logit bias, penalties). Name it before `SegmentEnd`.
@@ -33,32 +30,31 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
 
     @classmethod
     def validate_params(cls, sampling_params: "SamplingParams") -> None:
-        """Refuses what `read_statistics_request` refuses; vLLM hands the message to the caller."""
+        """Raises what `read_statistics_request` raises; vLLM hands the message to the caller."""
         read_statistics_request(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
         refuse_speculation(vllm_config)
-        self._slots: Slots[StatisticsRequest] = Slots(req_states, (_WIDTH, 2), self._report)
+        self._memory: V2Memory[StatisticsRequest] = V2Memory(
+            req_states, (INITIAL_WIDTH, 2), self._report
+        )
 
     def add_request(self, req_idx: int, sampling_params: "SamplingParams") -> bool:
-        """Forgets the slot's last owner; says whether it is to be called for this one."""
+        """Notes the new request of a slot; returns whether vLLM shall call the hook for it."""
         request = read_statistics_request(sampling_params)
-        if request is None:
-            self._slots.enter(req_idx, None)
-            return False
-        self._slots.enter(req_idx, request, request.ticket)
-        return True
+        self._memory.enter(req_idx, request, "" if request is None else request.ticket)
+        return request is not None
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext) -> torch.Tensor:
-        """One step for the rows that ask."""
-        rows = self._slots.rows(ctx.idx_mapping_np)
+        """Measures the rows that ask."""
+        rows = self._memory.served_rows(ctx.idx_mapping_np)
         if rows is not None:
             slots = ctx.idx_mapping[rows].long()
-            drawn = self._slots.num_drawn(rows, slots, ctx)
-            # each has its next token's law yet to be written
-            self._slots.widen(1 + self._slots.most_drawn(ctx))
-            record_statistics(logits, rows, slots, drawn, self._slots.memory)
+            drawn = self._memory.num_drawn(rows, slots, ctx)
+            # room for the law of each request's next token
+            self._memory.widen(1 + self._memory.max_num_drawn(ctx))
+            record_statistics(logits, rows, slots, drawn, self._memory.values)
         return logits
 
-    def _report(self, owner: Owner[StatisticsRequest], num_drawn: int) -> Reading:
-        return statistics_reading(self._slots.read(owner, num_drawn + 1))
+    def _report(self, owner: Owner[StatisticsRequest], num_drawn: int) -> Report:
+        return statistics_report(self._memory.read(owner, num_drawn + 1))

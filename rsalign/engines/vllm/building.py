@@ -1,0 +1,151 @@
+"""Builds vLLM's engines: the arguments that rsalign adds, and what has to be done around a build.
+
+Each value has a crash or a measurement on vLLM 0.32 as its reason, given beside it. An argument
+that the caller has set is never changed.
+"""
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+Prepare: TypeAlias = "Callable[[VllmConfig], None]"
+"""Called with the complete configuration just before the engine is built, and may change it.
+
+The packages above the engines add their logits processors so (`rsalign.hooks.loading.add_hooks`).
+"""
+
+_CPU_ARGUMENTS: Mapping[str, Any] = {
+    # float32 makes (prompt, seed) -> tokens independent of what else runs; bf16 does not.
+    "dtype": "float32",
+    "enforce_eager": True,
+    "block_size": 32,  # the smallest that works; only whole blocks of a prefix are cached
+    "kv_cache_memory_bytes": 512 << 20,  # otherwise vLLM takes nearly all memory
+    # A seeded request whose prompt is split kills the engine ("CPU Generator does not use offset").
+    "enable_chunked_prefill": False,
+}
+_ALWAYS_ARGUMENTS: Mapping[str, Any] = {
+    "disable_log_stats": True,
+    "enable_prefix_caching": True,
+}
+_REPORTER = "rsalign.engines.reports.Reporter"
+
+
+def leave_config(config: "VllmConfig") -> None:
+    """The `Prepare` that changes nothing."""
+
+
+def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> dict[str, Any]:
+    """Returns the arguments for vLLM's `EngineArgs`.
+
+    Args:
+        model: path or Hugging Face id.
+        given: the caller's arguments, which win.
+        pooling: for a reward model; False for a model that generates.
+    """
+    arguments = dict(_ALWAYS_ARGUMENTS)
+    if pooling:
+        arguments["runner"] = "pooling"
+    else:
+        # log-probabilities of the law the tokens are drawn from: after temperature and truncation
+        arguments["logprobs_mode"] = "processed_logprobs"
+    if is_cpu_build():
+        arguments |= _CPU_ARGUMENTS
+        # without chunked prefill a step must have room for the longest prompt
+        arguments["max_num_batched_tokens"] = max(16384, int(given.get("max_model_len") or 0))
+    return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
+
+
+def build_llm_engine(
+    model: str, given: Mapping[str, Any], *, pooling: bool, prepare: Prepare
+) -> "LLMEngine":
+    """Builds an engine whose scheduler and model run in this process."""
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    arguments = engine_arguments(model, given, pooling=pooling)
+    if is_cpu_build() and arguments["dtype"] != "float32":
+        enable_amx()
+    with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), keep_host_random_state():
+        config = EngineArgs(**arguments).create_engine_config()
+        prepare(config)
+        return LLMEngine.from_vllm_config(config, disable_log_stats=arguments["disable_log_stats"])
+
+
+async def build_async_llm(
+    model: str, given: Mapping[str, Any], *, pooling: bool, prepare: Prepare
+) -> "AsyncLLM":
+    """Builds an engine in a process of its own, on the running event loop."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    arguments = engine_arguments(model, given, pooling=pooling)
+    with few_processes():
+        args = AsyncEngineArgs(**arguments)
+        config = args.create_engine_config()
+        prepare(config)
+        add_reporter(config)
+        return AsyncLLM.from_vllm_config(
+            config,
+            enable_log_requests=args.enable_log_requests,
+            disable_log_stats=args.disable_log_stats,
+        )
+
+
+def few_processes() -> contextlib.AbstractContextManager[None]:
+    """The environment in which an `AsyncLLM` is built.
+
+    On CPU a single child process then does the work of two, and starts twice as fast.
+    """
+    if is_cpu_build():
+        return temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0")
+    return contextlib.nullcontext()
+
+
+def has_reporter(config: "VllmConfig") -> bool:
+    """Tells whether an engine's workers can report what hooks measured (`engines.reports`)."""
+    return str(config.parallel_config.worker_extension_cls) == _REPORTER
+
+
+def add_reporter(config: "VllmConfig") -> None:
+    """Lets the workers of an engine about to start report what hooks measured.
+
+    vLLM has room for one extension of its workers: one that the caller has named stays.
+    """
+    if not config.parallel_config.worker_extension_cls:
+        config.parallel_config.worker_extension_cls = _REPORTER
+
+
+def enable_amx() -> None:
+    """Asks the kernel for permission to use AMX, before the first bf16 product.
+
+    With `enforce_eager` the first forward pass of at most four tokens in bf16 otherwise dies with
+    an illegal instruction, because nothing has asked for the permission by then.
+    """
+    import torch
+
+    init = getattr(torch.cpu, "_init_amx", None)
+    if init is not None:
+        init()
+
+
+@contextlib.contextmanager
+def keep_host_random_state() -> Iterator[None]:
+    """Restores the global random generators, which vLLM seeds while it builds an engine here."""
+    import numpy as np
+    import torch
+
+    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(pytorch)
