@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint laws venv models clean
+.PHONY: demo test lint laws surface venv models clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -24,6 +24,11 @@ lint: venv
 
 laws: venv
 	$(BIN)/python -m pytest tests/laws
+
+# writes docs/public_interface.txt, and shows how it differs from the last release's
+surface: venv
+	$(BIN)/python tests/architecture/surface.py --write
+	$(BIN)/python tests/architecture/surface.py --since-release
 
 # trains the embedded models from nothing, about half an hour on one core
 models: venv

@@ -121,8 +121,7 @@ if TYPE_CHECKING:
     from rsalign.selectors.extraction import (
         AfterMarker,
         Boxed,
-        Extract,
-        FinalNumber,
+            FinalNumber,
         LastNumber,
         WholeText,
     )
@@ -185,7 +184,6 @@ __all__ = [
     "EntropyCuts",
     "Event",
     "ExactMatch",
-    "Extract",
     "FinalNumber",
     "FixedCuts",
     "FixedSize",
@@ -318,7 +316,7 @@ _NAMES = {
         "MajorityVote MinimumBayesRisk RewardWeightedVote Selection Selector "
         "SelfCertainty Soft StatisticalRejection TopFraction"
     ),
-    "rsalign.selectors.extraction": "AfterMarker Boxed Extract FinalNumber LastNumber WholeText",
+    "rsalign.selectors.extraction": "AfterMarker Boxed FinalNumber LastNumber WholeText",
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
     "rsalign.serve.client": "AlignedClient",
     "rsalign.serve.limits": "BusyError",
