@@ -121,7 +121,7 @@ if TYPE_CHECKING:
     from rsalign.selectors.extraction import (
         AfterMarker,
         Boxed,
-            FinalNumber,
+        FinalNumber,
         LastNumber,
         WholeText,
     )

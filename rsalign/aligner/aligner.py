@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -81,15 +82,22 @@ class Aligner:
         self._seed, self._budget, self._on_reward_error = seed, budget, on_reward_error
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
+
+        @functools.cache
+        def start_policy() -> Policy:
+            started = policy_from(policy, engine_args or {})
+            self._closes(started, given=policy)
+            return started
+
         try:
             self._journal = self._opened(journal)
-            # the reward first: it is the smaller model, and its faults are found sooner
-            self._reward: Reward | None = reward_from(reward, reward_args or {})
+            # the reward first, unless it needs the policy: it is the smaller model, and its faults
+            # are found sooner
+            self._reward: Reward | None = reward_from(reward, reward_args or {}, start_policy)
             self._closes(self._reward, given=reward)
             if self._journal is not None and self._reward is not None:
                 self._journal.fingerprint_of(self._reward)  # refused before an engine starts
-            self._policy: Policy = policy_from(policy, engine_args or {})
-            self._closes(self._policy, given=policy)
+            self._policy: Policy = start_policy()
         except BaseException:
             self.close()
             raise
