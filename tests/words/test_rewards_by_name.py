@@ -115,19 +115,22 @@ def through_generate(name, settings, monkeypatch):
         def __init__(self, *given, **named):
             super().__init__(*given, **named)
             made.append(self.reward)
+            raise ConfigError("that is enough")
 
     monkeypatch.setattr(generate, "Aligner", Spy)
     Path("in.jsonl").write_text('{"prompt_token_ids": [1, 2]}\n')
     flags = [f"--reward-arg={key}={value}" for key, value in settings.items()]
     policy = ["--policy", "parts_here:toy_policy", "--strategy", "plain"]
-    assert main.main(["generate", "in.jsonl", *policy, "--reward", name, *flags]) == 0
+    assert main.main(["generate", "in.jsonl", *policy, "--reward", name, *flags]) == 2
     return made[0]
 
 
 def through_a_sweep(name, settings):
     resolvers.register()
     chosen = ["policy=vllm", "policy.model=parts_here:toy_policy", "reward=named"]
-    given = [f"+reward.settings.{key}={value}" for key, value in settings.items()]
+    parts = {key.rpartition(".")[0] for key in settings}
+    words = {f"{key}.name" if key in parts else key: settings[key] for key in settings}
+    given = [f"+reward.settings.{key}={value}" for key, value in words.items()]
     given = [one.replace("=1,0.5", "=[1,0.5]") for one in given]
     return build(overrides.composed([*chosen, f"reward.name={name}", *given]).reward, "reward")
 
