@@ -210,7 +210,11 @@ def test_every_door_takes_a_reward_by_name(kind, door, monkeypatch):
             {"rewards.1": "parts_here:twice"},
             "reward weighted_sum: rewards has the places 1: count them 0, 1, ... without a gap",
         ),
-        ("weighted_sum", {"rewards": "3", "weights": "1"}, "reward weighted_sum: rewards.0: 0=3: n"),
+        (
+            "weighted_sum",
+            {"rewards": "3", "weights": "1"},
+            "weighted_sum: rewards.0: 0=3: name",
+        ),
         ("density_ratio", {"numerator": "policy"}, "'policy' stands for the policy that draws the"),
         ("steps", {"reward": "parts_here:by_step"}, "reward steps needs 'decode'"),
         ("parts_here:by_step", {}, "ByStep judges steps and not answers: make it the reward of"),
