@@ -16,7 +16,7 @@ QUICK += --ignore=tests/core/test_detokenization.py -m "not engine and not vllm 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly lint laws venv models clean
+.PHONY: demo quick test nightly lint laws surface venv models clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -38,6 +38,11 @@ lint: venv
 
 laws: venv
 	$(BIN)/python -m pytest tests/laws
+
+# writes docs/public_interface.txt, and shows how it differs from the last release's
+surface: venv
+	$(BIN)/python tests/architecture/surface.py --write
+	$(BIN)/python tests/architecture/surface.py --since-release
 
 # trains the embedded models from nothing, about half an hour on one core
 models: venv

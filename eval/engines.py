@@ -108,6 +108,26 @@ def server_reward(address: str, model: str | None = None) -> RemoteReward:
     )
 
 
+def named_reward(
+    name: str, settings: Mapping[str, Any] | None = None, policy: Policy | None = None
+) -> Reward:
+    """A class of rewards by name, as ``rsalign generate --reward NAME --reward-arg ...``.
+
+    Args:
+        name: such as ``density_ratio``.
+        settings: its parameters; an object, or a dot, reaches into a part.
+        policy: draws the answers; a part of the reward may be this policy too.
+
+    Raises:
+        ConfigError: if there is no such reward, part or parameter.
+    """
+    given = dict(settings or {})
+    key = ("named reward", name, given, str(policy))
+    reward = _once(key, lambda: reward_from({"name": name} | given, {}, lambda: policy))
+    assert reward is not None
+    return reward
+
+
 def sentiment_reward(polarity: Polarity, weights: Weights) -> FunctionReward:
     """The log-odds of a polarity by a classifier of words (`eval.graders.sentiment`)."""
     return FunctionReward(SentimentReward(polarity=polarity, weights=weights))

@@ -1,80 +1,336 @@
-"""Decoding-time alignment for vLLM: samplers with exact laws, at the engine's own speed."""
+"""Decoding-time alignment for vLLM: the public interface of the package.
 
-from rsalign.aligner import (
-    AlignedCompletion,
-    AlignedOutput,
-    Aligner,
-    Alignment,
-    ProgressEvent,
-    ResultEvent,
-    TextEvent,
-)
-from rsalign.core.align import Result, align
-from rsalign.core.budget import Budget, Usage
-from rsalign.core.errors import (
-    ConfigError,
-    EngineError,
-    InstallError,
-    PolicyError,
-    RewardError,
-    RsalignError,
-    StrategyError,
-)
-from rsalign.core.key import Key
-from rsalign.core.run import Run
-from rsalign.core.trace import Proposal, Trace, Verdict
-from rsalign.core.types import Candidate, Message, Prompt, Response, Sampling, Segment, Stop
-from rsalign.drop_in.block import aligned
-from rsalign.segments import Entropy, FixedSize, Punctuation
-from rsalign.segments.thresholds import Constant, Line
-from rsalign.strategies.best_of import BestOf
-from rsalign.strategies.calibrate import Calibrate
-from rsalign.strategies.cards import Cards
-from rsalign.strategies.plain import Plain
-from rsalign.strategies.qalign import QAlign
+Every name in `__all__` is public and can be imported from here. `rsalign.rewards` (which also has
+the functions that calibrate rewards), `rsalign.testing` and `rsalign.embedded` are public too. All
+other modules are internal: they may change in any release.
+
+Each name is loaded when it is first used (PEP 562), so that ``import rsalign`` is quick. A new
+public name goes into `__all__`, `_NAMES` and the imports for type checkers; a test compares them.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rsalign.aligner import (
+        AlignedCompletion,
+        AlignedOutput,
+        Aligner,
+        Alignment,
+        Event,
+        ProgressEvent,
+        ResultEvent,
+        TextEvent,
+    )
+    from rsalign.chains.beta_rules import BetaRule, TargetKL, TargetSampleSize
+    from rsalign.chains.cuts import (
+        BlockCuts,
+        CutLaw,
+        EntropyCuts,
+        FixedCuts,
+        SegmentCuts,
+        UniformCuts,
+    )
+    from rsalign.chains.stopping import DecidedLead, EffectiveSamples, Stopping
+    from rsalign.core.align import Result, align
+    from rsalign.core.budget import Budget, Usage
+    from rsalign.core.errors import (
+        ConfigError,
+        EngineError,
+        InstallError,
+        PolicyError,
+        RewardError,
+        RsalignError,
+        StrategyError,
+    )
+    from rsalign.core.journal import Journal
+    from rsalign.core.key import Key
+    from rsalign.core.protocols import (
+        Boundary,
+        Encoder,
+        Likelihood,
+        PairwiseReward,
+        Policy,
+        Reward,
+        StepReward,
+        Strategy,
+    )
+    from rsalign.core.run import Run
+    from rsalign.core.trace import Proposal, Trace, Verdict
+    from rsalign.core.types import Candidate, Message, Prompt, Response, Sampling, Segment, Stop
+    from rsalign.drop_in.block import aligned
+    from rsalign.hooks.arithmetic.request import CodeBook
+    from rsalign.hooks.guided.request import Guide
+    from rsalign.policies.vllm import VllmPolicy
+    from rsalign.policies.vllm_server import VllmServerPolicy
+    from rsalign.report import write_page
+    from rsalign.rewards import (
+        BradleyTerry,
+        Cached,
+        Capped,
+        ClippedSteps,
+        DeltaSteps,
+        DensityRatio,
+        Direction,
+        FunctionReward,
+        Instructed,
+        Journaled,
+        LowerConfidenceBound,
+        Metered,
+        PairwiseJudge,
+        PointwiseJudge,
+        ProbabilityJudge,
+        RemoteReward,
+        Routed,
+        Scaled,
+        Steps,
+        Template,
+        TransformersReward,
+        VllmReward,
+        VllmStepReward,
+        WeightedSum,
+    )
+    from rsalign.segments import Entropy, FixedSize, Punctuation
+    from rsalign.segments.acceptance import Acceptance, HardAcceptance, SoftAcceptance
+    from rsalign.segments.thresholds import Constant, Line, Threshold, above_mean, upper_quantile
+    from rsalign.selectors import (
+        BestOfMajority,
+        ChiSquaredPessimism,
+        ConfidenceWeightedVote,
+        Hard,
+        Knockout,
+        Last,
+        MajorityVote,
+        MinimumBayesRisk,
+        RewardWeightedVote,
+        Selection,
+        Selector,
+        SelfCertainty,
+        Soft,
+        StatisticalRejection,
+        TopFraction,
+    )
+    from rsalign.selectors.extraction import (
+        AfterMarker,
+        Boxed,
+        FinalNumber,
+        LastNumber,
+        WholeText,
+    )
+    from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
+    from rsalign.serve.client import AlignedClient
+    from rsalign.serve.limits import BusyError
+    from rsalign.strategies.best_of import BestOf
+    from rsalign.strategies.calibrate import Calibrate
+    from rsalign.strategies.cards import Cards, TriesExhaustedError
+    from rsalign.strategies.early_stop import EarlyStop
+    from rsalign.strategies.plain import Plain
+    from rsalign.strategies.power import Power
+    from rsalign.strategies.qalign import QAlign
+    from rsalign.strategies.quest import Quest
+    from rsalign.strategies.rejection import Rejection
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Acceptance",
+    "AfterMarker",
+    "AlignedClient",
     "AlignedCompletion",
     "AlignedOutput",
     "Aligner",
     "Alignment",
     "BestOf",
+    "BestOfMajority",
+    "BetaRule",
+    "BlockCuts",
+    "Boundary",
+    "Boxed",
+    "BradleyTerry",
     "Budget",
+    "BusyError",
+    "Cached",
     "Calibrate",
     "Candidate",
+    "Capped",
     "Cards",
+    "ChiSquaredPessimism",
+    "ClippedSteps",
+    "CodeBook",
+    "ConfidenceWeightedVote",
     "ConfigError",
     "Constant",
+    "CutLaw",
+    "DecidedLead",
+    "DeltaSteps",
+    "DensityRatio",
+    "Direction",
+    "EarlyStop",
+    "EffectiveSamples",
+    "Encoder",
     "EngineError",
     "Entropy",
+    "EntropyCuts",
+    "Event",
+    "ExactMatch",
+    "FinalNumber",
+    "FixedCuts",
     "FixedSize",
+    "FunctionReward",
+    "Guide",
+    "Hard",
+    "HardAcceptance",
     "InstallError",
+    "Instructed",
+    "Journal",
+    "Journaled",
     "Key",
+    "Knockout",
+    "Last",
+    "LastNumber",
+    "Likelihood",
     "Line",
+    "LowerConfidenceBound",
+    "MajorityVote",
     "Message",
+    "Metered",
+    "MinimumBayesRisk",
+    "PairwiseJudge",
+    "PairwiseReward",
     "Plain",
+    "PointwiseJudge",
+    "Policy",
     "PolicyError",
+    "Power",
+    "ProbabilityJudge",
     "ProgressEvent",
     "Prompt",
     "Proposal",
     "Punctuation",
     "QAlign",
+    "Quest",
+    "Rejection",
+    "RemoteReward",
     "Response",
     "Result",
     "ResultEvent",
+    "Reward",
     "RewardError",
+    "RewardWeightedVote",
+    "Rouge1",
+    "Routed",
     "RsalignError",
     "Run",
     "Sampling",
+    "Scaled",
     "Segment",
+    "SegmentCuts",
+    "Selection",
+    "Selector",
+    "SelfCertainty",
+    "Soft",
+    "SoftAcceptance",
+    "StatisticalRejection",
+    "StepReward",
+    "Steps",
     "Stop",
+    "Stopping",
+    "Strategy",
     "StrategyError",
+    "TargetKL",
+    "TargetSampleSize",
+    "Template",
     "TextEvent",
+    "Threshold",
+    "TopFraction",
     "Trace",
+    "TransformersReward",
+    "TriesExhaustedError",
+    "UniformCuts",
+    "UnigramF1",
     "Usage",
+    "Utility",
     "Verdict",
+    "VllmPolicy",
+    "VllmReward",
+    "VllmServerPolicy",
+    "VllmStepReward",
+    "WeightedSum",
+    "WholeText",
+    "above_mean",
     "align",
     "aligned",
+    "upper_quantile",
+    "write_page",
 ]
+
+_NAMES = {
+    "rsalign.aligner": (
+        "AlignedCompletion AlignedOutput Aligner Alignment Event ProgressEvent "
+        "ResultEvent TextEvent"
+    ),
+    "rsalign.chains.beta_rules": "BetaRule TargetKL TargetSampleSize",
+    "rsalign.chains.cuts": "BlockCuts CutLaw EntropyCuts FixedCuts SegmentCuts UniformCuts",
+    "rsalign.chains.stopping": "DecidedLead EffectiveSamples Stopping",
+    "rsalign.core.align": "Result align",
+    "rsalign.core.budget": "Budget Usage",
+    "rsalign.core.errors": (
+        "ConfigError EngineError InstallError PolicyError RewardError RsalignError StrategyError"
+    ),
+    "rsalign.core.journal": "Journal",
+    "rsalign.core.key": "Key",
+    "rsalign.core.protocols": (
+        "Boundary Encoder Likelihood PairwiseReward Policy Reward StepReward Strategy"
+    ),
+    "rsalign.core.run": "Run",
+    "rsalign.core.trace": "Proposal Trace Verdict",
+    "rsalign.core.types": "Candidate Message Prompt Response Sampling Segment Stop",
+    "rsalign.drop_in.block": "aligned",
+    "rsalign.hooks.arithmetic.request": "CodeBook",
+    "rsalign.hooks.guided.request": "Guide",
+    "rsalign.policies.vllm_server": "VllmServerPolicy",
+    "rsalign.policies.vllm": "VllmPolicy",
+    "rsalign.report": "write_page",
+    "rsalign.rewards": (
+        "BradleyTerry Cached Capped ClippedSteps DeltaSteps DensityRatio Direction "
+        "FunctionReward Instructed Journaled LowerConfidenceBound Metered PairwiseJudge "
+        "PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled Steps Template "
+        "TransformersReward VllmReward VllmStepReward WeightedSum"
+    ),
+    "rsalign.segments": "Entropy FixedSize Punctuation",
+    "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",
+    "rsalign.segments.thresholds": "Constant Line Threshold above_mean upper_quantile",
+    "rsalign.selectors": (
+        "BestOfMajority ChiSquaredPessimism ConfidenceWeightedVote Hard Knockout Last "
+        "MajorityVote MinimumBayesRisk RewardWeightedVote Selection Selector "
+        "SelfCertainty Soft StatisticalRejection TopFraction"
+    ),
+    "rsalign.selectors.extraction": "AfterMarker Boxed FinalNumber LastNumber WholeText",
+    "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
+    "rsalign.serve.client": "AlignedClient",
+    "rsalign.serve.limits": "BusyError",
+    "rsalign.strategies": "BestOf Calibrate Cards EarlyStop Plain Power QAlign Quest Rejection",
+    "rsalign.strategies.cards": "TriesExhaustedError",
+}
+"""Module: the public names that it defines."""
+
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported from its module at first use.
+
+    Raises:
+        AttributeError: if there is no such name.
+    """
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'rsalign' has no attribute {name!r}")
+    module = importlib.import_module(_MODULE_OF[name])
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, loaded or not."""
+    return sorted({*globals(), *__all__})

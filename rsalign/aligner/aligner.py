@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +32,7 @@ class Aligner:
     """Aligned generation over a policy and a reward; the weights of neither change.
 
     Answers depend on the seed and on the prompt's position in the call, not on what else runs: the
-    same call gives the same answers (see README, "Seeds", for what each engine can promise).
+    same call gives the same answers (docs/running.md, "Seeds", says what each engine promises).
 
     Args:
         policy: ``"embedded"``, a model id or path (vLLM starts it), the address of an
@@ -85,15 +86,22 @@ class Aligner:
         self._seed, self._budget, self._on_reward_error = seed, budget, on_reward_error
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
+
+        @functools.cache
+        def start_policy() -> Policy:
+            started = policy_from(policy, engine_args or {})
+            self._closes(started, given=policy)
+            return started
+
         try:
             self._journal = self._opened(journal)
-            # the reward first: it is the smaller model, and its faults are found sooner
-            self._reward: Reward | None = reward_from(reward, reward_args or {})
+            # the reward first, unless it needs the policy: it is the smaller model, and its faults
+            # are found sooner
+            self._reward: Reward | None = reward_from(reward, reward_args or {}, start_policy)
             self._closes(self._reward, given=reward)
             if self._journal is not None and self._reward is not None:
                 self._journal.fingerprint_of(self._reward)  # refused before an engine starts
-            self._policy: Policy = policy_from(policy, engine_args or {})
-            self._closes(self._policy, given=policy)
+            self._policy: Policy = start_policy()
         except BaseException:
             self.close()
             raise

@@ -84,7 +84,8 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--reward",
-        help="model id or path, address of a vLLM pooling server, or module:name of your own "
+        help="model id or path, address of a vLLM pooling server, module:name of your own, or a "
+        "kind of reward by name, such as density_ratio, with --reward-arg for its settings "
         "(default: the embedded one for the embedded policy, otherwise none; '' is none)",
     )
     parser.add_argument(

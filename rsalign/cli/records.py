@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from rsalign.core.append_only import AppendOnlyFile
 from rsalign.core.errors import ConfigError
 from rsalign.engines.model_files import ModelFiles
+from rsalign.words.messages import guess
 
 _HOW_IT_IS_RUN = frozenset(
     {
@@ -130,9 +132,23 @@ def model_id(name: str, arguments: Mapping[str, Any]) -> str:
         name: as on the command line.
         arguments: of its engine. All but those that only say how it is run count.
     """
-    told = ModelFiles.of(name).digest() if Path(name).exists() else name
     counted = {key: value for key, value in arguments.items() if key not in _HOW_IT_IS_RUN}
-    return " ".join([told, *(f"{key}={counted[key]!r}" for key in sorted(counted))])
+    if name.lstrip()[:1] == "{":  # settings of a reward, as JSON
+        told = _told(guess(name))
+    else:
+        told = ModelFiles.of(name).digest() if os.path.exists(name) else name
+    return " ".join([told, *(f"{key}={_told(counted[key])}" for key in sorted(counted))])
+
+
+def _told(value: Any) -> str:
+    """A setting as text; a folder, such as the model of a reward's part, by its content."""
+    if isinstance(value, Mapping):
+        return str({key: _told(value[key]) for key in sorted(value)})
+    if isinstance(value, list | tuple):
+        return str([_told(each) for each in value])
+    if isinstance(value, str) and os.path.isdir(value):
+        return ModelFiles.of(value).digest()
+    return repr(value)
 
 
 def run_id(shared: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:

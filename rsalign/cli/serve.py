@@ -26,7 +26,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--policy", default=POLICY, help="model id or path (default: embedded)")
     parser.add_argument(
         "--reward",
-        help="model id or path, address of a vLLM pooling server, or module:name of your own "
+        help="model id or path, address of a vLLM pooling server, module:name of your own, or a "
+        "kind of reward by name, such as density_ratio, with --reward-arg for its settings "
         "(default: the embedded one for the embedded policy, otherwise none; '' is none)",
     )
     parser.add_argument(
@@ -40,7 +41,8 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="argument of the reward's vLLM engine, such as gpu_memory_utilization=0.3",
+        help="argument of the reward's vLLM engine, such as gpu_memory_utilization=0.3, or setting "
+        "of a named kind of reward, such as numerator=org/model",
     )
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-policy-tokens-per-request", type=int, metavar="N")

@@ -95,7 +95,7 @@ class Policy(Protocol):
             prefix: prompt and what was kept of a response, at least one token.
             max_new_tokens: greatest number of new tokens, at least 1.
             key: the address of this draw. Equal keys draw equal segments where the engine can
-                promise it (see README, "Seeds").
+                promise it (see docs/running.md, "Seeds").
             boundary: where the segment may end before the response does.
 
         Raises:

@@ -7,6 +7,8 @@ well each does.
 
 from pathlib import Path
 
+__all__ = ["POLICY", "REWARD", "STRONG"]
+
 MODELS = Path(__file__).parent / "models"
 
 POLICY = str(MODELS / "policy")

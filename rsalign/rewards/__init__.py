@@ -3,6 +3,9 @@
 Importing a class loads no heavy library; making one may.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from rsalign.core.journal import JournaledReward as Journaled
 from rsalign.rewards.calibration import calibrate, calibrated_on, own_rewards
 from rsalign.rewards.classifier import TransformersReward
@@ -25,6 +28,9 @@ from rsalign.rewards.vllm import VllmReward
 from rsalign.rewards.wrappers import Cached, Metered, Scaled
 
 __all__ = [
+    "JUDGES",
+    "REWARDS",
+    "TEMPLATES",
     "BradleyTerry",
     "Cached",
     "Capped",
@@ -54,3 +60,34 @@ __all__ = [
     "own_rewards",
     "reference_value",
 ]
+
+REWARDS: Mapping[str, Callable[..., Any]] = {
+    "vllm": VllmReward.start,
+    "vllm_steps": VllmStepReward.start,
+    "server": RemoteReward.connect,
+    "transformers": TransformersReward,
+    "function": FunctionReward,
+    "pointwise_judge": PointwiseJudge,
+    "probability_judge": ProbabilityJudge,
+    "density_ratio": DensityRatio,
+    "steps": Steps,
+    "clipped_steps": ClippedSteps,
+    "delta_steps": DeltaSteps,
+    "weighted_sum": WeightedSum,
+    "direction": Direction,
+    "bradley_terry": BradleyTerry,
+    "capped": Capped,
+    "lower_confidence_bound": LowerConfidenceBound,
+    "routed": Routed,
+    "scaled": Scaled,
+    "cached": Cached,
+}
+"""What settings call each class of rewards: the class, or the function that makes one."""
+
+JUDGES: Mapping[str, Callable[..., Any]] = {"pairwise_judge": PairwiseJudge}
+"""What settings call each class that compares two answers."""
+
+TEMPLATES: Mapping[str, Template] = {
+    name: Template.named(name) for name in ("score", "right", "compare", "compare_with_reasons")
+}
+"""The package's questions for judges, by name."""

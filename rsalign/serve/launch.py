@@ -41,7 +41,10 @@ def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
     arguments = parse_flags(policy, flags)
     _refuse_several(arguments)
     address, listener = listen(arguments)
-    reward = options.start_reward()
+    try:
+        reward = options.start_reward(_not_yet)
+    except _NotYetError:
+        reward = None  # the plug-in starts it when the policy's engine is there
     try:
         with asyncio.Runner(loop_factory=_loop(arguments.shutdown_timeout)) as runner:
             runner.run(_serve(arguments, address, listener, AlignmentPlugin(options, reward)))
@@ -98,6 +101,14 @@ def _end_within(seconds: float) -> None:
     if now + seconds < _ends_at:
         _ends_at = now + seconds
         faulthandler.dump_traceback_later(seconds, exit=True)
+
+
+class _NotYetError(Exception):
+    """The reward needs the policy, whose engine is not started yet."""
+
+
+def _not_yet() -> NoReturn:
+    raise _NotYetError
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -1,7 +1,7 @@
 """What an operator sets for a server: by flags (`rsalign serve`), or in JSON (the plug-in)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
@@ -26,8 +26,9 @@ class Options:
 
     Attributes:
         reward: whatever `rsalign.words.parts.reward_from` takes, such as a model id or path, the
-            address of a vLLM pooling server, or ``module:name`` of a reward or a function
-            ``(prompt_text, response_text) -> float``; None: there is none.
+            address of a vLLM pooling server, ``module:name`` of a reward or a function
+            ``(prompt_text, response_text) -> float``, or a class of rewards by name (also an
+            object, ``{"name": "density_ratio", ...}``); None: there is none.
         reward_args: for the reward's engine, the connection, `FunctionReward` or the class.
         strategy: of requests that name none: a name, or ``module:name`` of a class or an instance;
             None leaves them to vLLM.
@@ -47,7 +48,7 @@ class Options:
         ConfigError: if a setting cannot work.
     """
 
-    reward: str | None = None
+    reward: str | Mapping[str, Any] | None = None
     reward_args: Mapping[str, Any] = field(default_factory=dict)
     strategy: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -133,15 +134,18 @@ class Options:
         """How many answers may be under way."""
         return Admission(self.max_concurrent_requests)
 
-    def start_reward(self) -> GuardedReward | None:
+    def start_reward(self, policy: Callable[[], Any] | None = None) -> GuardedReward | None:
         """The reward, started if it is a model.
+
+        Args:
+            policy: returns the served policy; called only if the reward needs it.
 
         Raises:
             ConfigError: if it cannot be had.
         """
         if is_none(self.reward):
             return None
-        made: Reward | None = reward_from(self.reward, self.reward_args)
+        made: Reward | None = reward_from(self.reward, self.reward_args, policy)
         assert made is not None
         return GuardedReward(made, self.reward_timeout_seconds)
 

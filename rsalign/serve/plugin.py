@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from rsalign.policies.vllm import VllmPolicy
 from rsalign.serve.app import align_state, prepare_app
 from rsalign.serve.client import AlignedClient
 from rsalign.serve.guarded_reward import GuardedReward
@@ -57,7 +58,9 @@ class AlignmentPlugin:
             return
         log_to_stderr()
         if self._reward is None:
-            self._reward = await asyncio.to_thread(self._options.start_reward)
+            self._reward = await asyncio.to_thread(
+                self._options.start_reward, lambda: VllmPolicy.adopt(engine_client)
+            )
         config = engine_client.vllm_config
         traced = config.observability_config.otlp_traces_endpoint is not None
         client = AlignedClient(

@@ -1,22 +1,38 @@
-"""Strategies and their parts from names and settings, with errors that name what is possible.
+"""Builds strategies, rewards and their parts from names and settings.
 
-A setting with dots reaches into a part: ``inner.n``, ``select.extract``, ``threshold.target``.
+A setting with dots reaches into a part: ``inner.n``, ``select.extract``, ``threshold.target``. A
+whole number reaches into a list of parts: ``rewards.0.scale``. Errors name what is possible.
 """
 
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from typing import Any
+import collections.abc
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, get_origin
 
-from rsalign.core.declared import declared_types
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
-from rsalign.words.load import is_reference, load
+from rsalign.rewards.parts import close_all
 from rsalign.words.messages import clip, guess, show, suggest
-from rsalign.words.registry import KINDS, Kind, default_of, kind_of
+from rsalign.words.models import is_reference, load
+from rsalign.words.registry import (
+    KINDS,
+    Kind,
+    Parameter,
+    has_method,
+    item_types,
+    kind_of,
+    members,
+    parameters,
+    takes_any_name,
+)
 from rsalign.words.values import convert, example, takes
 
 NAME = "name"
 """The key that names the part in an object of its settings: ``{"name": "soft", ...}``."""
+DRAWING_POLICY = "policy"
+"""The name, inside a reward, of the policy that draws the answers."""
 
 
 def build_strategy(
@@ -32,9 +48,10 @@ def build_strategy(
         name: a known strategy, or ``module:name`` of a class or an instance of one's own; None:
             the default's.
         settings: values of its parameters, and of its parts' parameters, by dotted name.
-        default: a strategy; if it is of the class that is named, what is not set is as in it.
-        own_classes: whether strategy and parts may be named ``module:name``, which is code that
-            gets imported. Not for settings that come from elsewhere.
+        default: settings that are not given are as in this strategy, if it is of the named class.
+        own_classes: whether settings may name what is not part of the package: code as
+            ``module:name``, which is imported, and models and servers. False for settings that come
+            from a request.
 
     Raises:
         ConfigError: if there is no such strategy, part or parameter; the nearest name is
@@ -55,11 +72,40 @@ def build_part(
     default: Any = None,
     own_classes: bool = True,
 ) -> Any:
-    """A part of any kind in `KINDS`; see `build_strategy`."""
+    """A part of any kind in `KINDS`; see `build_strategy`.
+
+    An engine that is started for a part (a judge's model, say) runs until the process ends.
+    """
     builder = _Builder(own_classes)
     if name is None and default is not None:
         return builder.change(KINDS[kind], default, settings)
     return builder.build(KINDS[kind], name or "", settings, default)
+
+
+def start_part(
+    kind: str,
+    name: str,
+    settings: Mapping[str, Any],
+    policy: Callable[[], Any] | None = None,
+) -> tuple[Any, tuple[Any, ...]]:
+    """A part, and the policies that were started for it; the caller closes them.
+
+    Args:
+        kind: one of `KINDS`.
+        name: of a part of this kind.
+        settings: as in `build_strategy`.
+        policy: returns the policy that draws the answers; called only if the part needs it.
+
+    Raises:
+        ConfigError: as `build_strategy`. Whatever was started is closed then.
+    """
+    builder = _Builder(own_classes=True, drawing_policy=policy)
+    try:
+        part = builder.build(KINDS[kind], name, settings, None)
+    except BaseException:
+        close_all(builder.started.values())
+        raise
+    return part, tuple(one for one in builder.started.values() if one is not part)
 
 
 def construct(made: type, values: Mapping[str, Any]) -> Any:
@@ -80,15 +126,32 @@ def construct(made: type, values: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Builder:
-    """Makes strategies and their parts; see `build_strategy`."""
+    """Builds parts; see `build_strategy` and `start_part`.
+
+    Attributes:
+        own_classes: see `build_strategy`.
+        drawing_policy: see `start_part`.
+        started: the policies that were made of a name, by name and settings, so that two parts
+            which name the same model share its engine.
+    """
 
     own_classes: bool
+    drawing_policy: Callable[[], Any] | None = None
+    started: dict[str, Any] = field(default_factory=dict)
 
     def build(self, kind: Kind, name: str, settings: Mapping[str, Any], default: Any) -> Any:
-        """A part by name; what is not set is as in `default`, if that is of the same class."""
-        found = _find(kind, name, own_classes=self.own_classes)
-        if isinstance(found, type):
-            kept = _values(default) if type(default) is found else {}
+        """A part by name; settings that are not given are as in `default`, if it has the class."""
+        if kind.operators_only and not self.own_classes:
+            raise ConfigError(
+                f"a request cannot name a {kind.word}: it can be set where the server is started"
+            )
+        if kind.word == "policy":
+            return self._policy(kind, name, settings)
+        found = self._find(kind, name)
+        if kind.make is not None and isinstance(found, str):
+            return kind.make(found, settings)
+        if isinstance(found, type) or (name in kind.known and not is_dataclass(found)):
+            kept = _values(default) if type(default) is found and is_dataclass(found) else {}
             return self.make(f"{kind.word} {name}", found, settings, kept)
         if settings and is_dataclass(found):
             return self.change(kind, found, settings)
@@ -105,22 +168,28 @@ class _Builder:
         return self.make(what, type(part), settings, _values(part))
 
     def make(
-        self, what: str, made: type, settings: Mapping[str, Any], kept: Mapping[str, Any]
+        self,
+        what: str,
+        made: Callable[..., Any],
+        settings: Mapping[str, Any],
+        kept: Mapping[str, Any],
     ) -> Any:
-        """An object of a dataclass.
+        """Calls a class, or a function that makes a part, with its settings.
 
         Args:
-            what: it is, for messages.
-            made: its class.
+            what: the part, for messages.
+            made: the class or function.
             settings: by dotted name.
-            kept: what is not set.
+            kept: values of arguments that are not set.
         """
-        types = declared_types(made)
-        known = {field.name: field for field in fields(made) if field.name in types}
+        known, is_open = parameters(made), takes_any_name(made)
         own: dict[str, Any] = {}
         nested: dict[str, dict[str, Any]] = {}
         for key, value in settings.items():
             head, dot, rest = key.partition(".")
+            if head not in known and is_open:
+                own[key] = guess(value) if isinstance(value, str) else value
+                continue
             if head not in known:
                 raise ConfigError(
                     f"{what} has no parameter {show_name(head)}{suggest(head, known)}"
@@ -131,20 +200,23 @@ class _Builder:
                 own[head] = value
         values = dict(kept)
         for head in dict.fromkeys([*own, *nested]):
+            if head not in known:
+                values[head] = own[head]
+                continue
             values[head] = self._value(
-                what,
+                f"{what}: {head}",
                 known[head],
-                types[head],
                 given=own.get(head, MISSING),
                 settings=nested.get(head, {}),
                 kept=kept.get(head),
             )
-        for name, field in known.items():
-            required = field.default is MISSING and field.default_factory is MISSING
-            if required and name not in values:
-                raise ConfigError(
-                    f"{what} needs {name!r}: give it, such as {_example(field, types[name])}"
-                )
+        for name, parameter in known.items():
+            if not parameter.required or name in values:
+                continue
+            if name == "decode" and self.drawing_policy is not None:
+                values[name] = self.drawing_policy().text
+            else:
+                raise ConfigError(f"{what} needs {name!r}: give it, such as {_example(parameter)}")
         try:
             return made(**values)
         except TypeError as error:
@@ -152,41 +224,46 @@ class _Builder:
 
     def _value(
         self,
-        what: str,
-        field: "Field[Any]",
-        declared: Any,
+        where: str,
+        parameter: Parameter,
         *,
         given: Any,
         settings: Mapping[str, Any],
-        kept: Any,
+        kept: Any = None,
     ) -> Any:
-        """The value of one field, from what is given for it and for parameters below it."""
-        kind, where = kind_of(field, declared), f"{what}: {field.name}"
+        """The value of one argument, from what is given for it and for parameters below it."""
+        kind, name = kind_of(parameter), parameter.name
+        what = where.removesuffix(f": {name}")
+        items = () if kind is not None else item_types(parameter.declared)
         if isinstance(given, Mapping):
             settings = {key: value for key, value in given.items() if key != NAME} | {**settings}
             given = given.get(NAME, MISSING)
-            if given is MISSING and (kind is None or not settings):
+            if given is MISSING and not items and (kind is None or not settings):
                 given = {}
+        if items:
+            return self._items(where, items, given, settings)
         if kind is None:
             if settings:
                 raise ConfigError(
                     f"{where} has no parameter {show_name(next(iter(settings)))}: it is a value "
                     "and not a part"
                 )
-            return convert(where, given, declared)
+            return self._plain(where, given, parameter.declared)
         if given is MISSING:
-            part = kept if is_dataclass(kept) else default_of(field)
+            part = kept if is_dataclass(kept) else parameter.default
             if is_dataclass(part):
                 return self.change(kind, part, settings)
-            given = _only_one(kind, declared) or kind.default
-            said = f"no {field.name}= is given"
-        elif not settings and takes(declared, given):
-            return convert(where, given, declared)
+            given = _only_one(kind, parameter.declared) or kind.default
+            said = f"no {name}= is given"
+        elif not settings and takes(parameter.declared, given):
+            return convert(where, given, parameter.declared)
         elif not isinstance(given, str) and _is_one(given, kind):
             return self.change(kind, given, settings) if settings else given
         else:
-            said = f"{field.name}={show(given)}"
+            said = f"{name}={show(given)}"
         name = guess(given) if isinstance(given, str) else given
+        if isinstance(name, Mapping) and name:  # an object as text
+            return self._value(where, parameter, given=name, settings=settings, kept=kept)
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(
                 f"{what}: {said}: name the {kind.word}{suggest('', kind.known)}"
@@ -194,34 +271,141 @@ class _Builder:
             )
         return self.build(kind, name.strip(), settings, kept)
 
+    def _items(
+        self, where: str, types: tuple[Any, ...], given: Any, settings: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        """A list of parts: as a list, as names with commas, or by position (``rewards.0``)."""
+        if isinstance(given, str):
+            meant = guess(given)
+            is_list = isinstance(meant, list | tuple)
+            given = meant if is_list else [name for name in given.split(",") if name.strip()]
+        if given is MISSING:
+            given = []
+        elif not isinstance(given, list | tuple):
+            raise ConfigError(f"{where}={show(given)}: give a list")
+        own: dict[str, Any] = {str(i): value for i, value in enumerate(given)}
+        nested: dict[str, dict[str, Any]] = {}
+        for key, value in settings.items():
+            place, dot, rest = key.partition(".")
+            if dot:
+                nested.setdefault(place, {})[rest] = value
+            else:
+                own[place] = value
+        places = {*own, *nested}
+        if places != {str(i) for i in range(len(places))}:
+            raise ConfigError(
+                f"{where} has the places {', '.join(sorted(places))}: count them 0, 1, ... without "
+                "a gap"
+            )
+        of_any_length = types[-1] is ...
+        if not of_any_length and len(places) != len(types):
+            raise ConfigError(f"{where} has {len(places)} items: give {len(types)}")
+        return tuple(
+            self._value(
+                f"{where}.{i}",
+                Parameter(str(i), types[0 if of_any_length else i]),
+                given=own.get(str(i), MISSING),
+                settings=nested.get(str(i), {}),
+            )
+            for i in range(len(places))
+        )
+
+    def _plain(self, where: str, given: Any, declared: Any) -> Any:
+        """A value that is not a part; ``module:name`` where a function is expected."""
+        if self.own_classes and isinstance(given, str) and is_reference(given.strip()):
+            kinds = {get_origin(one) or one for one in members(declared)}
+            if collections.abc.Callable in kinds:
+                return load(where, given.strip())
+        return convert(where, given, declared)
+
+    def _policy(self, kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
+        if name == DRAWING_POLICY:
+            if self.drawing_policy is None:
+                raise ConfigError(
+                    f"{name!r} stands for the policy that draws the answers, which is not known "
+                    "here: name a model"
+                )
+            return self.drawing_policy()
+        key = repr((name, sorted(settings.items(), key=lambda one: one[0])))
+        if key not in self.started:
+            if name in kind.known:
+                made = self.make(f"policy {name}", kind.known[name], settings, {})
+            else:
+                assert kind.make is not None
+                typed = {
+                    word: guess(value) if isinstance(value, str) else value
+                    for word, value in settings.items()
+                }
+                made = kind.make(name, typed)
+            self.started[key] = made
+        return self.started[key]
+
+    def _find(self, kind: Kind, name: str) -> Any:
+        """The class, function or part of a name; the text itself where `Kind.make` reads it."""
+        if name in kind.known:
+            return kind.known[name]
+        if kind.make is not None:
+            check_spelling(kind, name)
+            return name
+        if not (self.own_classes and is_reference(name)):
+            raise ConfigError(
+                f"no {kind.word} is called {show_name(name)}{suggest(name, kind.known)}"
+                f"{_own_hint(own_classes=self.own_classes)}"
+            )
+        found = load(kind.word, name)
+        if isinstance(found, type):
+            if is_dataclass(found) and has_method(found, kind):
+                return found
+        elif _is_one(found, kind):
+            return found
+        or_function = ", or a function" if "__call__" in kind.methods else ""
+        raise ConfigError(
+            f"{name} is not a {kind.word}: give a dataclass with `{kind.methods[0]}`, or an object "
+            f"of one{or_function}"
+        )
+
+
+def check_spelling(kind: Kind, name: str) -> None:
+    """Refuses a text that is nearly the name of a class, rather than to look for such a model.
+
+    Raises:
+        ConfigError: naming the class.
+    """
+    near = difflib.get_close_matches(name[:80], list(kind.known), n=1, cutoff=0.8)
+    if near and "/" not in name and not os.path.exists(name):
+        raise ConfigError(f"no {kind.word} is called {show_name(name)}{suggest(name, kind.known)}")
+
 
 def show_name(name: str) -> str:
-    """A name that is not known, as a message shows it."""
+    """An unknown name, as a message shows it."""
     return clip(repr(name[:81]), 80)
 
 
 def _values(part: Any) -> dict[str, Any]:
-    return {field.name: getattr(part, field.name) for field in fields(part) if field.init}
+    return {each.name: getattr(part, each.name) for each in fields(part) if each.init}
 
 
 def _name_of(kind: Kind, made: type) -> str:
     return next((name for name, known in kind.known.items() if known is made), made.__name__)
 
 
-def _example(field: "Field[Any]", declared: Any) -> str:
-    """A setting that gives a field a value."""
+def _example(parameter: Parameter) -> str:
+    """A setting that gives an argument a value."""
+    name, declared = parameter.name, parameter.declared
     if value := example(declared):
-        return f"{field.name}={value}"
-    kind = kind_of(field, declared)
+        return f"{name}={value}"
+    if item_types(declared):
+        return f"{name}.0=..."
+    kind = kind_of(parameter)
     if kind is not None and (only := _only_one(kind, declared)):
-        return f"{field.name}={only}"
+        return f"{name}={only}"
     if kind is not None and kind.example:
-        return kind.example.format(field.name)
-    return f"{field.name}=module:Class"
+        return kind.example.format(name)
+    return f"{name}=module:Class"
 
 
 def _only_one(kind: Kind, declared: Any) -> str:
-    """The name of the class that a field is declared as; empty if it takes any of the kind."""
+    """The name of the class that an argument is declared as; empty if it takes any of the kind."""
     return next((name for name, made in kind.known.items() if made is declared), "")
 
 
@@ -231,26 +415,4 @@ def _own_hint(*, own_classes: bool) -> str:
 
 def _is_one(value: Any, kind: Kind) -> bool:
     """Whether a value is a part of this kind, and no class of one."""
-    return not isinstance(value, type) and callable(getattr(value, kind.method, None))
-
-
-def _find(kind: Kind, name: str, *, own_classes: bool) -> Any:
-    """The class (or for parts that are called, the function) of a name, or a part that exists."""
-    if name in kind.known:
-        return kind.known[name]
-    if not (own_classes and is_reference(name)):
-        raise ConfigError(
-            f"no {kind.word} is called {show_name(name)}{suggest(name, kind.known)}"
-            f"{_own_hint(own_classes=own_classes)}"
-        )
-    found = load(kind.word, name)
-    if isinstance(found, type):
-        if is_dataclass(found) and any(kind.method in vars(base) for base in found.__mro__):
-            return found
-    elif _is_one(found, kind):
-        return found
-    or_function = ", or a function" if kind.method == "__call__" else ""
-    raise ConfigError(
-        f"{name} is not a {kind.word}: give a dataclass with `{kind.method}`, or an object of "
-        f"one{or_function}"
-    )
+    return not isinstance(value, type) and has_method(value, kind)

@@ -1,31 +1,44 @@
 """Policies, rewards and strategies from whatever names them, the same at every door.
 
-A text is, in this order: a name that rsalign gives (``embedded``), the address of a server or
-several with commas between them, ``module:name`` of one's own, or the id or path of a model.
+A policy or a reward is given as an object, as the name of a class with settings
+(``"density_ratio"``, see `rsalign.words.registry`), or as any other text that
+`rsalign.words.models` reads: a model, a server, or code of the user's own.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
 
-from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Policy, Reward, Strategy
-from rsalign.embedded import POLICY, REWARD, STRONG
-from rsalign.engines.remote import is_address
+from rsalign.core.types import Prompt, Response
+from rsalign.core.wrapper import Wrapper
+from rsalign.embedded import REWARD
+from rsalign.rewards.parts import close_all
+from rsalign.words.build import NAME, build_strategy, check_spelling, start_part
 from rsalign.words.length import with_max_tokens
-from rsalign.words.load import is_reference, load
-from rsalign.words.messages import clip, show
+from rsalign.words.messages import guess, show
+from rsalign.words.models import POLICIES, REWARDS, make_policy, make_reward, model_from, read_part
 from rsalign.words.read import Specification, read_object
+from rsalign.words.registry import KINDS
 
-T = TypeVar("T")
+__all__ = [
+    "POLICIES",
+    "REWARDS",
+    "StrategyLike",
+    "build_strategy",
+    "default_reward",
+    "is_none",
+    "model_from",
+    "policy_from",
+    "read_part",
+    "reward_from",
+    "strategy_from",
+    "strategy_of",
+]
 
 StrategyLike: TypeAlias = Strategy | str | Mapping[str, Any]
 """A strategy, or what names one (see `strategy_from`)."""
-
-POLICIES = {"embedded": POLICY, "embedded/policy": POLICY, "embedded/strong": STRONG}
-"""Policies that ship with rsalign, by name."""
-REWARDS = {"embedded": REWARD, "embedded/reward": REWARD, "embedded/strong": STRONG}
-"""Rewards that ship with rsalign, by name; the last is a generative model, for judges."""
 
 _NONE = ("", "none", "null")
 
@@ -37,85 +50,64 @@ def policy_from(given: Any, engine_args: Mapping[str, Any]) -> Policy:
         given: ``"embedded"`` or ``"embedded/strong"``; a model id or path, which vLLM starts; the
             address of an OpenAI-compatible server, or several in a list or with commas between
             them; ``"module:name"`` of a `Policy`, or of a class or function that makes one; a
-            running `vllm.LLM` or `AsyncLLM`; or a `Policy`.
+            running `vllm.LLM` or `AsyncLLM`; a `Policy`; or an object of settings,
+            ``{"name": "vllm", "model": ...}``.
         engine_args: for vLLM's engine, the connection, or the class or function.
 
     Raises:
         ConfigError: if it is none of these, or arguments are given for what exists already.
     """
-    from rsalign.policies.vllm import VllmPolicy
-    from rsalign.policies.vllm_server import VllmServerPolicy
-
-    found = read_part("policy", given, POLICIES)
-    if _is_served(found):
-        return _connect(VllmServerPolicy.connect, found, engine_args, "engine_args")
-    if isinstance(found, str):
-        return VllmPolicy.start(found, **engine_args)
-    if not _has(found, "extend") and not _is_vllm(found) and callable(found):
-        found = _call(found, engine_args, "engine_args", given)
-    elif engine_args:
-        raise ConfigError(
-            f"engine_args={show(dict(engine_args))} cannot be applied to a {type(found).__name__} "
-            "that exists already: set them where it is made"
-        )
-    if _is_vllm(found):
-        return VllmPolicy.adopt(found)
-    if isinstance(found, Policy) and not isinstance(found, type):
-        return found
-    raise ConfigError(
-        f"policy{_named(given)} is a {type(found).__name__}: give a model id or path, the address "
-        "of a server, module:name of a Policy of your own, a running vllm.LLM or AsyncLLM, or a "
-        "Policy (extend and text)"
-    )
+    name, settings = _named_part("policy", given, engine_args)
+    if name is None:
+        return make_policy(given, engine_args)
+    policy, _ = start_part("policy", name, settings)
+    return policy  # type: ignore[no-any-return]
 
 
-def reward_from(given: Any, reward_args: Mapping[str, Any]) -> Reward | None:
+def reward_from(
+    given: Any, reward_args: Mapping[str, Any], policy: Callable[[], Any] | None = None
+) -> Reward | None:
     """A reward from whatever names it.
 
     Args:
         given: ``"embedded"``; a model id or path, which vLLM's pooling runner starts; the address
             of a vLLM pooling server, or several in a list or with commas between them;
             ``"module:name"`` of a function, of a `Reward`, or of a class of one; a pooling
-            `vllm.LLM` or `AsyncLLM`; a `Reward`; or a function (prompt_text, response_text) ->
-            float. None, ``"none"`` or ``""``: there is no reward.
+            `vllm.LLM` or `AsyncLLM`; a `Reward`; a function (prompt_text, response_text) -> float;
+            the name of a class of rewards, such as ``"density_ratio"``; or an object of settings,
+            ``{"name": "density_ratio", "numerator": ...}``, also as JSON text. None, ``"none"`` or
+            ``""``: there is no reward.
         reward_args: for vLLM's engine, the connection, `FunctionReward`, or the class.
+        policy: returns the policy that draws the answers. It is called only for a reward that needs
+            that policy: its text, or its log-probabilities where settings say ``policy``. None: the
+            policy is not known here.
+
+    Returns:
+        The reward. Closing it also closes the engines that were started for its parts.
 
     Raises:
         ConfigError: if it is none of these, or arguments are given for what exists already.
-    """
-    from rsalign.engines.vllm.starting import adopt_engine
-    from rsalign.rewards.function import FunctionReward
-    from rsalign.rewards.remote import RemoteReward
-    from rsalign.rewards.vllm import VllmReward
 
+    Example:
+        >>> reward_from("capped", {"reward": "scaled", "reward.reward": "rsalign.testing:ToyReward",
+        ...     "reward.scale": "2", "cap": "1.5"}).cap
+        1.5
+    """
     if is_none(given):
         return None
-    found = read_part("reward", given, REWARDS)
-    if _is_served(found):
-        return _connect(RemoteReward.connect, found, reward_args, "reward_args")
-    if isinstance(found, str):
-        return VllmReward.start(found, **reward_args)
-    if isinstance(found, type):
-        found = _call(found, reward_args, "reward_args", given)
-        reward_args = {}
-    if _is_vllm(found):
-        made: Any = VllmReward(adopt_engine(found))
-    elif isinstance(found, Reward):
-        made = found
-    elif isinstance(found, Callable):  # type: ignore[arg-type]
-        return _call(FunctionReward, {"function": found} | {**reward_args}, "reward_args", given)
+    name, settings = _named_part("reward", given, reward_args)
+    started: tuple[Any, ...] = ()
+    if name is None:
+        reward: Any = make_reward(given, reward_args)
     else:
+        reward, started = start_part("reward", name, settings, policy=policy)
+    if not isinstance(reward, Reward):
+        close_all((reward, *started))
         raise ConfigError(
-            f"reward{_named(given)} is a {type(found).__name__}: give a model id or path, the "
-            "address of a server, module:name of your own, a Reward (score), or a callable "
-            "(prompt_text, response_text) -> float"
+            f"{type(reward).__name__} judges steps and not answers: make it the reward of `steps`, "
+            'as in {"name": "steps", "reward": ...}'
         )
-    if reward_args:
-        raise ConfigError(
-            f"reward_args={show(dict(reward_args))} cannot be applied to a {type(found).__name__} "
-            "that exists already: set them where it is made"
-        )
-    return made  # type: ignore[no-any-return]
+    return _WithEngines(reward, started) if started else reward
 
 
 def strategy_from(given: Any) -> Strategy:
@@ -146,7 +138,7 @@ def strategy_of(asked: Specification, default: Strategy | None = None) -> Strate
     """A specified strategy, bounded by the length that is specified with it.
 
     Args:
-        asked: what is specified; its budget, seed and so on are the caller's to apply.
+        asked: the specification; the caller applies its budget, seed and so on.
         default: as in `build_strategy`.
 
     Raises:
@@ -167,98 +159,41 @@ def is_none(given: Any) -> bool:
     return given is None or (isinstance(given, str) and given.strip().lower() in _NONE)
 
 
-def read_part(what: str, given: Any, known: Mapping[str, str]) -> Any:
-    """What a text stands for: the path of a known model, a list of addresses, or an object.
+@dataclass(frozen=True)
+class _WithEngines(Wrapper):
+    """A reward and the engines that were started for its parts, which close with it.
 
-    Any other text, the id or path of a model, stays as it is, and so does what is no text.
-
-    Args:
-        what: it is, for messages.
-        given: text, or anything else.
-        known: names of models that ship with rsalign.
-
-    Raises:
-        ConfigError: if ``module:name`` cannot be loaded.
+    A reward of several models leaves models open that it was given; here nobody else has them.
     """
-    if not isinstance(given, str):
-        return given
-    text = given.strip()
-    if text in known:
-        return known[text]
-    if "," in text and is_address(text):
-        return [address.strip() for address in text.split(",") if address.strip()]
-    if is_reference(text):
-        return load(what, text)
-    return text
+
+    wrapped_as: ClassVar[str] = "reward"
+
+    reward: Reward
+    engines: tuple[Any, ...]
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        """The reward's value."""
+        return await self.reward.score(prompt, response)
+
+    def close(self) -> None:
+        """Closes the reward and the engines, even if one of them fails."""
+        close_all((*self.engines, self.reward))
 
 
-def model_from(what: str, given: str, known: Mapping[str, str] = POLICIES) -> str:
-    """The id or path of a model, for what starts engines of its own.
-
-    Raises:
-        ConfigError: if it names a server or an object of one's own.
-    """
-    text = given.strip()
-    if is_address(text) or is_reference(text):
-        raise ConfigError(
-            f"{what}={clip(text, 80)!r}: an engine is started for it here, so give the id or path "
-            "of a model"
-        )
-    return known.get(text, text)
-
-
-def _has(given: Any, method: str) -> bool:
-    return not isinstance(given, type) and callable(getattr(given, method, None))
-
-
-def _is_vllm(given: Any) -> bool:
-    # by name: a vllm.LLM also has a method `score`, and vLLM need not be installed
-    return type(given).__module__.split(".")[0] == "vllm"
-
-
-def _is_served(given: Any) -> bool:
-    """Whether this is an address or a list with one; what is wrong in a list is said later."""
-    return any(map(is_address, given if isinstance(given, list | tuple) else [given]))
-
-
-def _named(given: Any) -> str:
-    return f" {clip(given, 80)!r}" if isinstance(given, str) else ""
-
-
-def _call(make: Callable[..., T], arguments: Mapping[str, Any], name: str, given: Any) -> T:
-    """An object of a class or a function that makes one.
-
-    Raises:
-        ConfigError: if it takes no such arguments.
-    """
-    try:
-        inspect.signature(make).bind(**arguments)
-    except TypeError as wrong:
-        kept = {key: value for key, value in arguments.items() if key != "function"}
-        raise ConfigError(
-            f"{name}={show(kept)} do not fit {getattr(make, '__qualname__', make)}"
-            f"{_named(given)}: {wrong}"
-        ) from wrong
-    except ValueError:  # a builtin without a signature
-        pass
-    try:
-        return make(**arguments)
-    except RsalignError:
-        raise
-    except (Exception, SystemExit) as error:  # code of the user's own
-        raise ConfigError(
-            f"{getattr(make, '__qualname__', make)}{_named(given)} cannot be made: "
-            f"{clip(f'{type(error).__name__}: {error}', 400)}"
-        ) from error
-
-
-def _connect(connect: Callable[..., T], given: Any, arguments: Mapping[str, Any], name: str) -> T:
-    try:
-        inspect.signature(connect).bind(given, **arguments)
-    except TypeError as wrong:
-        known = ", ".join(list(inspect.signature(connect).parameters)[1:])
-        raise ConfigError(
-            f"{name}={show(dict(arguments))}: {wrong}; for a server there are {known}, and its "
-            "engine is set where it is started"
-        ) from wrong
-    return connect(given, **arguments)
+def _named_part(
+    kind: str, given: Any, arguments: Mapping[str, Any]
+) -> tuple[str | None, Mapping[str, Any]]:
+    """The name and settings of a registered class; no name if `given` is anything else."""
+    if isinstance(given, str) and given.lstrip()[:1] == "{":
+        given = guess(given)
+    if isinstance(given, Mapping):
+        settings = {key: value for key, value in given.items() if key != NAME}
+        name = given.get(NAME)
+        if not isinstance(name, str):
+            raise ConfigError(f"{kind}={show(given)}: an object needs 'name', the {kind}'s class")
+        return name, {**settings, **arguments}
+    if isinstance(given, str):
+        if given.strip() in KINDS[kind].known:
+            return given.strip(), arguments
+        check_spelling(KINDS[kind], given.strip())
+    return None, arguments

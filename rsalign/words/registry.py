@@ -1,14 +1,27 @@
-"""Every kind of part that settings can name, with the names of those that ship with rsalign."""
+"""Every kind of part that settings can name, and the names of the parts that rsalign has."""
 
+import inspect
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 from rsalign.chains.beta_rules import BETA_RULES, BetaRule
 from rsalign.chains.cuts import CUTS, CutLaw
 from rsalign.chains.stopping import STOPPING, Stopping
-from rsalign.core.protocols import Boundary, PairwiseReward, Policy, Reward, Strategy
+from rsalign.core.declared import declared_types
+from rsalign.core.protocols import (
+    Boundary,
+    Encoder,
+    Likelihood,
+    PairwiseReward,
+    Policy,
+    Reward,
+    StepReward,
+    Strategy,
+)
+from rsalign.policies import POLICIES
+from rsalign.rewards import JUDGES, REWARDS, TEMPLATES, Template
 from rsalign.segments import SEGMENTERS
 from rsalign.segments.acceptance import ACCEPTANCES, Acceptance
 from rsalign.segments.thresholds import THRESHOLDS, Threshold
@@ -16,6 +29,7 @@ from rsalign.selectors import SELECTORS, Selector
 from rsalign.selectors.extraction import EXTRACTORS, Extract
 from rsalign.selectors.utilities import UTILITIES, Utility
 from rsalign.strategies import STRATEGIES
+from rsalign.words.models import make_policy, make_reward
 
 METADATA = "kind"
 """Key of a field's metadata that names its kind, where the declared type does not tell it:
@@ -28,66 +42,160 @@ class Kind:
 
     Attributes:
         word: its name, in `KINDS`, in field metadata and in messages.
-        known: the parts that have a name of their own.
-        method: what an object of this kind must have.
-        declared: the type that a field of this kind is declared as.
+        known: the parts that have a name: classes, functions that make a part, or parts.
+        methods: an object of this kind has at least one of these.
+        declared: the types that a field of this kind may be declared as.
         default: the part that settings such as ``segmenter.n=16`` refer to where neither a name is
             given nor the field has a default; empty: there is none.
         example: a setting that names one, for messages, with ``{}`` for the field.
+        make: makes a part of any text that is not a known name, from the text and settings; None:
+            only ``module:name`` is allowed besides.
+        operators_only: whether a request may not name such a part, because that starts an engine,
+            opens a connection or runs code.
     """
 
     word: str
     known: Mapping[str, Any]
-    method: str
-    declared: Any
+    methods: tuple[str, ...]
+    declared: tuple[Any, ...]
     default: str = ""
     example: str = ""
+    make: Callable[[Any, Mapping[str, Any]], Any] | None = None
+    operators_only: bool = False
 
 
 KINDS: Mapping[str, Kind] = {
     kind.word: kind
     for kind in (
-        Kind("strategy", STRATEGIES, "sample", Strategy, "plain", "{}=plain"),
-        Kind("selector", SELECTORS, "select", Selector, "", "{}=majority_vote"),
-        Kind("cut law", CUTS, "weights", CutLaw, "uniform", "{}=uniform"),
-        Kind("stopping rule", STOPPING, "enough", Stopping, "", "{}=decided_lead"),
-        Kind("rule for beta", BETA_RULES, "beta", BetaRule, "", "{}=target_kl"),
-        Kind("extractor", EXTRACTORS, "__call__", Extract, "", "{}=last_number"),
-        Kind("utility", UTILITIES, "__call__", Utility, "", "{}=rouge_1"),
-        Kind("segmenter", SEGMENTERS, "ends_before", Boundary, "fixed_size", "{}.n=16"),
-        Kind("threshold", THRESHOLDS, "at", Threshold, "line", "{}.target=1.5"),
-        Kind("acceptance", ACCEPTANCES, "log_accept", Acceptance, "soft", "{}=soft"),
-        Kind("judge", {}, "prefer", PairwiseReward),
-        Kind("reward", {}, "score", Reward),
-        Kind("policy", {}, "extend", Policy),
+        Kind("strategy", STRATEGIES, ("sample",), (Strategy,), "plain", "{}=plain"),
+        Kind("selector", SELECTORS, ("select",), (Selector,), "", "{}=majority_vote"),
+        Kind("cut law", CUTS, ("weights",), (CutLaw,), "uniform", "{}=uniform"),
+        Kind("stopping rule", STOPPING, ("enough",), (Stopping,), "", "{}=decided_lead"),
+        Kind("rule for beta", BETA_RULES, ("beta",), (BetaRule,), "", "{}=target_kl"),
+        Kind("extractor", EXTRACTORS, ("__call__",), (Extract,), "", "{}=last_number"),
+        Kind("utility", UTILITIES, ("__call__",), (Utility,), "", "{}=rouge_1"),
+        Kind("segmenter", SEGMENTERS, ("ends_before",), (Boundary,), "fixed_size", "{}.n=16"),
+        Kind("threshold", THRESHOLDS, ("at",), (Threshold,), "line", "{}.target=1.5"),
+        Kind("acceptance", ACCEPTANCES, ("log_accept",), (Acceptance,), "soft", "{}=soft"),
+        Kind("template", TEMPLATES, ("verdict",), (Template,), "", "{}=score"),
+        Kind(
+            "judge",
+            JUDGES,
+            ("prefer",),
+            (PairwiseReward,),
+            example="{}=pairwise_judge",
+            operators_only=True,
+        ),
+        Kind(
+            "reward",
+            REWARDS,
+            ("score", "score_steps"),
+            (Reward, StepReward),
+            example="{}=org/model",
+            make=make_reward,
+            operators_only=True,
+        ),
+        Kind(
+            "policy",
+            POLICIES,
+            ("extend", "log_probs", "encode_chat"),
+            (Policy, Likelihood, Encoder),
+            example="{}=org/model",
+            make=make_policy,
+            operators_only=True,
+        ),
     )
 }
 """By word."""
 
 
-def kind_of(field: "Field[Any]", declared: Any) -> Kind | None:
-    """The kind of part that a field takes; None if it takes a plain value.
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of a part's class, or of the function that makes the part.
 
-    It is told by the field's metadata, by its declared type (`Strategy`, or a class of one such as
-    `Cards`), or, where that says nothing, by what its default is.
+    Attributes:
+        name: of the argument.
+        declared: its type; `Any` if it has none.
+        required: whether it must be given.
+        default: the value if it is not given.
+        kind: the word of the kind that the field's metadata names; empty if it names none.
     """
-    if METADATA in field.metadata:
-        return KINDS[field.metadata[METADATA]]
+
+    name: str
+    declared: Any
+    required: bool = True
+    default: Any = None
+    kind: str = ""
+
+
+def parameters(made: Callable[..., Any]) -> dict[str, Parameter]:
+    """The arguments that a class or function takes by name, in order."""
+    if isinstance(made, type) and is_dataclass(made):
+        types = declared_types(made)
+        return {
+            each.name: Parameter(
+                each.name,
+                types[each.name],
+                required=each.default is MISSING and each.default_factory is MISSING,
+                default=_default_of(each),
+                kind=each.metadata.get(METADATA, ""),
+            )
+            for each in fields(made)
+            if each.name in types
+        }
+    types = get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
+    return {
+        name: Parameter(
+            name,
+            types.get(name, Any),
+            required=one.default is one.empty,
+            default=None if one.default is one.empty else one.default,
+        )
+        for name, one in inspect.signature(made).parameters.items()
+        if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    }
+
+
+def takes_any_name(made: Callable[..., Any]) -> bool:
+    """Whether a class or function takes arguments of any name, such as those of an engine."""
+    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(made).parameters.values())
+
+
+def kind_of(parameter: Parameter) -> Kind | None:
+    """The kind of part that an argument takes; None if it takes a plain value.
+
+    The field's metadata tells it, or the declared type (`Strategy`, or a class of one such as
+    `Cards`), or else the default value.
+    """
+    if parameter.kind:
+        return KINDS[parameter.kind]
+    if parameter.declared is Any:
+        made = type(parameter.default)
+        return next((kind for kind in KINDS.values() if _is_one(made, kind)), None)
+    return kind_declared(parameter.declared)
+
+
+def kind_declared(declared: Any) -> Kind | None:
+    """The kind of part among the members of a declared type."""
     for member in members(declared):
         for kind in KINDS.values():
-            if member == kind.declared or (isinstance(member, type) and _is_one(member, kind)):
+            if member in kind.declared or (isinstance(member, type) and _is_one(member, kind)):
                 return kind
-    if declared is Any:
-        default = default_of(field)
-        return next((kind for kind in KINDS.values() if _is_one(type(default), kind)), None)
     return None
 
 
-def default_of(field: "Field[Any]") -> Any:
-    """The value of a field that is not given; None if it must be given."""
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return None if field.default is MISSING else field.default
+def item_types(declared: Any) -> tuple[Any, ...]:
+    """The types of the items of a sequence of parts; empty if no item is a part.
+
+    One type with an ellipsis stands for a sequence of any length, ``(Reward, ...)``.
+    """
+    for member in members(declared):
+        origin, inner = get_origin(member), get_args(member)
+        if origin in (tuple, list, Sequence) and inner:
+            types = (inner[0], ...) if origin is not tuple or inner[-1] is ... else inner
+            if any(kind_declared(one) or item_types(one) for one in types if one is not ...):
+                return types
+    return ()
 
 
 def members(declared: Any) -> tuple[Any, ...]:
@@ -97,7 +205,18 @@ def members(declared: Any) -> tuple[Any, ...]:
     return get_args(declared) if is_union else (declared,)
 
 
+def has_method(value: Any, kind: Kind) -> bool:
+    """Whether an object or a class has one of the methods of a kind."""
+    return any(callable(getattr(value, method, None)) for method in kind.methods)
+
+
+def _default_of(field: Any) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return None if field.default is MISSING else field.default
+
+
 def _is_one(made: type, kind: Kind) -> bool:
-    if kind.method == "__call__":  # every class can be called
+    if "__call__" in kind.methods:  # every class can be called
         return made in kind.known.values()
-    return made.__module__ != "builtins" and callable(getattr(made, kind.method, None))
+    return made.__module__ != "builtins" and has_method(made, kind)

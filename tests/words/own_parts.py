@@ -31,6 +31,26 @@ class Mine:
         return await self.inner.sample(prompt, run)
 
 
+@dataclass(frozen=True)
+class ByStep:
+    """A reward of steps."""
+
+    by: float = 1.0
+
+    async def score_steps(self, prompt, response, ends):
+        return tuple(self.by * end for end in ends)
+
+
+class Model(ToyPolicy):
+    """A policy that remembers whether it was closed."""
+
+    closed = 0
+
+    def close(self):
+        Model.closed += 1
+
+
+by_step = ByStep()
 twice = Scale(2.0)
 three = BestOf(n=3)
 toy_policy, toy_reward = ToyPolicy(), ToyReward()
