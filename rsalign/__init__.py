@@ -309,8 +309,15 @@ _NAMES = {
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
     "rsalign.serve.client": "AlignedClient",
     "rsalign.serve.limits": "BusyError",
-    "rsalign.strategies": "BestOf Calibrate Cards EarlyStop Plain Power QAlign Quest Rejection",
-    "rsalign.strategies.cards": "TriesExhaustedError",
+    "rsalign.strategies.best_of": "BestOf",
+    "rsalign.strategies.calibrate": "Calibrate",
+    "rsalign.strategies.cards": "Cards TriesExhaustedError",
+    "rsalign.strategies.early_stop": "EarlyStop",
+    "rsalign.strategies.plain": "Plain",
+    "rsalign.strategies.power": "Power",
+    "rsalign.strategies.qalign": "QAlign",
+    "rsalign.strategies.quest": "Quest",
+    "rsalign.strategies.rejection": "Rejection",
 }
 """Module: the public names that it defines."""
 
