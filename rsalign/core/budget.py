@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from rsalign.core.checks import above, at_least, check_settings, refused
+from rsalign.core.checks import above, at_least, check_settings, setting_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Budget:
             completion_tokens=at_least(0, note="0 completes nothing"),
         )
         if self.completion_tokens >= (self.policy_tokens or math.inf):
-            raise refused(
+            raise setting_error(
                 self,
                 "completion_tokens",
                 f"a whole number below policy_tokens={self.policy_tokens}, which it is a part of",

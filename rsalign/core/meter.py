@@ -9,9 +9,9 @@ from typing import NoReturn
 
 from rsalign.core.budget import Budget, Usage
 from rsalign.core.capabilities import overdraws
-from rsalign.core.checks import finite_reward, shown
+from rsalign.core.checks import finite_reward, quote
 from rsalign.core.errors import PolicyError, RewardError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.key import Key, Label
 from rsalign.core.protocols import (
     Boundary,
@@ -24,10 +24,10 @@ from rsalign.core.protocols import (
     Scored,
     Shaped,
     StepReward,
-    headroom,
-    likelihood,
-    measuring,
-    sampling,
+    get_headroom,
+    get_sampling,
+    require_likelihood,
+    require_measuring,
 )
 from rsalign.core.tasks import Turn, current_turn, num_open_before, wait_for_turn
 from rsalign.core.text.detokenization import Detokenizer, Detokenizing
@@ -268,39 +268,40 @@ class MeteredPolicy(Wrapper):
 
     def _failed(self, failure: BaseException) -> PolicyError:
         return PolicyError(
-            f"the policy {_kind(self.inner)} raised {told(failure)}", prompt=self.meter.prompt
+            f"the policy {_kind(self.inner)} raised {describe_error(failure)}",
+            prompt=self.meter.prompt,
         )
 
 
-@MeteredPolicy.able(Detokenizing)
+@MeteredPolicy.implements(Detokenizing)
 def detokenizer(self: MeteredPolicy, prompt: Tokens) -> Detokenizer:
     """As the inner policy."""
     with errors_as(self._failed):
         return Guarded(self.wrapped.detokenizer(prompt), self._failed)
 
 
-@MeteredPolicy.able(Detokenizing)
+@MeteredPolicy.implements(Detokenizing)
 def token_text(self: MeteredPolicy, token: int) -> str:
     """As the inner policy."""
     with errors_as(self._failed):
         return str(self.wrapped.token_text(token))
 
 
-@MeteredPolicy.able(Loaded)
+@MeteredPolicy.implements(Loaded)
 def headroom_within_budget(self: MeteredPolicy) -> float:
     """As the inner policy."""
     with errors_as(self._failed):
-        return headroom(self.inner)
+        return get_headroom(self.inner)
 
 
-@MeteredPolicy.able(Shaped)
+@MeteredPolicy.implements(Shaped)
 def sampling_within_budget(self: MeteredPolicy) -> Sampling:
     """As the inner policy."""
     with errors_as(self._failed):
-        return sampling(self.inner)
+        return get_sampling(self.inner)
 
 
-@MeteredPolicy.able(Measuring)
+@MeteredPolicy.implements(Measuring)
 async def measure(
     self: MeteredPolicy,
     prefix: Tokens,
@@ -310,16 +311,16 @@ async def measure(
     boundary: Boundary | None = None,
 ) -> Segment:
     """As the inner policy, within the budget."""
-    draw = measuring(self.inner).measure
+    draw = require_measuring(self.inner).measure
     return await self._draw(draw, prefix, max_new_tokens, key, boundary)
 
 
-@MeteredPolicy.able(Likelihood)
+@MeteredPolicy.implements(Likelihood)
 async def log_probs(self: MeteredPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
     """As the inner policy, counted as one request."""
     self.meter.count(policy_requests=1, prompt_tokens=len(prefix) + len(tokens))
     with errors_as(self._failed):
-        return await likelihood(self.inner).log_probs(prefix, tokens)
+        return await require_likelihood(self.inner).log_probs(prefix, tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,8 +357,8 @@ class MeteredReward(Wrapper):
     ) -> Callable[[BaseException], RewardError]:
         def failed(failure: BaseException) -> RewardError:
             return RewardError(
-                f"the reward {_kind(self.inner)} raised {told(failure)} on "
-                f"{shown(response.text)}: mend it, or catch what it may raise and return a number",
+                f"the reward {_kind(self.inner)} raised {describe_error(failure)} on "
+                f"{quote(response.text)}: mend it, or catch what it may raise and return a number",
                 prompt=prompt,
                 response=response,
             )
@@ -365,7 +366,7 @@ class MeteredReward(Wrapper):
         return failed
 
 
-@MeteredReward.able(StepReward)
+@MeteredReward.implements(StepReward)
 async def score_steps(
     self: MeteredReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
@@ -379,7 +380,7 @@ async def score_steps(
     return values
 
 
-@MeteredReward.able(PairwiseReward)
+@MeteredReward.implements(PairwiseReward)
 async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Response) -> float:
     """As the inner reward, within the budget; one call."""
     await self.meter.admit_reward_call()

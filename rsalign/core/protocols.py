@@ -270,7 +270,7 @@ class Strategy(Protocol):
         ...
 
 
-def measuring(policy: Policy) -> Measuring:
+def require_measuring(policy: Policy) -> Measuring:
     """The policy, if it can tell how certain it is.
 
     Raises:
@@ -285,7 +285,7 @@ def measuring(policy: Policy) -> Measuring:
     )
 
 
-def likelihood(policy: Policy) -> Likelihood:
+def require_likelihood(policy: Policy) -> Likelihood:
     """The policy, if it can tell how probable given tokens are.
 
     Raises:
@@ -306,12 +306,12 @@ def _innermost(part: Any) -> Any:
     return part
 
 
-def headroom(policy: Policy) -> float:
+def get_headroom(policy: Policy) -> float:
     """As `Loaded.headroom`; infinity if the policy does not know."""
     return policy.headroom if isinstance(policy, Loaded) else math.inf
 
 
-def sampling(policy: Policy) -> Sampling:
+def get_sampling(policy: Policy) -> Sampling:
     """As `Shaped.sampling`; the raw law if the policy does not say."""
     return policy.sampling if isinstance(policy, Shaped) else Sampling()
 

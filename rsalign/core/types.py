@@ -139,7 +139,7 @@ class Segment:
         )
         return replace(self.upto(num_tokens, Stop.BOUNDARY), beyond=rest)
 
-    def joined(self, later: "Segment") -> "Segment":
+    def join(self, later: "Segment") -> "Segment":
         """With the tokens that were drawn after it, as if all had been drawn at once."""
         log_probs = None
         if self.log_probs is not None and later.log_probs is not None:

@@ -14,7 +14,7 @@ from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.request_outputs import failed_output, request_output, without_presentation
 from rsalign.core.budget import Budget
 from rsalign.core.errors import ConfigError, PolicyError, RsalignError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import Strategy
 from rsalign.core.types import Message
 from rsalign.engines.vllm.inprocess import stepping_paused
@@ -201,7 +201,7 @@ class VllmCall:
 
         def unshown(failure: BaseException) -> PolicyError:
             return PolicyError(
-                f"prompt {request.index}: vLLM cannot show the answer: {told(failure)}"
+                f"prompt {request.index}: vLLM cannot show the answer: {describe_error(failure)}"
             )
 
         if answered.error is not None:
@@ -366,7 +366,7 @@ class _Request:
 
 
 def _unreadable(index: int, failure: BaseException) -> ConfigError:
-    return ConfigError(f"prompt {index}: vLLM cannot read it: {told(failure)}")
+    return ConfigError(f"prompt {index}: vLLM cannot read it: {describe_error(failure)}")
 
 
 @contextlib.contextmanager

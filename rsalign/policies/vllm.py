@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rsalign.core.checks import check_settings, shown
+from rsalign.core.checks import check_settings, quote
 from rsalign.core.errors import ConfigError, PolicyError
-from rsalign.core.foreign import errors_as, said
+from rsalign.core.foreign import error_message, errors_as
 from rsalign.core.key import Key
 from rsalign.core.protocols import Boundary, Listed, Ranked
 from rsalign.core.text.detokenization import Detokenizer
@@ -172,7 +172,7 @@ class VllmPolicy:
             names = [each.name for each in fields(Sampling)]
             asked = {n: getattr(sampling, n) for n in names}
             unusual = {n: value for n, value in asked.items() if value != getattr(usual, n)}
-            return ConfigError(f"vLLM refuses {shown(unusual or asked)}: {said(failure)}")
+            return ConfigError(f"vLLM refuses {quote(unusual or asked)}: {error_message(failure)}")
 
         with errors_as(refused):
             policy._params(1, Key(0), {}, sampling.stop).verify(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import ConfigError, InstallError, PolicyError, RsalignError
-from rsalign.core.foreign import said, told
+from rsalign.core.foreign import describe_error, error_message
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -210,10 +210,10 @@ def refusal_types() -> tuple[type[Exception], ...]:
 def not_taken(failure: BaseException) -> RsalignError:
     """The error of a request that an engine could not take; other requests are not concerned."""
     if isinstance(failure, (*refusal_types(), TypeError, OverflowError)):
-        return ConfigError(f"vLLM refuses this request: {said(failure)}")
+        return ConfigError(f"vLLM refuses this request: {error_message(failure)}")
     return PolicyError(
-        f"vLLM failed to take this request ({told(failure)}); its engine runs on, and the cause "
-        "has the place"
+        f"vLLM failed to take this request ({describe_error(failure)}); its engine "
+        "runs on, and the cause has the place"
     )
 
 
