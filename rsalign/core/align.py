@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from rsalign.core.budget import Budget, Usage
+from rsalign.core.budget import Budget, Meter, Usage
 from rsalign.core.capabilities import cuts_answers, needs_reward
 from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.core.key import Key
-from rsalign.core.meter import Meter, MeteredPolicy, MeteredReward
+from rsalign.core.meter import MeteredPolicy, MeteredReward
 from rsalign.core.protocols import Policy, Reward, Strategy, get_sampling
 from rsalign.core.run import Run
+from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
 from rsalign.core.text.response_text import response_text
 from rsalign.core.trace import Progress, Trace, Verdict
 from rsalign.core.types import (
-    WHOLE_ANSWER_FIELDS,
     Candidate,
     Prompt,
     Response,

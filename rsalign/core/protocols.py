@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from rsalign.core.annotated import Listed as Listed
-from rsalign.core.annotated import Ranked as Ranked
-from rsalign.core.annotated import Scored as Scored
 from rsalign.core.checks import part
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.core.types import Candidate, Message, Prompt, Response, Sampling, Segment, Tokens
+from rsalign.core.types import Listed as Listed
+from rsalign.core.types import Ranked as Ranked
+from rsalign.core.types import Scored as Scored
 
 if TYPE_CHECKING:
     from rsalign.core.run import Run

@@ -16,6 +16,7 @@ from rsalign.core.protocols import (
     require_measuring,
     with_sampling,
 )
+from rsalign.core.sampling import stop_end
 from rsalign.core.text.response_text import detokenizer, response_text, token_text
 from rsalign.core.trace import Proposal, Trace, Verdict
 from rsalign.core.types import (
@@ -26,7 +27,6 @@ from rsalign.core.types import (
     Segment,
     Stop,
     Tokens,
-    stop_end,
 )
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
 from rsalign.bench.bare_engine import RecordedPolicy, RecordedReward
+from rsalign.core.budget import Meter
 from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward
-from rsalign.core.meter import Meter, MeteredPolicy, MeteredReward
+from rsalign.core.meter import MeteredPolicy, MeteredReward
 from rsalign.core.protocols import (
     Adjustable,
     Encoder,
