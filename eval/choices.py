@@ -14,7 +14,7 @@ from eval.tasks.protocol import ChoiceTask, Item
 from rsalign import AlignedOutput, ConfigError, EngineError, RsalignError
 from rsalign.aligner.outputs import AlignedCompletion, Alignment, failure
 from rsalign.core.budget import Usage
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import Encoder, Likelihood
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Trace
@@ -55,7 +55,9 @@ def answer_choices(
     try:
         for item, seed in missing:
             try:
-                with errors_as(lambda raised: RsalignError(f"weighing raised {told(raised)}")):
+                with errors_as(
+                    lambda raised: RsalignError(f"weighing raised {describe_error(raised)}")
+                ):
                     kept = loop.call(_weighed(policy, job, item, seed))
             except RsalignError as error:
                 if isinstance(error, EngineError):

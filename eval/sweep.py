@@ -34,7 +34,7 @@ from rsalign import (
 )
 from rsalign.aligner.outputs import AlignedCompletion, failure
 from rsalign.cli.generate import plain_data
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Strategy
 
@@ -202,7 +202,7 @@ class Job:
         """
 
         def ungraded(raised: BaseException) -> RsalignError:
-            return RsalignError(f"grading raised {told(raised)}")
+            return RsalignError(f"grading raised {describe_error(raised)}")
 
         try:
             with errors_as(ungraded):

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TypeVar
 
-from rsalign.core.append_only import locked
+from rsalign.core.append_only import take_lock
 from rsalign.engines.vllm.environment import is_cpu_build, prepare_environment
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def _lock(folder: Path, workers: int) -> int:
     while True:
         for worker in range(workers):
             file = (folder / f"{worker}-of-{workers}.lock").open("ab")
-            if not locked(file):
+            if not take_lock(file):
                 file.close()
                 continue
             _held.append(file)

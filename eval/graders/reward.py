@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 from eval.tasks.protocol import Grade, Item, ungradable
 from rsalign import ConfigError, Prompt, Response, RewardError, Stop
 from rsalign.core.checks import REWARD, check_settings, finite_reward, part
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import PairwiseReward, Reward
 
 Scale: TypeAlias = Literal["above", "probability", "logistic"]
@@ -117,7 +117,7 @@ class BeatsReference:
 
 
 def _failed(failure: BaseException) -> RewardError:
-    return RewardError(f"it raised {told(failure)}")
+    return RewardError(f"it raised {describe_error(failure)}")
 
 
 def _logistic(x: float) -> float:

@@ -13,7 +13,7 @@ from eval.tasks.protocol import Grade, Item, ungradable
 from eval.tasks.rows import column, read_rows
 from eval.tasks.settings import distinct
 from rsalign import Message
-from rsalign.core.checks import at_least, check_settings, refused
+from rsalign.core.checks import at_least, check_settings, setting_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class AdvBench:
     def __post_init__(self) -> None:
         check_settings(self, limit=at_least(1), phrases=at_least(1), max_tokens=at_least(1))
         if not self.phrases:
-            raise refused(self, "phrases", "at least one phrase")
+            raise setting_error(self, "phrases", "at least one phrase")
 
     def load(self) -> Sequence[Item]:
         """Requests in the data set's order."""

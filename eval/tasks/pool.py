@@ -14,7 +14,7 @@ from eval.tasks.known import Known, address
 from eval.tasks.protocol import Grade, Item, Task, ungradable
 from eval.tasks.worker import Ended, Worker, pickled
 from rsalign import ConfigError
-from rsalign.core.checks import above, at_least, checked, number, whole
+from rsalign.core.checks import above, at_least, check_float, check_int, check_value
 from rsalign.rewards.workers import DaemonThreads
 
 
@@ -47,9 +47,9 @@ class GradingPool:
         known: Known | None = None,
     ) -> None:
         name = type(self).__name__
-        num_workers = whole(name, "num_workers", num_workers, at_least(1))
-        timeout_seconds = number(name, "timeout_seconds", timeout_seconds, above(0.0))
-        memory_gib = checked(name, "memory_gib", memory_gib, float | None, above(0.0))
+        num_workers = check_int(name, "num_workers", num_workers, at_least(1))
+        timeout_seconds = check_float(name, "timeout_seconds", timeout_seconds, above(0.0))
+        memory_gib = check_value(name, "memory_gib", memory_gib, float | None, above(0.0))
         self._task = pickled(task)
         self._known: Known = {} if known is None else known
         self._timeout_seconds = timeout_seconds

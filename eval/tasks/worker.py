@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 
 from eval.tasks.protocol import Grade, Item, Task, ungradable
 from rsalign import ConfigError
-from rsalign.core.foreign import told
+from rsalign.core.foreign import describe_error
 
 _PREPARE_SECONDS = 300.0
 """For a process to start and import what a task needs, on a busy machine."""
@@ -141,6 +141,6 @@ def _grade(task: Task, item: Item, text: str, timeout_seconds: float) -> Grade:
     try:
         return task.grade(item, text)
     except BaseException as failure:  # noqa: BLE001 - a text may break a grader in any way
-        return ungradable(f"the grader raised {told(failure)}")
+        return ungradable(f"the grader raised {describe_error(failure)}")
     finally:
         signal.alarm(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.optional import require
-from rsalign.core.append_only import alone
+from rsalign.core.append_only import hold_lock
 
 _KEY = "rsalign.config"
 
@@ -54,7 +54,7 @@ class MlflowTracker:
         if "://" in folder:
             return nullcontext()
         Path(folder).mkdir(parents=True, exist_ok=True)
-        return alone(Path(folder) / ".rsalign.lock")
+        return hold_lock(Path(folder) / ".rsalign.lock")
 
     @staticmethod
     def _mlflow() -> Any:

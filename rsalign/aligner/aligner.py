@@ -17,10 +17,10 @@ from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.stream import Event, OnCommit, Pieces, reader, stream
 from rsalign.core.align import OnProgress
 from rsalign.core.budget import Budget
-from rsalign.core.checks import checked
+from rsalign.core.checks import check_value
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
-from rsalign.core.protocols import Policy, Reward, sampling
+from rsalign.core.protocols import Policy, Reward, get_sampling
 from rsalign.core.types import Prompt
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.strategies.plain import Plain
@@ -82,7 +82,7 @@ class Aligner:
         check_call(self._strategy, budget, seed, has_reward=not is_none(reward))
         check_on_reward_error(on_reward_error)
         for name, arguments in (("engine_args", engine_args), ("reward_args", reward_args)):
-            checked("Aligner", name, arguments, Mapping[str, Any] | None)
+            check_value("Aligner", name, arguments, Mapping[str, Any] | None)
         self._seed, self._budget, self._on_reward_error = seed, budget, on_reward_error
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
@@ -310,7 +310,7 @@ class Aligner:
                 "astream shows text as usual: leave out logprobs, detokenize, "
                 "skip_special_tokens and the like, or use agenerate"
             )
-        stop = (request.sampling or sampling(self._policy)).stop
+        stop = (request.sampling or get_sampling(self._policy)).stop
         pieces = Pieces(reader(self._policy, request.prompt.tokens), stop)
 
         async def answer(on_commit: OnCommit, on_progress: OnProgress) -> AlignedOutput:

@@ -11,16 +11,16 @@ from rsalign.aligner.request_outputs import presented
 from rsalign.core.align import OnProgress, Result, align, check_law
 from rsalign.core.budget import Budget, Usage
 from rsalign.core.capabilities import tells_log_probs, varies_by_policy_alone
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, RsalignError, StrategyError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.journal import Journal
 from rsalign.core.key import Key, Label
 from rsalign.core.protocols import (
     Policy,
     Reward,
     Strategy,
-    sampling,
+    get_sampling,
     with_sampling,
 )
 from rsalign.core.tasks import concurrently
@@ -105,7 +105,7 @@ class Batch:
             async with (
                 contextlib.nullcontext()
                 if journal is None
-                else journal.holding(self.policy, self.reward)
+                else journal.hold_fingerprints(self.policy, self.reward)
             ):
                 limit = min(len(self.requests), _MAX_OPEN_PROMPTS)
                 return await concurrently(waiting(), limit=limit)
@@ -120,7 +120,9 @@ class Batch:
         key = Key(seed).child("prompt", name)
 
         def failed(raised: BaseException) -> StrategyError:
-            return StrategyError(f"answering raised {told(raised)}", prompt=request.prompt)
+            return StrategyError(
+                f"answering raised {describe_error(raised)}", prompt=request.prompt
+            )
 
         try:
             with errors_as(failed):
@@ -159,7 +161,7 @@ def check_on_error(given: object) -> None:
         ConfigError: with the value.
     """
     if given not in ("raise", "return"):
-        raise ConfigError(f"on_error={shown(given)}: choose 'raise' or 'return'")
+        raise ConfigError(f"on_error={quote(given)}: choose 'raise' or 'return'")
 
 
 def check_on_reward_error(given: object) -> None:
@@ -169,12 +171,12 @@ def check_on_reward_error(given: object) -> None:
         ConfigError: with the value.
     """
     if given not in ("fail", "best"):
-        raise ConfigError(f"on_reward_error={shown(given)}: choose 'fail' or 'best'")
+        raise ConfigError(f"on_reward_error={quote(given)}: choose 'fail' or 'best'")
 
 
 def num_different(request: Request, policy: Policy) -> int:
     """How many of a request's answers must be found: one, where the others would only repeat it."""
-    repeats = varies_by_policy_alone(request.strategy) and sampling(policy).is_point_mass
+    repeats = varies_by_policy_alone(request.strategy) and get_sampling(policy).is_point_mass
     return 1 if repeats else request.n
 
 
@@ -197,7 +199,7 @@ def law(policy: Policy, request: Request, budget: Budget | None = None) -> Polic
     """
     if request.sampling is not None:
         policy = with_sampling(policy, request.sampling)
-    check_law(request.strategy, sampling(policy), budget)
+    check_law(request.strategy, get_sampling(policy), budget)
     if given := request.options.given():
         if not hasattr(policy, "with_options"):
             name, value = next(iter(given.items()))
@@ -213,7 +215,7 @@ def law(policy: Policy, request: Request, budget: Budget | None = None) -> Polic
             raise ConfigError(
                 f"logprobs={request.shown.logprobs} cannot be honoured: the policy's engine "
                 "reports log-probabilities before temperature and truncation, and the law is "
-                f"{sampling(policy)}; start it with logprobs_mode='processed_logprobs'"
+                f"{get_sampling(policy)}; start it with logprobs_mode='processed_logprobs'"
             )
     return policy
 

@@ -10,9 +10,9 @@ from rsalign.aligner.batch import OnError, law
 from rsalign.aligner.inputs import Refused, Request, per_prompt
 from rsalign.core.budget import Budget
 from rsalign.core.capabilities import needs_reward
-from rsalign.core.checks import SEED, shown, whole
+from rsalign.core.checks import SEED, check_int, quote
 from rsalign.core.errors import ConfigError, RsalignError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import Policy, Strategy
 from rsalign.core.types import Prompt
 from rsalign.engines.options import RequestOptions
@@ -67,8 +67,8 @@ def check_call(strategy: Strategy, budget: Any, seed: Any, *, has_reward: bool) 
         ConfigError: with the value.
     """
     if budget is not None and not isinstance(budget, Budget):
-        raise ConfigError(f"budget={shown(budget)}: give Budget(policy_tokens=..., seconds=...)")
-    whole("Aligner", "seed", seed, SEED)
+        raise ConfigError(f"budget={quote(budget)}: give Budget(policy_tokens=..., seconds=...)")
+    check_int("Aligner", "seed", seed, SEED)
     if needs_reward(strategy) and not has_reward:
         raise ConfigError(
             f"{type(strategy).__name__} needs a reward: give reward=..., a model id or path, a "
@@ -119,4 +119,6 @@ def requests(
 
 
 def _unreadable(params: Any, failure: BaseException) -> ConfigError:
-    return ConfigError(f"sampling_params={shown(params)} cannot be honoured: {told(failure)}")
+    return ConfigError(
+        f"sampling_params={quote(params)} cannot be honoured: {describe_error(failure)}"
+    )

@@ -14,9 +14,9 @@ from rsalign.aligner.parameters import (
     sampling,
     token_ids,
 )
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, RsalignError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.key import Label
 from rsalign.core.protocols import Encoder, Policy, Strategy
 from rsalign.core.text.response_text import response_text
@@ -94,7 +94,7 @@ def prompts(given: TextOrTokens | Sequence[TextOrTokens], policy: Policy) -> lis
             seen.add(name)
             continue
         error = ConfigError(
-            f"prompt {position} has id {shown(name)}: an id is text or a whole number, and no two "
+            f"prompt {position} has id {quote(name)}: an id is text or a whole number, and no two "
             "prompts of a call have the same (it is the address of their draws)"
         )
         found[position] = Refused(_shown(item), error)
@@ -107,7 +107,7 @@ def ids(given: TextOrTokens | Sequence[TextOrTokens]) -> list[Label]:
     `prompts` refuses those whose id is no name, or another prompt's.
     """
     names = [_id(item, position) for position, item in enumerate(_items(given))]
-    return [name if isinstance(name, str | int) else shown(name) for name in names]
+    return [name if isinstance(name, str | int) else quote(name) for name in names]
 
 
 def _items(given: Any) -> list[Any]:
@@ -120,7 +120,7 @@ def _items(given: Any) -> list[Any]:
         return [given]
     if not isinstance(given, Collection) or isinstance(given, bytes):
         raise ConfigError(
-            f"prompts={shown(given)}: give a text, {{'prompt_token_ids': [...]}}, or a list of them"
+            f"prompts={quote(given)}: give a text, {{'prompt_token_ids': [...]}}, or a list of them"
         )
     return list(given)
 
@@ -145,7 +145,7 @@ def conversations(
     """Prompts of `chat`; as in `prompts`."""
     if not is_list(given):
         raise ConfigError(
-            f"messages={shown(given)}: give a list of {{'role': ..., 'content': ...}}, or a list "
+            f"messages={quote(given)}: give a list of {{'role': ..., 'content': ...}}, or a list "
             "of such lists"
         )
     if not given:
@@ -222,7 +222,7 @@ def _prompt(item: TextOrTokens, policy: Policy) -> Prompt:
         if isinstance(item.get("prompt"), str):
             return _prompt(item["prompt"], policy)
         if "prompt" in item:
-            raise ConfigError(f"prompt={shown(item['prompt'])}: give a text")
+            raise ConfigError(f"prompt={quote(item['prompt'])}: give a text")
         raise ConfigError(
             f"a prompt has the keys {sorted(item)}: give 'prompt' (text), 'messages' or "
             "'prompt_token_ids'"
@@ -257,7 +257,7 @@ def _token_ids(ids: Any) -> Tokens:
 def _messages(conversation: Conversation) -> tuple[Message, ...]:
     if isinstance(conversation, str | Mapping) or not isinstance(conversation, Iterable):
         raise ConfigError(
-            f"messages={shown(conversation)}: give a list of {{'role': ..., 'content': ...}}"
+            f"messages={quote(conversation)}: give a list of {{'role': ..., 'content': ...}}"
         )
     return tuple(map(Message.of, conversation))
 
@@ -276,7 +276,7 @@ def _tried(
 ) -> Prompt | Refused:
     def failed(failure: BaseException) -> ConfigError:
         return ConfigError(
-            f"the policy cannot read it ({told(failure)}): {shown(item)}{_remark(item)}"
+            f"the policy cannot read it ({describe_error(failure)}): {quote(item)}{_remark(item)}"
         )
 
     try:
@@ -290,7 +290,7 @@ def _tried(
 
 def _shown(item: Any) -> str:
     """A prompt as it was given, for whoever looks for it in the results."""
-    return item if isinstance(item, str) else shown(item)
+    return item if isinstance(item, str) else quote(item)
 
 
 def _remark(item: Any) -> str:

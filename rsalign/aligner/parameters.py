@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Sampling, Tokens
 from rsalign.engines.options import RequestOptions
@@ -95,7 +95,7 @@ def _strings(name: str, given: Any) -> tuple[str, ...]:
     """
     many = () if given is None else [given] if isinstance(given, str) else given
     if not is_list(many) or not all(isinstance(each, str) for each in many):
-        raise ConfigError(f"{name}={shown(given)}: give a string, or a list of strings")
+        raise ConfigError(f"{name}={quote(given)}: give a string, or a list of strings")
     return tuple(many)
 
 
@@ -114,7 +114,7 @@ def _biases(given: Any) -> tuple[tuple[int, float], ...]:
         return ()
     if not isinstance(given, Mapping):
         raise ConfigError(
-            f"logit_bias={shown(given)}: give a dictionary of token ids and what is added to their "
+            f"logit_bias={quote(given)}: give a dictionary of token ids and what is added to their "
             "logits, such as {40: 5.0}"
         )
     return tuple((_token(key, "logit_bias"), bias) for key, bias in given.items())
@@ -129,7 +129,7 @@ def token_ids(name: str, given: Any) -> Tokens:
     if given is None:
         return ()
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ConfigError(f"{name}={shown(given)}: give a list of token ids")
+        raise ConfigError(f"{name}={quote(given)}: give a list of token ids")
     return tuple(_token(token, name) for token in given)
 
 
@@ -142,7 +142,7 @@ def _token(given: Any, name: str) -> int:
         return operator.index(given)
     except TypeError:
         raise ConfigError(
-            f"{name} has {shown(given)} where a token id is expected, a whole number"
+            f"{name} has {quote(given)} where a token id is expected, a whole number"
         ) from None
 
 

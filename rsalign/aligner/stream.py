@@ -9,7 +9,7 @@ from rsalign.aligner.outputs import AlignedOutput
 from rsalign.core.align import OnProgress
 from rsalign.core.budget import Usage
 from rsalign.core.errors import PolicyError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import Policy
 from rsalign.core.text.detokenization import Detokenizer
 from rsalign.core.text.response_text import Guarded, detokenizer
@@ -117,7 +117,7 @@ def reader(policy: Policy, prompt: Tokens) -> Detokenizer:
     """The policy's detokenizer for an answer to this prompt; what it raises is a `PolicyError`."""
 
     def failed(failure: BaseException) -> PolicyError:
-        return PolicyError(f"the policy's text() raised {told(failure)}")
+        return PolicyError(f"the policy's text() raised {describe_error(failure)}")
 
     with errors_as(failed):
         return Guarded(detokenizer(policy, prompt), failed)

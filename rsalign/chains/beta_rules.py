@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from rsalign.core.checks import Allowed, above, check_settings, shown
+from rsalign.core.checks import Allowed, above, check_settings, quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.trace import Note
 from rsalign.selectors.estimators import effective_sample_size, tilted_weights
@@ -195,7 +195,7 @@ def require_pool(owner: object, beta: float | BetaRule, pool: int | None) -> Non
     """
     if not isinstance(beta, BetaRule):
         return
-    setting = f"{type(owner).__name__}(beta={shown(beta)}"
+    setting = f"{type(owner).__name__}(beta={quote(beta)}"
     if pool is None:
         raise ConfigError(f"{setting}) is found from a pool of draws: give pool=16")
     too_few = getattr(beta, "too_few", None)

@@ -17,7 +17,7 @@ from rsalign.chains.kernel import Kernel, LogWeight, Step
 from rsalign.chains.likelihood import is_certain
 from rsalign.chains.metropolis import Combine, tempered
 from rsalign.chains.stopping import Stopping
-from rsalign.core.checks import Allowed, above, at_least, check_settings, part, refused, shown
+from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
@@ -112,9 +112,11 @@ class MarkovChain(ABC):
             **allowed,
         )
         if self.burn_in > self.steps:
-            raise refused(self, "burn_in", f"a whole number of at most steps={self.steps}")
+            raise setting_error(self, "burn_in", f"a whole number of at most steps={self.steps}")
         if not all(low < high for low, high in itertools.pairwise(self.tempering)):
-            raise refused(self, "tempering", "factors in ascending order, such as (2.0, math.inf)")
+            raise setting_error(
+                self, "tempering", "factors in ascending order, such as (2.0, math.inf)"
+            )
         if self.stopping is not None and self.stopping.needs_answers and self._extract is None:
             raise ConfigError(
                 f"{type(self).__name__}(stopping={self.stopping!r}) looks at votes, but "
@@ -141,7 +143,7 @@ class MarkovChain(ABC):
         if abs(value) <= _LARGEST:  # false for NaN
             return value
         raise ConfigError(
-            f"{shown(self)}: the logarithm of a response's weight is {value:.3g}, beyond what can "
+            f"{quote(self)}: the logarithm of a response's weight is {value:.3g}, beyond what can "
             f"be computed with ({_LARGEST:g}): give a larger beta, a smaller power, or scale the "
             "reward (rsalign.rewards.calibration)"
         )

@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from rsalign.core.budget import Budget, Usage
+from rsalign.core.budget import Budget, Meter, Usage
 from rsalign.core.capabilities import cuts_answers, needs_reward
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward
 from rsalign.core.key import Key
-from rsalign.core.meter import Meter, MeteredPolicy, MeteredReward
-from rsalign.core.protocols import Policy, Reward, Strategy, sampling
+from rsalign.core.meter import MeteredPolicy, MeteredReward
+from rsalign.core.protocols import Policy, Reward, Strategy, get_sampling
 from rsalign.core.run import Run
+from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
 from rsalign.core.text.response_text import response_text
 from rsalign.core.trace import Progress, Trace, Verdict
 from rsalign.core.types import (
-    WHOLE_ANSWER_FIELDS,
     Candidate,
     Prompt,
     Response,
@@ -111,14 +111,16 @@ async def align(
             f"{type(strategy).__name__} needs a reward: give reward=..., a model, a Reward or a "
             "callable (prompt_text, response_text) -> float"
         )
-    check_law(strategy, sampling(policy), budget)
+    check_law(strategy, get_sampling(policy), budget)
     key = seed if isinstance(seed, Key) else Key(seed)
     trace = Trace(on_commit=on_commit)
     budget = budget or Budget()
     try:
         async with (
             # before the clock runs: what a journal cannot tell from others is refused first
-            contextlib.nullcontext() if journal is None else journal.holding(policy, reward),
+            contextlib.nullcontext()
+            if journal is None
+            else journal.hold_fingerprints(policy, reward),
             asyncio.timeout(budget.seconds) as deadline,
         ):
             meter = Meter(prompt, budget, deadline)
@@ -195,8 +197,8 @@ async def _sampled(
 
     def failed(failure: BaseException) -> StrategyError:
         return StrategyError(
-            f"{name} raised {told(failure)}: if it has a part of your own (a strategy, a selector, "
-            "an extractor, a function), mend that; the cause has the place",
+            f"{name} raised {describe_error(failure)}: if it has a part of your own (a strategy, a "
+            "selector, an extractor, a function), fix that; the traceback of the cause shows where",
             prompt=prompt,
         )
 
@@ -209,7 +211,7 @@ async def _sampled(
         raise
     if not isinstance(candidate, Candidate):
         raise StrategyError(
-            f"{name}.sample returned {shown(candidate)}, but must return a Candidate", prompt=prompt
+            f"{name}.sample returned {quote(candidate)}, but must return a Candidate", prompt=prompt
         )
     return candidate
 
@@ -240,7 +242,7 @@ async def _own_answer(run: Run) -> Candidate | None:
     """What the strategy would answer now, if it says how that is found and nobody must be asked."""
 
     def failed(failure: BaseException) -> StrategyError:
-        return StrategyError(f"choosing among them raised {told(failure)}")
+        return StrategyError(f"choosing among them raised {describe_error(failure)}")
 
     trace = run.trace
     if trace.estimate is None:
@@ -289,7 +291,7 @@ async def _completed(kept: Tokens, run: Run, meter: Meter, max_tokens: int) -> C
     limit = min(max_tokens, len(kept) + meter.budget.completion_tokens)
 
     def failed(failure: BaseException) -> PolicyError:
-        return PolicyError(f"the policy raised {told(failure)}", prompt=meter.prompt)
+        return PolicyError(f"the policy raised {describe_error(failure)}", prompt=meter.prompt)
 
     with errors_as(failed):
         candidate = await run.draft(meter.prompt, kept, max_tokens=limit)

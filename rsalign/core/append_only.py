@@ -43,7 +43,7 @@ class AppendOnlyFile:
             self._file: IO[bytes] = self.path.open("a+b", buffering=0)
         except OSError as error:
             raise ConfigError(f"cannot open {what} {path}: {error}") from error
-        if not locked(self._file):
+        if not take_lock(self._file):
             self._file.close()
             raise ConfigError(
                 f"{what} {path} is in use: it is being written by another process; wait for it, or "
@@ -89,14 +89,14 @@ class AppendOnlyFile:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Waits until no other process is in here with the same file, which is made for its lock."""
     with path.open("ab") as file:
-        locked(file, wait=True)
+        take_lock(file, wait=True)
         yield
 
 
-def locked(file: IO[Any], *, wait: bool = False) -> bool:
+def take_lock(file: IO[Any], *, wait: bool = False) -> bool:
     """Takes the lock of an open file, for as long as it is open; False if another has it.
 
     Without locks (see `AppendOnlyFile`) it counts as taken.

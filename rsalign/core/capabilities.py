@@ -37,7 +37,7 @@ def cuts_answers(strategy: object) -> bool:
 
     A strategy that draws whole answers only says ``cuts_answers = False``. It can then be used
     with penalties, grammars and whatever else depends on where the prompt ended
-    (`rsalign.core.types.Sampling.whole_answer_fields`).
+    (`rsalign.core.sampling.Sampling.whole_answer_fields`).
     """
     return bool(getattr(strategy, "cuts_answers", True))
 

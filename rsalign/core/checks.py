@@ -27,11 +27,11 @@ from rsalign.core.declared import (
     FINITE,
     Allowed,
     RefusalError,
+    convert_value,
     declared_types,
-    described,
+    describe_type,
     is_foreign,
-    shown,
-    taken,
+    quote,
 )
 from rsalign.core.errors import ConfigError, RewardError
 
@@ -46,15 +46,15 @@ __all__ = [
     "Allowed",
     "above",
     "at_least",
+    "check_float",
+    "check_int",
     "check_settings",
-    "checked",
+    "check_value",
     "finite_or_none",
     "finite_reward",
-    "number",
     "part",
-    "refused",
-    "shown",
-    "whole",
+    "quote",
+    "setting_error",
 ]
 
 SEED = Allowed(any_size=True)
@@ -126,12 +126,12 @@ def check_settings(owner: object, of: Any = None, /, **allowed: Allowed) -> None
     for name in checks:
         given = getattr(owner, name)
         rule = allowed.get(name, FINITE)
-        value = checked(settings.__name__, name, given, declared[name], rule)
+        value = check_value(settings.__name__, name, given, declared[name], rule)
         if value is not given:
             object.__setattr__(owner, name, value)
 
 
-def checked(owner: str, name: str, given: object, kind: Any, allowed: Allowed = FINITE) -> Any:
+def check_value(owner: str, name: str, given: object, kind: Any, allowed: Allowed = FINITE) -> Any:
     """One value as `check_settings` takes it, for classes and functions with plain parameters.
 
     Args:
@@ -148,25 +148,25 @@ def checked(owner: str, name: str, given: object, kind: Any, allowed: Allowed = 
         ConfigError: names all of these, and says what is allowed.
     """
     try:
-        return taken(given, kind, allowed)
+        return convert_value(given, kind, allowed)
     except RefusalError as refusal:
         raise ConfigError(
-            f"{owner}({name}={shown(given)}): give {described(kind, allowed)}{refusal}"
+            f"{owner}({name}={quote(given)}): give {describe_type(kind, allowed)}{refusal}"
             + (f"; {allowed.note}" if allowed.note else "")
         ) from None
 
 
-def whole(owner: str, name: str, given: object, allowed: Allowed = FINITE) -> int:
-    """`checked` for a whole number."""
-    return cast(int, checked(owner, name, given, int, allowed))
+def check_int(owner: str, name: str, given: object, allowed: Allowed = FINITE) -> int:
+    """`check_value` for a whole number."""
+    return cast(int, check_value(owner, name, given, int, allowed))
 
 
-def number(owner: str, name: str, given: object, allowed: Allowed = FINITE) -> float:
-    """`checked` for a number."""
-    return cast(float, checked(owner, name, given, float, allowed))
+def check_float(owner: str, name: str, given: object, allowed: Allowed = FINITE) -> float:
+    """`check_value` for a number."""
+    return cast(float, check_value(owner, name, given, float, allowed))
 
 
-def refused(owner: object, name: str, wanted: str) -> ConfigError:
+def setting_error(owner: object, name: str, wanted: str) -> ConfigError:
     """The error for a setting that contradicts another one, in the same form.
 
     Args:
@@ -174,7 +174,7 @@ def refused(owner: object, name: str, wanted: str) -> ConfigError:
         name: of the setting.
         wanted: what is allowed.
     """
-    value = shown(getattr(owner, name))
+    value = quote(getattr(owner, name))
     return ConfigError(f"{type(owner).__name__}({name}={value}): give {wanted}")
 
 
@@ -198,7 +198,7 @@ def finite_reward(
     found = finite_or_none(value)
     if found is None:
         raise RewardError(
-            f"the reward of {shown(response.text)} by {type(reward).__name__} is {shown(value)}, "
+            f"the reward of {quote(response.text)} by {type(reward).__name__} is {quote(value)}, "
             "but must be a finite number: mend it, or map such values before they are returned",
             prompt=prompt,
             response=response,

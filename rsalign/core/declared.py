@@ -78,7 +78,7 @@ FINITE = Allowed()
 """Any finite number of the declared type, any string, any part of the declared kind."""
 
 
-def shown(value: object, *, longest: int = _LONGEST) -> str:
+def quote(value: object, *, longest: int = _LONGEST) -> str:
     """A value for a message: its ``repr``, at most a line of it."""
     return in_one_line(value, repr, longest=longest)
 
@@ -98,13 +98,13 @@ class RefusalError(Exception):
     """A value is not of its type, or out of range; the text is what the message adds."""
 
 
-def taken(given: object, kind: Any, allowed: Allowed) -> Any:
+def convert_value(given: object, kind: Any, allowed: Allowed) -> Any:
     """The value that a setting of this type has if it is given this one."""
     origin = get_origin(kind)
     if kind in _TAKEN:
         return _TAKEN[kind](_plain(given), allowed)
     if origin is Annotated:
-        return taken(given, get_args(kind)[0], allowed)
+        return convert_value(given, get_args(kind)[0], allowed)
     if origin is Literal:
         return _choice(_plain(given), get_args(kind))
     if origin in (Union, types.UnionType):
@@ -185,7 +185,7 @@ def _one_of(given: object, kinds: tuple[Any, ...], allowed: Allowed) -> object:
     refusals = []
     for kind in kinds:
         try:
-            return taken(given, kind, allowed)
+            return convert_value(given, kind, allowed)
         except RefusalError as refusal:
             refusals.append(str(refusal))
     raise RefusalError(max(refusals, key=len))
@@ -209,9 +209,9 @@ def _items(given: object, origin: type, kinds: tuple[Any, ...], allowed: Allowed
 
 def _item(index: int, given: object, kind: Any, allowed: Allowed) -> object:
     try:
-        return taken(given, kind, allowed)
+        return convert_value(given, kind, allowed)
     except RefusalError as refusal:
-        raise RefusalError(f"{refusal} (item {index} is {shown(given)})") from None
+        raise RefusalError(f"{refusal} (item {index} is {quote(given)})") from None
 
 
 def _called(given: object) -> object:
@@ -273,7 +273,7 @@ def _missing(given: object, protocol: type) -> list[str]:
     return missing
 
 
-def described(kind: Any, allowed: Allowed) -> str:
+def describe_type(kind: Any, allowed: Allowed) -> str:
     """What a setting takes, in words."""
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     return ", or ".join(dict.fromkeys(_named(each, allowed) for each in kinds))
@@ -313,8 +313,10 @@ def _named(kind: Any, allowed: Allowed) -> str:
 
 def _several(kinds: tuple[Any, ...], allowed: Allowed) -> str:
     if len(kinds) == 2 and kinds[1] is not Ellipsis:
-        return f"a pair of {described(kinds[0], allowed)} and {described(kinds[1], allowed)}"
-    return f"a tuple in which each item is {described(kinds[0], allowed)}"
+        return (
+            f"a pair of {describe_type(kinds[0], allowed)} and {describe_type(kinds[1], allowed)}"
+        )
+    return f"a tuple in which each item is {describe_type(kinds[0], allowed)}"
 
 
 def _plain(value: object) -> object:

@@ -99,12 +99,12 @@ def is_interrupt(failure: BaseException) -> bool:
     return False
 
 
-def told(failure: BaseException) -> str:
+def describe_error(failure: BaseException) -> str:
     """An exception in one line: its kind and what it says."""
-    return f"{type(failure).__name__}: {said(failure)}".rstrip(": ")
+    return f"{type(failure).__name__}: {error_message(failure)}".rstrip(": ")
 
 
-def said(failure: BaseException) -> str:
+def error_message(failure: BaseException) -> str:
     """What an exception says, in one line."""
     return in_one_line(failure, str, longest=240)
 

@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from rsalign.core.append_only import AppendOnlyFile
-from rsalign.core.checks import checked, finite_or_none, finite_reward, part, shown
+from rsalign.core.checks import check_value, finite_or_none, finite_reward, part, quote
 from rsalign.core.errors import ConfigError
-from rsalign.core.fingerprint import fingerprint, kind
+from rsalign.core.fingerprint import fingerprint, name_of
 from rsalign.core.journal_lines import address, plain, plain_number, read_of, scored_of, segment_of
 from rsalign.core.key import Key
 from rsalign.core.protocols import (
@@ -34,8 +34,8 @@ from rsalign.core.protocols import (
     Ranked,
     Reward,
     StepReward,
-    likelihood,
-    measuring,
+    require_likelihood,
+    require_measuring,
 )
 from rsalign.core.types import Prompt, Response, Segment, Tokens
 from rsalign.core.wrapper import Wrapper
@@ -78,7 +78,7 @@ class Journal:
     """
 
     def __init__(self, path: str | Path, *, also: Iterable[Path] = ()) -> None:
-        self.path = Path(checked("Journal", "path", path, str | Path, part("a file's path")))
+        self.path = Path(check_value("Journal", "path", path, str | Path, part("a file's path")))
         self._lines: dict[str, bytes] = {}  # read when they are asked for: few are, of many
         self._replayed = self._recorded = 0
         self._held: dict[int, _Held] = {}
@@ -117,12 +117,12 @@ class Journal:
                 "%s is not what it was when this journal first knew it: nothing that it said then "
                 "is replayed. If only what it counts or caches has changed, give it a fingerprint "
                 "(see rsalign.core.fingerprint)",
-                kind(part),
+                name_of(part),
             )
         return word
 
     @contextlib.asynccontextmanager
-    async def holding(self, *parts: object) -> AsyncIterator[None]:
+    async def hold_fingerprints(self, *parts: object) -> AsyncIterator[None]:
         """While this is open, a part counts as what it is now.
 
         So a reward that counts its calls, or caches, is one reward for all of a run, and one whose
@@ -194,7 +194,7 @@ class Journal:
             begin, *rest = line.split(b'"', 2)
             if begin != b"[" or len(rest) != 2 or not line.endswith(b"]"):
                 raise ConfigError(
-                    f"the journal {path} is damaged: line {number} is {shown(line)}, which is no "
+                    f"the journal {path} is damaged: line {number} is {quote(line)}, which is no "
                     "record; remove that line, or choose another path"
                 )
             self._lines[rest[0].decode()] = line
@@ -263,7 +263,7 @@ class JournaledPolicy(Wrapper):
         return segment
 
 
-@JournaledPolicy.able(Measuring)
+@JournaledPolicy.implements(Measuring)
 async def measure(
     self: JournaledPolicy,
     prefix: Tokens,
@@ -273,17 +273,17 @@ async def measure(
     boundary: Boundary | None = None,
 ) -> Segment:
     """From the record, or as the inner policy draws."""
-    draw = measuring(self.inner).measure
+    draw = require_measuring(self.inner).measure
     return await self._draw("measure", draw, prefix, max_new_tokens, key, boundary)
 
 
-@JournaledPolicy.able(Likelihood)
+@JournaledPolicy.implements(Likelihood)
 async def log_probs(self: JournaledPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
     """From the record, or as the inner policy tells."""
     request = address("log_probs", self._who, prefix, tokens)
     if (found := self.journal.find(request)) is not None:
         return tuple(value if rank is None else Ranked(value, rank=rank) for value, rank in found)
-    values = await likelihood(self.inner).log_probs(prefix, tokens)
+    values = await require_likelihood(self.inner).log_probs(prefix, tokens)
     self.journal.record(request, [[value, getattr(value, "rank", None)] for value in values])
     return values
 
@@ -330,7 +330,7 @@ class JournaledReward(Wrapper):
         self.journal.record(request, rows if several else rows[0])
 
 
-@JournaledReward.able(StepReward)
+@JournaledReward.implements(StepReward)
 async def score_steps(
     self: JournaledReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
@@ -344,7 +344,7 @@ async def score_steps(
     return values
 
 
-@JournaledReward.able(PairwiseReward)
+@JournaledReward.implements(PairwiseReward)
 async def prefer(self: JournaledReward, prompt: Prompt, one: Response, other: Response) -> float:
     """From the record, or as the inner reward prefers."""
     request = address("prefer", self._who, prompt, read_of(one), read_of(other))

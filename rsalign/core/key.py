@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.core.checks import SEED, whole
+from rsalign.core.checks import SEED, check_int
 from rsalign.core.errors import ConfigError
 
 Label: TypeAlias = str | int
@@ -43,7 +43,7 @@ class Key:
     def __post_init__(self) -> None:
         # keys are made often, and seldom from anything else than a small whole number
         if type(self.root) is not int or self.root.bit_length() > 63:
-            object.__setattr__(self, "root", whole("Key", "root", self.root, SEED))
+            object.__setattr__(self, "root", check_int("Key", "root", self.root, SEED))
 
     def child(self, *labels: Label) -> "Key":
         """The key at a narrower address."""

@@ -18,7 +18,9 @@ def needs_entropy(boundary: Boundary) -> bool:
     return bool(getattr(boundary, "needs_entropy", boundary.engine_arguments))
 
 
-def end(tokens: Tokens, boundary: Boundary, text: Callable[[Tokens], str]) -> int | None:
+def find_segment_end(
+    tokens: Tokens, boundary: Boundary, text: Callable[[Tokens], str]
+) -> int | None:
     """How many of these tokens a segment has, by a rule that looks at the tokens alone.
 
     Args:
@@ -41,7 +43,7 @@ def end(tokens: Tokens, boundary: Boundary, text: Callable[[Tokens], str]) -> in
 
 
 @dataclass(frozen=True, slots=True)
-class After:
+class RemainingBoundary:
     """What is left of a rule for a segment that has some tokens already.
 
     Attributes:

@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from rsalign.core.annotated import Listed as Listed
-from rsalign.core.annotated import Ranked as Ranked
-from rsalign.core.annotated import Scored as Scored
 from rsalign.core.checks import part
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.core.types import Candidate, Message, Prompt, Response, Sampling, Segment, Tokens
+from rsalign.core.types import Listed as Listed
+from rsalign.core.types import Ranked as Ranked
+from rsalign.core.types import Scored as Scored
 
 if TYPE_CHECKING:
     from rsalign.core.run import Run
@@ -270,7 +270,7 @@ class Strategy(Protocol):
         ...
 
 
-def measuring(policy: Policy) -> Measuring:
+def require_measuring(policy: Policy) -> Measuring:
     """The policy, if it can tell how certain it is.
 
     Raises:
@@ -285,7 +285,7 @@ def measuring(policy: Policy) -> Measuring:
     )
 
 
-def likelihood(policy: Policy) -> Likelihood:
+def require_likelihood(policy: Policy) -> Likelihood:
     """The policy, if it can tell how probable given tokens are.
 
     Raises:
@@ -306,12 +306,12 @@ def _innermost(part: Any) -> Any:
     return part
 
 
-def headroom(policy: Policy) -> float:
+def get_headroom(policy: Policy) -> float:
     """As `Loaded.headroom`; infinity if the policy does not know."""
     return policy.headroom if isinstance(policy, Loaded) else math.inf
 
 
-def sampling(policy: Policy) -> Sampling:
+def get_sampling(policy: Policy) -> Sampling:
     """As `Shaped.sampling`; the raw law if the policy does not say."""
     # asked at every draft: a check against the protocol takes ten times as long
     return cast(Sampling, getattr(policy, "sampling", _UNSHAPED))

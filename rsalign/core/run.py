@@ -7,8 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from rsalign.core.checks import finite_reward
 from rsalign.core.key import Key, Label
-from rsalign.core.overdraw import After, end
-from rsalign.core.protocols import Boundary, Policy, Reward, measuring, sampling, with_sampling
+from rsalign.core.overdraw import RemainingBoundary, find_segment_end
+from rsalign.core.protocols import (
+    Boundary,
+    Policy,
+    Reward,
+    get_sampling,
+    require_measuring,
+    with_sampling,
+)
+from rsalign.core.sampling import stop_end
 from rsalign.core.text.response_text import detokenizer, response_text, token_text
 from rsalign.core.trace import Proposal, Trace, Verdict
 from rsalign.core.types import (
@@ -19,7 +27,6 @@ from rsalign.core.types import (
     Segment,
     Stop,
     Tokens,
-    stop_end,
 )
 
 
@@ -53,7 +60,7 @@ class Run:
         Args:
             consequence: what the strategy does about it, a clause for the warning.
         """
-        why = sampling(self.policy).why_point_mass
+        why = get_sampling(self.policy).why_point_mass
         if why is None:
             return False
         self.trace.warn(
@@ -137,7 +144,7 @@ class Run:
         prefix, room, key = prompt.tokens + kept, max_tokens - len(kept), self.key.child("draw")
         policy = self._policy_after(len(kept))
         if kept_certainty is not None:
-            measure = measuring(policy).measure
+            measure = require_measuring(policy).measure
             drawn = await measure(prefix, max_new_tokens=room, key=key, boundary=boundary)
         elif ahead is not None:
             drawn = await self._resumed(prefix, kept, ahead, room, boundary)
@@ -166,7 +173,9 @@ class Run:
         """The segment that begins with what was drawn before."""
         length = None
         if boundary is not None:
-            length = end(ahead.tokens, boundary, lambda one: token_text(self.policy, *one))
+            length = find_segment_end(
+                ahead.tokens, boundary, lambda one: token_text(self.policy, *one)
+            )
         if length is not None:
             return ahead.cut(length)
         if ahead.stop is not Stop.BOUNDARY:
@@ -176,13 +185,13 @@ class Run:
             prefix + ahead.tokens,
             max_new_tokens=room - num_drawn,
             key=self.key.child("draw"),
-            boundary=After(boundary, num_drawn) if boundary else None,
+            boundary=RemainingBoundary(boundary, num_drawn) if boundary else None,
         )
-        return ahead.joined(later)
+        return ahead.join(later)
 
     def _stopped(self, prompt: Prompt, kept: Tokens, drawn: Segment) -> Segment:
         """As much of what was drawn as the stop strings allow, given what was kept."""
-        law = sampling(self.policy)
+        law = get_sampling(self.policy)
         if not law.stop:
             return drawn
         # a stop token ends a response before its text is looked at
@@ -205,13 +214,13 @@ class Run:
         Raises:
             ConfigError: if the law cannot be had for the rest of a response.
         """
-        law = sampling(self.policy)
+        law = get_sampling(self.policy)
         rest = law.after(num_kept)
         return self.policy if rest is law else with_sampling(self.policy, rest)
 
     def _num_unstoppable(self, prompt: Prompt, tokens: Tokens) -> int:
         """How many characters of a response belong to tokens in which no stop string counts."""
-        min_tokens = sampling(self.policy).min_tokens
+        min_tokens = get_sampling(self.policy).min_tokens
         if not min_tokens:
             return 0
         return len(detokenizer(self.policy, prompt.tokens).read(tokens[:min_tokens]))

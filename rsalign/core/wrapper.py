@@ -43,10 +43,10 @@ ABILITIES: dict[type, tuple[str, ...]] = {
 class Wrapper:
     """Base of classes that wrap a part; their first argument is that part.
 
-    A derived class has what every part of its kind has (`extend` and `text`, or `score`). An
-    ability passes on to what is wrapped, unless the class says by `able` what it does instead. An
-    instance is of a class derived from its own that has these members, because a member that is
-    there and fails when it is called would claim an ability.
+    A derived class implements what every part of its kind has (`extend` and `text`, or `score`).
+    Abilities of the wrapped part are passed on as they are, unless the class replaces them with
+    `implements`. Each instance is made from a class that is generated for the abilities of its
+    wrapped part: a method that exists and fails when it is called would claim an ability falsely.
 
     Attributes:
         wrapped_as: the name of the attribute and argument that holds what is wrapped.
@@ -86,7 +86,7 @@ class Wrapper:
         return overdraws(self.wrapped)
 
     @classmethod
-    def able(cls, ability: type) -> Callable[[F], F]:
+    def implements(cls, ability: type) -> Callable[[F], F]:
         """Decorates a function that is to be the member of `ability` in this class.
 
         Its name matters only where the ability has several members.

@@ -14,7 +14,7 @@ from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.request_outputs import failed_output, request_output, without_presentation
 from rsalign.core.budget import Budget
 from rsalign.core.errors import ConfigError, PolicyError, RsalignError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import Strategy
 from rsalign.core.types import Message
 from rsalign.engines.vllm.llm_class import list_params, list_prompts, render_prompt
@@ -196,7 +196,7 @@ class VllmCall:
 
         def unshown(failure: BaseException) -> PolicyError:
             return PolicyError(
-                f"prompt {request.index}: vLLM cannot show the answer: {told(failure)}"
+                f"prompt {request.index}: vLLM cannot show the answer: {describe_error(failure)}"
             )
 
         if answered.error is not None:
@@ -357,7 +357,7 @@ class _Request:
 
 
 def _unreadable(index: int, failure: BaseException) -> ConfigError:
-    return ConfigError(f"prompt {index}: vLLM cannot read it: {told(failure)}")
+    return ConfigError(f"prompt {index}: vLLM cannot read it: {describe_error(failure)}")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rsalign.core.checks import above, at_least, number, whole
+from rsalign.core.checks import above, at_least, check_float, check_int
 from rsalign.core.errors import ConfigError, EngineError, InstallError
 from rsalign.core.tasks import concurrently
 from rsalign.engines.answers import ServedModel, Unavailable, convert_server_error
@@ -81,9 +81,11 @@ class Replicas:
         roots = (each.rstrip("/").removesuffix("/v1").rstrip("/") for each in given)
         self._replicas = [_Replica(root) for root in dict.fromkeys(roots)]
         self._api_key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        self._timeout_seconds = number("Replicas", "timeout_seconds", timeout_seconds, above(0.0))
-        self._retries = whole("Replicas", "retries", retries, at_least(0))
-        self._max_open = whole("Replicas", "max_open", max_open, at_least(1))
+        self._timeout_seconds = check_float(
+            "Replicas", "timeout_seconds", timeout_seconds, above(0.0)
+        )
+        self._retries = check_int("Replicas", "retries", retries, at_least(0))
+        self._max_open = check_int("Replicas", "max_open", max_open, at_least(1))
         self._clients: dict[asyncio.AbstractEventLoop, _LoopClients] = {}
         self._closed = False
 

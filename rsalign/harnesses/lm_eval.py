@@ -19,9 +19,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from rsalign.aligner import AlignedOutput
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, EngineError, PolicyError, RsalignError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import Likelihood, Ranked
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Tokens
@@ -178,7 +178,7 @@ class AlignedLM(PolicyText):
         failures = Failures(len(requests))
 
         def failed(failure: BaseException) -> PolicyError:
-            return PolicyError(f"the policy raised {told(failure)}")
+            return PolicyError(f"the policy raised {describe_error(failure)}")
 
         async def one(
             asked: tuple[str, str], context: list[int], continuation: list[int]
@@ -188,7 +188,7 @@ class AlignedLM(PolicyText):
                 with errors_as(failed):
                     scored = await policy.log_probs(tuple(context), tuple(continuation))
             except RsalignError as error:
-                failures.add(shown("".join(asked)), error)
+                failures.add(quote("".join(asked)), error)
                 return -math.inf, False
             found = sum(scored), all(map(_greedy, scored))
             if any(asked):  # pieces of a longer text are kept by whoever joins them

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import TemplateLM
 
 from rsalign.aligner import Aligner
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.types import Message
 from rsalign.harnesses.arguments import Arguments
 
@@ -121,7 +121,9 @@ class PolicyText(TemplateLM):
             add_special_tokens = True
 
         def unreadable(failure: BaseException) -> UnreadableError:
-            return UnreadableError(f"the tokenizer cannot read {shown(string)} ({told(failure)})")
+            return UnreadableError(
+                f"the tokenizer cannot read {quote(string)} ({describe_error(failure)})"
+            )
 
         with errors_as(unreadable):
             return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))

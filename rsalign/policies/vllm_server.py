@@ -10,7 +10,7 @@ from rsalign.core.checks import at_least, check_settings
 from rsalign.core.errors import ConfigError, PolicyError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.key import Key
-from rsalign.core.overdraw import end
+from rsalign.core.overdraw import find_segment_end
 from rsalign.core.protocols import Boundary, Ranked
 from rsalign.core.text.detokenization import Detokenizer
 from rsalign.core.types import Message, Sampling, Segment, Stop, Tokens
@@ -216,7 +216,7 @@ class VllmServerPolicy:
         segment = self._segment(drawn, max_new_tokens, limit, asked)
         if arguments or boundary is None or not boundary.engine_arguments:
             return segment
-        length = end(segment.tokens, boundary, lambda one: self.token_text(*one))
+        length = find_segment_end(segment.tokens, boundary, lambda one: self.token_text(*one))
         return segment if length is None else segment.cut(length)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rsalign.core.errors import RewardError
-from rsalign.core.foreign import told
+from rsalign.core.foreign import describe_error
 from rsalign.rewards.workers import Attempt
 
 A = TypeVar("A")
@@ -116,7 +116,7 @@ def _settle(item: _Item[A, B], result: B | None, failure: BaseException | None) 
         if item.future.done():  # cancelled in the meantime
             return
         if failure is not None:
-            error = RewardError(f"the reward raised {told(failure)}")
+            error = RewardError(f"the reward raised {describe_error(failure)}")
             error.__cause__ = failure  # which itself may be one that no future can carry
             item.future.set_exception(error)
         else:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from rsalign.core.checks import above, at_least, checked, number, shown, whole
+from rsalign.core.checks import above, at_least, check_float, check_int, check_value, quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.core.protocols import Policy, Reward
@@ -57,8 +57,8 @@ async def own_rewards(
         >>> len(rewards)
         4
     """
-    num_draws = whole("own_rewards", "num_draws", num_draws, at_least(1))
-    max_tokens = whole("own_rewards", "max_tokens", max_tokens, at_least(1))
+    num_draws = check_int("own_rewards", "num_draws", num_draws, at_least(1))
+    max_tokens = check_int("own_rewards", "max_tokens", max_tokens, at_least(1))
     run = Run(policy, reward, key)
     drafts = await concurrently(
         run.at("candidate", i).draft(prompt, (), max_tokens=max_tokens) for i in range(num_draws)
@@ -144,11 +144,11 @@ def calibrated_on(
         (1.0, -2.0)
     """
     name = "calibrated_on"
-    checked(name, "reward", reward, Reward, A_REWARD)
-    checked(name, "method", method, Method)
-    ess_fraction = number(name, "ess_fraction", ess_fraction, above(0.0, below=1.0))
+    check_value(name, "reward", reward, Reward, A_REWARD)
+    check_value(name, "method", method, Method)
+    ess_fraction = check_float(name, "ess_fraction", ess_fraction, above(0.0, below=1.0))
     by_prompt: list[tuple[float, ...]] = [
-        checked(name, "pools", pool, tuple[float, ...]) for pool in pools if len(pool)
+        check_value(name, "pools", pool, tuple[float, ...]) for pool in pools if len(pool)
     ]
     draws = [draw for pool in by_prompt for draw in pool]
     if all(max(pool) == min(pool) for pool in by_prompt):
@@ -188,7 +188,7 @@ def _is_normal(value: float) -> bool:
 
 def _no_unit(draws: Sequence[float]) -> ConfigError:
     return ConfigError(
-        f"cannot calibrate on the rewards {shown(draws)}: their differences are beyond what a "
+        f"cannot calibrate on the rewards {quote(draws)}: their differences are beyond what a "
         "float can be divided by (1e-300 to 1e300); bring the reward to an ordinary scale first"
     )
 

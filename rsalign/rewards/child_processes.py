@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from typing import Any, SupportsFloat
 
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.rewards.workers import Attempt, DaemonThreads
 
 _START_SECONDS = 300.0
@@ -204,7 +204,7 @@ def _answer(attempt: "Attempt[Any]") -> "Attempt[Any]":
     if attempt.failure is None:
         value = attempt.value()
         if not isinstance(value, SupportsFloat):
-            return Attempt(_NoNumber(shown(value)))
+            return Attempt(_NoNumber(quote(value)))
         attempt = Attempt.of(float, value)
     return Attempt(attempt.result, _able_to_travel(attempt.failure))
 
@@ -213,7 +213,7 @@ def _able_to_travel(failure: BaseException | None) -> BaseException | None:
     if failure is None:
         return None
     stack = "".join(traceback.format_exception(failure))
-    return RaisedElsewhereError(shown(failure, longest=320), stack)
+    return RaisedElsewhereError(quote(failure, longest=320), stack)
 
 
 def _end_with_parent() -> None:

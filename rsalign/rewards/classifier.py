@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rsalign.core.checks import at_least, whole
+from rsalign.core.checks import at_least, check_int
 from rsalign.core.errors import ConfigError, InstallError
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
@@ -37,7 +37,7 @@ class TransformersReward:
         device: str = "cpu",
         max_batch_size: int = 32,
     ) -> None:
-        size = whole("TransformersReward", "max_batch_size", max_batch_size, at_least(1))
+        size = check_int("TransformersReward", "max_batch_size", max_batch_size, at_least(1))
         try:
             import torch
             from transformers import AutoModelForSequenceClassification, AutoTokenizer

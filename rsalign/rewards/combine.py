@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsalign.core.checks import REWARD, check_settings, refused
+from rsalign.core.checks import REWARD, check_settings, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Reward, Scored
 from rsalign.core.types import Prompt, Response
@@ -238,4 +238,4 @@ def _require_one_each(
 ) -> None:
     require_some(owner, "rewards", rewards)
     if len(numbers) != len(rewards):
-        raise refused(owner, name, f"{len(rewards)} numbers, as many as there are rewards")
+        raise setting_error(owner, name, f"{len(rewards)} numbers, as many as there are rewards")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.core.checks import Allowed, at_least, check_settings, refused, shown
+from rsalign.core.checks import Allowed, at_least, check_settings, quote, setting_error
 from rsalign.core.errors import RewardError
 from rsalign.core.foreign import errors_as
 from rsalign.core.protocols import Reward
@@ -54,7 +54,7 @@ class LowerConfidenceBound(Composite):
         doubt = at_least(0.0, note="a negative one would reward doubt")
         check_settings(self, rewards=A_REWARD, coefficient=doubt)
         if len(self.rewards) < 2:
-            raise refused(self, "rewards", "at least 2: one cannot disagree with itself")
+            raise setting_error(self, "rewards", "at least 2: one cannot disagree with itself")
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The members' mean less `coefficient` times their standard deviation."""
@@ -110,8 +110,8 @@ class Routed(Composite):
 
         def failed(failure: BaseException) -> RewardError:
             return RewardError(
-                f"a predicate of Routed raised {shown(failure, longest=320)} on the prompt "
-                f"{shown(prompt.text)}: mend it, or catch what it may raise and return True or "
+                f"a predicate of Routed raised {quote(failure, longest=320)} on the prompt "
+                f"{quote(prompt.text)}: mend it, or catch what it may raise and return True or "
                 "False",
                 prompt=prompt,
                 response=response,

@@ -6,10 +6,10 @@ import pickle
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
 
-from rsalign.core.checks import above, at_least, checked, finite_or_none, part, shown, whole
+from rsalign.core.checks import above, at_least, check_int, check_value, finite_or_none, part, quote
 from rsalign.core.errors import ConfigError, RewardError
 from rsalign.core.fingerprint import fingerprint as told
-from rsalign.core.fingerprint import kind
+from rsalign.core.fingerprint import name_of
 from rsalign.core.foreign import errors_as
 from rsalign.core.types import Prompt, Response
 from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
@@ -51,15 +51,17 @@ class FunctionReward:
         fingerprint: str | None = None,
     ) -> None:
         name = "FunctionReward"
-        checked(name, "function", function, RewardFunction, part("a function or a callable object"))
-        checked(name, "pool", pool, Literal["thread", "process"])
-        num_workers = whole(name, "num_workers", num_workers, at_least(1))
+        check_value(
+            name, "function", function, RewardFunction, part("a function or a callable object")
+        )
+        check_value(name, "pool", pool, Literal["thread", "process"])
+        num_workers = check_int(name, "num_workers", num_workers, at_least(1))
         self._function = function
         limit = above(0.0, note="None waits for ever")
-        self._timeout_seconds: float | None = checked(
+        self._timeout_seconds: float | None = check_value(
             name, "timeout_seconds", timeout_seconds, float | None, limit
         )
-        self._fingerprint: str | None = checked(name, "fingerprint", fingerprint, str | None)
+        self._fingerprint: str | None = check_value(name, "fingerprint", fingerprint, str | None)
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 - an object may be callable
         )
@@ -97,9 +99,9 @@ class FunctionReward:
                 what = f"took longer than {self._timeout_seconds} seconds"
                 mend = "mend it, or raise timeout_seconds of FunctionReward"
             else:
-                what = f"raised {shown(failure, longest=320)}"
+                what = f"raised {quote(failure, longest=320)}"
                 mend = "mend it, or catch what it may raise and return a number"
-            return error(f"{what} on {shown(response.text)}: {mend}")
+            return error(f"{what} on {quote(response.text)}: {mend}")
 
         with errors_as(failed, kept=()):
             async with deadline:
@@ -113,7 +115,7 @@ class FunctionReward:
             found = finite_or_none(value)
         if found is None:
             raise error(
-                f"returned {shown(value)} for {shown(response.text)}, but must return a finite "
+                f"returned {quote(value)} for {quote(response.text)}, but must return a finite "
                 "number"
             )
         return found
@@ -126,7 +128,7 @@ class FunctionReward:
 
     @property
     def _name(self) -> str:
-        return kind(self._function)
+        return name_of(self._function)
 
     async def _elsewhere(
         self, prompt: str, response: str, deadline: asyncio.Timeout

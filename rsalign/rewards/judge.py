@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from rsalign.core.checks import SEED, at_least, check_settings, checked
+from rsalign.core.checks import SEED, at_least, check_settings, check_value
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.core.protocols import Scored
@@ -190,7 +190,7 @@ class PairwiseJudge:
 
     def __post_init__(self) -> None:
         weighs = getattr(self.template, "pattern", None) is None
-        checked("PairwiseJudge", "policy", self.policy, Weigher if weighs else Writer, JUDGE)
+        check_value("PairwiseJudge", "policy", self.policy, Weigher if weighs else Writer, JUDGE)
         check_settings(self, votes=at_least(1), max_tokens=at_least(1), seed=SEED)
         self.template.require("one", "other")
         if len(self.template.choices) != 2:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from rsalign.core.checks import part
 from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.key import Key
-from rsalign.core.protocols import Encoder, Likelihood, Policy, sampling
+from rsalign.core.protocols import Encoder, Likelihood, Policy, get_sampling
 from rsalign.core.tasks import concurrently
 from rsalign.core.text.response_text import response_text
 from rsalign.core.types import Message, Prompt, Response, Tokens
@@ -100,7 +100,7 @@ async def written(
     here = key.child("verdict", _digest(question))
     drawn = await concurrently(
         policy.extend(tokens, max_new_tokens=max_tokens, key=here.child(vote))
-        for vote in range(1 if sampling(policy).is_point_mass else votes)
+        for vote in range(1 if get_sampling(policy).is_point_mass else votes)
     )
     texts = tuple(
         response_text(

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any, cast
 
-from rsalign.core.checks import finite_or_none, finite_reward, part, refused, shown
+from rsalign.core.checks import finite_or_none, finite_reward, part, quote, setting_error
 from rsalign.core.errors import RewardError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.protocols import Reward, Scored, StepReward
@@ -62,8 +62,8 @@ async def ask_steps(
     found = [value for value in map(finite_or_none, values) if value is not None]
     if not len(found) == len(values) == len(ends):
         raise RewardError(
-            f"{type(reward).__name__} gave {shown(values)} for {len(ends)} steps of "
-            f"{shown(response.text)}, but must give one finite number per step: mend it",
+            f"{type(reward).__name__} gave {quote(values)} for {len(ends)} steps of "
+            f"{quote(response.text)}, but must give one finite number per step: mend it",
             prompt=prompt,
             response=response,
         )
@@ -126,7 +126,7 @@ def require_some(owner: object, name: str, parts: Sequence[object]) -> None:
         ConfigError: if there is no part.
     """
     if not parts:
-        raise refused(owner, name, "at least 1 reward: there is nothing to combine")
+        raise setting_error(owner, name, "at least 1 reward: there is nothing to combine")
 
 
 def _leaves(value: object) -> Iterator[object]:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, RewardError
 from rsalign.core.fingerprint import fingerprint
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.text.chat_template import ChatTemplate
 from rsalign.core.types import Message, Prompt, Response, Tokens
 
@@ -72,7 +72,8 @@ class Rendering:
     ) -> RewardError:
         return RewardError(
             f"the reward model's chat template or tokenizer fails on this conversation "
-            f"({told(failure)}): {shown(prompt.text)}, answered by {shown(response.text)}",
+            f"({describe_error(failure)}): {quote(prompt.text)}, answered by "
+            f"{quote(response.text)}",
             prompt=prompt,
             response=response,
         )

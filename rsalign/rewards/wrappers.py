@@ -14,7 +14,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 from cachetools import LRUCache
 
-from rsalign.core.checks import at_least, check_settings, checked, finite_reward, whole
+from rsalign.core.checks import at_least, check_int, check_settings, check_value, finite_reward
 from rsalign.core.protocols import PairwiseReward, Reward, Scored, StepReward
 from rsalign.core.types import Prompt, Response, Stop
 from rsalign.core.wrapper import Wrapper
@@ -73,7 +73,7 @@ class Scaled(Composite, Wrapper):
         return combined(self.scale * value + self.shift, [value])
 
 
-@Scaled.able(StepReward)
+@Scaled.implements(StepReward)
 async def score_steps(
     self: Scaled, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
@@ -82,7 +82,7 @@ async def score_steps(
     return tuple(combined(self.scale * value + self.shift, [value]) for value in values)
 
 
-@Scaled.able(PairwiseReward)
+@Scaled.implements(PairwiseReward)
 async def prefer(self: Scaled, prompt: Prompt, one: Response, other: Response) -> float:
     """The reward's preference; a negative scale reverses it, and 0 makes every pair a tie."""
     inner: PairwiseReward = self.wrapped
@@ -127,8 +127,8 @@ class Cached(Wrapper):
     wrapped_as: ClassVar[str] = "reward"
 
     def __init__(self, reward: Reward, max_size: int = 10_000) -> None:
-        self.reward: Reward = checked("Cached", "reward", reward, Reward, A_REWARD)
-        self.max_size = whole(
+        self.reward: Reward = check_value("Cached", "reward", reward, Reward, A_REWARD)
+        self.max_size = check_int(
             "Cached", "max_size", max_size, at_least(1, note="for no cache leave the wrapper out")
         )
         self._answers: LRUCache[_Question, float] = LRUCache(self.max_size)
@@ -226,7 +226,7 @@ class Metered(Wrapper):
     wrapped_as: ClassVar[str] = "reward"
 
     def __init__(self, reward: Reward) -> None:
-        self.reward: Reward = checked("Metered", "reward", reward, Reward, A_REWARD)
+        self.reward: Reward = check_value("Metered", "reward", reward, Reward, A_REWARD)
         self._statistics = RewardStatistics()
         self._lock = threading.Lock()  # calls may come from event loops of several threads
 
@@ -271,7 +271,7 @@ class Metered(Wrapper):
             )
 
 
-@Metered.able(StepReward)
+@Metered.implements(StepReward)
 async def metered_steps(
     self: Metered, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
@@ -280,7 +280,7 @@ async def metered_steps(
     return await self._counted(inner.score_steps(prompt, response, ends))
 
 
-@Metered.able(PairwiseReward)
+@Metered.implements(PairwiseReward)
 async def metered_preference(
     self: Metered, prompt: Prompt, one: Response, other: Response
 ) -> float:

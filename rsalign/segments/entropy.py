@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rsalign.core.checks import at_least, check_settings, refused
+from rsalign.core.checks import at_least, check_settings, setting_error
 from rsalign.segments.fixed_size import MOST
 
 
@@ -32,7 +32,7 @@ class Entropy:
             max_tokens=at_least(1, MOST),
         )
         if self.min_tokens > self.max_tokens:
-            raise refused(
+            raise setting_error(
                 self, "min_tokens", f"a whole number of at most max_tokens={self.max_tokens}"
             )
 

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from rsalign.core.checks import at_least, check_settings, part, shown
+from rsalign.core.checks import at_least, check_settings, part, quote
 from rsalign.core.errors import StrategyError
-from rsalign.core.fingerprint import kind
+from rsalign.core.fingerprint import name_of
 from rsalign.selectors.numbers import Number, find_numbers, last_number, read_number, spell
 
 Extract: TypeAlias = Callable[[str], str | None]
@@ -44,7 +44,7 @@ def extracted(extract: Extract, text: str) -> str | None:
     if answer is None or isinstance(answer, str):
         return answer
     raise StrategyError(
-        f"the extractor {kind(extract)} returned {shown(answer)} for {shown(text)}, but must "
+        f"the extractor {name_of(extract)} returned {quote(answer)} for {quote(text)}, but must "
         "return text or None: answers are compared as text"
     )
 

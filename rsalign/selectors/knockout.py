@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.core.checks import check_settings, finite_or_none, part, shown
+from rsalign.core.checks import check_settings, finite_or_none, part, quote
 from rsalign.core.errors import RewardError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.key import Key
 from rsalign.core.protocols import PairwiseReward
 from rsalign.core.tasks import concurrently
@@ -78,8 +78,8 @@ class Knockout:
     async def _ask(self, prompt: Prompt, one: Response, other: Response) -> float:
         def failed(failure: BaseException) -> RewardError:
             return RewardError(
-                f"the judge {type(self.judge).__name__} raised {told(failure)} on "
-                f"{shown(one.text)} and {shown(other.text)}",
+                f"the judge {type(self.judge).__name__} raised {describe_error(failure)} on "
+                f"{quote(one.text)} and {quote(other.text)}",
                 prompt=prompt,
                 response=one,
             )
@@ -89,7 +89,7 @@ class Knockout:
             prefer = finite_or_none(given)
         if prefer is None or not 0 <= prefer <= 1:
             raise RewardError(
-                f"the preference for {shown(one.text)} over {shown(other.text)} is {shown(given)}, "
+                f"the preference for {quote(one.text)} over {quote(other.text)} is {quote(given)}, "
                 f"but must be a probability: mend {type(self.judge).__name__}",
                 prompt=prompt,
                 response=one,

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from operator import mul
 from typing import Protocol, runtime_checkable
 
-from rsalign.core.checks import check_settings, finite_or_none, shown
+from rsalign.core.checks import check_settings, finite_or_none, quote
 from rsalign.core.errors import StrategyError
-from rsalign.core.fingerprint import kind
+from rsalign.core.fingerprint import name_of
 from rsalign.selectors.extraction import EXTRACTOR, Extract, WholeText, extracted
 
 
@@ -56,14 +56,14 @@ def expected_utilities(
         table = [[utility(text, reference) for reference in texts] for text in texts]
     if [len(row) for row in table] != [len(texts)] * len(texts):
         raise StrategyError(
-            f"the table of the utility {kind(utility)} must have {len(texts)} rows and columns: "
+            f"the table of the utility {name_of(utility)} must have {len(texts)} rows and columns: "
             "one of each for each text"
         )
     for row in table:
         for value in row:
             if finite_or_none(value) is None:
                 raise StrategyError(
-                    f"the utility {kind(utility)} returned {shown(value)}, but must return a "
+                    f"the utility {name_of(utility)} returned {quote(value)}, but must return a "
                     "finite number"
                 )
     # fsum rounds once, so that equal utilities in another order have an equal sum and tie

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from rsalign.core.checks import finite_or_none, shown
+from rsalign.core.checks import finite_or_none, quote
 from rsalign.core.errors import ConfigError, RewardError, RsalignError
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import PairwiseReward, Reward, StepReward
 from rsalign.core.types import Prompt, Response
 from rsalign.core.wrapper import Wrapper
@@ -45,7 +45,7 @@ class GuardedReward(Wrapper):
     async def _guarded(self, call: Callable[[], Awaitable[T]], text: str) -> T:
         try:
             async with asyncio.timeout(self.timeout_seconds) as deadline:
-                with errors_as(lambda failure: RewardError(told(failure))):
+                with errors_as(lambda failure: RewardError(describe_error(failure))):
                     return await call()
         except ConfigError:
             raise
@@ -64,7 +64,7 @@ class GuardedReward(Wrapper):
             raise RewardError(f"the reward failed ({type(causes[0]).__name__})") from None
 
 
-@GuardedReward.able(StepReward)
+@GuardedReward.implements(StepReward)
 async def score_steps(
     self: GuardedReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
@@ -74,7 +74,7 @@ async def score_steps(
     return tuple(map(_finite, values))
 
 
-@GuardedReward.able(PairwiseReward)
+@GuardedReward.implements(PairwiseReward)
 async def prefer(self: GuardedReward, prompt: Prompt, one: Response, other: Response) -> float:
     """As the reward; errors as in `GuardedReward.score`."""
     inner: PairwiseReward = self.wrapped
@@ -84,7 +84,7 @@ async def prefer(self: GuardedReward, prompt: Prompt, one: Response, other: Resp
 def _finite(value: object) -> float:
     found = finite_or_none(value)
     if found is None:
-        raise RewardError(f"the reward is {shown(value)}, but must be a finite number")
+        raise RewardError(f"the reward is {quote(value)}, but must be a finite number")
     return found
 
 

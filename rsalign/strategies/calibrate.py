@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from rsalign.core.checks import above, at_least, check_settings, part, refused, shown
+from rsalign.core.checks import above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
@@ -101,7 +101,7 @@ class Calibrate:
     def __post_init__(self) -> None:
         check_settings(self, inner=part("Cards(...)"), draws=at_least(1), quantile=above(0.0, 1.0))
         if not isinstance(self.inner.threshold, AimedThreshold | None):
-            raise refused(
+            raise setting_error(
                 self, "inner", "Cards(...) without a threshold, or with one that has `with_target`"
             )
 
@@ -130,6 +130,6 @@ def _target(rewards: tuple[float, ...], quantile: float, num_sds: float | None) 
     if not math.isfinite(target):
         raise ConfigError(
             f"Calibrate(num_sds={num_sds!r}): the target {target} for draws with the rewards "
-            f"{shown(rewards)} is beyond all floats: give a smaller number"
+            f"{quote(rewards)} is beyond all floats: give a smaller number"
         )
     return target

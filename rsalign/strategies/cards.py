@@ -36,7 +36,7 @@ from typing import ClassVar, Literal
 from rsalign.chains.likelihood import is_certain
 from rsalign.core.checks import at_least, check_settings, part
 from rsalign.core.errors import ConfigError, RsalignError
-from rsalign.core.protocols import SEGMENTER, Boundary, Policy, headroom, sampling
+from rsalign.core.protocols import SEGMENTER, Boundary, Policy, get_headroom, get_sampling
 from rsalign.core.run import Run
 from rsalign.core.tasks import until
 from rsalign.core.trace import Proposal, Verdict
@@ -230,7 +230,7 @@ class Cards:
         drawn: dict[int, Candidate] = {}
         tested: list[Candidate] = []
         accepted = False
-        repeats = sampling(run.policy).is_point_mass
+        repeats = get_sampling(run.policy).is_point_mass
         only: Candidate | None = None  # the one possible draft, once it is known to be that
 
         async def attempt(index: int) -> int:
@@ -314,7 +314,7 @@ class _Tally:
     def round_size(self, policy: Policy) -> int:
         """The tries that one acceptance is expected to take; one acceptance is taken on trust."""
         expected = math.ceil((self.num_tested + 1) / (self.num_accepted + 1))
-        return max(1, math.floor(min(_MOST_AT_ONCE, expected, headroom(policy))))
+        return max(1, math.floor(min(_MOST_AT_ONCE, expected, get_headroom(policy))))
 
 
 def _force(chosen: Candidate, kept: int, log_accept: float, run: Run) -> None:

@@ -18,7 +18,7 @@ Streams  at the end.
 from dataclasses import dataclass, field
 
 from rsalign.core.capabilities import cuts_answers, varies_by_policy_alone
-from rsalign.core.checks import above, at_least, check_settings, refused
+from rsalign.core.checks import above, at_least, check_settings, setting_error
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
 from rsalign.core.types import Candidate, Prompt
@@ -67,7 +67,7 @@ class EarlyStop:
         )
         require_fit(self, self.inner, self.select)
         if not hasattr(self.select, "extract"):
-            raise refused(
+            raise setting_error(
                 self, "select", "a selector that votes, such as MajorityVote(extract=...)"
             )
 

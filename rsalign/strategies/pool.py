@@ -11,7 +11,7 @@ from rsalign.core.capabilities import (
     needs_reward,
     varies_by_policy_alone,
 )
-from rsalign.core.checks import part, shown
+from rsalign.core.checks import part, quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.core.protocols import Strategy
@@ -34,7 +34,7 @@ def require_fit(owner: object, inner: Strategy, select: Selector) -> None:
     """
     if needs_certainty(select) and not hasattr(inner, "measured"):
         raise ConfigError(
-            f"{type(owner).__name__}(inner={shown(inner)}, select={shown(select)}): the selector "
+            f"{type(owner).__name__}(inner={quote(inner)}, select={quote(select)}): the selector "
             "must know how certain the policy was of each draw, which this inner strategy does not "
             "ask: give inner=Plain()"
         )

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from rsalign.core.declared import shown
+from rsalign.core.declared import quote
 
 _MOST_SHOWN = 80
 """Characters of a value in a message."""
@@ -29,7 +29,7 @@ def show(value: Any) -> str:
         meant = list(meant)  # what YAML's lists have become
     if isinstance(meant, str):
         meant = meant[: _MOST_SHOWN + 1]  # repr of megabytes takes its time
-    return shown(meant)
+    return quote(meant)
 
 
 def clip(text: str, most: int = 1000) -> str:

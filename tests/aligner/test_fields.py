@@ -9,7 +9,7 @@ import pytest
 from rsalign import BestOf, Cards, FixedSize, Plain, Prompt, QAlign, Sampling
 from rsalign.aligner.inputs import request, sampling
 from rsalign.core.errors import ConfigError
-from rsalign.core.types import WHOLE_ANSWER_FIELDS
+from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
 from rsalign.engines.options import RequestOptions
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.words.fields import TABLES, Fate

@@ -10,7 +10,7 @@ import pytest
 from eval.records import RecordFile, replaced
 from rsalign import ConfigError
 from rsalign.cli.records import Records
-from rsalign.core.append_only import AppendOnlyFile, alone
+from rsalign.core.append_only import AppendOnlyFile, hold_lock
 from rsalign.core.journal import Journal
 
 HOLD = """
@@ -118,7 +118,7 @@ def _write_records(folder, name, barrier):
 
 def _count(folder, name, times):
     for _ in range(times):
-        with alone(folder / "lock"):
+        with hold_lock(folder / "lock"):
             number = int((folder / "number").read_text())
             with replaced(folder / "number") as partial:
                 partial.write_text(str(number + 1))

@@ -7,14 +7,14 @@ import threading
 import pytest
 
 from rsalign import ConfigError, RewardError, RsalignError
-from rsalign.core.checks import shown
-from rsalign.core.foreign import errors_as, told
+from rsalign.core.checks import quote
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.types import Message, Prompt, Response, Stop
 from rsalign.rewards import FunctionReward
 
 
 def edge():
-    return errors_as(lambda failure: RewardError(told(failure)))
+    return errors_as(lambda failure: RewardError(describe_error(failure)))
 
 
 def test_an_error_of_ours_is_left_as_it_is():
@@ -140,7 +140,7 @@ def test_a_generator_exit_that_foreign_code_raises_is_a_failure():
 
 @pytest.mark.parametrize("value", ["a\nb" * 1000, {"key": "x" * 10_000}, "\ud83d", b"\xff" * 999])
 def test_a_value_is_one_short_line(value):
-    for text in (shown(value), told(ValueError(value))):
+    for text in (quote(value), describe_error(ValueError(value))):
         assert 0 < len(text) <= 340
         assert "\n" not in text
         text.encode()

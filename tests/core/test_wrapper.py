@@ -9,8 +9,9 @@ import pytest
 
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
 from rsalign.bench.bare_engine import RecordedPolicy, RecordedReward
+from rsalign.core.budget import Meter
 from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward
-from rsalign.core.meter import Meter, MeteredPolicy, MeteredReward
+from rsalign.core.meter import MeteredPolicy, MeteredReward
 from rsalign.core.protocols import (
     Adjustable,
     Encoder,
@@ -24,10 +25,10 @@ from rsalign.core.protocols import (
     Scored,
     Shaped,
     StepReward,
-    headroom,
-    likelihood,
-    measuring,
-    sampling,
+    get_headroom,
+    get_sampling,
+    require_likelihood,
+    require_measuring,
 )
 from rsalign.core.text.detokenization import Detokenizing
 from rsalign.core.text.response_text import Redecoding
@@ -171,8 +172,8 @@ def test_policies_have_the_abilities_of_what_they_wrap(policies):
         has = {ability for ability in ABILITIES if isinstance(wrapper, ability)}
         assert has == set(abilities) == {a for a in ABILITIES if isinstance(inner, a)}
         assert isinstance(wrap(wrapper), Likelihood) == (Likelihood in abilities)
-        assert sampling(wrapper) == sampling(inner)
-        assert headroom(wrapper) == headroom(inner)
+        assert get_sampling(wrapper) == get_sampling(inner)
+        assert get_headroom(wrapper) == get_headroom(inner)
         assert type(wrapper).__name__ == type(wrap(Bare())).__name__
 
 
@@ -252,9 +253,9 @@ def test_what_a_budget_counts_and_ends():
 def test_a_missing_ability_is_refused_by_the_name_of_what_is_wrapped(policies):
     for wrap in policies:
         with pytest.raises(ConfigError, match=r"^Bare cannot tell how certain"):
-            measuring(wrap(Bare()))
+            require_measuring(wrap(Bare()))
         with pytest.raises(ConfigError, match=r"^Bare cannot tell the probability"):
-            likelihood(wrap(Bare()))
+            require_likelihood(wrap(Bare()))
         assert not hasattr(wrap(Bare()), "log_probs")
 
 

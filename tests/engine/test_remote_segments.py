@@ -90,7 +90,7 @@ def test_a_cut_segment_is_that_of_an_own_engine(served, policy, ask, boundary, l
             assert segment == whole
         else:
             assert segment.stop is Stop.BOUNDARY
-            assert segment.joined(segment.beyond) == whole
+            assert segment.join(segment.beyond) == whole
     assert any(segment.beyond for segment in segments)
 
 

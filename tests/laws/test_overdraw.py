@@ -8,7 +8,7 @@ from cards_law import PROMPT
 
 from rsalign import Budget, Cards, Entropy, FixedSize, Punctuation, Run, Sampling, Stop, align
 from rsalign.core.journal import Journal
-from rsalign.core.overdraw import After, end, needs_entropy
+from rsalign.core.overdraw import RemainingBoundary, find_segment_end, needs_entropy
 from rsalign.core.types import Response, Segment
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Line
@@ -38,7 +38,7 @@ class Overdrawing(ToyPolicy):
             self, prefix, max_new_tokens=max_new_tokens, key=key, boundary=size
         )
         drawn = self.stopped(drawn)
-        length = end(drawn.tokens, boundary, self.text) if boundary else None
+        length = find_segment_end(drawn.tokens, boundary, self.text) if boundary else None
         return drawn if length is None else drawn.cut(length)
 
     def stopped(self, drawn):
@@ -251,7 +251,7 @@ def test_the_laws_of_a_strategy():
 
 def test_what_is_left_of_a_rule():
     rule = Punctuation(".", min_entropy=0, min_tokens=4, max_tokens=9)
-    left = After(rule, 2)
+    left = RemainingBoundary(rule, 2)
     assert left.max_tokens == 7
     assert left.engine_arguments == {
         "rsalign_marks": ".",
@@ -260,7 +260,7 @@ def test_what_is_left_of_a_rule():
     }
     for length in range(1, 8):
         assert left.ends_after(length, 0, "a.") == rule.ends_after(length + 2, 0, "a.")
-    assert After(rule, 6).engine_arguments["rsalign_marks_min_tokens"] == 1
+    assert RemainingBoundary(rule, 6).engine_arguments["rsalign_marks_min_tokens"] == 1
     assert not needs_entropy(left)
 
 
@@ -271,12 +271,15 @@ def test_where_a_segment_ends():
             return num_drawn == 2
 
     text = ToyPolicy(9).text
-    assert end((1, 2, 3), FixedSize(4), text) is None
-    assert end((1, 2, 3), FixedSize(3), text) == 3
-    assert end((1, 2, 3, 4), FixedSize(3), text) == 3
-    assert end((1, 2, 3), BeforeTheThird(9), text) == 2
-    assert end((2, 1, 2, 1, 1), MARKS[1], text) == 2
-    assert end((1, 2), Punctuation("12", min_entropy=0, min_tokens=2, max_tokens=3), text) == 2
+    assert find_segment_end((1, 2, 3), FixedSize(4), text) is None
+    assert find_segment_end((1, 2, 3), FixedSize(3), text) == 3
+    assert find_segment_end((1, 2, 3, 4), FixedSize(3), text) == 3
+    assert find_segment_end((1, 2, 3), BeforeTheThird(9), text) == 2
+    assert find_segment_end((2, 1, 2, 1, 1), MARKS[1], text) == 2
+    assert (
+        find_segment_end((1, 2), Punctuation("12", min_entropy=0, min_tokens=2, max_tokens=3), text)
+        == 2
+    )
 
 
 def test_which_rules_look_at_entropies():
@@ -292,7 +295,7 @@ def test_log_probabilities_are_cut_and_joined():
     assert (first.tokens, first.log_probs, first.stop) == ((1,), (-1.0,), Stop.BOUNDARY)
     assert first.beyond == Segment((2, 3), (-2.0, -3.0), Stop.EOS)
     assert (first.num_drawn, first.cached_tokens, first.beyond.cached_tokens) == (3, 5, 0)
-    assert first.joined(first.beyond) == segment
+    assert first.join(first.beyond) == segment
     assert segment.cut(3) is segment
     assert first.upto(1, Stop.STOP, "a").beyond is None
-    assert replace(segment, log_probs=None).cut(1).joined(first.beyond).log_probs is None
+    assert replace(segment, log_probs=None).cut(1).join(first.beyond).log_probs is None

@@ -13,7 +13,8 @@ from rsalign.core.capabilities import cuts_answers
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import with_sampling
-from rsalign.core.types import WHOLE_ANSWER_FIELDS, Segment
+from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
+from rsalign.core.types import Segment
 from rsalign.segments.acceptance import HardAcceptance
 from rsalign.segments.thresholds import Constant
 from rsalign.selectors import MajorityVote

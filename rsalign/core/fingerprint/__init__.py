@@ -20,13 +20,13 @@ a function imports or looks up by a computed name, and what lies outside the pro
 read, a server that is asked. Who depends on such things needs a ``fingerprint`` that names them.
 """
 
-from rsalign.core.declared import shown
+from rsalign.core.declared import quote
 from rsalign.core.errors import ConfigError
-from rsalign.core.fingerprint.objects import ADD, kind
+from rsalign.core.fingerprint.objects import ADD, name_of
 from rsalign.core.fingerprint.teller import Teller, own_word
 from rsalign.core.foreign import errors_as
 
-__all__ = ["fingerprint", "kind"]
+__all__ = ["fingerprint", "name_of"]
 
 
 def fingerprint(part: object) -> str:
@@ -54,12 +54,12 @@ def fingerprint(part: object) -> str:
         if isinstance(failure, RecursionError):
             said = "is nested too deeply to be told apart by its values"
         else:
-            said = f"cannot be told by its values, because reading them raised {shown(failure)}"
-        return ConfigError(f"{kind(part)} {said}: {ADD}")
+            said = f"cannot be told by its values, because reading them raised {quote(failure)}"
+        return ConfigError(f"{name_of(part)} {said}: {ADD}")
 
     with errors_as(failed):
         word = own_word(part)
         if word is not None:
             return word
-        digest = Teller(part).tell(part, kind(part))
-    return f"{kind(part)} {digest.hex()}"
+        digest = Teller(part).tell(part, name_of(part))
+    return f"{name_of(part)} {digest.hex()}"

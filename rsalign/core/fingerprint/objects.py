@@ -163,10 +163,10 @@ def members(cls: type) -> dict[str, Any]:
     }
 
 
-def kind(part: object) -> str:
+def name_of(part: object) -> str:
     """The name of a function or class, or that of an object's class."""
     if isinstance(part, functools.partial):
-        return f"partial {kind(part.func)}"
+        return f"partial {name_of(part.func)}"
     try:
         name = part.__qualname__  # type: ignore[attr-defined]
     except Exception:  # noqa: BLE001 - it has none, or a `__getattr__` of its own raises anything

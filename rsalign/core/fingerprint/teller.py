@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, NoReturn
 
-from rsalign.core.declared import shown
+from rsalign.core.declared import quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint.digest import LEAVES, hashed, leaf
 from rsalign.core.fingerprint.libraries import array, tensor, tokenizer
@@ -23,8 +23,8 @@ from rsalign.core.fingerprint.objects import (
     attributes,
     hides_state,
     is_special,
-    kind,
     members,
+    name_of,
     names_in,
 )
 from rsalign.core.fingerprint.origin import (
@@ -106,7 +106,7 @@ class Teller:
     def _items(self, mapping: Mapping[Any, Any], where: str) -> Iterator[bytes]:
         for key, value in mapping.items():
             yield self.tell(key, f"a key of {where}")
-            yield self.tell(value, f"{where}[{shown(key, longest=60)}]")
+            yield self.tell(value, f"{where}[{quote(key, longest=60)}]")
 
     def extended(self, value: Any, plain: tuple[type, ...], digest: bytes, where: str) -> bytes:
         """A container's digest, with what a class derived from it adds."""
@@ -331,9 +331,9 @@ class Teller:
         """
         what = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
         raise ConfigError(
-            f"{kind(self._part)} has no fingerprint, by which a journal tells it from others, and "
-            f"cannot be told by its values: {where} is a {what}, which has no value to compare; "
-            f"{ADD}"
+            f"{name_of(self._part)} has no fingerprint, by which a journal tells it from others, "
+            f"and cannot be told by its values: {where} is a {what}, which has no value to "
+            f"compare; {ADD}"
         )
 
     def derived(self, part: object, word: str, classes: Iterable[type], base: type) -> bytes:
@@ -341,7 +341,7 @@ class Teller:
         known = names_in(base)
         added = {name: at for name, at in attributes(part).items() if name not in known}
         layers = [self.tell(one, one.__qualname__) for one in classes]
-        return hashed("inherited", word.encode(), *layers, *self._named(added, kind(part)))
+        return hashed("inherited", word.encode(), *layers, *self._named(added, name_of(part)))
 
 
 _T = Teller
@@ -381,8 +381,8 @@ def own_word(part: object) -> str | None:
     word = part.fingerprint  # type: ignore[attr-defined]
     if not isinstance(word, str) or not word:
         raise ConfigError(
-            f"{kind(part)}.fingerprint is {shown(word, longest=60)}: make it a text that no other "
-            'part has, as an attribute (`fingerprint = "length 1"`) or a property'
+            f"{name_of(part)}.fingerprint is {quote(word, longest=60)}: make it a text that no "
+            'other part has, as an attribute (`fingerprint = "length 1"`) or a property'
         )
     if "fingerprint" in getattr(part, "__dict__", {}):
         return word
@@ -391,4 +391,4 @@ def own_word(part: object) -> str | None:
     # our own classes take care of those that are derived from them
     derived = [one for one in order[: order.index(base)] if not is_ours(one.__module__)]
     added = Teller(part).derived(part, word, derived, base) if derived else None
-    return word if added is None else f"{kind(part)} {added.hex()}"
+    return word if added is None else f"{name_of(part)} {added.hex()}"

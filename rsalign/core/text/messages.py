@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -69,7 +69,7 @@ class Message:
     def __post_init__(self) -> None:
         if self.fields and not isinstance(_read(self.fields), dict):
             raise ConfigError(
-                f"fields={shown(self.fields)} of a message: must be a JSON object, as Message.of "
+                f"fields={quote(self.fields)} of a message: must be a JSON object, as Message.of "
                 "makes it"
             )
 
@@ -88,7 +88,7 @@ class Message:
         if isinstance(given, Message):
             return given
         if not isinstance(given, Mapping) or not isinstance(given.get("role"), str):
-            raise ConfigError(f"a message is {shown(given)}: give a dict with 'role' and 'content'")
+            raise ConfigError(f"a message is {quote(given)}: give a dict with 'role' and 'content'")
         role = given["role"]
         fields: dict[str, Any] = {}
         for name, value in given.items():
@@ -109,7 +109,7 @@ class Message:
         content = given.get("content")
         if "content" not in given and not {"tool_calls", "reasoning"} & set(fields):
             raise ConfigError(
-                f"a message is {shown(given)}: give a dict with 'role' and 'content', which is "
+                f"a message is {quote(given)}: give a dict with 'role' and 'content', which is "
                 "text, a list of parts of text, or None"
             )
         if not isinstance(content, str):
@@ -195,13 +195,13 @@ def _check_field(role: str, name: str, value: Any) -> None:
     roles = _FIELDS[name]
     if roles and role not in roles:
         raise ConfigError(
-            f"a message of role {role!r} has {name}={shown(value)}, which is rendered for the "
+            f"a message of role {role!r} has {name}={quote(value)}, which is rendered for the "
             f"role {roles[0]!r} only: leave it out, or change the role"
         )
     kind = list if name in ("tool_calls", "tools") else str
     if not isinstance(value, kind):
         expected = "a list" if kind is list else "text"
-        raise ConfigError(f"a message of role {role!r} has {name}={shown(value)}: give {expected}")
+        raise ConfigError(f"a message of role {role!r} has {name}={quote(value)}: give {expected}")
 
 
 def _tool_call(call: Any) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _tool_call(call: Any) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or call.get("type", "function") != "function":
         raise ConfigError(
-            f"a tool call is {shown(call)}: give "
+            f"a tool call is {quote(call)}: give "
             '{"type": "function", "function": {"name": ..., "arguments": ...}}'
         )
     arguments = function.get("arguments")
@@ -226,7 +226,7 @@ def _tool_call(call: Any) -> dict[str, Any]:
 def _parts(content: Any) -> list[Any]:
     """Parts of text; those without one are left out, as vLLM leaves them out."""
     if not isinstance(content, Iterable) or isinstance(content, Mapping):
-        raise ConfigError(f"a message has content {shown(content)}: give text, or a list of parts")
+        raise ConfigError(f"a message has content {quote(content)}: give text, or a list of parts")
     found: list[Any] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -235,7 +235,7 @@ def _parts(content: Any) -> list[Any]:
             continue
         if not isinstance(kind, str) or kind not in _TEXT_PARTS or part.get("uuid") is not None:
             raise ConfigError(
-                f"a message has the part {shown(part)}: only text is possible; its type may be "
+                f"a message has the part {quote(part)}: only text is possible; its type may be "
                 f"{', '.join(_TEXT_PARTS)}"
             )
         text = part.get(_TEXT_PARTS[kind])
@@ -243,7 +243,7 @@ def _parts(content: Any) -> list[Any]:
             continue
         if not isinstance(text, str):
             raise ConfigError(
-                f"a message has the part {shown(part)}: its {_TEXT_PARTS[kind]!r} must be text"
+                f"a message has the part {quote(part)}: its {_TEXT_PARTS[kind]!r} must be text"
             )
         found.append(dict(part))
     return found

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from rsalign.core.errors import RsalignError
 from rsalign.core.foreign import errors_as
 from rsalign.core.protocols import Policy
+from rsalign.core.sampling import stop_end
 from rsalign.core.text.detokenization import Detokenizer, Detokenizing
-from rsalign.core.types import Stop, Tokens, stop_end
+from rsalign.core.types import Stop, Tokens
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

@@ -3,9 +3,9 @@
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from rsalign.core.checks import shown
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
-from rsalign.core.foreign import errors_as, said
+from rsalign.core.foreign import error_message, errors_as
 from rsalign.core.types import Sampling, Tokens
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import DrawRequest, DrawResult, ScoreRequest, ScoreResult
@@ -64,7 +64,7 @@ class EngineBase:
             names = [each.name for each in fields(Sampling)]
             asked = {name: getattr(request.sampling, name) for name in names}
             unusual = {n: value for n, value in asked.items() if value != getattr(usual, n)}
-            return ConfigError(f"vLLM refuses {shown(unusual or asked)}: {said(failure)}")
+            return ConfigError(f"vLLM refuses {quote(unusual or asked)}: {error_message(failure)}")
 
         with errors_as(refused):
             sampling_params(request).verify(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rsalign.core.errors import ConfigError, PolicyError, RsalignError
-from rsalign.core.foreign import said, told
+from rsalign.core.foreign import describe_error, error_message
 
 
 def refusal_types() -> tuple[type[Exception], ...]:
@@ -30,10 +30,10 @@ def request_error(failure: BaseException) -> RsalignError:
         `ConfigError` where vLLM refused the request, otherwise `PolicyError`.
     """
     if isinstance(failure, (*refusal_types(), TypeError, OverflowError)):
-        return ConfigError(f"vLLM refuses this request: {said(failure)}")
+        return ConfigError(f"vLLM refuses this request: {error_message(failure)}")
     return PolicyError(
-        f"vLLM failed to take this request ({told(failure)}); its engine runs on, and the cause "
-        "has the place"
+        f"vLLM failed to take this request ({describe_error(failure)}); its engine runs on, and "
+        "the cause has the place"
     )
 
 
