@@ -3,7 +3,7 @@
 Importing a class loads no heavy library; making one may.
 """
 
-from rsalign.core.journal import JournaledReward as Journaled
+from rsalign.core.journaled import JournaledReward as Journaled
 from rsalign.rewards.bounded_steps import ClippedSteps, DeltaSteps
 from rsalign.rewards.calibration import calibrate, calibrated_on, own_rewards
 from rsalign.rewards.classifier import TransformersReward

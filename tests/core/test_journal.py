@@ -24,8 +24,8 @@ from rsalign import (
     RewardError,
     align,
 )
-from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward, JournalStatistics
-from rsalign.core.journal_lines import plain, segment_of
+from rsalign.core.journal import Journal, JournalStatistics
+from rsalign.core.journaled import JournaledPolicy, JournaledReward, decode_segment, encode_segment
 from rsalign.core.protocols import Ranked, Scored
 from rsalign.core.types import Certainty, Response, Segment, Stop
 from rsalign.rewards import Cached, FunctionReward, Metered, Scaled, WeightedSum
@@ -287,7 +287,7 @@ def test_all_of_a_segment_comes_back(tmp_path):
 
 
 def journal_copy(segment):
-    copied = segment_of(json.loads(json.dumps(plain(segment))))
+    copied = decode_segment(json.loads(json.dumps(encode_segment(segment))))
     return copied, copied.beyond
 
 
