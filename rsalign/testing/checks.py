@@ -1,7 +1,7 @@
 """Conformance checks: the laws of `rsalign.core.protocols` as assertions, for any implementation.
 
-Each check is a coroutine that raises `AssertionError` with what it saw. The toy policy and the
-vLLM policy pass the same ones.
+Each check is a coroutine that raises `AssertionError` with a description of the violation. The toy
+policy and the vLLM policy pass the same checks.
 """
 
 import asyncio
@@ -29,15 +29,22 @@ async def check_policy(
     reproducible: bool = True,
     tolerance: float = 1e-4,
 ) -> None:
-    """The laws of `Policy`, and of `Likelihood` where the policy has it.
+    """Checks the laws of `Policy`, and those of `Likelihood` if the policy has that ability.
 
     Args:
-        policy: what is checked.
+        policy: the policy to check.
         prefixes: prompts to continue; some should be able to reach EOS.
         eos: the end-of-sequence token's id.
         max_new_tokens: greatest length of the draws.
         reproducible: whether equal keys must draw equal segments, whatever else runs.
         tolerance: greatest difference of log-probabilities, nats.
+
+    Raises:
+        AssertionError: if a law is violated.
+
+    Example:
+        >>> from rsalign.testing import EOS, ToyPolicy
+        >>> asyncio.run(check_policy(ToyPolicy(), [(1,), (1, 2)], eos=EOS))
     """
     key = Key(0, ("check",))
     alone = [
@@ -75,12 +82,20 @@ async def check_policy(
 async def check_reward(
     reward: Reward, examples: Sequence[tuple[Prompt, Response]], *, tolerance: float = 1e-4
 ) -> None:
-    """The laws of `Reward`.
+    """Checks the laws of `Reward`.
 
     Args:
-        reward: what is checked.
-        examples: prompts with responses, of different lengths, open and finished ones.
-        tolerance: greatest difference between a value alone and among others.
+        reward: the reward to check.
+        examples: prompts with responses of different lengths, open and finished ones.
+        tolerance: greatest difference between a value alone and among other requests.
+
+    Raises:
+        AssertionError: if a law is violated.
+
+    Example:
+        >>> from rsalign.testing import ToyReward
+        >>> example = Prompt((), (1,)), Response((2, 0), "2", Stop.EOS)
+        >>> asyncio.run(check_reward(ToyReward(), [example, example]))
     """
     alone = [await reward.score(prompt, response) for prompt, response in examples]
     for value in alone:

@@ -207,7 +207,7 @@ def test_a_reward_that_was_changed_is_another_in_the_next_run(tmp_path, caplog):
         for shift in (1, -1):
             reward.shift = shift
             assert run(journal, reward=reward).reward == run(None, reward=reward).reward
-    assert "Shifted is not what it was" in caplog.text
+    assert "Shifted has changed" in caplog.text
 
 
 def test_a_reward_that_counts_its_calls_is_one_reward_for_all_of_a_batch(tmp_path):
