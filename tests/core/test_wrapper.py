@@ -153,7 +153,7 @@ def rewards(journal):
 
 
 def all_wrappers(base=Wrapper):
-    derived = [one for one in base.__subclasses__() if "_without_abilities" not in vars(one)]
+    derived = [one for one in base.__subclasses__() if "_named_class" not in vars(one)]
     return set(derived).union(*map(all_wrappers, derived))
 
 
