@@ -23,6 +23,16 @@ class LineReader:
 
     Args:
         path: the file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w") as file:
+        ...     print("first", file=file)
+        ...     print("second", file=file, flush=True)
+        ...     reader = LineReader(file.name)
+        ...     print(list(reader.scan()), reader.read(6, 3))
+        ...     reader.close()
+        [(0, b'first'), (6, b'second')] b'sec'
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -41,11 +41,23 @@ class RsalignError(Exception):
 
 
 class ConfigError(RsalignError, ValueError):
-    """A setting, a prompt or a combination cannot work. Raised before any work is done."""
+    """A setting, a prompt or a combination cannot work. Raised before any work is done.
+
+    Example:
+        >>> from rsalign import BestOf
+        >>> BestOf(n=2.5)
+        Traceback (most recent call last):
+        rsalign.core.errors.ConfigError: BestOf(n=2.5): give a whole number of at least 1
+    """
 
 
 class InstallError(RsalignError, ImportError):
-    """A required package is missing, or its version is not supported."""
+    """A required package is missing, or its version is not supported.
+
+    Example:
+        >>> isinstance(InstallError("vLLM is not installed"), ImportError)
+        True
+    """
 
 
 class PolicyError(RsalignError):
@@ -53,6 +65,10 @@ class PolicyError(RsalignError):
 
     Attributes:
         prompt: the prompt; None if the failure belongs to no prompt.
+
+    Example:
+        >>> PolicyError("the policy failed").prompt is None
+        True
     """
 
     def __init__(self, message: str, *, prompt: "Prompt | None" = None) -> None:
@@ -64,6 +80,10 @@ class EngineError(PolicyError):
     """The engine of a policy died, was closed or cannot be reached.
 
     All prompts will fail until a new engine is started or the server answers again.
+
+    Example:
+        >>> isinstance(EngineError("the engine is closed"), PolicyError)
+        True
     """
 
 
@@ -74,6 +94,10 @@ class StrategyError(RsalignError):
 
     Attributes:
         prompt: the prompt that was answered.
+
+    Example:
+        >>> StrategyError("the extractor failed").prompt is None
+        True
     """
 
     def __init__(self, message: str, *, prompt: "Prompt | None" = None) -> None:
@@ -87,6 +111,10 @@ class RewardError(RsalignError):
     Attributes:
         prompt: the prompt that was answered.
         response: the response that could not be scored.
+
+    Example:
+        >>> RewardError("the judge does not answer").response is None
+        True
     """
 
     def __init__(

@@ -41,6 +41,10 @@ class JournalStatistics:
     Attributes:
         replayed: requests that were answered from records.
         recorded: requests that were made and recorded.
+
+    Example:
+        >>> JournalStatistics(replayed=3, recorded=1).replayed
+        3
     """
 
     replayed: int

@@ -32,6 +32,12 @@ class Boundary(Protocol):
     A rule that has `engine_arguments` but reads only the tokens declares
     ``needs_entropy = False``. A policy may then cut a segment after drawing it
     (`rsalign.core.overdraw`).
+
+    Example:
+        >>> from rsalign.segments.fixed_size import FixedSize
+        >>> boundary: Boundary = FixedSize(16)
+        >>> boundary.max_tokens
+        16
     """
 
     @property
@@ -147,7 +153,15 @@ class Likelihood(Protocol):
 
 @runtime_checkable
 class Measuring(Protocol):
-    """A policy that can also measure how certain its model is at each token that it draws."""
+    """A policy that can also measure how certain its model is at each token that it draws.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign.testing import ToyPolicy
+        >>> segment = asyncio.run(ToyPolicy().measure((1,), max_new_tokens=1, key=Key(0)))
+        >>> len(segment.certainty.entropies)
+        1
+    """
 
     async def measure(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
@@ -162,7 +176,14 @@ class Measuring(Protocol):
 
 @runtime_checkable
 class Loaded(Protocol):
-    """A policy that reports the load of its engine."""
+    """A policy that reports the load of its engine.
+
+    Example:
+        >>> class HalfFull:
+        ...     headroom = 2.0
+        >>> isinstance(HalfFull(), Loaded)
+        True
+    """
 
     @property
     def headroom(self) -> float:
@@ -172,7 +193,14 @@ class Loaded(Protocol):
 
 @runtime_checkable
 class Shaped(Protocol):
-    """A policy that reports its sampling settings."""
+    """A policy that reports its sampling settings.
+
+    Example:
+        >>> class Cool:
+        ...     sampling = Sampling(temperature=0.5)
+        >>> isinstance(Cool(), Shaped)
+        True
+    """
 
     @property
     def sampling(self) -> Sampling:
@@ -182,7 +210,15 @@ class Shaped(Protocol):
 
 @runtime_checkable
 class Adjustable(Protocol):
-    """A policy that can draw from the same model with other sampling settings."""
+    """A policy that can draw from the same model with other sampling settings.
+
+    Example:
+        >>> class Model:
+        ...     def with_sampling(self, sampling):
+        ...         return Model()
+        >>> isinstance(Model(), Adjustable)
+        True
+    """
 
     def with_sampling(self, sampling: Sampling) -> Policy:
         """Returns a policy with these settings that shares the engine.
@@ -195,7 +231,13 @@ class Adjustable(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A policy with a tokenizer, so that prompts may be text or messages."""
+    """A policy with a tokenizer, so that prompts may be text or messages.
+
+    Example:
+        >>> from rsalign.testing import ToyPolicy
+        >>> ToyPolicy().encode("1 2")
+        (1, 2)
+    """
 
     def encode(self, text: str) -> Tokens:
         """Encodes a plain text prompt to token ids, as the engine does."""
@@ -254,7 +296,15 @@ class Reward(Protocol):
 
 @runtime_checkable
 class StepReward(Protocol):
-    """A process reward: one value per step. It may have a ``fingerprint`` like a `Reward`."""
+    """A process reward: one value per step. It may have a ``fingerprint`` like a `Reward`.
+
+    Example:
+        >>> class Lengths:
+        ...     async def score_steps(self, prompt, response, ends):
+        ...         return tuple(float(end) for end in ends)
+        >>> isinstance(Lengths(), StepReward)
+        True
+    """
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
@@ -269,6 +319,14 @@ class PairwiseReward(Protocol):
 
     Laws: values are between 0 and 1; ``prefer(x, a, b) + prefer(x, b, a) == 1`` up to rounding. It
     may have a ``fingerprint`` like a `Reward`.
+
+    Example:
+        >>> class Longer:
+        ...     async def prefer(self, prompt, one, other):
+        ...         difference = len(one.text) - len(other.text)
+        ...         return 0.5 if difference == 0 else float(difference > 0)
+        >>> isinstance(Longer(), PairwiseReward)
+        True
     """
 
     async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:

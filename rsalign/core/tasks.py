@@ -196,7 +196,12 @@ def _turns(outside: Turn | None) -> Iterator[Turn]:
 
 @dataclass(slots=True)
 class Outcome(Generic[T]):
-    """The result of an awaitable, or the exception that it raised."""
+    """The result of an awaitable, or the exception that it raised.
+
+    Example:
+        >>> Outcome(result=3).value()
+        3
+    """
 
     result: T | None = None
     failure: BaseException | None = None

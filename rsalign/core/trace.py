@@ -17,7 +17,12 @@ Estimate: TypeAlias = Callable[[], Awaitable[Candidate | None]]
 
 
 class Verdict(StrEnum):
-    """The decision about a proposal."""
+    """The decision about a proposal.
+
+    Example:
+        >>> Verdict("forced") is Verdict.FORCED
+        True
+    """
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -65,6 +70,10 @@ class Progress:
         steps: greatest number of steps.
         answer: the current answer: a text, or the answer extracted from it.
         share: its share of the votes, 0 to 1; None if the strategy does not vote.
+
+    Example:
+        >>> Progress(step=3, steps=8, answer="42", share=0.75).answer
+        '42'
     """
 
     step: int

@@ -64,7 +64,13 @@ class ChoiceTree:
 
 @dataclass(frozen=True, slots=True)
 class BranchKey(Key):
-    """A key whose draws are enumerated instead of random; `law` creates it."""
+    """A key whose draws are enumerated instead of random; `law` creates it.
+
+    Example:
+        >>> tree = ChoiceTree()
+        >>> BranchKey(0, ("coin",), tree).bernoulli(0.25), tree.mass()
+        (False, 0.75)
+    """
 
     tree: ChoiceTree = field(default_factory=ChoiceTree)
 

@@ -23,6 +23,16 @@ class ChatTemplate:
 
     Attributes:
         tokenizer: a Hugging Face tokenizer.
+
+    Example:
+        >>> class Tokenizer:  # stands for one of Hugging Face
+        ...     def get_chat_template(self, template=None):
+        ...         return "a template"
+        ...
+        ...     def apply_chat_template(self, messages, **options):
+        ...         return "".join(f"<{one['role']}>{one['content']}" for one in messages)
+        >>> ChatTemplate(Tokenizer()).render([Message("user", "Hello")])
+        '<user>Hello'
     """
 
     tokenizer: Any

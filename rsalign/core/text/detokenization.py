@@ -76,6 +76,10 @@ class Word:
     Attributes:
         tokens: the token, as a tuple with one element; empty if the vocabulary has no such token.
         text: text of the token.
+
+    Example:
+        >>> Word((5,), "the").tokens
+        (5,)
     """
 
     tokens: tuple[int, ...]

@@ -95,6 +95,13 @@ class Guarded:
     Attributes:
         inner: the detokenizer.
         error: creates the error from the failure.
+
+    Example:
+        >>> from rsalign.core.errors import PolicyError
+        >>> broken = Redecoding(lambda tokens: 1 / 0)
+        >>> Guarded(broken, lambda failure: PolicyError("cannot decode")).read([1])
+        Traceback (most recent call last):
+        rsalign.core.errors.PolicyError: cannot decode
     """
 
     inner: Detokenizer

@@ -50,6 +50,14 @@ class Row:
     Attributes:
         place: its position for messages: ``"line 3"`` in files of lines, ``"row 2"`` in others.
         value: a JSON value, or the text of a line.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "prompts.jsonl")
+        ...     _ = file.write_text('{"prompt": "Hello"}')
+        ...     read_rows(str(file))
+        [Row(place='line 1', value={'prompt': 'Hello'})]
     """
 
     place: str
