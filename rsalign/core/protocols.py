@@ -354,16 +354,19 @@ class Strategy(Protocol):
         >>> from dataclasses import dataclass
         >>> @dataclass(frozen=True)
         ... class FirstDraw:
+        ...     needs_reward = False
+        ...
         ...     async def sample(self, prompt, run):
         ...         draft = await run.draft(prompt, (), max_tokens=8)
         ...         run.decide(draft, kept=0, log_accept=0.0)
         ...         run.trace.commit(draft.tokens)
         ...         return draft
         >>> import asyncio
-        >>> from rsalign.testing import ToyPolicy, ToyReward, check_strategy
-        >>> asyncio.run(
-        ...     check_strategy(FirstDraw(), Prompt((), (1,)), ToyPolicy(), ToyReward(), eos=0)
-        ... )
+        >>> from rsalign.core.align import align
+        >>> from rsalign.testing import ToyPolicy
+        >>> result = asyncio.run(align(Prompt((), (1,)), FirstDraw(), policy=ToyPolicy()))
+        >>> result.trace.committed == result.candidate.tokens
+        True
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:

@@ -65,7 +65,7 @@ async def check_policy(
         )
         _check_segment(cut, eos=eos, limit=max_new_tokens, boundary=2)
         if overdraws(policy) is False:
-            assert cut.num_drawn <= 2, f"overdraws is False, but {cut.num_drawn} of 2 were drawn"
+            assert cut.num_drawn <= 2, f"overdraws is False, but {cut.num_drawn} tokens were drawn"
         one = await policy.extend(prefix, max_new_tokens=1, key=key.child("one", i))
         _check_segment(one, eos=eos, limit=1, boundary=None)
     if isinstance(policy, Likelihood):
@@ -116,14 +116,23 @@ async def check_reward(
 async def check_strategy(
     strategy: Strategy, prompt: Prompt, policy: Policy, reward: Reward, *, eos: int
 ) -> None:
-    """The laws of `Strategy`, on a policy whose draws are reproducible.
+    """Checks the laws of `Strategy`, with a policy whose draws are reproducible.
 
     Args:
-        strategy: what is checked.
-        prompt: what is answered.
-        policy: the toy policy, or a real one that is reproducible.
+        strategy: the strategy to check.
+        prompt: the prompt that it answers.
+        policy: the toy policy, or another policy with reproducible draws.
         reward: any reward.
-        eos: the end-of-sequence token's id.
+        eos: id of the end-of-sequence token.
+
+    Raises:
+        AssertionError: if a law is violated.
+
+    Example:
+        >>> from rsalign import BestOf
+        >>> from rsalign.testing import EOS, ToyPolicy, ToyReward
+        >>> prompt = Prompt((), (1,))
+        >>> asyncio.run(check_strategy(BestOf(n=4), prompt, ToyPolicy(), ToyReward(), eos=EOS))
     """
     assert pickle.loads(pickle.dumps(strategy)) == strategy, "not equal after pickling"
     before = asyncio.all_tasks()
@@ -159,7 +168,7 @@ def _check_segment(segment: Segment, *, eos: int, limit: int, boundary: int | No
     if segment.stop is Stop.LENGTH:
         assert size == limit, f"stopped for length at {size} of {limit} tokens"
     if segment.stop is Stop.BOUNDARY:
-        assert boundary is not None, "stopped at a boundary that nobody asked for"
+        assert boundary is not None, "stopped at a boundary although none was given"
         assert size == boundary, f"stopped at {size} tokens instead of {boundary}"
     if boundary is not None:
         assert size <= boundary
@@ -197,7 +206,7 @@ def _repeated(drawn: list[tuple[Label, ...]]) -> tuple[Label, ...]:
 
 
 class _SpyKey(Key):
-    """A key that records every address drawn from."""
+    """A key that records the address of every draw."""
 
     _drawn: list[tuple[Label, ...]]
 

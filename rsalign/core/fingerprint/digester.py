@@ -64,7 +64,7 @@ class Digester:
         self.open: dict[int, int] = {}
         self._digests: dict[int, bytes] = {}
         self._alive: list[object] = []  # so that no other value gets the id of a digested one
-        self.open_sets = open_sets
+        self._open_sets = open_sets
 
     def digest(self, value: Any, where: str) -> bytes:
         """Returns the digest of a value; `where` names its place in error messages."""
@@ -115,10 +115,10 @@ class Digester:
 
     def _set(self, value: Any, where: str) -> bytes:
         # each element with a walk of its own, since the order of a set differs between processes
-        if id(value) in self.open_sets:
+        if id(value) in self._open_sets:
             return hash_parts("again a set")
-        inner = self.open_sets | {id(value)}
-        elements = (Digester(self._part, inner).tell(one, f"a part of {where}") for one in value)
+        inner = self._open_sets | {id(value)}
+        elements = (Digester(self._part, inner).digest(one, f"a part of {where}") for one in value)
         digest = hash_parts("set", *sorted(elements))
         return self.add_subclass(value, (set, frozenset), digest, where)
 
