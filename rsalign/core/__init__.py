@@ -1,1 +1,1 @@
-"""What every method is made of: addresses, values, protocols, runs, budgets and journals."""
+"""The core that every method builds on: keys, values, protocols, runs, budgets and journals."""

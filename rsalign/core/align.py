@@ -1,4 +1,4 @@
-"""align(): one prompt, one strategy, one result."""
+"""align(): answers one prompt with one strategy, within a budget."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,8 @@ from rsalign.core.capabilities import cuts_answers, needs_reward
 from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
 from rsalign.core.foreign import describe_error, errors_as
-from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward
+from rsalign.core.journal import Journal
+from rsalign.core.journaled import JournaledPolicy, JournaledReward
 from rsalign.core.key import Key
 from rsalign.core.meter import MeteredPolicy, MeteredReward
 from rsalign.core.protocols import Policy, Reward, Strategy, get_sampling
@@ -30,25 +31,35 @@ from rsalign.core.types import (
 )
 
 OnRewardError: TypeAlias = Literal["raise", "best"]
-"""What a reward that fails does to a run."""
+"""What happens to a run whose reward fails: raise the error, or return the best answer so far."""
 OnProgress: TypeAlias = Callable[[Progress, Usage], None]
-"""Is told where a run stands, and what it has spent until then."""
+"""Called with the progress of a run and with its cost so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What came of one prompt.
+    """The answer to one prompt.
 
     Attributes:
         candidate: the answer.
-        judged: whether a reward was asked about it. If not (none was given, or the budget ended
-            the run first), ``candidate.reward`` is 0 and means nothing; `reward` is None.
-        trace: everything considered on the way.
-        usage: what it cost.
+        judged: whether a reward scored it. If not (no reward was given, or the budget ended the run
+            first), ``candidate.reward`` is 0 without a meaning, and `reward` is None.
+        trace: everything that the strategy considered.
+        usage: the cost.
         seed: root of all randomness.
-        expired: whether the budget ended the run, or a reward that failed (see `align`); the
-            strategy's law does not hold then, and `Budget` says what comes back. Where
-            `Budget.completion_tokens` completed it, it was not judged.
+        expired: whether the budget, or a reward that failed (see `align`), ended the run early. The
+            answer then does not follow the strategy's distribution; `Budget` says which answer is
+            returned. An answer that `Budget.completion_tokens` completed was not scored.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import BestOf
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> result = asyncio.run(
+        ...     align(Prompt((), (1,)), BestOf(n=4), policy=ToyPolicy(), reward=ToyReward())
+        ... )
+        >>> result.judged, result.expired, len(result.trace.proposals), result.usage.reward_calls
+        (True, False, 4, 4)
     """
 
     candidate: Candidate
@@ -60,12 +71,12 @@ class Result:
 
     @property
     def reward(self) -> float | None:
-        """The answer's reward, if it was judged."""
+        """The answer's reward; None if it was not scored."""
         return self.candidate.reward if self.judged else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know about this run, in plain English, without repeats."""
+        """What the user should know about this run, in plain English, each message once."""
         return self.trace.all_warnings()
 
 
@@ -82,29 +93,29 @@ async def align(
     journal: Journal | None = None,
     on_reward_error: OnRewardError = "raise",
 ) -> Result:
-    """Answers one prompt; many are answered by awaiting many of these at once.
+    """Answers one prompt. To answer many prompts, await many of these calls at once.
 
     Args:
         prompt: what is answered.
-        strategy: whose law the answer is drawn from.
+        strategy: determines the distribution that the answer is drawn from.
         policy: draws continuations.
-        reward: scores responses; None for a strategy that needs none.
-        seed: root of all randomness, or an address below which this run draws.
-        on_commit: called with each piece of the final answer as soon as it is certain.
-        on_progress: called now and then by a strategy that decides at the end, with its present
-            answer and with what was spent so far (of which nothing is kept yet).
-        budget: hard limits. What a journal replays counts as spent, so that an interrupted run
-            ends as one that was not.
-        journal: where draws and rewards are on record.
-        on_reward_error: ``"best"`` ends the run at a reward that fails as a budget would: what is
-            best so far comes back, flagged as expired, with the note ``reward_failed``.
+        reward: scores responses; None for a strategy that needs no reward.
+        seed: root of all randomness, or a key below whose address this run draws.
+        on_commit: called with each piece of the final answer as soon as it is certain (streaming).
+        on_progress: called from time to time by a strategy that decides at the end, with its
+            current answer and the cost so far.
+        budget: hard limits. Replayed draws count as spent, so that an interrupted run ends like one
+            that was not interrupted.
+        journal: records draws and rewards, and replays them.
+        on_reward_error: ``"best"`` treats a failure of the reward like a spent budget: the best
+            answer so far is returned, marked as expired, with the note ``reward_failed``.
 
     Raises:
-        ConfigError: if the strategy needs a reward and none is given, or cannot draw from the
-            policy's law (`check_law`).
+        ConfigError: if the strategy needs a reward and none is given, or if it cannot draw with the
+            policy's sampling settings (`check_law`).
         PolicyError: if the policy failed; an `EngineError` if its engine is gone.
-        RewardError: if the reward failed or is not finite.
-        StrategyError: if the strategy itself failed, or a function that it was given.
+        RewardError: if the reward failed or returned a number that is not finite.
+        StrategyError: if the strategy failed, or a function that it was given.
     """
     if reward is None and needs_reward(strategy):
         raise ConfigError(
@@ -117,7 +128,7 @@ async def align(
     budget = budget or Budget()
     try:
         async with (
-            # before the clock runs: what a journal cannot tell from others is refused first
+            # before the clock starts: a part without a fingerprint is refused
             contextlib.nullcontext()
             if journal is None
             else journal.hold_fingerprints(policy, reward),
@@ -150,7 +161,7 @@ async def align(
         judged, expired = reward is not None, False
     _warn_of_forced(trace)
     for each in trace.walk():
-        each.estimate = None  # it holds the whole run
+        each.estimate = None  # the function refers to the whole run
     return Result(
         candidate=candidate,
         judged=judged,
@@ -162,16 +173,16 @@ async def align(
 
 
 def check_law(strategy: Strategy, law: Sampling, budget: Budget | None = None) -> None:
-    """Refuses a law that a strategy cannot draw from, before any work.
+    """Refuses sampling settings that a strategy cannot honour, before any work is done.
 
     Args:
-        strategy: what draws.
-        law: what it is to draw from.
-        budget: of the run.
+        strategy: the strategy that is to draw.
+        law: the policy's sampling settings.
+        budget: the budget of the run.
 
     Raises:
-        ConfigError: if the strategy cuts answers, or the budget would continue one that it cut
-            (`Budget.completion_tokens`), and the law needs answers drawn at once.
+        ConfigError: if a setting works only for answers drawn at once, while the strategy continues
+            answers from the middle, or the budget does (`Budget.completion_tokens`).
     """
     names = law.whole_answer_fields
     if names and budget is not None and budget.completion_tokens:
@@ -192,7 +203,7 @@ def check_law(strategy: Strategy, law: Sampling, budget: Budget | None = None) -
 async def _sampled(
     strategy: Strategy, prompt: Prompt, run: Run, deadline: asyncio.Timeout
 ) -> Candidate:
-    """What the strategy draws; the edge of strategies and of all functions that they are given."""
+    """Runs the strategy; what it, or a function it was given, raises becomes a `StrategyError`."""
     name = type(strategy).__name__
 
     def failed(failure: BaseException) -> StrategyError:
@@ -206,7 +217,7 @@ async def _sampled(
         with errors_as(failed):
             candidate = await strategy.sample(prompt, run)
     except RsalignError as failure:
-        if deadline.expired():  # a call that is cancelled may fail in a way of its own
+        if deadline.expired():  # a cancelled call may raise an error of its own
             raise asyncio.CancelledError from failure
         raise
     if not isinstance(candidate, Candidate):
@@ -217,9 +228,9 @@ async def _sampled(
 
 
 async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[Candidate, bool]:
-    """The answer of a run that was ended early, and whether it was judged; see `Budget`.
+    """Returns the answer of a run that ended early, and whether it was scored; see `Budget`.
 
-    What was committed was streamed, perhaps, and is never contradicted.
+    Committed tokens may have been streamed already, so the answer begins with them.
     """
     trace = run.trace
     committed = trace.committed
@@ -239,24 +250,26 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
 
 
 async def _own_answer(run: Run) -> Candidate | None:
-    """What the strategy would answer now, if it says how that is found and nobody must be asked."""
+    """Returns the strategy's own choice among the responses so far; None if there is none."""
 
     def failed(failure: BaseException) -> StrategyError:
-        return StrategyError(f"choosing among them raised {describe_error(failure)}")
+        return StrategyError(
+            f"choosing among the answers drawn so far raised {describe_error(failure)}"
+        )
 
     trace = run.trace
     if trace.estimate is None:
         return None
     why = ""
     try:
-        # a budget is spent: what waits for somebody (a judge, say) is cancelled at its first wait
+        # the budget is spent: a choice that waits for anything (a judge, say) is cancelled at once
         async with asyncio.timeout(0) as deadline:
             with errors_as(failed):
                 return await trace.estimate()
     except TimeoutError:
         if not deadline.expired():
             raise
-        why = "somebody else would have to be asked"
+        why = "its selector would have to wait for a judge or another model"
     except RsalignError as error:
         why = str(error)
     trace.warn(
@@ -267,7 +280,7 @@ async def _own_answer(run: Run) -> Candidate | None:
 
 
 def _warn_of_forced(trace: Trace) -> None:
-    """Warns if more than half of what was taken had been rejected before."""
+    """Warns if more than half of the taken candidates were taken without being accepted."""
     taken: dict[int, Verdict] = {}
     for each in trace.walk():
         for proposal in each.proposals:
@@ -287,7 +300,7 @@ def _warn_of_forced(trace: Trace) -> None:
 
 
 async def _completed(kept: Tokens, run: Run, meter: Meter, max_tokens: int) -> Candidate:
-    """What is kept of an answer, and what the policy says next."""
+    """Continues the kept tokens of an answer with the policy alone."""
     limit = min(max_tokens, len(kept) + meter.budget.completion_tokens)
 
     def failed(failure: BaseException) -> PolicyError:
@@ -303,12 +316,14 @@ async def _completed(kept: Tokens, run: Run, meter: Meter, max_tokens: int) -> C
     run.trace.commit(candidate.tokens[len(run.trace.committed) :])
     response = candidate.response
     if response.stop is Stop.LENGTH and limit < max_tokens:
-        candidate = Candidate(replace(response, stop=None), candidate.reward)  # it could go on
+        candidate = Candidate(
+            replace(response, stop=None), candidate.reward
+        )  # the strategy's limit would allow more tokens
     return candidate
 
 
 def _max_tokens(strategy: Strategy) -> int:
-    """The greatest length of a strategy's answers; a nested one has it inside."""
+    """Returns the `max_tokens` of a strategy, or of the strategy that it wraps."""
     own = getattr(strategy, "max_tokens", None)
     inner = getattr(strategy, "inner", None)
     if isinstance(own, int):

@@ -1,9 +1,10 @@
-"""Files that grow by lines: whole after a kill, and written by one process at a time."""
+"""Append-only files of lines that survive a kill, and locks that admit one writing process."""
 
 import contextlib
 import errno
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -14,33 +15,91 @@ from rsalign.core.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""What a file system says that keeps no locks, as some that machines share."""
+"""Errors of file systems without locks, such as some network file systems."""
 
 
-class AppendOnlyFile:
-    """Lines, each of which is on disk, as far as the process is concerned, when it was appended.
-
-    A line that a kill cut short is dropped on opening. One process at a time writes: another that
-    opens the file is refused, and so is a second opening in the same process. The lock goes with
-    the process, however it ends. Where there are no locks (Windows; some file systems that machines
-    share), the caller must see to it; on the latter a warning says so.
+class LineReader:
+    """A file of lines that is read by position, from any thread.
 
     Args:
-        path: the file; made if it is not there. Its folder must exist.
-        what: it is, for messages: "the journal".
-        instead: what one can do while it is in use, for messages.
+        path: the file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w") as file:
+        ...     print("first", file=file)
+        ...     print("second", file=file, flush=True)
+        ...     reader = LineReader(file.name)
+        ...     print(list(reader.scan()), reader.read(6, 3))
+        ...     reader.close()
+        [(0, b'first'), (6, b'second')] b'sec'
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._position = threading.Lock()  # a file has one position for all threads
+        self._file: IO[bytes] = self._open()
+
+    def _open(self) -> IO[bytes]:
+        return self.path.open("rb", buffering=0)
+
+    def scan(self) -> Iterator[tuple[int, bytes]]:
+        """Yields the position and the content of each complete line."""
+        start = 0
+        with self.path.open("rb") as reader:
+            for line in reader:
+                if not line.endswith(b"\n"):
+                    self._found_torn_line(start)
+                    return
+                yield start, line[:-1]
+                start += len(line)
+
+    def _found_torn_line(self, start: int) -> None:
+        """The last line was cut short by a kill, or is being written at this moment."""
+
+    def read(self, start: int, size: int) -> bytes:
+        """Reads `size` bytes from position `start`."""
+        with self._position:
+            self._file.seek(start)
+            return self._file.read(size)
+
+    def close(self) -> None:
+        """Closes the file; a second call does nothing."""
+        self._file.close()
+
+
+class AppendOnlyFile(LineReader):
+    """A file of lines that survives a kill of the process and has one writer at a time.
+
+    After `append` returns, a kill of the process cannot lose the line. A line that a kill cut short
+    is removed when the file is opened and read. A process that opens a file that another one is
+    writing is refused, and so is a second opening in the same process. The lock ends with the
+    process. Where locks do not exist (Windows, some network file systems), the caller must prevent
+    two writers; on network file systems a warning says so.
+
+    Args:
+        path: the file; created if it does not exist. Its folder must exist.
+        what: name of the file in messages: "the journal".
+        instead: advice in the message that the file is in use.
 
     Raises:
-        ConfigError: if it cannot be opened, or another process writes it.
+        ConfigError: if the file cannot be opened, or another process writes it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with AppendOnlyFile(f"{folder}/records", "the file of records") as file:
+        ...         _ = file.append(b"first"), file.append(b"second")
+        ...         file.lines()
+        [b'first', b'second']
     """
 
     def __init__(
         self, path: str | Path, what: str, *, instead: str = "choose another path"
     ) -> None:
-        self.path = Path(path)
         self._what = what
         try:
-            self._file: IO[bytes] = self.path.open("a+b", buffering=0)
+            super().__init__(path)
         except OSError as error:
             raise ConfigError(f"cannot open {what} {path}: {error}") from error
         if not take_lock(self._file):
@@ -50,31 +109,33 @@ class AppendOnlyFile:
                 f"{instead}"
             )
 
-    def lines(self) -> list[bytes]:
-        """The whole lines; one that was cut short is removed from the file."""
-        self._file.seek(0)
-        *whole, torn = self._file.read().split(b"\n")
-        if torn:
-            self._file.truncate(sum(len(line) + 1 for line in whole))
-        return whole
+    def _open(self) -> IO[bytes]:
+        return self.path.open("a+b", buffering=0)
 
-    def append(self, line: bytes) -> None:
-        """Adds a line; it is safe from a kill when this returns.
+    def _found_torn_line(self, start: int) -> None:
+        self._file.truncate(start)
+
+    def lines(self) -> list[bytes]:
+        """Returns the complete lines; a line that was cut short is removed from the file."""
+        return [line for _, line in self.scan()]
+
+    def append(self, line: bytes) -> int:
+        """Appends a line, which then survives a kill of the process; returns its position.
 
         Raises:
-            OSError: if it could be written in part only; the file is as it was before.
+            OSError: if only a part of it could be written; the file is then as it was before.
         """
         line += b"\n"
-        written = self._file.write(line)
-        if written != len(line):  # the next one must not be joined to it
-            self._file.truncate(self._file.seek(0, os.SEEK_END) - (written or 0))
-            raise OSError(
-                errno.ENOSPC, f"only a part of a line could be written to {self._what} {self.path}"
-            )
-
-    def close(self) -> None:
-        """Closes the file, and gives up the lock. Idempotent."""
-        self._file.close()
+        with self._position:
+            start = self._file.seek(0, os.SEEK_END)
+            written = self._file.write(line)
+            if written != len(line):  # the next line must not be joined to this part
+                self._file.truncate(start)
+                raise OSError(
+                    errno.ENOSPC,
+                    f"only a part of a line could be written to {self._what} {self.path}",
+                )
+        return start
 
     def __enter__(self) -> Self:
         return self
@@ -90,20 +151,23 @@ class AppendOnlyFile:
 
 @contextlib.contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Waits until no other process is in here with the same file, which is made for its lock."""
+    """Runs a block while no other process is in such a block with the same file; waits for them.
+
+    The file is created if it does not exist; only its lock is used.
+    """
     with path.open("ab") as file:
         take_lock(file, wait=True)
         yield
 
 
 def take_lock(file: IO[Any], *, wait: bool = False) -> bool:
-    """Takes the lock of an open file, for as long as it is open; False if another has it.
+    """Locks a file for as long as it is open; returns False if another process holds the lock.
 
-    Without locks (see `AppendOnlyFile`) it counts as taken.
+    On a file system without locks (see `AppendOnlyFile`) it returns True.
 
     Args:
-        file: to be locked.
-        wait: until the other gives it up.
+        file: the open file.
+        wait: wait for the lock instead.
     """
     try:
         import fcntl
@@ -117,7 +181,7 @@ def take_lock(file: IO[Any], *, wait: bool = False) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
         logger.warning(
-            "the file system of %s keeps no locks (%s): see to it that no other process writes it",
+            "the file system of %s has no locks (%s): make sure that no other process writes it",
             file.name,
             error,
         )

@@ -1,10 +1,10 @@
-"""What a part says about itself: optional class attributes, and the value that holds without one.
+"""Optional attributes by which strategies, selectors and policies declare properties.
 
-A part declares a capability by an attribute or property of the name given here. The protocols do
-not require these attributes, so that a class with one method is a complete part; every reader
-therefore asks the function of this module and gets the default if the part says nothing. What a
-policy or reward can do *besides* its protocol (`rsalign.core.protocols.Likelihood` and the like)
-is asked with ``isinstance``.
+A class declares a property with an attribute of the name below. The attributes are optional, so
+that a class with a single method is a complete strategy, selector or policy: code that needs the
+value calls the function of this module, which returns the default if the attribute is missing.
+Further *methods* of a policy or reward (`rsalign.core.protocols.Likelihood` and others) are tested
+with ``isinstance`` instead.
 
 ===========================  ========  =========================================================
 attribute                    default   of
@@ -22,7 +22,7 @@ attribute                    default   of
 
 
 def needs_reward(part: object) -> bool:
-    """Whether a strategy or selector asks for rewards.
+    """Whether a strategy or selector uses rewards.
 
     Example:
         >>> from rsalign import BestOf, Plain
@@ -33,20 +33,20 @@ def needs_reward(part: object) -> bool:
 
 
 def cuts_answers(strategy: object) -> bool:
-    """Whether a strategy may ask for the rest of an answer whose first tokens it keeps.
+    """Whether a strategy keeps the first tokens of an answer and draws the rest again.
 
-    A strategy that draws whole answers only says ``cuts_answers = False``. It can then be used
-    with penalties, grammars and whatever else depends on where the prompt ended
+    A strategy that draws only whole answers declares ``cuts_answers = False``. It can then be used
+    with penalties, grammars and other settings that depend on where the prompt ended
     (`rsalign.core.sampling.Sampling.whole_answer_fields`).
     """
     return bool(getattr(strategy, "cuts_answers", True))
 
 
 def varies_by_policy_alone(strategy: object) -> bool:
-    """Whether a strategy's answers differ only because the policy's draws differ.
+    """Whether the policy's draws are a strategy's only source of randomness.
 
-    Under a policy with a single possible continuation (`Sampling.is_point_mass`) such a strategy
-    is run once where several answers were asked for.
+    If the policy has only one possible continuation (`Sampling.is_point_mass`), such a strategy is
+    run once, even if several answers are requested.
     """
     return bool(getattr(strategy, "varies_by_policy_alone", False))
 
@@ -66,26 +66,27 @@ def draws_one_answer(strategy: object) -> bool:
 
 
 def needs_certainty(selector: object) -> bool:
-    """Whether a selector reads `Response.certainty`, so that drafts must be measured."""
+    """Whether a selector reads `Response.certainty`, which must then be measured for each draft."""
     return bool(getattr(selector, "needs_certainty", False))
 
 
 def asks_judge(selector: object) -> bool:
-    """Whether a selector asks a judge or another model; it does not run once a budget is spent."""
+    """Whether a selector calls a judge or model; it is not run after a budget is spent."""
     return bool(getattr(selector, "asks_judge", False))
 
 
 def overdraws(policy: object) -> bool | None:
-    """Whether a draw may go on past ``boundary.max_tokens``; None if the policy does not say.
+    """Whether a draw may continue past ``boundary.max_tokens``; None if the policy does not say.
 
-    False: a draw with a boundary takes at most ``boundary.max_tokens``, those beyond the boundary
-    included. True: it takes up to ``max_new_tokens``. A budget reserves so many tokens for each
-    open draw; from a policy that says neither, it asks for one token more than the boundary.
+    False: a draw with a boundary takes at most ``boundary.max_tokens`` tokens, including those
+    beyond the boundary. True: it takes up to ``max_new_tokens``. A budget reserves this number for
+    each open draw. If the policy does not say, the draw is limited to one token more than the
+    boundary allows.
     """
     found: bool | None = getattr(policy, "overdraws", None)
     return found
 
 
 def tells_log_probs(policy: object) -> bool:
-    """Whether a policy's segments have the log-probabilities of the law they were drawn from."""
+    """Whether a policy reports the log-probabilities of the tokens that it draws."""
     return bool(getattr(policy, "tells_log_probs", True))

@@ -1,9 +1,9 @@
-"""One set of checks for settings and for what a reward returns.
+"""Checks of settings, and of the values that rewards return.
 
-`check_settings` is called in the ``__post_init__`` of every frozen dataclass of settings. It reads
-the types that the fields are declared with, refuses values of another type or out of range with one
-form of message, and replaces number types of other libraries by plain Python numbers, so that equal
-settings are equal, have one ``repr`` and can be pickled and written as JSON.
+Every frozen dataclass of settings calls `check_settings` in its ``__post_init__``. It reads the
+declared types of the fields, refuses values of another type or out of range with a uniform message,
+and converts numbers of other libraries to plain Python numbers. Equal settings are therefore equal
+objects with the same ``repr``, and can be pickled and written as JSON.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -58,17 +58,17 @@ __all__ = [
 ]
 
 SEED = Allowed(any_size=True)
-"""Any whole number at all."""
+"""Any whole number, of any size."""
 REWARD = Allowed(note="in the reward's units")
 """Any finite reward."""
 POSITIVE_REWARD = Allowed(low=0.0, excludes_low=True, note="in the reward's units")
-"""A beta or a temperature: what divides a reward."""
+"""A positive number in the reward's units, such as a beta or temperature that divides a reward."""
 
 
 def at_least(
     low: float, most: float = math.inf, *, infinity: bool = False, note: str = ""
 ) -> Allowed:
-    """Values from `low` to `most`, both included."""
+    """Allows values from `low` to `most`, both included."""
     return Allowed(low=low, high=most, infinity=infinity, note=note)
 
 
@@ -80,7 +80,7 @@ def above(
     infinity: bool = False,
     note: str = "",
 ) -> Allowed:
-    """Values above `low`, and at most `most` or below `below`."""
+    """Allows values above `low`, and at most `most` or below `below`."""
     return Allowed(
         low=low,
         high=min(most, below),
@@ -92,28 +92,28 @@ def above(
 
 
 def part(words: str, note: str = "") -> Allowed:
-    """A part of the declared kind, which messages call by these words."""
+    """Allows any object of the declared type, which messages describe by `words`."""
     return Allowed(words=words, note=note)
 
 
 def check_settings(owner: object, of: Any = None, /, **allowed: Allowed) -> None:
-    """Refuses settings of a dataclass that are not of their declared type or out of range.
+    """Refuses settings of a dataclass that are out of range or not of their declared type.
 
-    Understands ``int``, ``float``, ``bool``, ``str``, ``Literal``, ``tuple``, ``Sequence``, unions,
-    ``None``, functions, classes and protocols; a field of any other type is left alone. An
-    ``int`` is no ``bool``; a ``float`` may be given as any real number and must be finite unless
-    its range says otherwise. Values are replaced by plain Python ones where they were not.
+    The declared type may be ``int``, ``float``, ``bool``, ``str``, ``Literal``, ``tuple``,
+    ``Sequence``, a union, ``None``, a function, a class or a protocol; a field of any other type is
+    not checked. A ``bool`` is refused for an ``int``. A ``float`` may be given as any real number
+    and must be finite unless its range says otherwise. Values are replaced by plain Python ones.
 
     Args:
-        owner: the dataclass instance; a frozen one too.
-        of: the class whose fields are checked, beside those that are named. None: the one that
-            has the ``__post_init__``. What a subclass adds is its own affair.
-        **allowed: by field, what else must hold; a field that is not named takes any value of its
-            type.
+        owner: the dataclass instance; it may be frozen.
+        of: the class whose fields are checked, in addition to those in `allowed`. None: the class
+            that defines the ``__post_init__``; fields that a subclass adds are not checked.
+        **allowed: allowed range by field; a field that is not listed takes any value of its type.
 
     Raises:
-        ConfigError: names class, field and value, and says what is allowed.
-        TypeError: if there is no field of a name in `allowed`.
+        ConfigError: if a value is refused; the message has the class, the field, the value and what
+            is allowed.
+        TypeError: if `allowed` has a name that is not a field.
     """
     settings: Any = type(owner)
     declared = declared_types(settings)
@@ -132,20 +132,24 @@ def check_settings(owner: object, of: Any = None, /, **allowed: Allowed) -> None
 
 
 def check_value(owner: str, name: str, given: object, kind: Any, allowed: Allowed = FINITE) -> Any:
-    """One value as `check_settings` takes it, for classes and functions with plain parameters.
+    """Checks one value like `check_settings`, for functions and classes with plain parameters.
 
     Args:
-        owner: what messages call the class or function.
-        name: of the parameter.
-        given: its value.
-        kind: its declared type.
-        allowed: what else must hold.
+        owner: name of the function or class in messages.
+        name: name of the parameter.
+        given: the value.
+        kind: the declared type.
+        allowed: the allowed range.
 
     Returns:
-        The value as a plain Python one.
+        The value, as a plain Python one.
 
     Raises:
-        ConfigError: names all of these, and says what is allowed.
+        ConfigError: if the value is refused; the message says what is allowed.
+
+    Example:
+        >>> check_value("generate", "n", 4, int, at_least(1))
+        4
     """
     try:
         return convert_value(given, kind, allowed)
@@ -157,22 +161,22 @@ def check_value(owner: str, name: str, given: object, kind: Any, allowed: Allowe
 
 
 def check_int(owner: str, name: str, given: object, allowed: Allowed = FINITE) -> int:
-    """`check_value` for a whole number."""
+    """Calls `check_value` for a whole number."""
     return cast(int, check_value(owner, name, given, int, allowed))
 
 
 def check_float(owner: str, name: str, given: object, allowed: Allowed = FINITE) -> float:
-    """`check_value` for a number."""
+    """Calls `check_value` for a number."""
     return cast(float, check_value(owner, name, given, float, allowed))
 
 
 def setting_error(owner: object, name: str, wanted: str) -> ConfigError:
-    """The error for a setting that contradicts another one, in the same form.
+    """Creates the error for a setting that contradicts another one, in the same form.
 
     Args:
-        owner: has the setting.
-        name: of the setting.
-        wanted: what is allowed.
+        owner: the object with the setting.
+        name: name of the setting.
+        wanted: what is allowed, as text.
     """
     value = quote(getattr(owner, name))
     return ConfigError(f"{type(owner).__name__}({name}={value}): give {wanted}")
@@ -181,16 +185,17 @@ def setting_error(owner: object, name: str, wanted: str) -> ConfigError:
 def finite_reward(
     value: object, reward: object, prompt: "Prompt | None", response: "Response"
 ) -> float:
-    """What a reward returned, as a finite float.
+    """Converts the return value of a reward to a finite float.
 
-    Takes whatever ``float`` takes but text: Python and numpy numbers, True and False, tensors with
-    one element. A float with more to tell (`rsalign.core.protocols.Scored`) comes back as it is.
+    Everything that ``float`` takes is accepted except text: Python and NumPy numbers, True and
+    False, tensors with one element. A subclass of float with more details
+    (`rsalign.core.types.Scored`) is returned as it is.
 
     Args:
-        value: what was returned.
-        reward: what returned it; named in the error.
-        prompt: what was answered.
-        response: what was judged.
+        value: the return value.
+        reward: the reward; the error has its name.
+        prompt: the prompt that was answered.
+        response: the response that was scored.
 
     Raises:
         RewardError: if it is not a finite number; prompt and response are attached.
@@ -199,7 +204,7 @@ def finite_reward(
     if found is None:
         raise RewardError(
             f"the reward of {quote(response.text)} by {type(reward).__name__} is {quote(value)}, "
-            "but must be a finite number: mend it, or map such values before they are returned",
+            "but must be a finite number: fix it, or map such values before they are returned",
             prompt=prompt,
             response=response,
         )
@@ -207,7 +212,7 @@ def finite_reward(
 
 
 def finite_or_none(value: object) -> float | None:
-    """The value as a finite float; None if it is not one. As `finite_reward`."""
+    """Converts a value to a finite float like `finite_reward`; None if that is impossible."""
     if not isinstance(value, SupportsFloat):
         return None
     if isinstance(value, float) and not is_foreign(value):
@@ -215,6 +220,6 @@ def finite_or_none(value: object) -> float | None:
     else:
         try:
             found = float(value)
-        except Exception:  # noqa: BLE001 - too large, several elements, or a foreign class's own
+        except Exception:  # noqa: BLE001 - too large, several elements, or any error of another's class
             return None
     return found if math.isfinite(found) else None

@@ -1,4 +1,4 @@
-"""Converts a value to the declared type of a setting; `rsalign.core.checks` calls it."""
+"""Converts values to the declared types of settings, for `rsalign.core.checks`."""
 
 import functools
 import inspect
@@ -25,21 +25,26 @@ _MOST_BITS = 4095  # of a seed: Python writes no whole number of more than 4300 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """Which values of its declared type a setting takes.
+    """The allowed values of a setting, within its declared type.
 
-    Bounds are of numbers, of the length of a string, and of each item of a tuple. Made by
-    `at_least`, `above` and `part`; `FINITE` is what holds where nothing is said.
+    The bounds apply to a number, to the length of a string, and to each item of a tuple. Created by
+    `rsalign.core.checks.at_least`, `above` and `part`; the default is `FINITE`.
 
     Attributes:
         low: the least value.
         high: the greatest value.
         excludes_low: whether the value must be above `low`.
         excludes_high: whether the value must be below `high`.
-        infinity: whether infinity is a value. NaN never is one.
-        any_size: whether a whole number may have more than 64 bits, which is all that engines and
-            arrays of numbers can hold.
-        words: what messages call a part, with an example: "a selector, such as Hard()".
-        note: what a message adds: a unit, or what a special value means.
+        infinity: whether infinity is allowed. NaN is always refused.
+        any_size: whether a whole number may have more than the 64 bits that engines and numeric
+            arrays can hold.
+        words: how messages describe an object, such as "a segmenter, such as FixedSize(8)".
+        note: text that is added to messages: a unit, or what a special value means.
+
+    Example:
+        >>> one_to_four = Allowed(low=1, high=4)
+        >>> one_to_four.holds(4), one_to_four.holds(5), one_to_four.text
+        (True, False, ' between 1 and 4')
     """
 
     low: float = -math.inf
@@ -75,31 +80,35 @@ class Allowed:
 
 
 FINITE = Allowed()
-"""Any finite number of the declared type, any string, any part of the declared kind."""
+"""Allows any finite number, any string and any object of the declared type."""
 
 
 def quote(value: object, *, longest: int = _LONGEST) -> str:
-    """A value for a message: its ``repr``, at most a line of it."""
+    """Quotes a value in a message: returns its ``repr`` in one line, shortened to `longest`."""
     return in_one_line(value, repr, longest=longest)
 
 
 def in_one_line(value: object, form: Callable[[Any], str], *, longest: int = _LONGEST) -> str:
-    """A value as text in one line of limited length, which can be written anywhere."""
+    """Formats a value with `form` as one line of at most `longest` characters, safe to write."""
     try:
         text = form(value)
     except Exception:  # noqa: BLE001 - a foreign class; an integer of more than 4300 digits
         return f"<{type(value).__name__}>"
     text = " ".join(text.split())
-    text = text.encode(errors="backslashreplace").decode()  # half a surrogate pair has no bytes
+    text = text.encode(errors="backslashreplace").decode()  # a lone surrogate cannot be encoded
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 class RefusalError(Exception):
-    """A value is not of its type, or out of range; the text is what the message adds."""
+    """A value is of another type or out of range; the text is added to the message."""
 
 
 def convert_value(given: object, kind: Any, allowed: Allowed) -> Any:
-    """The value that a setting of this type has if it is given this one."""
+    """Converts a given value to the declared type `kind`.
+
+    Raises:
+        RefusalError: if it is of another type or out of range.
+    """
     origin = get_origin(kind)
     if kind in _TAKEN:
         return _TAKEN[kind](_plain(given), allowed)
@@ -233,7 +242,7 @@ def _instance(given: object, kind: type) -> object:
         raise RefusalError(" (an instance, not the class)")
     if getattr(kind, "_is_protocol", False):
         missing = _missing(given, kind)
-        # a value that has nothing of it was not meant to be one
+        # a value without any member was not meant to implement the protocol
         if missing and len(missing) < len(_members(kind)):
             raise RefusalError(f" (this one has no {', '.join(missing)})")
         if missing:
@@ -245,7 +254,7 @@ def _instance(given: object, kind: type) -> object:
 
 @functools.cache
 def _members(protocol: type) -> Mapping[str, bool]:
-    """The members of a protocol, each with whether it is a method."""
+    """Returns the names of a protocol's members, each with whether it is a method."""
     members: dict[str, bool] = {}
     for base in protocol.__mro__:
         if not getattr(base, "_is_protocol", False) or base is Protocol:
@@ -259,10 +268,10 @@ def _members(protocol: type) -> Mapping[str, bool]:
 
 
 def _missing(given: object, protocol: type) -> list[str]:
-    """The members of a protocol that a value lacks."""
+    """Returns the members of a protocol that a value lacks."""
     missing = []
     for name, is_method in _members(protocol).items():
-        # the class first: a property is then not computed
+        # looked up in the class first, so that a property is not computed
         found = next((vars(base)[name] for base in type(given).__mro__ if name in vars(base)), None)
         if is_method:
             has = callable(found) or callable(getattr(given, name, None))
@@ -274,13 +283,13 @@ def _missing(given: object, protocol: type) -> list[str]:
 
 
 def describe_type(kind: Any, allowed: Allowed) -> str:
-    """What a setting takes, in words."""
+    """Describes the allowed values of a setting in words."""
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     return ", or ".join(dict.fromkeys(_named(each, allowed) for each in kinds))
 
 
 def _named(kind: Any, allowed: Allowed) -> str:
-    """One type in words."""
+    """Describes one type in words."""
     origin = get_origin(kind)
     if origin is Annotated:
         return _named(get_args(kind)[0], allowed)
@@ -320,7 +329,7 @@ def _several(kinds: tuple[Any, ...], allowed: Allowed) -> str:
 
 
 def _plain(value: object) -> object:
-    """A number or text of another library as the Python one that it stands for."""
+    """Converts a number or string of another library to the plain Python one."""
     if is_foreign(value) and getattr(value, "ndim", None) == 0:
         return value.item()  # type: ignore[attr-defined]
     if isinstance(value, str) and type(value) is not str:
@@ -329,16 +338,16 @@ def _plain(value: object) -> object:
 
 
 def is_foreign(value: object) -> bool:
-    """Whether it is a number, text or array of numpy, which is not imported for the question."""
+    """Whether a value is a number, string or array of NumPy; does not import NumPy."""
     return type(value).__module__ == "numpy"
 
 
 @functools.cache
 def declared_types(owner: type) -> Mapping[str, Any]:
-    """The declared type of each field that is given when an instance is made."""
+    """Returns the declared type of each field that is an argument of ``__init__``."""
     try:
         hints = get_type_hints(owner)
-    except NameError:  # a class of the caller's own may name types that exist for a checker only
+    except NameError:  # a user's class may name types that only a type checker imports
         hints = {}
     return {
         field.name: hints.get(field.name, Any if isinstance(field.type, str) else field.type)

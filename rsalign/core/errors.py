@@ -1,15 +1,15 @@
-"""The error tree. Each class says who is at fault and whether trying again can help.
+"""The errors of the package. The class tells which part failed, and so what the caller can do.
 
     RsalignError
-    ├── ConfigError (ValueError)   the caller's settings or input; nothing was started
+    ├── ConfigError (ValueError)   wrong settings or input; no work was started
     ├── PolicyError                the policy failed on one prompt
-    │   └── EngineError            its engine died, was closed or cannot be reached: so will others
+    │   └── EngineError            the policy's engine is gone; other prompts will fail, too
     ├── RewardError                the reward failed on one response, which is attached
-    ├── StrategyError              the strategy, or a part of it, failed on one prompt
-    ├── TriesExhaustedError         no draft of a segment was accepted (`rsalign.strategies.cards`)
-    └── InstallError (ImportError) a package this needs is missing or of the wrong version
+    ├── StrategyError              the strategy, or a function it was given, failed on one prompt
+    ├── TriesExhaustedError        no draft of a segment was accepted (`rsalign.strategies.cards`)
+    └── InstallError (ImportError) a required package is missing or of an unsupported version
 
-A message says what was wrong, the value, what is allowed and what to do next.
+A message names what is wrong, the value, what is allowed, and what to do next.
 """
 
 from typing import TYPE_CHECKING
@@ -22,28 +22,53 @@ if TYPE_CHECKING:
 
 
 class RsalignError(Exception):
-    """Every error this package raises on purpose.
+    """Base class of all errors that this package raises on purpose.
 
     Attributes:
-        finished: results that were complete when this error ended a batch, in order of completion.
+        finished: results of a batch that were complete when this error ended it, in order of
+            completion.
+
+    Example:
+        >>> from rsalign import BestOf
+        >>> try:
+        ...     BestOf(n=0)
+        ... except RsalignError as error:
+        ...     print(type(error).__name__, error)
+        ConfigError BestOf(n=0): give a whole number of at least 1
     """
 
     finished: "Sequence[AlignedOutput]" = ()
 
 
 class ConfigError(RsalignError, ValueError):
-    """A setting, prompt or combination that cannot work; raised before any work is done."""
+    """A setting, a prompt or a combination cannot work. Raised before any work is done.
+
+    Example:
+        >>> from rsalign import BestOf
+        >>> BestOf(n=2.5)
+        Traceback (most recent call last):
+        rsalign.core.errors.ConfigError: BestOf(n=2.5): give a whole number of at least 1
+    """
 
 
 class InstallError(RsalignError, ImportError):
-    """A needed package is missing, or its version is not supported."""
+    """A required package is missing, or its version is not supported.
+
+    Example:
+        >>> isinstance(InstallError("vLLM is not installed"), ImportError)
+        True
+    """
 
 
 class PolicyError(RsalignError):
-    """A policy failed while it worked on a prompt; what else it raised is the cause.
+    """A policy failed on a prompt. The original error is the cause (``__cause__``).
 
     Attributes:
-        prompt: the prompt it was working on, if one was.
+        prompt: the prompt; None if the failure belongs to no prompt.
+
+    Example:
+        >>> PolicyError("the policy failed").prompt is None
+        True
     """
 
     def __init__(self, message: str, *, prompt: "Prompt | None" = None) -> None:
@@ -52,19 +77,27 @@ class PolicyError(RsalignError):
 
 
 class EngineError(PolicyError):
-    """The engine behind a policy died, was closed or cannot be reached.
+    """The engine of a policy died, was closed or cannot be reached.
 
-    Other prompts will fail alike until another engine is started or the server answers again.
+    All prompts will fail until a new engine is started or the server answers again.
+
+    Example:
+        >>> isinstance(EngineError("the engine is closed"), PolicyError)
+        True
     """
 
 
 class StrategyError(RsalignError):
-    """A strategy failed on a prompt, or a function that it calls (an extractor, a utility, ...).
+    """A strategy, or a function that it calls (extractor, utility, ...), failed on a prompt.
 
-    What was raised is the cause.
+    The original error is the cause (``__cause__``).
 
     Attributes:
         prompt: the prompt that was answered.
+
+    Example:
+        >>> StrategyError("the extractor failed").prompt is None
+        True
     """
 
     def __init__(self, message: str, *, prompt: "Prompt | None" = None) -> None:
@@ -73,11 +106,15 @@ class StrategyError(RsalignError):
 
 
 class RewardError(RsalignError):
-    """A reward could not be had for a response, or is not a finite number.
+    """A reward failed on a response, or returned a number that is not finite.
 
     Attributes:
         prompt: the prompt that was answered.
         response: the response that could not be scored.
+
+    Example:
+        >>> RewardError("the judge does not answer").response is None
+        True
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The edge around code that is not ours: whatever it raises becomes an error of ours.
+"""Calls of other people's code: whatever it raises becomes an error of this package.
 
-A tokenizer, a chat template, a reward function, a selector: any of them may raise anything on one
-user's text. The call is made inside `errors_as`, so that one prompt fails with a clear error and
-neither the other prompts nor the process that answers them are harmed.
+A tokenizer, a chat template, a reward function or a selector may raise anything on one user's text.
+Such calls are made inside `errors_as`: one prompt then fails with a clear error, and the other
+prompts and the process are not affected.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from rsalign.core.declared import in_one_line
 from rsalign.core.errors import RsalignError
 
 _WAITS = frozenset({"RESUME", "SEND", "YIELD_VALUE"})
-"""The instructions at which a coroutine or generator waits to go on."""
+"""Bytecode instructions at which a coroutine or generator is suspended."""
 
 
 @contextlib.contextmanager
@@ -28,17 +28,24 @@ def errors_as(
     *,
     kept: type[RsalignError] | tuple[()] = RsalignError,
 ) -> Iterator[None]:
-    """Runs a block that calls foreign code; what it raises is raised as ``error(failure)``.
+    """Runs a block that calls other people's code, and raises its failures as ``error(failure)``.
 
-    The failure is the new error's cause. `SystemExit` and other exceptions that are no `Exception`
-    are treated alike: foreign code cannot end this process. Left as they are: errors of ours, an
-    interrupt that a signal handler raised (Ctrl-C, or a handler of the caller's own that exits),
-    the cancellation of the task that runs the block, and the end of a coroutine that is closed. A
-    `CancelledError` or `GeneratorExit` that nobody asked for is a failure like any other.
+    The original failure is the cause of the new error. `SystemExit` and other exceptions outside
+    `Exception` are converted as well: the called code cannot end this process. These exceptions
+    pass unchanged: errors of this package, an interrupt raised by a signal handler (Ctrl-C, or the
+    caller's own handler that exits), the cancellation of the running task, and the closing of a
+    coroutine. A `CancelledError` or `GeneratorExit` that nobody requested is an ordinary failure.
 
     Args:
-        error: makes the error, given what was raised.
-        kept: errors of ours that are left as they are; ``()`` is none.
+        error: creates the new error from the failure.
+        kept: errors of this package that pass unchanged; ``()``: none.
+
+    Example:
+        >>> from rsalign.core.errors import StrategyError
+        >>> with errors_as(lambda failure: StrategyError(f"raised {describe_error(failure)}")):
+        ...     {}["missing"]
+        Traceback (most recent call last):
+        rsalign.core.errors.StrategyError: raised KeyError: 'missing'
     """
     try:
         yield
@@ -49,12 +56,12 @@ def errors_as(
 
 
 def is_order(failure: BaseException) -> bool:
-    """Whether this is no failure, but tells the task, the process or the coroutine to stop."""
+    """Whether an exception is a request to stop the task, process or coroutine, not a failure."""
     return is_cancellation(failure) or is_interrupt(failure) or is_closing(failure)
 
 
 def is_cancellation(failure: BaseException) -> bool:
-    """Whether this is the cancellation of the running task, and not of something it waited for."""
+    """Whether it is the cancellation of the running task, and not of something it waited for."""
     if not isinstance(failure, asyncio.CancelledError):
         return False
     try:
@@ -65,9 +72,9 @@ def is_cancellation(failure: BaseException) -> bool:
 
 
 def is_closing(failure: BaseException) -> bool:
-    """Whether Python raised this to close a coroutine or generator, and no code that runs.
+    """Whether Python raised it to close a coroutine or generator (and no code raised it itself).
 
-    It is then raised where something waits, at an ``await`` or ``yield``.
+    Python raises it where the coroutine is suspended, at an ``await`` or ``yield``.
     """
     step = failure.__traceback__
     if not isinstance(failure, GeneratorExit) or step is None:
@@ -78,10 +85,10 @@ def is_closing(failure: BaseException) -> bool:
 
 
 def is_interrupt(failure: BaseException) -> bool:
-    """Whether a signal handler raised this, and no code that runs: it is meant for the process.
+    """Whether a signal handler raised it, so that it is meant for the whole process.
 
-    Only the main thread receives signals. The frame of a handler that is written in Python is in
-    the traceback; Python's own handler of SIGINT is not.
+    Only the main thread receives signals. A handler that is written in Python has a frame in the
+    traceback; Python's default handler of SIGINT has none.
     """
     if isinstance(failure, Exception) or threading.current_thread() is not threading.main_thread():
         return False
@@ -100,17 +107,17 @@ def is_interrupt(failure: BaseException) -> bool:
 
 
 def describe_error(failure: BaseException) -> str:
-    """An exception in one line: its kind and what it says."""
+    """Describes an exception in one line: class name and message."""
     return f"{type(failure).__name__}: {error_message(failure)}".rstrip(": ")
 
 
 def error_message(failure: BaseException) -> str:
-    """What an exception says, in one line."""
+    """Returns the message of an exception in one line, shortened."""
     return in_one_line(failure, str, longest=240)
 
 
 def _code(handler: Any) -> CodeType | None:
-    """The code of a signal handler that is written in Python."""
+    """Returns the code object of a signal handler that is written in Python."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     function = getattr(handler, "__func__", handler)

@@ -1,61 +1,50 @@
-"""Journal: every draw and every reward on disk, so that a killed run goes on where it stopped.
+"""Journal: a file of every draw and every reward, so that a killed run continues where it stopped.
 
-A request has an address: who is asked (`rsalign.core.fingerprint`) and all that the
-answer depends on.
-So its record can be found again: a run that is started anew with the same journal replays what is
-there at no cost and pays for the rest only. A longer run (n = 8 after n = 4) pays for the
-difference. The result is that of a run that was never interrupted. Another part, or the same under
-other settings, has other addresses, and nothing is replayed.
+The address of a request is a digest of everything that its answer depends on: the fingerprint of
+the policy or reward that is asked (`rsalign.core.fingerprint`) and all arguments. A run that is
+started again with the same journal replays the recorded answers at no cost and pays only for the
+rest. A longer run (n = 8 after n = 4) pays only for the difference. The result equals that of a run
+that was never interrupted. If a part or its settings change, its addresses change, and nothing of
+the old records is replayed.
+
+The records are written and read by `rsalign.core.journaled`.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
-from rsalign.core.append_only import AppendOnlyFile
-from rsalign.core.checks import check_value, finite_or_none, finite_reward, part, quote
+from rsalign.core.append_only import AppendOnlyFile, LineReader
+from rsalign.core.checks import check_value, part, quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint import fingerprint, name_of
-from rsalign.core.journal_lines import address, plain, plain_number, read_of, scored_of, segment_of
-from rsalign.core.key import Key
-from rsalign.core.protocols import (
-    Boundary,
-    Likelihood,
-    Measuring,
-    PairwiseReward,
-    Policy,
-    Ranked,
-    Reward,
-    StepReward,
-    require_likelihood,
-    require_measuring,
-)
-from rsalign.core.types import Prompt, Response, Segment, Tokens
-from rsalign.core.wrapper import Wrapper
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = "rsalign journal 3"
 _REMEMBERED = 64
-"""Parts whose fingerprints are remembered, to say when one has changed."""
-
-OnReplay: TypeAlias = Callable[[], None]
+"""Number of parts whose fingerprints are remembered, to warn when one changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class JournalStatistics:
-    """What a journal was good for.
+    """How often a journal was read and written.
 
     Attributes:
-        replayed: requests that were answered from it.
-        recorded: requests that were paid for and are on record now.
+        replayed: requests that were answered from records.
+        recorded: requests that were made and recorded.
+
+    Example:
+        >>> JournalStatistics(replayed=3, recorded=1).replayed
+        3
     """
 
     replayed: int
@@ -65,21 +54,32 @@ class JournalStatistics:
 class Journal:
     """An append-only file of requests and their answers.
 
-    A record is one line, written at once; a line that a kill cut short is dropped on opening, and
-    its request is made again. One process at a time writes a journal (`AppendOnlyFile`).
+    A record is one line. A line that a kill cut short is dropped on opening, and its request is
+    made again. One process at a time can write a journal (`AppendOnlyFile`). Memory holds the
+    positions of records, not their content.
 
     Args:
-        path: the file; made if it is not there.
-        also: files of other journals. What is on record there is found, too; they are read once,
-            never written, and other processes may be writing them meanwhile.
+        path: the file; created if it does not exist.
+        also: further journals whose records are replayed, too. They are indexed once, on opening,
+            and never written; other processes may be writing them meanwhile.
 
     Raises:
-        ConfigError: if a file is something else, or `path` is in use by another process.
+        ConfigError: if a file is not a journal of this version, or if another process writes
+            `path`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, Journal(f"{folder}/journal") as journal:
+        ...     journal.record(request_address("score", "a reward", "a response"), [0.5])
+        ...     journal.find(request_address("score", "a reward", "a response"))
+        [0.5]
     """
 
     def __init__(self, path: str | Path, *, also: Iterable[Path] = ()) -> None:
         self.path = Path(check_value("Journal", "path", path, str | Path, part("a file's path")))
-        self._lines: dict[str, bytes] = {}  # read when they are asked for: few are, of many
+        # by address: where the record is; a record is parsed only when it is replayed
+        self._records: dict[str, tuple[LineReader, int, int]] = {}
+        self._others: list[LineReader] = []
         self._replayed = self._recorded = 0
         self._held: dict[int, _Held] = {}
         self._last: OrderedDict[int, tuple[object, str]] = OrderedDict()
@@ -87,21 +87,19 @@ class Journal:
         self._file = AppendOnlyFile(self.path, "the journal")
         try:
             for other in also:
-                whole, _, _ = other.read_bytes().rpartition(b"\n")
-                self._add(whole.split(b"\n"), other)
-            lines = [line for line in self._file.lines() if line]
-            if not lines:
+                self._others.append(LineReader(other))
+                self._index(self._others[-1], self._others[-1].scan(), other)
+            if not self._index(self._file, self._file.scan(), self.path):
                 self._file.append(json.dumps(_FORMAT).encode())
-            self._add(lines, self.path)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def fingerprint_of(self, part: object) -> str:
-        """The fingerprint under which a part's answers are on record.
+        """Returns the fingerprint under which the answers of a policy or reward are recorded.
 
         Raises:
-            ConfigError: if it has none (`rsalign.core.fingerprint`).
+            ConfigError: if the part has none (`rsalign.core.fingerprint`).
         """
         held = self._held.get(id(part))
         if held is not None:
@@ -114,8 +112,8 @@ class Journal:
                 self._last.popitem(last=False)
         if word != before:
             logger.warning(
-                "%s is not what it was when this journal first knew it: nothing that it said then "
-                "is replayed. If only what it counts or caches has changed, give it a fingerprint "
+                "%s has changed since this journal first saw it: none of its earlier answers is "
+                "replayed. If only a counter or a cache in it has changed, give it a fingerprint "
                 "(see rsalign.core.fingerprint)",
                 name_of(part),
             )
@@ -123,13 +121,13 @@ class Journal:
 
     @contextlib.asynccontextmanager
     async def hold_fingerprints(self, *parts: object) -> AsyncIterator[None]:
-        """While this is open, a part counts as what it is now.
+        """Fixes the fingerprints of these parts while the block runs.
 
-        So a reward that counts its calls, or caches, is one reward for all of a run, and one whose
-        settings were changed is another in the next run.
+        A reward that counts its calls or caches values then stays the same reward for the whole
+        run, while one whose settings are changed is another reward in the next run.
 
         Raises:
-            ConfigError: if a part has no fingerprint; before anything is drawn.
+            ConfigError: if a part has no fingerprint; nothing was drawn yet.
         """
         words = [(part, self.fingerprint_of(part)) for part in parts if part is not None]
         with self._lock:
@@ -146,28 +144,33 @@ class Journal:
                         del self._held[id(part)]
 
     def find(self, request: str) -> Any | None:
-        """The answer on record, or None."""
-        line = self._lines.get(request)
-        if line is None:
+        """Returns the recorded answer to a request; None if there is none.
+
+        Args:
+            request: the address of the request (`request_address`).
+        """
+        record = self._records.get(request)
+        if record is None:
             return None
+        file, start, size = record
         self._replayed += 1
-        _, answer = json.loads(line)
+        _, answer = json.loads(file.read(start, size))
         return answer
 
     def record(self, request: str, answer: Any) -> None:
-        """Writes an answer; it is safe from a kill when this returns."""
-        line = json.dumps([request, answer], default=plain_number).encode()
-        self._file.append(line)
-        self._lines[request] = line
+        """Appends an answer, as JSON data; it survives a kill of the process from then on."""
+        line = json.dumps([request, answer], default=_plain_number).encode()
+        self._records[request] = self._file, self._file.append(line), len(line)
         self._recorded += 1
 
     def statistics(self) -> JournalStatistics:
-        """What it was good for since it was opened."""
+        """Returns how often it was read and written since it was opened."""
         return JournalStatistics(self._replayed, self._recorded)
 
     def close(self) -> None:
-        """Closes the file. Idempotent."""
-        self._file.close()
+        """Closes the files; a second call does nothing."""
+        for file in (self._file, *self._others):
+            file.close()
 
     def __enter__(self) -> "Journal":
         return self
@@ -180,177 +183,53 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _add(self, lines: list[bytes], path: Path) -> None:
-        if lines and lines[0] != json.dumps(_FORMAT).encode():
-            if lines[0].startswith(b'"rsalign journal '):
-                raise ConfigError(
-                    f"the journal {path} is of another version of rsalign (it is "
-                    f"{lines[0].decode()}, and this version writes {_FORMAT!r}), by whose records "
-                    "it cannot be told who said what: choose another path, or go on with the "
-                    "version that began it"
-                )
-            raise ConfigError(f"{path} is not a journal: choose another path")
-        for number, line in enumerate(lines[1:], 2):
+    def _index(self, file: LineReader, lines: Iterator[tuple[int, bytes]], path: Path) -> bool:
+        """Notes where each record of a file is; False if the file is empty."""
+        first: bytes | None = None
+        for number, (start, line) in enumerate(lines, 1):
+            if not line:
+                continue
+            if first is None:
+                first = line
+                _check_format(line, path)
+                continue
             begin, *rest = line.split(b'"', 2)
             if begin != b"[" or len(rest) != 2 or not line.endswith(b"]"):
                 raise ConfigError(
                     f"the journal {path} is damaged: line {number} is {quote(line)}, which is no "
                     "record; remove that line, or choose another path"
                 )
-            self._lines[rest[0].decode()] = line
+            self._records[rest[0].decode()] = file, start, len(line)
+        return first is not None
+
+
+def _check_format(first_line: bytes, path: Path) -> None:
+    if first_line == json.dumps(_FORMAT).encode():
+        return
+    if first_line.startswith(b'"rsalign journal '):
+        raise ConfigError(
+            f"the journal {path} is of another version of rsalign (it is {first_line.decode()}, "
+            f"and this version writes {_FORMAT!r}), whose records do not tell reliably which "
+            "policy or reward gave an answer: choose another path, or continue with the version "
+            "that began it"
+        )
+    raise ConfigError(f"{path} is not a journal: choose another path")
+
+
+def request_address(*parts: Any) -> str:
+    """Returns the address of a request: a digest of everything that its answer depends on."""
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _plain_number(value: Any) -> Any:
+    """Converts a NumPy number, which JSON does not know."""
+    return value.item()
 
 
 @dataclass(slots=True)
 class _Held:
-    """A part in runs that are open, and its fingerprint when the first of them began."""
+    """A part that open runs use, and its fingerprint when the first of them began."""
 
-    part: object  # kept, so that its address is its own
+    part: object  # a reference, so that no other object gets its id
     fingerprint: str
     runs: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class JournaledPolicy(Wrapper):
-    """A policy whose draws are on record.
-
-    Attributes:
-        inner: draws what is not on record.
-        journal: the record.
-        on_replay: called for each draw that is on record.
-
-    Raises:
-        ConfigError: if the policy has no fingerprint.
-    """
-
-    inner: Policy
-    journal: Journal
-    on_replay: OnReplay | None = None
-    _who: str = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_who", self.journal.fingerprint_of(self.inner))
-
-    async def extend(
-        self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
-    ) -> Segment:
-        """From the record, or as the inner policy draws."""
-        draw = self.inner.extend
-        return await self._draw("extend", draw, prefix, max_new_tokens, key, boundary)
-
-    def text(self, tokens: Tokens) -> str:
-        """As the inner policy."""
-        return self.inner.text(tokens)
-
-    async def _draw(
-        self,
-        verb: str,
-        draw: Callable[..., Any],
-        prefix: Tokens,
-        max_new_tokens: int,
-        key: Key,
-        boundary: Boundary | None,
-    ) -> Segment:
-        rule = None if boundary is None else fingerprint(boundary)
-        request = address(verb, self._who, prefix, max_new_tokens, key.root, key.path, rule)
-        if (found := self.journal.find(request)) is not None:
-            if self.on_replay is not None:
-                self.on_replay()
-            return segment_of(found)
-        segment: Segment = await draw(
-            prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
-        )
-        self.journal.record(request, plain(segment))
-        return segment
-
-
-@JournaledPolicy.implements(Measuring)
-async def measure(
-    self: JournaledPolicy,
-    prefix: Tokens,
-    *,
-    max_new_tokens: int,
-    key: Key,
-    boundary: Boundary | None = None,
-) -> Segment:
-    """From the record, or as the inner policy draws."""
-    draw = require_measuring(self.inner).measure
-    return await self._draw("measure", draw, prefix, max_new_tokens, key, boundary)
-
-
-@JournaledPolicy.implements(Likelihood)
-async def log_probs(self: JournaledPolicy, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-    """From the record, or as the inner policy tells."""
-    request = address("log_probs", self._who, prefix, tokens)
-    if (found := self.journal.find(request)) is not None:
-        return tuple(value if rank is None else Ranked(value, rank=rank) for value, rank in found)
-    values = await require_likelihood(self.inner).log_probs(prefix, tokens)
-    self.journal.record(request, [[value, getattr(value, "rank", None)] for value in values])
-    return values
-
-
-@dataclass(frozen=True, slots=True)
-class JournaledReward(Wrapper):
-    """A reward whose values are on record.
-
-    Attributes:
-        inner: judges what is not on record.
-        journal: the record.
-
-    Raises:
-        ConfigError: if the reward has no fingerprint.
-    """
-
-    inner: Reward
-    journal: Journal
-    _who: str = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_who", self.journal.fingerprint_of(self.inner))
-
-    async def score(self, prompt: Prompt, response: Response) -> float:
-        """From the record, or as the inner reward scores."""
-        request = address("score", self._who, prompt, read_of(response))
-        if (found := self.journal.find(request)) is not None:
-            return scored_of(found)
-        value = finite_reward(
-            await self.inner.score(prompt, response), self.inner, prompt, response
-        )
-        self._keep(request, [value])
-        return value
-
-    def _keep(self, request: str, values: Iterable[object], *, several: bool = False) -> None:
-        """Records values, unless one is no finite number, which whoever asked refuses."""
-        rows = []
-        for value in values:
-            found = finite_or_none(value)
-            if found is None:
-                return
-            cost = getattr(found, "tokens", 0), getattr(found, "cached_tokens", 0)
-            rows.append([float(found), *cost])
-        self.journal.record(request, rows if several else rows[0])
-
-
-@JournaledReward.implements(StepReward)
-async def score_steps(
-    self: JournaledReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
-) -> tuple[float, ...]:
-    """From the record, or as the inner reward scores."""
-    request = address("score_steps", self._who, prompt, read_of(response), ends)
-    if (found := self.journal.find(request)) is not None:
-        return tuple(map(scored_of, found))
-    inner: StepReward = self.wrapped
-    values = tuple(await inner.score_steps(prompt, response, ends))
-    self._keep(request, values, several=True)
-    return values
-
-
-@JournaledReward.implements(PairwiseReward)
-async def prefer(self: JournaledReward, prompt: Prompt, one: Response, other: Response) -> float:
-    """From the record, or as the inner reward prefers."""
-    request = address("prefer", self._who, prompt, read_of(one), read_of(other))
-    if (found := self.journal.find(request)) is not None:
-        return scored_of(found)
-    inner: PairwiseReward = self.wrapped
-    value = await inner.prefer(prompt, one, other)
-    self._keep(request, [value])
-    return value

@@ -1,8 +1,8 @@
-"""Addressed randomness: a draw depends on its address and on nothing else.
+"""Addressed randomness: a random draw depends only on its address, a `Key`.
 
 A `Key` is a root seed and a path of labels. Interleaving, resuming or extending a run therefore
-changes no draw. There are only *finite* draws, so that `rsalign.testing.law` can walk every one
-of them and return the exact distribution of whatever was computed from them.
+does not change any draw. All draws have a *finite* number of outcomes, so that
+`rsalign.testing.law` can enumerate them and return the exact distribution of a result.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ _SEED_BITS = 63  # what torch.Generator and vLLM's SamplingParams accept as a no
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The address of one random choice. Equal keys draw equal values; use each key once.
+    """The address of one random draw. Equal keys draw equal values, so use each key only once.
 
     Attributes:
-        root: the seed of the whole run, any integer.
-        path: labels from the root to this choice.
+        root: the seed of the whole run, any whole number.
+        path: labels from the root to this draw.
 
     Raises:
-        ConfigError: if `root` is no whole number.
+        ConfigError: if `root` is not a whole number.
 
     Example:
         >>> key = Key(7).child("step", 3)
@@ -41,24 +41,24 @@ class Key:
     path: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
-        # keys are made often, and seldom from anything else than a small whole number
+        # a fast path, since keys are created often
         if type(self.root) is not int or self.root.bit_length() > 63:
             object.__setattr__(self, "root", check_int("Key", "root", self.root, SEED))
 
     def child(self, *labels: Label) -> "Key":
-        """The key at a narrower address."""
+        """Returns the key whose path is extended by `labels`."""
         return Key(self.root, self.path + labels)
 
     def seed(self) -> int:
-        """63 bits that only this address has (blake2b of root and path), for an engine's sampler.
+        """Returns a 63-bit seed for an engine's sampler: a blake2b hash of root and path.
 
-        Hashed, never added: neighbouring addresses share nothing.
+        It is a hash and not a sum, so that seeds of neighbouring addresses are unrelated.
         """
         digest = hashlib.blake2b(repr((self.root, self.path)).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> (64 - _SEED_BITS)
 
     def categorical(self, probs: Sequence[float]) -> int:
-        """An index drawn with probability proportional to `probs`.
+        """Draws an index with probability proportional to `probs`.
 
         Args:
             probs: non-negative finite weights, ``(choices,)``; they need not sum to one.
@@ -84,11 +84,11 @@ class Key:
         return max(index for index, weight in enumerate(probs) if weight > 0)
 
     def bernoulli(self, p: float) -> bool:
-        """True with probability `p`."""
+        """Draws True with probability `p`."""
         return self.categorical((1 - p, p)) == 1
 
     def below(self, n: int) -> int:
-        """Uniform on ``0 .. n - 1``."""
+        """Draws uniformly from ``0 .. n - 1``."""
         if n < 1:
             raise ConfigError(f"cannot draw below {n}: at least one choice is needed")
         return self.seed() * n >> _SEED_BITS

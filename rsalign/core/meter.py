@@ -39,6 +39,18 @@ class MeteredPolicy(Wrapper):
     Attributes:
         inner: the policy that draws.
         meter: counts the tokens and limits them.
+
+    Example:
+        >>> from rsalign.core.budget import Budget
+        >>> from rsalign.testing import ToyPolicy
+        >>> async def draw_within(num_tokens):
+        ...     async with asyncio.timeout(None) as deadline:
+        ...         meter = Meter(Prompt((), (1,)), Budget(policy_tokens=num_tokens), deadline)
+        ...         policy = MeteredPolicy(ToyPolicy(), meter)
+        ...         await policy.extend((1,), max_new_tokens=1, key=Key(0))
+        ...     return meter.usage(kept=1)
+        >>> asyncio.run(draw_within(10)).policy_tokens_drawn
+        1
     """
 
     inner: Policy
@@ -165,6 +177,18 @@ class MeteredReward(Wrapper):
         inner: the reward that scores. None if the run has no reward: every response then has the
             reward 0, and no call is counted.
         meter: counts the calls, limits them and remembers the scored responses.
+
+    Example:
+        >>> from rsalign.core.budget import Budget
+        >>> from rsalign.testing import ToyReward
+        >>> async def score_once():
+        ...     async with asyncio.timeout(None) as deadline:
+        ...         meter = Meter(Prompt((), (1,)), Budget(), deadline)
+        ...         response = Response((2, 0), "2", Stop.EOS)
+        ...         await MeteredReward(ToyReward(), meter).score(meter.prompt, response)
+        ...     return meter.usage(kept=2)
+        >>> asyncio.run(score_once()).reward_calls
+        1
     """
 
     inner: Reward | None

@@ -1,9 +1,10 @@
-"""Tokens that were drawn past a boundary: where they are cut, and that they are not lost.
+"""Tokens drawn past a segment boundary: where to cut them, and how to use them again.
 
-A policy that cannot stop where a rule says may draw on and cut afterwards, if the rule looks at the
-tokens alone. What lies beyond the cut is pi's own continuation of the segment. Given the segment,
-it is independent of the segment's reward and of all that decided whether the segment was taken, and
-so it may serve, once, as the next draft: the law is that of a fresh one (`Run.draft`).
+A policy that cannot stop at a boundary may draw past it and cut afterwards, provided that the
+boundary rule looks only at the tokens. The tokens beyond the cut are a continuation of the segment
+drawn from pi. Given the segment, they are independent of its reward and of the decision to accept
+it. They may therefore serve once as the beginning of the next draft, which then has the same
+distribution as a fresh one (`Run.draft`).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,23 +15,28 @@ from rsalign.core.types import Tokens
 
 
 def needs_entropy(boundary: Boundary) -> bool:
-    """Whether the rule looks at entropies; a rule for the engine that looks at none says so."""
+    """Whether a boundary rule reads entropies; a rule for the engine does by default."""
     return bool(getattr(boundary, "needs_entropy", boundary.engine_arguments))
 
 
 def find_segment_end(
     tokens: Tokens, boundary: Boundary, text: Callable[[Tokens], str]
 ) -> int | None:
-    """How many of these tokens a segment has, by a rule that looks at the tokens alone.
+    """Returns the length of a segment according to a rule that looks only at the tokens.
 
     Args:
-        tokens: drawn one after another, from the segment's first.
-        boundary: the rule; `needs_entropy` is false.
-        text: of one token, given as a tuple of one (see
-        `rsalign.core.text.response_text.token_text`).
+        tokens: tokens in the order in which they were drawn, from the first of the segment.
+        boundary: the rule; it must not read entropies (`needs_entropy`).
+        text: returns the text of one token, given as a tuple with one element
+            (`rsalign.core.text.response_text.token_text`).
 
     Returns:
-        At least 1; None if the segment goes on after all of them.
+        The number of tokens, at least 1; None if the segment continues after all of them.
+
+    Example:
+        >>> from rsalign.segments.fixed_size import FixedSize
+        >>> find_segment_end((5, 6, 7), FixedSize(2), str)
+        2
     """
     for length, token in enumerate(tokens, 1):
         if (
@@ -44,11 +50,16 @@ def find_segment_end(
 
 @dataclass(frozen=True, slots=True)
 class RemainingBoundary:
-    """What is left of a rule for a segment that has some tokens already.
+    """A boundary rule for the rest of a segment whose first tokens were drawn already.
 
     Attributes:
-        boundary: the rule; `needs_entropy` is false.
-        num_drawn: the tokens it has; the rule has let them pass.
+        boundary: the rule; it must not read entropies (`needs_entropy`).
+        num_drawn: number of tokens that the segment has already.
+
+    Example:
+        >>> from rsalign.segments.fixed_size import FixedSize
+        >>> RemainingBoundary(FixedSize(8), num_drawn=3).max_tokens
+        5
     """
 
     boundary: Boundary
@@ -56,12 +67,12 @@ class RemainingBoundary:
 
     @property
     def max_tokens(self) -> int:
-        """Those that are left."""
+        """The number of tokens that the segment may still get."""
         return self.boundary.max_tokens - self.num_drawn
 
     @property
     def engine_arguments(self) -> Mapping[str, int | float | str]:
-        """Those of the rule, counted from here."""
+        """The engine arguments of the rule, with least lengths counted from here."""
         return {
             name: max(1, value - self.num_drawn)
             if name.endswith("_min_tokens") and isinstance(value, int)
@@ -71,13 +82,13 @@ class RemainingBoundary:
 
     @property
     def needs_entropy(self) -> bool:
-        """Never."""
+        """Always False."""
         return False
 
     def ends_before(self, num_drawn: int, entropy: float) -> bool:
-        """As the rule says, counted from here."""
+        """Asks the rule about the next token, counted from the segment's first."""
         return self.boundary.ends_before(self.num_drawn + num_drawn, entropy)
 
     def ends_after(self, num_drawn: int, entropy: float, text: str) -> bool:
-        """As the rule says, counted from here."""
+        """Asks the rule about the drawn token, counted from the segment's first."""
         return self.boundary.ends_after(self.num_drawn + num_drawn, entropy, text)

@@ -1,9 +1,8 @@
-"""What a policy, a reward and a strategy must be. Each speaks of one request and never of a list.
+"""The interfaces of policies, rewards and strategies. Every method handles one request, not a list.
 
-Breadth is expressed by `rsalign.core.tasks.concurrently`; batching is the engine's business. The
-laws
-stated here are asserted by `rsalign.testing.check_policy`, `check_reward` and `check_strategy`,
-for our classes and for anyone's.
+Many requests at once are many concurrent calls (`rsalign.core.tasks.concurrently`), which the
+engine batches. The laws stated here are tested by `rsalign.testing.check_policy`, `check_reward`
+and `check_strategy`, for the classes of this package and for your own.
 """
 
 import math
@@ -23,67 +22,84 @@ if TYPE_CHECKING:
 
 
 class Boundary(Protocol):
-    """Where a segment may end before its response does. A value; see `rsalign.segments`.
+    """The rule that ends a segment before its response ends: an immutable value.
 
-    The rule is asked twice for every token: before it is drawn and after. Entropies are those of
-    the model's next-token law (full vocabulary, temperature 1), in nats. A policy honours the rule
-    exactly, here or inside its engine, or refuses the boundary. EOS ends the response in any case,
-    and is no boundary.
+    See `rsalign.segments` for the rules of this package. The rule is applied twice for every token:
+    before it is drawn and after. Entropies are those of the model's next-token distribution (full
+    vocabulary, temperature 1), in nats. A policy follows the rule exactly, either itself or inside
+    its engine, or refuses the boundary. EOS always ends the response, and is not a boundary.
 
-    A rule that has `engine_arguments` and yet looks at the tokens alone says so by
-    ``needs_entropy = False``; a policy may then apply it after the fact (`rsalign.core.overdraw`).
+    A rule that has `engine_arguments` but reads only the tokens declares
+    ``needs_entropy = False``. A policy may then cut a segment after drawing it
+    (`rsalign.core.overdraw`).
+
+    Example:
+        >>> from rsalign.segments.fixed_size import FixedSize
+        >>> boundary: Boundary = FixedSize(16)
+        >>> boundary.max_tokens
+        16
     """
 
     @property
     def max_tokens(self) -> int:
-        """A segment ends at this many tokens at the latest."""
+        """Greatest number of tokens of a segment."""
         ...
 
     @property
     def engine_arguments(self) -> Mapping[str, int | float | str]:
-        """The rule for the engine's hook, as flat ``extra_args``; empty if the size is all."""
+        """The rule for the engine's hook, as flat ``extra_args``; empty if only the size counts."""
         ...
 
     def ends_before(self, num_drawn: int, entropy: float) -> bool:
-        """Whether the segment ends before a token that would be drawn with this entropy.
+        """Whether the segment ends before the next token, whose distribution has this entropy.
 
         Args:
             num_drawn: tokens of the segment so far, at least 1.
-            entropy: of the law of the token that would come next, nats.
+            entropy: entropy of the next token's distribution, nats.
         """
         ...
 
     def ends_after(self, num_drawn: int, entropy: float, text: str) -> bool:
-        """Whether the segment ends with the token just drawn.
+        """Whether the segment ends after the token that was just drawn.
 
         Args:
-            num_drawn: tokens of the segment, that token included.
-            entropy: of the law it was drawn from, nats.
-            text: of that token alone.
+            num_drawn: tokens of the segment, including that token.
+            entropy: entropy of the distribution that it was drawn from, nats.
+            text: text of that token alone.
         """
         ...
 
 
 SEGMENTER = part("a segmenter, such as FixedSize(16)")
-"""What a `Boundary` is called where it is a setting."""
+"""Allows a `Boundary` as a setting."""
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """A fixed distribution pi over continuations.
+    """A fixed distribution pi over continuations of a token sequence.
 
-    Temperature, truncation and stop strings are part of pi, not of a call.
+    Temperature, truncation and stop strings are part of pi, not arguments of a call.
 
-    Laws: a segment has at least one token and, with those beyond its boundary, at most
+    Laws: a segment has at least one token and, including those beyond its boundary, at most
     `max_new_tokens`; `stop` agrees with the tokens; log-probabilities, where known, are those of
-    pi, one per token, finite and at most 0; cancelling a call frees its request.
+    pi, one per token, finite and at most 0; cancelling a call frees its request in the engine.
 
     A policy may declare ``overdraws`` and ``tells_log_probs`` (`rsalign.core.capabilities`).
 
-    A policy may have an attribute or property ``fingerprint``, a string that tells pi from every
-    other: the content of the model, its precision, temperature and truncation, but not where the
-    model lies or on which machine it runs. A journal replays draws of the same fingerprint only.
-    Without one, a policy is told by its class and attributes (`rsalign.core.fingerprint`).
+    A policy may have an attribute or property ``fingerprint``: a string that identifies pi by the
+    content of the model, its precision, temperature and truncation, but not by the model's path or
+    the machine. A journal replays draws only for the same fingerprint. Without this attribute, the
+    fingerprint is computed from class and attributes (`rsalign.core.fingerprint`).
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign.testing import ToyPolicy
+        >>> policy = ToyPolicy()
+        >>> isinstance(policy, Policy)
+        True
+        >>> segment = asyncio.run(policy.extend((1,), max_new_tokens=8, key=Key(0)))
+        >>> len(segment.tokens) == len(segment.log_probs) <= 8
+        True
     """
 
     async def extend(
@@ -92,98 +108,139 @@ class Policy(Protocol):
         """Draws a continuation of `prefix`.
 
         Args:
-            prefix: prompt and what was kept of a response, at least one token.
+            prefix: the prompt and the kept tokens of a response, at least one token.
             max_new_tokens: greatest number of new tokens, at least 1.
-            key: the address of this draw. Equal keys draw equal segments where the engine can
-                promise it (see docs/running.md, "Seeds").
-            boundary: where the segment may end before the response does.
+            key: the address of this draw. Equal keys draw equal segments if the engine is
+                deterministic (see docs/running.md, "Seeds").
+            boundary: rule that ends the segment before the response ends; None: no rule.
 
         Raises:
             PolicyError: if the engine failed.
-            ConfigError: if the prefix does not fit the context, or the boundary is of a kind that
-                this policy cannot honour exactly.
+            ConfigError: if the prefix does not fit into the context, or if the policy cannot follow
+                the boundary exactly.
         """
         ...
 
     def text(self, tokens: Tokens) -> str:
-        """The text of a response to an ordinary prompt.
+        """Decodes a response to an ordinary prompt.
 
-        For any prompt, see `rsalign.core.text.detokenization`.
+        The text may depend on the end of the prompt; see `rsalign.core.text.detokenization`.
         """
         ...
 
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """A policy that can also tell how probable given tokens are.
+    """A policy that can also compute the log-probabilities of given tokens.
 
-    This, `Measuring`, `Loaded`, `Shaped`, `Adjustable` and `Encoder` are abilities: ask with
-    ``isinstance``. A policy in a run has those of the policy that it wraps
-    (`rsalign.core.wrapper`).
+    `Likelihood`, `Measuring`, `Loaded`, `Shaped`, `Adjustable` and `Encoder` are optional abilities
+    of a policy; test for them with ``isinstance``. A wrapper has exactly the abilities of the
+    policy that it wraps (`rsalign.core.wrapper`).
+
+    Example:
+        >>> from rsalign.testing import ToyPolicy
+        >>> isinstance(ToyPolicy(), Likelihood), isinstance(ToyPolicy(), Adjustable)
+        (True, False)
     """
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """Ln pi(token | prefix and the tokens before it), nats, ``(tokens,)``.
+        """Returns ln pi(token | prefix and the tokens before it), nats, ``(tokens,)``.
 
-        Each may be a `Ranked`, which knows its place.
+        Each value may be a `Ranked`, which also has the token's rank.
         """
         ...
 
 
 @runtime_checkable
 class Measuring(Protocol):
-    """A policy that can also tell how certain its model was while it drew."""
+    """A policy that can also measure how certain its model is at each token that it draws.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign.testing import ToyPolicy
+        >>> segment = asyncio.run(ToyPolicy().measure((1,), max_new_tokens=1, key=Key(0)))
+        >>> len(segment.certainty.entropies)
+        1
+    """
 
     async def measure(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
-        """As `Policy.extend`, key for key the same tokens; the segment has its `certainty`.
+        """Draws the same tokens as `Policy.extend`, and sets the segment's `certainty`.
 
         Raises:
-            ConfigError: as `Policy.extend`; and if this engine cannot tell.
+            ConfigError: as in `Policy.extend`; also if this engine cannot measure certainty.
         """
         ...
 
 
 @runtime_checkable
 class Loaded(Protocol):
-    """A policy that knows how busy its engine is."""
+    """A policy that reports the load of its engine.
+
+    Example:
+        >>> class HalfFull:
+        ...     headroom = 2.0
+        >>> isinstance(HalfFull(), Loaded)
+        True
+    """
 
     @property
     def headroom(self) -> float:
-        """How many requests the engine could hold for each that is open now."""
+        """Number of requests that the engine has room for, per open request."""
         ...
 
 
 @runtime_checkable
 class Shaped(Protocol):
-    """A policy that says how its pi is made of a model's raw law."""
+    """A policy that reports its sampling settings.
+
+    Example:
+        >>> class Cool:
+        ...     sampling = Sampling(temperature=0.5)
+        >>> isinstance(Cool(), Shaped)
+        True
+    """
 
     @property
     def sampling(self) -> Sampling:
-        """Temperature, truncation and stops."""
+        """Temperature, truncation, stops and further settings."""
         ...
 
 
 @runtime_checkable
 class Adjustable(Protocol):
-    """A policy that can draw from another law of the same model."""
+    """A policy that can draw from the same model with other sampling settings.
+
+    Example:
+        >>> class Model:
+        ...     def with_sampling(self, sampling):
+        ...         return Model()
+        >>> isinstance(Model(), Adjustable)
+        True
+    """
 
     def with_sampling(self, sampling: Sampling) -> Policy:
-        """The policy under another law, which shares its engine.
+        """Returns a policy with these settings that shares the engine.
 
         Raises:
-            ConfigError: if the engine cannot have that law.
+            ConfigError: if the engine does not support them.
         """
         ...
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A policy that knows its tokenizer, so that prompts may be text or messages."""
+    """A policy with a tokenizer, so that prompts may be text or messages.
+
+    Example:
+        >>> from rsalign.testing import ToyPolicy
+        >>> ToyPolicy().encode("1 2")
+        (1, 2)
+    """
 
     def encode(self, text: str) -> Tokens:
-        """Token ids of a plain text prompt, as the engine itself would encode it."""
+        """Encodes a plain text prompt to token ids, as the engine does."""
         ...
 
     def encode_chat(
@@ -193,7 +250,7 @@ class Encoder(Protocol):
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
     ) -> Tokens:
-        """Token ids of a conversation rendered by the chat template.
+        """Renders a conversation with the chat template and encodes it to token ids.
 
         Raises:
             ConfigError: if there is no chat template.
@@ -203,36 +260,56 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Reward(Protocol):
-    """A fixed function of prompt and response, whole or partial.
+    """A fixed function of a prompt and a response, complete or partial.
 
-    Laws: finite; the same input has the same value, alone or among others (within a tolerance
-    that the class states); `response.stop` tells whether the text is finished.
+    Laws: values are finite; the same input has the same value, alone or among other requests
+    (within a tolerance that the class states). `response.stop` says whether the text is finished.
 
-    A reward may have an attribute or property ``fingerprint``, a string that tells it from every
-    other reward and changes whenever its values do: what judges and by which settings, such as
-    ``"length, 2 points a word"``. A journal replays values of the same fingerprint only. Without
-    one, a reward is told by its class (code and constants) and its attributes, and refused by a
-    journal if they have no value to compare: see `rsalign.core.fingerprint`. The same holds for
-    `StepReward`, `PairwiseReward`, and functions that are given as rewards.
+    A reward may have an attribute or property ``fingerprint``: a string that identifies it and
+    changes whenever its values change, such as ``"length, 2 points a word"``. A journal replays
+    values only for the same fingerprint. Without this attribute, the fingerprint is computed from
+    the class (code and constants) and the attributes; a journal refuses a reward whose attributes
+    cannot be compared (`rsalign.core.fingerprint`). The same holds for `StepReward`,
+    `PairwiseReward` and functions that are used as rewards.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign.core.types import Stop
+        >>> class Length:
+        ...     async def score(self, prompt, response):
+        ...         return float(len(response.text))
+        >>> isinstance(Length(), Reward)
+        True
+        >>> prompt, response = Prompt((), (1,)), Response((5, 0), "Yes.", Stop.EOS)
+        >>> asyncio.run(Length().score(prompt, response))
+        4.0
     """
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The reward of `response`; higher is better. May be a `Scored`, which knows its cost.
+        """Scores a response; higher is better. May return a `Scored`, which also has the cost.
 
         Raises:
-            RewardError: if it cannot be had.
+            RewardError: if the reward fails.
         """
         ...
 
 
 @runtime_checkable
 class StepReward(Protocol):
-    """A process reward: one value per step. It may have a ``fingerprint``, as a `Reward`."""
+    """A process reward: one value per step. It may have a ``fingerprint`` like a `Reward`.
+
+    Example:
+        >>> class Lengths:
+        ...     async def score_steps(self, prompt, response, ends):
+        ...         return tuple(float(end) for end in ends)
+        >>> isinstance(Lengths(), StepReward)
+        True
+    """
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[float, ...]:
-        """One value per step, ``(steps,)``; `ends` are offsets into ``response.tokens``."""
+        """Scores each step, ``(steps,)``; `ends` are offsets of steps in ``response.tokens``."""
         ...
 
 
@@ -240,38 +317,65 @@ class StepReward(Protocol):
 class PairwiseReward(Protocol):
     """A fixed function of a prompt and two responses, for judges that only compare.
 
-    Laws: between 0 and 1; ``prefer(x, a, b) + prefer(x, b, a) == 1`` up to rounding. It may have a
-    ``fingerprint``, as a `Reward`.
+    Laws: values are between 0 and 1; ``prefer(x, a, b) + prefer(x, b, a) == 1`` up to rounding. It
+    may have a ``fingerprint`` like a `Reward`.
+
+    Example:
+        >>> class Longer:
+        ...     async def prefer(self, prompt, one, other):
+        ...         difference = len(one.text) - len(other.text)
+        ...         return 0.5 if difference == 0 else float(difference > 0)
+        >>> isinstance(Longer(), PairwiseReward)
+        True
     """
 
     async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
-        """The probability that `one` is better than `other`; 0.5 is a tie.
+        """Returns the probability that `one` is better than `other`; 0.5 is a tie.
 
         Raises:
-            RewardError: if it cannot be had.
+            RewardError: if the reward fails.
         """
         ...
 
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Hyperparameters with a law: a frozen dataclass that draws one candidate for one prompt.
+    """A decoding method with its settings: a frozen dataclass that draws one answer to one prompt.
 
-    Laws: what it commits to the trace concatenates to the result; every key is drawn once; the
-    result does not depend on what else runs; no task outlives the call; equal by value, picklable.
+    Laws: the committed pieces concatenate to the result; every key is used once; the result does
+    not depend on what else runs; no task outlives the call; strategies are equal by value and
+    picklable.
 
     A strategy may declare ``needs_reward``, ``cuts_answers`` and ``varies_by_policy_alone``
-    (`rsalign.core.capabilities`). One that chooses its answer from what it has drawn says by
-    `Trace.answer_by` how that is done if a budget ends the run early.
+    (`rsalign.core.capabilities`). A strategy that selects its answer among responses tells the
+    trace how (`Trace.answer_by`), so that the selection also works if a budget ends the run early.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class FirstDraw:
+        ...     needs_reward = False
+        ...
+        ...     async def sample(self, prompt, run):
+        ...         draft = await run.draft(prompt, (), max_tokens=8)
+        ...         run.decide(draft, kept=0, log_accept=0.0)
+        ...         run.trace.commit(draft.tokens)
+        ...         return draft
+        >>> import asyncio
+        >>> from rsalign.core.align import align
+        >>> from rsalign.testing import ToyPolicy
+        >>> result = asyncio.run(align(Prompt((), (1,)), FirstDraw(), policy=ToyPolicy()))
+        >>> result.trace.committed == result.candidate.tokens
+        True
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:
-        """Draws an answer from the law that the class states."""
+        """Draws an answer from the distribution that the class documents."""
         ...
 
 
 def require_measuring(policy: Policy) -> Measuring:
-    """The policy, if it can tell how certain it is.
+    """Returns the policy if it can measure certainty (`Measuring`).
 
     Raises:
         ConfigError: if it cannot.
@@ -286,7 +390,7 @@ def require_measuring(policy: Policy) -> Measuring:
 
 
 def require_likelihood(policy: Policy) -> Likelihood:
-    """The policy, if it can tell how probable given tokens are.
+    """Returns the policy if it can compute log-probabilities of given tokens (`Likelihood`).
 
     Raises:
         ConfigError: if it cannot.
@@ -300,19 +404,19 @@ def require_likelihood(policy: Policy) -> Likelihood:
 
 
 def _innermost(part: Any) -> Any:
-    """What is inside all wrappers, for messages that name what the user gave."""
+    """Returns the part inside all wrappers, for messages that name what the user gave."""
     while (inner := getattr(part, "wrapped", None)) is not None:
         part = inner
     return part
 
 
 def get_headroom(policy: Policy) -> float:
-    """As `Loaded.headroom`; infinity if the policy does not know."""
+    """Returns `Loaded.headroom`; infinity if the policy does not report it."""
     return policy.headroom if isinstance(policy, Loaded) else math.inf
 
 
 def get_sampling(policy: Policy) -> Sampling:
-    """As `Shaped.sampling`; the raw law if the policy does not say."""
+    """Returns the policy's sampling settings; the defaults of `Sampling` if it reports none."""
     # asked at every draft: a check against the protocol takes ten times as long
     return cast(Sampling, getattr(policy, "sampling", _UNSHAPED))
 
@@ -322,14 +426,14 @@ _UNSHAPED = Sampling()
 
 
 def with_sampling(policy: Policy, law: Sampling) -> Policy:
-    """The same policy under another law.
+    """Returns the same policy with other sampling settings.
 
     Raises:
-        ConfigError: if the policy's law is fixed, or it cannot have this one.
+        ConfigError: if the settings of the policy are fixed, or it does not support these.
     """
     if isinstance(policy, Adjustable):
         return policy.with_sampling(law)
     raise ConfigError(
-        f"{type(policy).__name__} has no with_sampling(): its law is fixed; leave "
-        "sampling_params=None and set lengths in the strategy"
+        f"{type(policy).__name__} has no with_sampling(): its settings are fixed; "
+        "leave sampling_params=None and set lengths in the strategy"
     )

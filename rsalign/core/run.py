@@ -1,4 +1,4 @@
-"""Run: what a strategy holds, and the three verbs it speaks in: draft, judge, decide."""
+"""Run: what a strategy works with, and its three operations: draft, judge and decide."""
 
 import bisect
 import itertools
@@ -32,13 +32,23 @@ from rsalign.core.types import (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One strategy at work on one prompt.
+    """The policy, reward, key and trace with which a strategy answers one prompt.
 
     Attributes:
         policy: draws continuations.
         reward: scores responses.
-        key: the address of this run; narrower addresses by `at` and `branch`.
-        trace: what happened.
+        key: the address of this run; `at` and `branch` extend it.
+        trace: records what the strategy does.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> run = Run(ToyPolicy(), ToyReward(), Key(0))
+        >>> draft = asyncio.run(run.at("first").draft(Prompt((), (1,)), (), max_tokens=4))
+        >>> run.at("first").decide(draft, kept=0, log_accept=0.0)
+        True
+        >>> [proposal.address for proposal in run.trace.proposals]
+        [('first',)]
     """
 
     policy: Policy
@@ -47,18 +57,18 @@ class Run:
     trace: Trace = field(default_factory=Trace)
 
     def at(self, *labels: Label) -> "Run":
-        """The same run at a narrower address."""
+        """Returns the same run with labels added to its address."""
         return replace(self, key=self.key.child(*labels))
 
     def branch(self, *labels: Label) -> "Run":
-        """An inner run with a trace of its own, for strategies that run concurrently."""
+        """Returns an inner run with its own trace, for strategies that run others concurrently."""
         return replace(self, key=self.key.child(*labels), trace=self.trace.child(*labels))
 
     def has_one_answer(self, consequence: str) -> bool:
-        """Whether the policy's settings leave one possible continuation; warns the user if so.
+        """Whether only one continuation is possible; if so, warns the user.
 
         Args:
-            consequence: what the strategy does about it, a clause for the warning.
+            consequence: what the strategy does about it, as a clause for the warning.
         """
         why = get_sampling(self.policy).why_point_mass
         if why is None:
@@ -79,19 +89,19 @@ class Run:
         stop_reason: int | str | None = None,
         certainty: Certainty | None = None,
     ) -> Candidate:
-        """Decodes a response, whole or partial, and asks the reward about it.
+        """Decodes a response, complete or partial, and scores it with the reward.
 
         Args:
             prompt: what is answered.
-            tokens: the response's tokens, ``(tokens,)``; none of them yet is allowed.
+            tokens: tokens of the response, ``(tokens,)``; may be empty.
             stop: why they end; None if nothing was drawn yet.
-            log_probs: of all tokens, where known (`Response.log_probs`).
+            log_probs: log-probabilities of all tokens, if known (`Response.log_probs`).
             stop_reason: the stop string or token that ended it (`Response.stop_reason`).
-            certainty: of all tokens, where known (`Response.certainty`).
+            certainty: certainty at all tokens, if known (`Response.certainty`).
 
         Raises:
-            RewardError: if the reward failed or is not a finite number; prompt and response are
-                attached.
+            RewardError: if the reward failed or did not return a finite number; prompt and response
+                are attached.
         """
         text = response_text(
             self.policy,
@@ -118,28 +128,29 @@ class Run:
         kept_certainty: Certainty | None = None,
         ahead: Segment | None = None,
     ) -> Candidate:
-        """Extends the kept tokens of a response, and judges the whole.
+        """Draws a continuation of the kept tokens of a response, and scores the whole response.
 
-        The response ends at the first stop string in all of its text, as one that is drawn at once
-        does: also at one that began in `kept`, which a policy that is asked for the rest cannot
-        see, or at one that it was not told of. Tokens drawn past it are dropped.
+        The response ends at the first stop string in its whole text, like one that is drawn at
+        once. The policy sees only the rest, so this method also finds a stop string that begins in
+        `kept`. Tokens drawn past it are dropped.
 
         Args:
             prompt: what is answered.
-            kept: tokens of the response that stay; none starts one.
-            max_tokens: bounds the *whole* response, `kept` included.
-            boundary: where the new segment may end.
-            kept_log_probs: log-probabilities of `kept`, where known, so that the whole has its own.
-            kept_certainty: that of `kept` (``Certainty()`` if none is), if the whole is to have its
-                own, which takes a policy that can tell (`Measuring`).
-            ahead: `Response.beyond` of the response that `kept` is: the new segment begins with
-                it. Give it to one draft only, whatever becomes of that draft. With
-                `kept_certainty` it is not used.
+            kept: tokens of the response that stay; empty: a new response.
+            max_tokens: greatest length of the *whole* response, including `kept`.
+            boundary: rule that ends the new segment.
+            kept_log_probs: log-probabilities of `kept`, if known, so that those of the whole
+                response are known.
+            kept_certainty: certainty of `kept` (``Certainty()`` if nothing is kept), if that of the
+                whole response is needed; the policy must be able to measure it (`Measuring`).
+            ahead: `Response.beyond` of the response that consists of `kept`; the new segment begins
+                with these tokens. Use it for one draft only, whatever becomes of that draft.
+                Ignored with `kept_certainty`.
 
         Raises:
-            ConfigError: if the certainty is asked for and the policy cannot tell; if tokens are
-                kept and the policy's law needs answers that are drawn at once.
-            RewardError: as `judge`.
+            ConfigError: if the policy cannot measure the requested certainty; if tokens are kept
+                and a sampling setting works only for answers drawn at once.
+            RewardError: as in `judge`.
         """
         prefix, room, key = prompt.tokens + kept, max_tokens - len(kept), self.key.child("draw")
         policy = self._policy_after(len(kept))
@@ -170,7 +181,7 @@ class Run:
     async def _resumed(
         self, prefix: Tokens, kept: Tokens, ahead: Segment, room: int, boundary: Boundary | None
     ) -> Segment:
-        """The segment that begins with what was drawn before."""
+        """Returns the segment that begins with the tokens drawn ahead; draws the rest if needed."""
         length = None
         if boundary is not None:
             length = find_segment_end(
@@ -190,11 +201,11 @@ class Run:
         return ahead.join(later)
 
     def _stopped(self, prompt: Prompt, kept: Tokens, drawn: Segment) -> Segment:
-        """As much of what was drawn as the stop strings allow, given what was kept."""
+        """Cuts the drawn segment at the first stop string in the text of the whole response."""
         law = get_sampling(self.policy)
         if not law.stop:
             return drawn
-        # a stop token ends a response before its text is looked at
+        # a stop token ends a response before stop strings are searched
         limit = len(drawn.tokens) - isinstance(drawn.stop_reason, int)
         growing = detokenizer(self.policy, prompt.tokens)
         pieces = [growing.read(kept)]
@@ -203,35 +214,40 @@ class Run:
         stop = law.first_stop(text, after)
         if stop is None or not limit:
             return drawn
-        ends = list(itertools.accumulate(map(len, pieces)))  # characters, by number of new tokens
+        ends = list(
+            itertools.accumulate(map(len, pieces))
+        )  # lengths of the text after 0, 1, ... new tokens
         num_chars = stop_end(text, stop, after)
         assert num_chars is not None  # it was found
         return drawn.upto(bisect.bisect_left(ends, num_chars, lo=1), Stop.STOP, stop)
 
     def _policy_after(self, num_kept: int) -> Policy:
-        """The policy under its law for what follows so many tokens of the response.
+        """Returns the policy with the sampling settings for the rest of a response.
 
         Raises:
-            ConfigError: if the law cannot be had for the rest of a response.
+            ConfigError: if a setting works only for answers drawn at once.
         """
         law = get_sampling(self.policy)
         rest = law.after(num_kept)
         return self.policy if rest is law else with_sampling(self.policy, rest)
 
     def _num_unstoppable(self, prompt: Prompt, tokens: Tokens) -> int:
-        """How many characters of a response belong to tokens in which no stop string counts."""
+        """Returns how many characters the first `min_tokens` tokens have, where no stop counts."""
         min_tokens = get_sampling(self.policy).min_tokens
         if not min_tokens:
             return 0
         return len(detokenizer(self.policy, prompt.tokens).read(tokens[:min_tokens]))
 
     def decide(self, draft: Candidate, *, kept: int, log_accept: float) -> bool:
-        """Draws whether `draft` is accepted, and records it.
+        """Decides at random whether `draft` is accepted, and records the proposal.
 
         Args:
             draft: the proposal.
-            kept: number of tokens it shares with the state it was proposed from.
-            log_accept: ln of the acceptance probability, nats; above 0 counts as 0.
+            kept: number of tokens that it shares with the state that it was proposed from.
+            log_accept: ln of the acceptance probability, nats; values above 0 count as 0.
+
+        Returns:
+            Whether it is accepted.
         """
         log_accept = min(0.0, log_accept)
         accepted = self.key.child("accept").bernoulli(math.exp(log_accept))

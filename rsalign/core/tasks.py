@@ -1,4 +1,4 @@
-"""Structured concurrency: the only place where tasks are born."""
+"""Structured concurrency: the only module that starts tasks, so that none outlives its caller."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -12,14 +12,20 @@ T = TypeVar("T")
 
 
 async def concurrently(awaitables: Iterable[Awaitable[T]], *, limit: int | None = None) -> list[T]:
-    """Awaits all at once and returns their results in order.
+    """Awaits all awaitables concurrently and returns their results in order.
 
-    The first failure cancels the others, waits until they are gone and is raised by itself, with
-    the cause that it has.
+    The first failure cancels the others, waits until they have ended, and is raised unchanged (not
+    in an exception group).
 
     Args:
-        awaitables: an iterator is asked for the next one only when there is room for it.
-        limit: greatest number that are open at once; None is no limit.
+        awaitables: with a limit, an iterator is advanced only when a place is free.
+        limit: greatest number that run at once; None: no limit.
+
+    Example:
+        >>> async def double(x):
+        ...     return 2 * x
+        >>> asyncio.run(concurrently(map(double, range(4)), limit=2))
+        [0, 2, 4, 6]
     """
     results: dict[int, T] = {}
     failures: list[BaseException] = []
@@ -46,7 +52,7 @@ async def concurrently(awaitables: Iterable[Awaitable[T]], *, limit: int | None 
 
     def fail(failure: BaseException) -> None:
         failures.append(failure)
-        if len(failures) == 1:  # what is finished in this very turn of the loop is not lost
+        if len(failures) == 1:  # later, so that results of this loop iteration are kept
             asyncio.get_running_loop().call_soon(cancel)
 
     def cancel() -> None:
@@ -54,7 +60,7 @@ async def concurrently(awaitables: Iterable[Awaitable[T]], *, limit: int | None 
             task.cancel()
 
     try:
-        # no task of the group raises anything: the group would cancel this very task as well
+        # no task of the group raises: the group would then cancel the calling task, too
         async with asyncio.TaskGroup() as group:
             if limit is None:
                 tasks += [group.create_task(one(*each)) for each in numbered]
@@ -66,21 +72,31 @@ async def concurrently(awaitables: Iterable[Awaitable[T]], *, limit: int | None 
     if failures:
         raise failures[0]
     if any(task.cancelled() for task in tasks):
-        raise asyncio.CancelledError  # by somebody who got hold of the task
+        raise asyncio.CancelledError  # other code cancelled one of the tasks
     return [results[index] for index in range(len(results))]
 
 
 async def until(awaitables: Iterable[Awaitable[T]], enough: Callable[[T], bool]) -> list[T]:
-    """Awaits all at once, looks at the results in order, and cancels the rest after one is enough.
+    """Runs attempts concurrently, examines them in order, and stops after the first good one.
 
-    Returns the results that were looked at; none was enough if it is not the last of them. What is
-    cancelled is gone when this returns.
+    The outcome equals that of awaiting the attempts one after another, whichever is faster. A
+    failure is raised only after all earlier results are known, and not at all if one of them is
+    enough. Anything that ends more than its own attempt, such as a spent budget, must wait for the
+    attempt's turn, too (`wait_for_turn`).
 
-    A failure is looked at in its turn as well, and raised by itself: never before all earlier
-    results are known, and not at all if one of them is enough. So what comes of it, result or
-    failure, is the same whichever of them is faster, and the same as awaiting one after another.
-    Whatever ends more than the attempt that it occurs in, such as a budget that is spent, waits for
-    the attempt's turn as well (`wait_for_turn`).
+    Args:
+        awaitables: the attempts.
+        enough: whether a result is good, so that the later attempts are cancelled.
+
+    Returns:
+        The results that were examined, in order. Only the last can be good. All cancelled attempts
+        have ended.
+
+    Example:
+        >>> async def draw(x):
+        ...     return x
+        >>> asyncio.run(until(map(draw, [3, 8, 5, 9]), lambda x: x > 4))
+        [3, 8]
     """
     awaitables = list(awaitables)
     results: list[T] = []
@@ -90,7 +106,7 @@ async def until(awaitables: Iterable[Awaitable[T]], enough: Callable[[T], bool])
     tasks: list[asyncio.Task[Outcome[T]]] = []
 
     async def attempt(turn: Turn, awaitable: Awaitable[T]) -> Outcome[T]:
-        _TURN.set(turn)  # in this task, and in those that it starts
+        _TURN.set(turn)  # for this task and those that it starts
         return await outcome_of(awaitable)
 
     try:
@@ -121,13 +137,13 @@ async def until(awaitables: Iterable[Awaitable[T]], enough: Callable[[T], bool])
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """The place of one attempt of `until` among the others.
+    """The position of one attempt of `until` among the others.
 
     Attributes:
-        attempts: all attempts, or at least those before it.
-        position: its own place, from 0.
-        outer: the turn of the attempt that called `until`; None if it was not called in one.
-        come: set once all attempts before it were looked at and none was enough.
+        attempts: the attempts, at least those before this one.
+        position: index of this attempt.
+        outer: the turn of the attempt that called `until`; None outside of attempts.
+        come: set when all earlier attempts were examined and none was enough.
     """
 
     attempts: Sequence[asyncio.Task[Any]]
@@ -137,7 +153,7 @@ class Turn:
 
     @property
     def num_open(self) -> int:
-        """How many attempts before it have no result yet."""
+        """Number of earlier attempts that have not ended yet."""
         return sum(not task.done() for task in self.attempts[: self.position])
 
 
@@ -145,29 +161,28 @@ _TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
 
 
 def current_turn() -> Turn | None:
-    """The turn of the attempt of `until` that calls this; None outside of one."""
+    """Returns the turn of the attempt of `until` that calls this; None outside of attempts."""
     return _TURN.get()
 
 
 async def wait_for_turn(outside: Turn | None = None) -> None:
-    """Waits until no earlier attempt can make the one that calls this superfluous.
+    """Waits, in an attempt of `until`, until it is certain that the attempt is needed.
 
-    That is, in an attempt of `until`, until all attempts before it were looked at and none was
-    enough; if one of them is enough, this wait is cancelled together with the attempt. Outside of
-    an attempt it returns at once.
+    That is, until all earlier attempts were examined and none was enough. If one is enough, this
+    wait is cancelled together with the attempt. Outside of attempts it returns at once.
 
     Args:
-        outside: this turn, and those that it is nested in, are not waited for.
+        outside: do not wait for this turn and the turns around it.
     """
     for turn in _turns(outside):
         await turn.come.wait()
 
 
 def num_open_before(outside: Turn | None = None) -> int:
-    """How many attempts before the one that calls this have no result yet.
+    """Returns how many attempts before the calling one have not ended yet.
 
     Args:
-        outside: this turn, and those that it is nested in, are left out.
+        outside: do not count for this turn and the turns around it.
     """
     return sum(turn.num_open for turn in _turns(outside))
 
@@ -181,16 +196,21 @@ def _turns(outside: Turn | None) -> Iterator[Turn]:
 
 @dataclass(slots=True)
 class Outcome(Generic[T]):
-    """What came of an awaitable: its result, or what it raised."""
+    """The result of an awaitable, or the exception that it raised.
+
+    Example:
+        >>> Outcome(result=3).value()
+        3
+    """
 
     result: T | None = None
     failure: BaseException | None = None
 
     def value(self) -> T:
-        """The result.
+        """Returns the result.
 
         Raises:
-            BaseException: what the awaitable raised.
+            BaseException: the exception of the awaitable, if it raised one.
         """
         if self.failure is not None:
             raise self.failure
@@ -198,13 +218,15 @@ class Outcome(Generic[T]):
 
 
 async def outcome_of(awaitable: Awaitable[T]) -> Outcome[T]:
-    """Awaits it. Cancelling the task that runs this, and a signal to the process, are no outcome.
+    """Awaits an awaitable and returns its result or exception.
 
     A task must not raise `SystemExit`, which would end its event loop, nor a `CancelledError` that
-    nobody asked for, which would end it unnoticed: whoever started the task raises them.
+    nobody requested, which would end the task unnoticed. This function returns both as outcomes, so
+    that the code that started the task can raise them.
 
     Raises:
-        asyncio.CancelledError: if that task was cancelled.
+        asyncio.CancelledError: if the running task was cancelled. A signal to the process is raised
+            as well.
     """
     try:
         return Outcome(await awaitable)
@@ -215,7 +237,7 @@ async def outcome_of(awaitable: Awaitable[T]) -> Outcome[T]:
 
 
 def _close(awaitables: Iterable[object]) -> None:
-    """Ends coroutines whose task was cancelled before it began: Python warns of them otherwise."""
+    """Closes coroutines whose task was cancelled before it began, of which Python would warn."""
     for awaitable in awaitables:
         if isinstance(awaitable, Coroutine):
             awaitable.close()

@@ -1,4 +1,4 @@
-"""What a strategy did, kept apart from what it returns."""
+"""Trace: the record of what a strategy did, separate from the answer that it returns."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,34 +9,48 @@ from rsalign.core.key import Label
 from rsalign.core.types import Candidate, Tokens
 
 Note: TypeAlias = float | int | str | bool | tuple[float, ...] | tuple[str | None, ...] | None
-"""A value of a diagnostic: plain data, so that any record format can hold it."""
+"""A diagnostic value: plain data, so that any file format can hold it."""
 
 
 Estimate: TypeAlias = Callable[[], Awaitable[Candidate | None]]
-"""Chooses an answer from what has been drawn so far; None if nothing that could be one has been."""
+"""Selects an answer among the responses drawn so far; returns None if there is none."""
 
 
 class Verdict(StrEnum):
-    """What became of a proposal."""
+    """The decision about a proposal.
+
+    Example:
+        >>> Verdict("forced") is Verdict.FORCED
+        True
+    """
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     FORCED = "forced"
-    """Taken although it was not accepted (tries exhausted): here the law's guarantee ends."""
+    """Taken without being accepted (tries exhausted); the distribution is then not guaranteed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """One candidate that was considered.
+    """One candidate that a strategy considered, with its decision.
 
     Attributes:
-        candidate: what was proposed, whether or not it was taken.
-        kept: number of tokens shared with the state it was proposed from.
-        log_accept: ln of the probability of accepting it, nats, at most 0.
-        verdict: what became of it.
+        candidate: the proposed candidate.
+        kept: number of tokens that it shares with the state that it was proposed from.
+        log_accept: ln of its acceptance probability, nats, at most 0.
+        verdict: the decision.
         state: the complete response that it would replace; None if it replaces none.
-        address: path of the key that it was drawn and decided under; empty if it was drawn by an
-            inner run, or before.
+        address: path of the key for its draw and decision; empty if an inner run drew it, or if it
+            was drawn earlier.
+
+    Example:
+        >>> from rsalign.core.types import Response, Stop
+        >>> draft = Candidate(Response((5, 0), "Yes.", Stop.EOS), reward=0.25)
+        >>> proposal = Proposal(
+        ...     candidate=draft, kept=0, log_accept=-0.7, verdict=Verdict.REJECTED
+        ... )
+        >>> str(proposal.verdict)
+        'rejected'
     """
 
     candidate: Candidate
@@ -49,13 +63,17 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a long run stands. Unlike what is committed, its present answer may yet change.
+    """The progress of a long run. The current answer may still change, unlike committed tokens.
 
     Attributes:
-        step: how many were done, of the slowest chain.
+        step: number of steps that the slowest chain has made.
         steps: greatest number of steps.
-        answer: what would be the answer now: a text, or what was extracted from it.
-        share: of the votes that it has, 0 to 1; None where nothing is voted on.
+        answer: the current answer: a text, or the answer extracted from it.
+        share: its share of the votes, 0 to 1; None if the strategy does not vote.
+
+    Example:
+        >>> Progress(step=3, steps=8, answer="42", share=0.75).answer
+        '42'
     """
 
     step: int
@@ -66,18 +84,26 @@ class Progress:
 
 @dataclass(slots=True)
 class Trace:
-    """The one mutable object that a strategy may touch.
+    """The record that a strategy writes while it runs. It is the only mutable object of a run.
 
     Attributes:
-        on_commit: called with each piece that was committed (streaming).
-        on_progress: called now and then by strategies that decide at the end.
-        proposals: everything considered, in order of decision.
-        committed: tokens of the final response so far; never retracted.
-        children: traces of inner runs, by their address below this one.
-        notes: diagnostics of the strategy's own (`note`).
-        warnings: what the user should know about this run (`warn`), in order, each once.
-        estimate: how the answer is found if the run ends before the strategy does (`answer_by`);
-            None once the run is over, or if the strategy does not say.
+        on_commit: called with each committed piece (streaming).
+        on_progress: called from time to time by strategies that decide at the end.
+        proposals: all candidates that were considered, in order of decision.
+        committed: tokens of the final response so far; they are never retracted.
+        children: traces of inner runs, by their address relative to this one.
+        notes: diagnostics of the strategy (`note`).
+        warnings: messages for the user (`warn`), in order, each once.
+        estimate: selects the answer if the run ends before the strategy does (`answer_by`); None if
+            the strategy did not set it, and after the run.
+
+    Example:
+        >>> trace = Trace(on_commit=print)
+        >>> trace.commit((5, 6))
+        (5, 6)
+        >>> trace.note(acceptance_rate=0.5)
+        >>> trace.notes
+        {'acceptance_rate': 0.5}
     """
 
     on_commit: Callable[[Tokens], None] | None = None
@@ -94,13 +120,13 @@ class Trace:
         self.proposals.append(proposal)
 
     def commit(self, tokens: Tokens) -> None:
-        """Hands over the next tokens of the final response; they are never retracted."""
+        """Appends tokens to the final response, and streams them; they cannot be retracted."""
         self.committed += tokens
         if self.on_commit:
             self.on_commit(tokens)
 
     def progress(self, progress: Progress) -> None:
-        """Tells whoever watches where the run stands."""
+        """Reports progress to `on_progress`."""
         if self.on_progress:
             self.on_progress(progress)
 
@@ -109,41 +135,40 @@ class Trace:
         self.notes.update(values)
 
     def warn(self, text: str) -> None:
-        """Tells the user something about this run; the same text is kept once."""
+        """Adds a message for the user; equal messages are kept once."""
         if text not in self.warnings:
             self.warnings.append(text)
 
     def answer_by(self, estimate: Estimate) -> None:
-        """Says how the answer is found if a budget ends the run before the strategy does.
+        """Sets how the answer is selected if a budget ends the run before the strategy does.
 
-        `rsalign.core.align` calls it after everything that was open has been cancelled. Without
-        one, the
-        finished answer with the highest reward is returned.
+        `rsalign.core.align` calls `estimate` after all open work was cancelled. Without it, the
+        finished response with the highest reward is returned.
 
         Args:
-            estimate: chooses from what was drawn. It must neither draw from the policy nor ask a
-                reward or judge, and depend on what was drawn and not on the order in which draws
-                were finished. What it returns must begin with what was committed.
+            estimate: selects among the responses drawn so far. It must not call the policy, a
+                reward or a judge, and its choice must not depend on the order in which draws
+                finished. Its result must begin with the committed tokens.
         """
         self.estimate = estimate
 
     def child(self, *labels: Label) -> "Trace":
-        """The trace of an inner run; what it commits is not committed here."""
+        """Returns the trace of an inner run, whose committed tokens are not committed here."""
         return self.children.setdefault(labels, Trace())
 
     def walk(self) -> Iterator["Trace"]:
-        """This trace and all below it."""
+        """Yields this trace and those of all inner runs."""
         yield self
         for child in self.children.values():
             yield from child.walk()
 
     def all_warnings(self) -> tuple[str, ...]:
-        """The warnings of this trace and of all below it, without repeats."""
+        """Returns the warnings of this trace and of all inner runs, each once."""
         return tuple(dict.fromkeys(text for trace in self.walk() for text in trace.warnings))
 
     @property
     def forced(self) -> bool:
-        """Whether any proposal, here or below, was taken without being accepted."""
+        """Whether a proposal, here or in an inner run, was taken without being accepted."""
         return any(
             proposal.verdict is Verdict.FORCED
             for trace in self.walk()

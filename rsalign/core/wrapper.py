@@ -1,8 +1,8 @@
-"""Wrappers: a policy or a reward that is another one, and does something besides.
+"""Wrapper: base class of policies and rewards that add behaviour to another policy or reward.
 
-A wrapper has the abilities of what it wraps, no more and no less: ``isinstance(wrapper, ability)``
-equals ``isinstance(wrapped, ability)``, through any number of wrappers. So a strategy can ask
-whatever it was given what it can do.
+A wrapper has exactly the abilities of the part that it wraps: ``isinstance(wrapper, ability)``
+equals ``isinstance(wrapped, ability)``, through any number of wrappers. A strategy can therefore
+test the abilities of the policy that it is given.
 """
 
 from collections.abc import Callable
@@ -37,11 +37,11 @@ ABILITIES: dict[type, tuple[str, ...]] = {
     StepReward: ("score_steps",),
     PairwiseReward: ("prefer",),
 }
-"""What policies and rewards may be able to do besides, and the members by which they do it."""
+"""Optional abilities of policies and rewards, with their members."""
 
 
 class Wrapper:
-    """Base of classes that wrap a part; their first argument is that part.
+    """Base class of wrappers; their first argument is the wrapped policy or reward.
 
     A derived class implements what every part of its kind has (`extend` and `text`, or `score`).
     Abilities of the wrapped part are passed on as they are, unless the class replaces them with
@@ -49,7 +49,7 @@ class Wrapper:
     wrapped part: a method that exists and fails when it is called would claim an ability falsely.
 
     Attributes:
-        wrapped_as: the name of the attribute and argument that holds what is wrapped.
+        wrapped_as: name of the attribute and argument with the wrapped part.
 
     Example:
         >>> from dataclasses import dataclass
@@ -64,60 +64,60 @@ class Wrapper:
 
     __slots__ = ()
     wrapped_as: ClassVar[str] = "inner"
-    _without_abilities: ClassVar["type[Wrapper] | None"] = None
+    _named_class: ClassVar["type[Wrapper] | None"] = None
 
     def __new__(cls, *args: Any, **named: Any) -> Any:
-        """An instance of the class that has the abilities of what is wrapped."""
-        return _blank(cls, args[0] if args else named.get(cls.wrapped_as))
+        """Creates an instance of the generated class with the abilities of the wrapped part."""
+        return _allocate(cls, args[0] if args else named.get(cls.wrapped_as))
 
     @property
     def wrapped(self) -> Any:
-        """What is wrapped."""
+        """The wrapped policy or reward."""
         return getattr(self, self.wrapped_as)
 
     @property
     def fingerprint(self) -> str:
-        """That of what is wrapped: what it draws and judges is the same."""
+        """The fingerprint of the wrapped part, whose draws and values are the same."""
         return fingerprint(self.wrapped)
 
     @property
     def overdraws(self) -> bool | None:
-        """That of what is wrapped; see `Policy`."""
+        """As declared by the wrapped part (`rsalign.core.capabilities`)."""
         return overdraws(self.wrapped)
 
     @classmethod
     def implements(cls, ability: type) -> Callable[[F], F]:
-        """Decorates a function that is to be the member of `ability` in this class.
+        """Returns a decorator: the function replaces a member of `ability` in this class.
 
-        Its name matters only where the ability has several members.
+        The name of the function matters only if the ability has several members.
         """
 
-        def declare(member: F) -> F:
+        def register(member: F) -> F:
             names = ABILITIES[ability]
             name = names[0] if len(names) == 1 else member.__name__
             is_property = ability in (Loaded, Shaped)
-            _DECLARED[cls, ability, name] = property(member) if is_property else member
+            _REPLACED[cls, ability, name] = property(member) if is_property else member
             return member
 
-        return declare
+        return register
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """For pickle and copy: by the class that has a name."""
-        plain = type(self)._without_abilities or type(self)
-        return _blank, (plain, self.wrapped), self.__getstate__()
+        """Pickles and copies by the named class, since generated classes cannot be imported."""
+        plain = type(self)._named_class or type(self)
+        return _allocate, (plain, self.wrapped), self.__getstate__()
 
 
-_DECLARED: dict[tuple[type, type, str], Any] = {}
+_REPLACED: dict[tuple[type, type, str], Any] = {}
 _CLASSES: dict[tuple[type[Wrapper], frozenset[type]], type[Wrapper]] = {}
 
 
-def _blank(cls: type[Wrapper], inner: object) -> Wrapper:
+def _allocate(cls: type[Wrapper], inner: object) -> Wrapper:
     abilities = frozenset(one for one in ABILITIES if isinstance(inner, one))
-    return object.__new__(_class(cls._without_abilities or cls, abilities))
+    return object.__new__(_class(cls._named_class or cls, abilities))
 
 
 def _class(plain: type[Wrapper], abilities: frozenset[type]) -> type[Wrapper]:
-    """The class derived from `plain` that has these abilities; one for each choice."""
+    """Returns the class derived from `plain` with these abilities; creates it once."""
     if not abilities:
         return plain
     if (plain, abilities) in _CLASSES:
@@ -130,7 +130,7 @@ def _class(plain: type[Wrapper], abilities: frozenset[type]) -> type[Wrapper]:
         "__module__": plain.__module__,
         "__qualname__": plain.__qualname__,
         "__doc__": plain.__doc__,
-        "_without_abilities": plain,
+        "_named_class": plain,
     }
     made: type[Wrapper] = type(plain.__name__, (plain,), about | members)
     return _CLASSES.setdefault((plain, abilities), made)
@@ -138,13 +138,13 @@ def _class(plain: type[Wrapper], abilities: frozenset[type]) -> type[Wrapper]:
 
 def _member(plain: type, ability: type, name: str) -> Any:
     for base in plain.__mro__:
-        if (base, ability, name) in _DECLARED:
-            return _DECLARED[base, ability, name]
+        if (base, ability, name) in _REPLACED:
+            return _REPLACED[base, ability, name]
     if ability is Adjustable:
         return _with_sampling
     return property(lambda wrapper: getattr(wrapper.wrapped, name))
 
 
 def _with_sampling(self: Any, sampling: Sampling) -> Any:
-    """The same wrapper around the policy under another law."""
+    """Returns the same wrapper around the policy with other sampling settings."""
     return replace(self, **{self.wrapped_as: self.wrapped.with_sampling(sampling)})

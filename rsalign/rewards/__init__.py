@@ -6,7 +6,7 @@ Importing a class loads no heavy library; making one may.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rsalign.core.journal import JournaledReward as Journaled
+from rsalign.core.journaled import JournaledReward as Journaled
 from rsalign.rewards.calibration import calibrate, calibrated_on, own_rewards
 from rsalign.rewards.classifier import TransformersReward
 from rsalign.rewards.combine import (

@@ -1,4 +1,9 @@
-"""Kits for testing strategies, policies and rewards: ours and anyone's."""
+"""Tools for testing strategies, policies and rewards, those of this package and your own.
+
+`law` and `law_of` compute exact distributions by enumeration, `check_policy`, `check_reward` and
+`check_strategy` test the laws of `rsalign.core.protocols`, and `ToyPolicy` and `ToyReward` are
+small enough for exact results.
+"""
 
 from rsalign.testing.checks import check_policy, check_reward, check_strategy
 from rsalign.testing.enumerate import BranchKey, distance, law, law_of

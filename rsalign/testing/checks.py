@@ -1,7 +1,7 @@
 """Conformance checks: the laws of `rsalign.core.protocols` as assertions, for any implementation.
 
-Each check is a coroutine that raises `AssertionError` with what it saw. The toy policy and the
-vLLM policy pass the same ones.
+Each check is a coroutine that raises `AssertionError` with a description of the violation. The toy
+policy and the vLLM policy pass the same checks.
 """
 
 import asyncio
@@ -29,15 +29,22 @@ async def check_policy(
     reproducible: bool = True,
     tolerance: float = 1e-4,
 ) -> None:
-    """The laws of `Policy`, and of `Likelihood` where the policy has it.
+    """Checks the laws of `Policy`, and those of `Likelihood` if the policy has that ability.
 
     Args:
-        policy: what is checked.
+        policy: the policy to check.
         prefixes: prompts to continue; some should be able to reach EOS.
         eos: the end-of-sequence token's id.
         max_new_tokens: greatest length of the draws.
         reproducible: whether equal keys must draw equal segments, whatever else runs.
         tolerance: greatest difference of log-probabilities, nats.
+
+    Raises:
+        AssertionError: if a law is violated.
+
+    Example:
+        >>> from rsalign.testing import EOS, ToyPolicy
+        >>> asyncio.run(check_policy(ToyPolicy(), [(1,), (1, 2)], eos=EOS))
     """
     key = Key(0, ("check",))
     alone = [
@@ -58,7 +65,7 @@ async def check_policy(
         )
         _check_segment(cut, eos=eos, limit=max_new_tokens, boundary=2)
         if overdraws(policy) is False:
-            assert cut.num_drawn <= 2, f"overdraws is False, but {cut.num_drawn} of 2 were drawn"
+            assert cut.num_drawn <= 2, f"overdraws is False, but {cut.num_drawn} tokens were drawn"
         one = await policy.extend(prefix, max_new_tokens=1, key=key.child("one", i))
         _check_segment(one, eos=eos, limit=1, boundary=None)
     if isinstance(policy, Likelihood):
@@ -75,12 +82,20 @@ async def check_policy(
 async def check_reward(
     reward: Reward, examples: Sequence[tuple[Prompt, Response]], *, tolerance: float = 1e-4
 ) -> None:
-    """The laws of `Reward`.
+    """Checks the laws of `Reward`.
 
     Args:
-        reward: what is checked.
-        examples: prompts with responses, of different lengths, open and finished ones.
-        tolerance: greatest difference between a value alone and among others.
+        reward: the reward to check.
+        examples: prompts with responses of different lengths, open and finished ones.
+        tolerance: greatest difference between a value alone and among other requests.
+
+    Raises:
+        AssertionError: if a law is violated.
+
+    Example:
+        >>> from rsalign.testing import ToyReward
+        >>> example = Prompt((), (1,)), Response((2, 0), "2", Stop.EOS)
+        >>> asyncio.run(check_reward(ToyReward(), [example, example]))
     """
     alone = [await reward.score(prompt, response) for prompt, response in examples]
     for value in alone:
@@ -101,14 +116,23 @@ async def check_reward(
 async def check_strategy(
     strategy: Strategy, prompt: Prompt, policy: Policy, reward: Reward, *, eos: int
 ) -> None:
-    """The laws of `Strategy`, on a policy whose draws are reproducible.
+    """Checks the laws of `Strategy`, with a policy whose draws are reproducible.
 
     Args:
-        strategy: what is checked.
-        prompt: what is answered.
-        policy: the toy policy, or a real one that is reproducible.
+        strategy: the strategy to check.
+        prompt: the prompt that it answers.
+        policy: the toy policy, or another policy with reproducible draws.
         reward: any reward.
-        eos: the end-of-sequence token's id.
+        eos: id of the end-of-sequence token.
+
+    Raises:
+        AssertionError: if a law is violated.
+
+    Example:
+        >>> from rsalign import BestOf
+        >>> from rsalign.testing import EOS, ToyPolicy, ToyReward
+        >>> prompt = Prompt((), (1,))
+        >>> asyncio.run(check_strategy(BestOf(n=4), prompt, ToyPolicy(), ToyReward(), eos=EOS))
     """
     assert pickle.loads(pickle.dumps(strategy)) == strategy, "not equal after pickling"
     before = asyncio.all_tasks()
@@ -144,7 +168,7 @@ def _check_segment(segment: Segment, *, eos: int, limit: int, boundary: int | No
     if segment.stop is Stop.LENGTH:
         assert size == limit, f"stopped for length at {size} of {limit} tokens"
     if segment.stop is Stop.BOUNDARY:
-        assert boundary is not None, "stopped at a boundary that nobody asked for"
+        assert boundary is not None, "stopped at a boundary although none was given"
         assert size == boundary, f"stopped at {size} tokens instead of {boundary}"
     if boundary is not None:
         assert size <= boundary
@@ -182,7 +206,7 @@ def _repeated(drawn: list[tuple[Label, ...]]) -> tuple[Label, ...]:
 
 
 class _SpyKey(Key):
-    """A key that records every address drawn from."""
+    """A key that records the address of every draw."""
 
     _drawn: list[tuple[Label, ...]]
 

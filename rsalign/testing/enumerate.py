@@ -1,8 +1,9 @@
-"""law(): the exact distribution of whatever a strategy computes.
+"""law(): the exact probability distribution of the result of a strategy.
 
-Strategies draw only finite choices, and only through `Key`. `BranchKey` is a key whose draws walk
-a tree instead: the strategy is run once per leaf, and each leaf has the product of its choices'
-probabilities as its mass. The same code that samples on vLLM is thereby enumerated exactly.
+Strategies draw only from finite choices, and only through a `Key`. A `BranchKey` replaces each draw
+by a branch of a tree. The strategy runs once per leaf of the tree, and the probability of a leaf is
+the product of the probabilities of its choices. The same code that samples on vLLM is thus
+enumerated exactly.
 """
 
 import asyncio
@@ -22,13 +23,21 @@ R = TypeVar("R", bound=Hashable)
 
 @dataclass(slots=True)
 class ChoiceTree:
-    """The leaf that is being visited, and how to get to the next."""
+    """The tree of all choices: the current leaf, and the way to the next one.
+
+    Example:
+        >>> tree = ChoiceTree()
+        >>> tree.pick(("coin",), (0.25, 0.75)), tree.mass(), tree.advance()
+        (0, 0.25, True)
+        >>> tree.pick(("coin",), (0.25, 0.75)), tree.mass(), tree.advance()
+        (1, 0.75, False)
+    """
 
     _choices: dict[tuple[Label, ...], int] = field(default_factory=dict)
     _order: list[tuple[tuple[Label, ...], tuple[float, ...]]] = field(default_factory=list)
 
     def pick(self, path: tuple[Label, ...], probs: Sequence[float]) -> int:
-        """The choice at an address on this visit."""
+        """Returns the choice at an address on the way to the current leaf."""
         if path not in self._choices:
             total = math.fsum(probs)
             normalised = tuple(p / total for p in probs)
@@ -37,11 +46,11 @@ class ChoiceTree:
         return self._choices[path]
 
     def mass(self) -> float:
-        """Probability of the leaf just visited."""
+        """Returns the probability of the current leaf."""
         return math.prod(probs[self._choices[path]] for path, probs in self._order)
 
     def advance(self) -> bool:
-        """Moves on to the next leaf; False after the last."""
+        """Moves to the next leaf; returns False after the last one."""
         while self._order:
             path, probs = self._order[-1]
             later = [i for i in range(self._choices[path] + 1, len(probs)) if probs[i] > 0]
@@ -55,29 +64,38 @@ class ChoiceTree:
 
 @dataclass(frozen=True, slots=True)
 class BranchKey(Key):
-    """A key whose draws are enumerated instead of drawn."""
+    """A key whose draws are enumerated instead of random; `law` creates it.
+
+    Example:
+        >>> tree = ChoiceTree()
+        >>> BranchKey(0, ("coin",), tree).bernoulli(0.25), tree.mass()
+        (False, 0.75)
+    """
 
     tree: ChoiceTree = field(default_factory=ChoiceTree)
 
     def child(self, *labels: Label) -> "BranchKey":
-        """The key at a narrower address of the same tree."""
+        """Returns the key whose path is extended by `labels`, in the same tree."""
         return BranchKey(self.root, self.path + labels, self.tree)
 
     def categorical(self, probs: Sequence[float]) -> int:
-        """The choice of this visit."""
+        """Returns the choice of the current leaf."""
         return self.tree.pick(self.path, probs)
 
     def below(self, n: int) -> int:
-        """The choice of this visit."""
+        """Returns the choice of the current leaf."""
         return self.tree.pick(self.path, (1 / n,) * n)
 
     def seed(self) -> int:
-        """Refused: a seed stands for unlimited randomness, which cannot be enumerated."""
+        """Raises TypeError: a seed stands for unlimited randomness, which cannot be enumerated."""
         raise TypeError("law() needs finite draws: use Key.categorical, bernoulli or below")
 
 
 def law(run: Callable[[Key], Awaitable[R]]) -> dict[R, float]:
-    """The exact distribution of `run`'s result, as probability by value.
+    """Computes the exact distribution of the result of `run`, as probability by value.
+
+    Args:
+        run: any computation whose randomness comes from its key alone.
 
     Example:
         >>> async def two_coins(key):
@@ -100,14 +118,29 @@ def law(run: Callable[[Key], Awaitable[R]]) -> dict[R, float]:
 
 
 def distance(one: Mapping[R, float], other: Mapping[R, float]) -> float:
-    """The greatest difference of probability between two laws."""
+    """Returns the greatest difference of probability between two distributions.
+
+    Example:
+        >>> distance({"a": 0.5, "b": 0.5}, {"a": 0.75, "c": 0.25})
+        0.5
+    """
     return max(abs(one.get(y, 0.0) - other.get(y, 0.0)) for y in {*one, *other})
 
 
 def law_of(
     strategy: Strategy, policy: Policy, reward: Reward, prompt: Prompt
 ) -> dict[Tokens, float]:
-    """The exact distribution of a strategy's answer, by its tokens."""
+    """Computes the exact distribution of a strategy's answer, as probability by its tokens.
+
+    The policy's draws must be enumerable, too, as those of `ToyPolicy` are.
+
+    Example:
+        >>> from rsalign import Plain
+        >>> from rsalign.testing import ToyPolicy, ToyReward, responses
+        >>> exact = law_of(Plain(max_tokens=2), ToyPolicy(), ToyReward(), Prompt((), (1,)))
+        >>> distance(exact, responses(ToyPolicy(), (1,), max_tokens=2)) < 1e-12
+        True
+    """
 
     async def answer(key: Key) -> Tokens:
         return (await strategy.sample(prompt, Run(policy, reward, key))).tokens

@@ -1,7 +1,7 @@
-"""A policy and a reward small enough for exact mathematics.
+"""A policy and a reward that are small enough for exact results.
 
-They are verified fakes: the toy policy passes the same `check_policy` as the vLLM policy. Their
-tables are irregular on purpose; a symmetric one cannot see a reversed sign.
+The toy policy passes the same `check_policy` as the vLLM policy. The probabilities and rewards are
+irregular on purpose: with symmetric ones, a test could not detect a reversed sign.
 """
 
 import asyncio
@@ -21,15 +21,20 @@ EOS = 0
 
 @dataclass(frozen=True, slots=True)
 class ToyPolicy:
-    """Autoregressive over ids ``0 .. vocab - 1``; 0 is EOS.
+    """An autoregressive policy over the token ids ``0 .. vocab - 1``; 0 is EOS.
 
-    Each next-token distribution is irregular and fixed by a hash of the prefix; no probability
+    Each next-token distribution is irregular and determined by a hash of the prefix. No probability
     is below ``0.2 / (vocab + 0.2)``.
 
     Attributes:
         vocab: number of token ids, at least 2.
-        salt: another number is another policy.
+        salt: different numbers give different policies.
         max_context: greatest length of prompt and response together.
+
+    Example:
+        >>> policy = ToyPolicy(vocab=3)
+        >>> len(policy.probs((1,))), round(sum(policy.probs((1,))), 12)
+        (3, 1.0)
     """
 
     overdraws: ClassVar[bool] = False
@@ -47,11 +52,11 @@ class ToyPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this policy from others in a journal."""
+        """Identifies this policy in a journal."""
         return repr(self)
 
     def probs(self, prefix: Tokens) -> tuple[float, ...]:
-        """pi(. | prefix), ``(vocab,)``."""
+        """Returns the next-token distribution pi(. | prefix), ``(vocab,)``."""
         return _next_token_probs(self.vocab, self.salt, prefix)
 
     async def extend(
@@ -59,7 +64,7 @@ class ToyPolicy:
     ) -> Segment:
         """Draws token by token, each at its own address below `key`."""
         _check_request(self, prefix, max_new_tokens)
-        await asyncio.sleep(0)  # as an engine would: others get their turn
+        await asyncio.sleep(0)  # like an engine: other tasks may run
         length = min(max_new_tokens, self.max_context - len(prefix))
         tokens: Tokens = ()
         log_probs: tuple[float, ...] = ()
@@ -84,7 +89,7 @@ class ToyPolicy:
     async def measure(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
-        """As `extend`, with the certainty of each token."""
+        """Draws the same tokens as `extend`, with the certainty at each token."""
         segment = await self.extend(
             prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
         )
@@ -99,18 +104,18 @@ class ToyPolicy:
         return replace(segment, certainty=certainty)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """Ln pi(token | before), nats, ``(tokens,)``."""
+        """Returns ln pi(token | tokens before it), nats, ``(tokens,)``."""
         await asyncio.sleep(0)
         return tuple(
             math.log(self.probs(prefix + tokens[:i])[token]) for i, token in enumerate(tokens)
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Token ids as words, EOS left out."""
+        """Writes token ids as words separated by spaces, without EOS."""
         return " ".join(str(token) for token in tokens if token != EOS)
 
     def encode(self, text: str) -> Tokens:
-        """The reverse of `text`.
+        """Reads token ids from words; the inverse of `text`.
 
         Raises:
             ConfigError: if a word is not a token id.
@@ -131,33 +136,46 @@ class ToyPolicy:
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
     ) -> Tokens:
-        """The messages' ids one after another."""
+        """Concatenates the token ids of all messages."""
         return tuple(token for message in messages for token in self.encode(message.content))
 
 
 @dataclass(frozen=True, slots=True)
 class ToyReward:
-    """An irregular reward in (-2, 2), fixed by a hash of the response's tokens."""
+    """An irregular reward in (-2, 2), determined by a hash of the response's tokens.
+
+    Attributes:
+        salt: different numbers give different rewards.
+
+    Example:
+        >>> -2 < ToyReward().value((1, 2, 0)) < 2
+        True
+    """
 
     salt: int = 0
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal."""
+        """Identifies this reward in a journal."""
         return repr(self)
 
     def value(self, tokens: Tokens) -> float:
-        """The reward of a response with these tokens."""
+        """Returns the reward of a response with these tokens."""
         return 4 * _unit(("reward", self.salt, *tokens)) - 2
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The table's value; the prompt does not matter."""
+        """Returns `value` of the response's tokens; the prompt does not matter."""
         await asyncio.sleep(0)
         return self.value(response.tokens)
 
 
 def responses(policy: ToyPolicy, prompt: Tokens, max_tokens: int) -> dict[Tokens, float]:
-    """Every response of at most `max_tokens` tokens with its probability under `policy`."""
+    """Returns every response of at most `max_tokens` tokens with its probability under `policy`.
+
+    Example:
+        >>> round(sum(responses(ToyPolicy(), (1,), max_tokens=3).values()), 12)
+        1.0
+    """
     complete: dict[Tokens, float] = {}
 
     def grow(tokens: Tokens, mass: float) -> None:

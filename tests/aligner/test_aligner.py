@@ -156,12 +156,12 @@ def test_sampling_params():
         (lambda a: a.generate("1", strategy=BestOf), "give an instance"),
         (lambda a: a.generate("1", budget=5), "budget=5"),
         (lambda a: a.generate("1", seed="x"), "whole number"),
-        (lambda a: a.generate("1", params(presence_penalty=1.0)), "its law is fixed"),
+        (lambda a: a.generate("1", params(presence_penalty=1.0)), "its settings are fixed"),
         (lambda a: a.generate("1", priority=3), "priority=3 cannot be honoured: ToyPolicy"),
         (lambda a: a.generate({"prompt": "1", "prompts": 1}), "prompts=1 cannot be honoured"),
         (lambda a: a.generate({"prompt": "1", "cache_salt": 5}), "cache_salt=5: give a text"),
         (lambda a: a.generate(["1", "2"], [params()]), "1 sampling_params for 2 prompts"),
-        (lambda a: a.generate("1", Sampling(top_p=0.5)), "its law is fixed"),
+        (lambda a: a.generate("1", Sampling(top_p=0.5)), "its settings are fixed"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(toy, call, message):

@@ -105,7 +105,7 @@ def test_a_table_with_two_columns_of_one_name(tmp_path):
     columns = [pyarrow.array(["a"]), pyarrow.array(["b"])]
     table = pyarrow.table(columns, names=["prompt", "prompt"])
     pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
-    with pytest.raises(ConfigError, match="'prompt' is there 2 times: give each name once"):
+    with pytest.raises(ConfigError, match="'prompt' occurs 2 times: use each name once"):
         read(tmp_path / "in.parquet")
 
 
@@ -198,10 +198,10 @@ def test_a_prompt_with_token_ids_keeps_what_the_reward_reads(tmp_path):
         ("a.parquet", b"PAR1 broken", "cannot be read as .parquet"),
         ("a.txt", "\n \n", "there is no prompt in .*a.txt"),
         ("a.jsonl", "[" * 100_000, "cannot be read as .jsonl"),
-        ("a.jsonl", '{"prompt": "a", "prompt": "b"}', "line 1 .*: 'prompt' is there 2 times"),
-        ("a.json", '[{"messages": [{"role": "user", "role": "user"}]}]', "'role' is there 2 times"),
-        ("a.csv", "prompt,prompt\na,b\n", "a.csv cannot be read .* 'prompt' is there 2 times"),
-        ("a.tsv", "id\tprompt\tid\na\tb\tc\n", "a.tsv cannot be read .* 'id' is there 2 times"),
+        ("a.jsonl", '{"prompt": "a", "prompt": "b"}', "line 1 .*: 'prompt' occurs 2 times"),
+        ("a.json", '[{"messages": [{"role": "user", "role": "user"}]}]', "'role' occurs 2 times"),
+        ("a.csv", "prompt,prompt\na,b\n", "a.csv cannot be read .* 'prompt' occurs 2 times"),
+        ("a.tsv", "id\tprompt\tid\na\tb\tc\n", "a.tsv cannot be read .* 'id' occurs 2 times"),
         ("a.jsonl", b"PK\x03\x04.", "cannot read .*a.jsonl: it is a zip archive"),
         ("a.zst", b"\x28\xb5\x2f\xfd.", "cannot read .*a.zst: it is compressed with Zstandard"),
         ("a.jsonl.xz", lzma.compress(b"{}" * 99)[:-9], "cannot read .*a.jsonl.xz: Compressed data"),

@@ -25,8 +25,8 @@ import pytest
 
 from rsalign import ConfigError
 from rsalign.core.fingerprint import fingerprint
-from rsalign.core.fingerprint.digest import hashed
 from rsalign.core.fingerprint.origin import installed_name
+from rsalign.core.fingerprint.values import hash_parts
 from rsalign.core.types import Message, Prompt, Response, Stop
 from rsalign.rewards import Cached, FunctionReward, Metered, Routed, Scaled
 from rsalign.segments import FixedSize, Punctuation
@@ -422,8 +422,12 @@ def test_names_lines_and_files_do_not_matter():
 
 
 def test_what_is_joined_is_kept_apart():
-    assert hashed("kind", b"ab", b"c") != hashed("kind", b"a", b"bc")
-    assert hashed("kind", b"ab") != hashed("kind", b"a", b"b") != hashed("other", b"a", b"b")
+    assert hash_parts("kind", b"ab", b"c") != hash_parts("kind", b"a", b"bc")
+    assert (
+        hash_parts("kind", b"ab")
+        != hash_parts("kind", b"a", b"b")
+        != hash_parts("other", b"a", b"b")
+    )
 
 
 def test_what_is_equal_is_told_equal():
@@ -642,7 +646,7 @@ import functools, re, sys
 sys.path.insert(0, {folder!r})
 import someones_rewards as m
 from rsalign.core.fingerprint import fingerprint
-from rsalign.core.fingerprint.digest import hashed
+from rsalign.core.fingerprint.values import hash_parts
 from rsalign.rewards import FunctionReward, Scaled
 from rsalign.testing import ToyReward
 parts = [m.rate, m.Length(1), m.Length(1).rate, m.closure(3), functools.partial(m.rate, 1),

@@ -24,8 +24,8 @@ from rsalign import (
     RewardError,
     align,
 )
-from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward, JournalStatistics
-from rsalign.core.journal_lines import plain, segment_of
+from rsalign.core.journal import Journal, JournalStatistics
+from rsalign.core.journaled import JournaledPolicy, JournaledReward, decode_segment, encode_segment
 from rsalign.core.protocols import Ranked, Scored
 from rsalign.core.types import Certainty, Response, Segment, Stop
 from rsalign.rewards import Cached, FunctionReward, Metered, Scaled, WeightedSum
@@ -207,7 +207,7 @@ def test_a_reward_that_was_changed_is_another_in_the_next_run(tmp_path, caplog):
         for shift in (1, -1):
             reward.shift = shift
             assert run(journal, reward=reward).reward == run(None, reward=reward).reward
-    assert "Shifted is not what it was" in caplog.text
+    assert "Shifted has changed" in caplog.text
 
 
 def test_a_reward_that_counts_its_calls_is_one_reward_for_all_of_a_batch(tmp_path):
@@ -287,7 +287,7 @@ def test_all_of_a_segment_comes_back(tmp_path):
 
 
 def journal_copy(segment):
-    copied = segment_of(json.loads(json.dumps(plain(segment))))
+    copied = decode_segment(json.loads(json.dumps(encode_segment(segment))))
     return copied, copied.beyond
 
 

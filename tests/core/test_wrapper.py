@@ -10,7 +10,8 @@ import pytest
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
 from rsalign.bench.bare_engine import RecordedPolicy, RecordedReward
 from rsalign.core.budget import Meter
-from rsalign.core.journal import Journal, JournaledPolicy, JournaledReward
+from rsalign.core.journal import Journal
+from rsalign.core.journaled import JournaledPolicy, JournaledReward
 from rsalign.core.meter import MeteredPolicy, MeteredReward
 from rsalign.core.protocols import (
     Adjustable,
@@ -152,7 +153,7 @@ def rewards(journal):
 
 
 def all_wrappers(base=Wrapper):
-    derived = [one for one in base.__subclasses__() if "_without_abilities" not in vars(one)]
+    derived = [one for one in base.__subclasses__() if "_named_class" not in vars(one)]
     return set(derived).union(*map(all_wrappers, derived))
 
 

@@ -10,7 +10,8 @@ import pytest
 from server import Server
 
 from rsalign import Aligner, BestOf, ConfigError, Plain, Sampling
-from rsalign.core.journal import Journal, JournaledPolicy
+from rsalign.core.journal import Journal
+from rsalign.core.journaled import JournaledPolicy
 from rsalign.core.key import Key
 from rsalign.embedded import POLICY, REWARD
 from rsalign.engines import model_files

@@ -233,9 +233,9 @@ def test_a_fixed_law_cannot_have_a_minimal_length_in_pieces():
     class Fixed(ToyPolicy):
         sampling = Sampling(min_tokens=2)
 
-    with pytest.raises(ConfigError, match="its law is fixed"):
+    with pytest.raises(ConfigError, match="its settings are fixed"):
         with_sampling(ToyPolicy(), Sampling())
-    with pytest.raises(ConfigError, match="its law is fixed"):
+    with pytest.raises(ConfigError, match="its settings are fixed"):
         asyncio.run(Run(Fixed(), ToyReward(), Key(0)).draft(PROMPT, (1,), max_tokens=3))
 
 

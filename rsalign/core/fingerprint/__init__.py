@@ -1,47 +1,47 @@
-"""What tells one part from another: a policy, a reward, a function, a rule.
+"""fingerprint(): a string that identifies a policy, a reward, a function or a boundary rule.
 
-A journal replays what a part has said, and must never replay what another part would have said. So
-every part has a fingerprint: a string that is the same in every process for as long as the part
-would say the same, and another one as soon as it would not.
+A journal replays the recorded answers of a part, and must never replay those of another part. Each
+part therefore has a fingerprint: a string that is equal in every process as long as the part gives
+the same answers, and that changes as soon as it would give others.
 
-A part may have an attribute or property ``fingerprint`` of its own, which is used as it is (of a
-class that inherits it, what the class adds is told, too). Any other part is told by its values:
+If a part has an attribute or property ``fingerprint``, that is used (extended by what a subclass
+adds). Otherwise the fingerprint is a digest of everything the part consists of:
 
-* functions by their code with its constants, default arguments, closure variables, and the globals
-  and module members that they name, likewise;
-* ``functools.partial`` by function and arguments; bound methods by object and function;
-* objects by the code of their class and by all of their attributes; enums, sets, dicts, paths,
-  regular expressions, NumPy arrays, torch tensors and tokenizers by content; other objects that are
-  written in C by what pickling them would write;
-* what is installed or part of Python by its name, with the version of its package.
+* functions: their code with its constants, default arguments, closure variables, and the globals
+  and module members that they use, likewise;
+* ``functools.partial``: function and arguments; bound methods: object and function;
+* objects: the code of their class and all of their attributes; enums, sets, dicts, paths, regular
+  expressions, NumPy arrays, torch tensors and tokenizers: their content; other objects of classes
+  written in C: what pickling them would write;
+* everything that is installed or part of Python: its name, with the version of its package.
 
-File paths, line numbers and addresses in memory do not count. Not seen are what
-a function imports or looks up by a computed name, and what lies outside the process: a file that is
-read, a server that is asked. Who depends on such things needs a ``fingerprint`` that names them.
+File paths, line numbers and memory addresses are ignored. The digest does not cover what a function
+imports or looks up by a computed name, and what is outside of the process: a file that it reads, a
+server that it calls. A part that depends on such things needs its own ``fingerprint``.
 """
 
 from rsalign.core.declared import quote
 from rsalign.core.errors import ConfigError
+from rsalign.core.fingerprint.digester import Digester, declared_fingerprint
 from rsalign.core.fingerprint.objects import ADD, name_of
-from rsalign.core.fingerprint.teller import Teller, own_word
 from rsalign.core.foreign import errors_as
 
 __all__ = ["fingerprint", "name_of"]
 
 
 def fingerprint(part: object) -> str:
-    """What tells `part` from others: its own word, else its kind and a digest of its values.
+    """Returns the declared fingerprint of a part, or else its class name with a digest.
 
     Args:
         part: a policy, a reward, a function, or any value.
 
     Returns:
-        The same string in every process, until the part changes.
+        A string that is equal in every process, until the part changes.
 
     Raises:
-        ConfigError: if something in it has no value that could be compared (a lock, an open file, a
-            connection, a generator), or raises when it is read. The message names it, and what to
-            add.
+        ConfigError: if the part contains something without a comparable value (a lock, an open
+            file, a connection, a generator), or something that raises when it is read. The message
+            names it and says what to add.
 
     Example:
         >>> from functools import partial
@@ -52,14 +52,14 @@ def fingerprint(part: object) -> str:
 
     def failed(failure: BaseException) -> ConfigError:
         if isinstance(failure, RecursionError):
-            said = "is nested too deeply to be told apart by its values"
+            problem = "is nested too deeply for computing its fingerprint"
         else:
-            said = f"cannot be told by its values, because reading them raised {quote(failure)}"
-        return ConfigError(f"{name_of(part)} {said}: {ADD}")
+            problem = f"has values that cannot be read: reading them raised {quote(failure)}"
+        return ConfigError(f"{name_of(part)} {problem}: {ADD}")
 
     with errors_as(failed):
-        word = own_word(part)
-        if word is not None:
-            return word
-        digest = Teller(part).tell(part, name_of(part))
+        declared = declared_fingerprint(part)
+        if declared is not None:
+            return declared
+        digest = Digester(part).digest(part, name_of(part))
     return f"{name_of(part)} {digest.hex()}"

@@ -1,4 +1,4 @@
-"""What objects and classes hold: their attributes, their members, and what says nothing of them."""
+"""Attributes of objects and members of classes, without those that say nothing of behaviour."""
 
 import functools
 import inspect
@@ -38,9 +38,9 @@ _NOT_OF_A_CLASS = frozenset(
         "_abc_impl",
     }
 )
-"""What Python adds to every class, or what says nothing of how it behaves.
+"""Members that Python adds to every class, or that do not affect its behaviour.
 
-What pydantic compiles from a model's fields and decorators has addresses in memory in it.
+The objects that pydantic compiles from fields and decorators contain memory addresses.
 """
 _GENERATED = frozenset(
     {
@@ -58,11 +58,11 @@ _GENERATED = frozenset(
         "__setattr__",
     }
 )
-"""Methods that `dataclasses` and `collections.namedtuple` write."""
+"""Methods that `dataclasses` and `collections.namedtuple` generate."""
 ADD = (
     'give it one, such as `fingerprint = "length 1"` in its class or `function.fingerprint = '
-    '"length 1"`: any text that no other part has, and that you change whenever it would judge or '
-    "draw otherwise"
+    '"length 1"`: any text that no other part has, and that you change whenever its results '
+    "change"
 )
 BUILT_IN = (
     types.WrapperDescriptorType,
@@ -74,7 +74,7 @@ BUILT_IN = (
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """All that an object has of its own, wherever it keeps it."""
+    """Returns all attributes of an object, from its dict and its slots."""
     found = dict(getattr(value, "__dict__", {}))
     for cls in type(value).__mro__:
         for name, slot in _slots(cls):
@@ -87,10 +87,10 @@ def attributes(value: Any) -> dict[str, Any]:
 
 
 def _derived_names(cls: type) -> Iterator[str]:
-    """Attributes that were computed from others, and say nothing that these do not.
+    """Yields names of attributes that are computed from others, such as cached properties.
 
-    Only our own classes are known to keep nothing but answers in fields that are neither given nor
-    compared: in another's, such a field may be what ``__post_init__`` made of an `InitVar`.
+    In classes of this package, fields that are neither arguments nor compared are computed values.
+    In other classes, ``__post_init__`` may have computed such a field from an `InitVar`.
     """
     for base in cls.__mro__:
         for name, member in vars(base).items():
@@ -103,19 +103,19 @@ def _derived_names(cls: type) -> Iterator[str]:
 
 
 def is_special(name: str) -> bool:
-    """Whether it is one of the names that Python gives, such as ``__name__``."""
+    """Whether it is a special name of Python, such as ``__name__``."""
     return name.startswith("__") and name.endswith("__")
 
 
 def _slots(cls: type) -> Iterator[tuple[str, types.MemberDescriptorType]]:
-    """The slots of a class, by name, and the members that one written in C shows to Python."""
+    """Yields the slots of a class, and the members that a class written in C exposes."""
     for name, member in vars(cls).items():
         if isinstance(member, types.MemberDescriptorType) and name not in _NOT_OF_A_CLASS:
             yield name, member
 
 
 def hides_state(cls: type) -> bool:
-    """Whether objects of a class have more in them than attributes and slots, as those of C do."""
+    """Whether objects have state outside of attributes and slots, as classes written in C do."""
     word = struct.calcsize("P")
     for base in cls.__mro__[:-1]:
         above = base.__base__ or object
@@ -128,9 +128,9 @@ def hides_state(cls: type) -> bool:
 
 
 def _is_generated(name: str, member: object) -> bool:
-    """Whether a method was written by `dataclasses` or `collections.namedtuple`.
+    """Whether `dataclasses` or `collections.namedtuple` generated a method.
 
-    The name counts, too: ``python -c`` and `exec` call the file of all code so.
+    The name is checked, too, since ``python -c`` and `exec` use the same file name.
     """
     if name not in _GENERATED:
         return False
@@ -139,7 +139,7 @@ def _is_generated(name: str, member: object) -> bool:
 
 
 def names_in(cls: type) -> set[str]:
-    """The attributes that a class and its bases know of."""
+    """Returns the names of attributes that a class and its bases use."""
     names: set[str] = set()
     for base in cls.__mro__:
         names.update(name for name, _ in _slots(base))
@@ -153,7 +153,7 @@ def names_in(cls: type) -> set[str]:
 
 
 def members(cls: type) -> dict[str, Any]:
-    """What one class adds to those it is derived from, as far as somebody wrote it."""
+    """Returns the members that one class adds to its bases, without generated ones."""
     return {
         name: member
         for name, member in vars(cls).items()
@@ -164,7 +164,7 @@ def members(cls: type) -> dict[str, Any]:
 
 
 def name_of(part: object) -> str:
-    """The name of a function or class, or that of an object's class."""
+    """Returns the name of a function or class, or of the class of another object."""
     if isinstance(part, functools.partial):
         return f"partial {name_of(part.func)}"
     try:

@@ -1,4 +1,4 @@
-"""Where a function, class or module is from: what is installed is told by its name."""
+"""The origin of functions, classes and modules: installed ones are identified by their names."""
 
 import functools
 import importlib.metadata
@@ -21,7 +21,7 @@ def _places() -> tuple[str, ...]:
 
 @functools.cache
 def is_installed(module: str) -> bool:
-    """Whether a module is Python's, a package's that is installed, or ours."""
+    """Whether a module belongs to Python, an installed package, or this package."""
     top = module.partition(".")[0]
     if is_ours(module) or top == "builtins":
         return True
@@ -34,12 +34,12 @@ def is_installed(module: str) -> bool:
 
 
 def is_ours(module: str) -> bool:
-    """Whether a module is a part of this package."""
+    """Whether a module belongs to this package."""
     return module.partition(".")[0] == "rsalign"
 
 
 def installed_name(value: Any) -> str:
-    """The name of an installed function, class or (without a qualified name) module."""
+    """Returns name and version of an installed function, class or module."""
     module = getattr(value, "__module__", None) or value.__name__
     version = "" if is_ours(module) else _version(module.partition(".")[0])
     return f"{module}.{getattr(value, '__qualname__', '')} {version}"
@@ -47,7 +47,7 @@ def installed_name(value: Any) -> str:
 
 @functools.cache
 def _version(package: str) -> str:
-    """The version of an installed package; empty for Python's own modules."""
+    """Returns the version of an installed package; empty for modules of Python itself."""
     if package in sys.stdlib_module_names:
         return ""
     version = getattr(sys.modules.get(package), "__version__", None)
@@ -58,10 +58,10 @@ def _version(package: str) -> str:
 
 
 def is_local(value: Any) -> bool:
-    """Whether a function or class is not the installed one that its name stands for.
+    """Whether a function or class differs from what is installed under its name.
 
-    It may have been made anew by some function. Or an installed decorator gave it the name of the
-    function that it wraps, which is not installed.
+    A function may have created it at run time, or an installed decorator may have given it the name
+    of the wrapped function.
     """
     if not is_installed(value.__module__ or ""):
         return True
@@ -71,15 +71,15 @@ def is_local(value: Any) -> bool:
     return found is not value
 
 
-def absolute(name: str, level: int, package: str) -> str:
-    """The module that an import statement names in a package."""
+def resolve_import(name: str, level: int, package: str) -> str:
+    """Returns the absolute name of the module in an import statement."""
     if not level or not package:
         return name
     return importlib.util.resolve_name("." * level + name, package)
 
 
-def source(module: str) -> bytes:
-    """The text of a module that a function imports when it is called."""
+def read_source(module: str) -> bytes:
+    """Returns the source of a module that is not installed; empty for all others."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):

@@ -1,1 +1,1 @@
-"""From messages to a prompt, from tokens to text, and from files to rows."""
+"""Text: messages and chat templates, detokenization, and rows of data files."""

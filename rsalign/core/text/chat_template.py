@@ -1,7 +1,7 @@
-"""A Hugging Face chat template, given messages as vLLM (0.32) gives them to it.
+"""Rendering of messages with a Hugging Face chat template, as vLLM (0.32) does it.
 
-For models that run outside of vLLM's reach, behind a server or in transformers. A policy whose
-engine is at hand asks that engine's own renderer instead.
+It serves models behind a server or in transformers. A policy with its own engine uses the renderer
+of that engine instead.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from rsalign.core.text.messages import Message
 
 _PROBE = "probe"
-# what a template raises that was written for text
+# errors of a template that expects text and is given parts
 _OF_TEMPLATES = (TemplateError, TypeError, ValueError, AttributeError, LookupError)
 
 
@@ -23,6 +23,16 @@ class ChatTemplate:
 
     Attributes:
         tokenizer: a Hugging Face tokenizer.
+
+    Example:
+        >>> class Tokenizer:  # stands for one of Hugging Face
+        ...     def get_chat_template(self, template=None):
+        ...         return "a template"
+        ...
+        ...     def apply_chat_template(self, messages, **options):
+        ...         return "".join(f"<{one['role']}>{one['content']}" for one in messages)
+        >>> ChatTemplate(Tokenizer()).render([Message("user", "Hello")])
+        '<user>Hello'
     """
 
     tokenizer: Any
@@ -36,16 +46,16 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
     ) -> str:
-        """A conversation as text.
+        """Renders a conversation as text.
 
         Args:
-            messages: of the conversation.
-            chat_template: instead of the tokenizer's.
-            add_generation_prompt: open the assistant's turn.
-            continue_final_message: leave the last message's turn open.
+            messages: the conversation.
+            chat_template: used instead of the tokenizer's.
+            add_generation_prompt: whether to open the assistant's turn.
+            continue_final_message: whether to leave the turn of the last message open.
 
         Raises:
-            Exception: what the template raises.
+            Exception: any error of the template.
         """
         source = str(self.tokenizer.get_chat_template(chat_template))
         if source not in self._takes_parts:
@@ -63,13 +73,13 @@ class ChatTemplate:
         )
 
     def _goes_through_parts(self, source: str) -> bool:
-        """Whether the template writes the texts of a list of parts, and not the list."""
+        """Whether the template writes the texts in a list of parts, and not the list itself."""
         parts = [{"type": "text", "text": _PROBE}]
         try:
             shown = self._apply([{"role": "user", "content": parts}], chat_template=source)
         except _OF_TEMPLATES:
             return False
-        # one that writes the list itself, as Python or as JSON, writes its keys, too
+        # a template that writes the list itself, as Python or JSON, writes its keys, too
         return _PROBE in shown and not any(key in shown for key in ("'type'", '"type"'))
 
     def _apply(self, forms: list[dict[str, Any]], **how: Any) -> str:
@@ -77,7 +87,7 @@ class ChatTemplate:
 
 
 def _as_system(forms: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Developers' messages as the system's, all in one at the beginning, as vLLM does it."""
+    """Merges developer and system messages into one system message at the start, as vLLM does."""
     forms = [
         {name: value for name, value in form.items() if name != "tools"} | {"role": "system"}
         if form["role"] == "developer"

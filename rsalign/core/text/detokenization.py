@@ -1,60 +1,62 @@
-"""Token ids to text, one token after another, exactly as vLLM's engine does it.
+"""Incremental detokenization: token ids to text, exactly as vLLM's engine does it.
 
-vLLM (0.32, `vllm.v1.engine.detokenizer`) does not decode a response as a whole. It puts the prompt
-before the response and adds the text of one token at a time. This differs from
-``tokenizer.decode(response)`` in three ways: a SentencePiece tokenizer does not lose the space
-before the first word of the response; a character whose last bytes were not drawn is left out
-instead of becoming a replacement character; and text, once there, is not changed by later tokens.
+vLLM (0.32, `vllm.v1.engine.detokenizer`) does not decode a response as a whole. It decodes prompt
+and response together and adds the text of one token at a time. The result differs from
+``tokenizer.decode(response)`` in three ways: a SentencePiece tokenizer keeps the space before the
+first word of the response; a character whose last bytes are missing is omitted instead of becoming
+a replacement character; and text never changes when later tokens arrive.
 
-Special tokens are left out, as vLLM leaves them out unless it is asked for them.
+Special tokens are omitted, which is vLLM's default.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-_INVALID_PREFIX = "Invalid prefix encountered"  # how tokenizers' DecodeStream begins this message
+_INVALID_PREFIX = (
+    "Invalid prefix encountered"  # the beginning of a message of tokenizers' DecodeStream
+)
 _WINDOW = 5  # vLLM's INITIAL_INCREMENTAL_DETOKENIZATION_OFFSET
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class Detokenizer(Protocol):
-    """The text of one response, as its tokens come."""
+    """Decodes the tokens of one response as they arrive."""
 
     def read(self, tokens: Sequence[int]) -> str:
-        """The text that these next tokens add; empty while a character is incomplete.
+        """Returns the text that the next tokens add; empty while a character is incomplete.
 
-        The pieces together are the text of all tokens, however they are divided into calls.
+        The concatenated pieces do not depend on how the tokens are divided into calls.
         """
         ...
 
 
 @runtime_checkable
 class Detokenizing(Protocol):
-    """A policy that makes text of tokens as its engine does, given the prompt they follow.
+    """A policy that detokenizes as its engine does, given the prompt that the tokens follow.
 
-    Without it the text of a response is `Policy.text` (see `rsalign.core.text.response_text`).
+    For other policies, `Policy.text` is used (see `rsalign.core.text.response_text`).
     """
 
     def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
-        """The text of one response to this prompt, as its tokens come."""
+        """Creates a detokenizer for one response to this prompt."""
         ...
 
     def token_text(self, token: int) -> str:
-        """The text of one token, for rules that end a segment by its text (`Boundary`).
+        """Returns the text of one token, for boundary rules that read it (`Boundary`).
 
-        Bytes that are not a whole character are replacement characters here.
+        Bytes that are not a complete character become replacement characters.
         """
         ...
 
 
 def detokenizer(tokenizer: Any, prompt: Sequence[int]) -> Detokenizer:
-    """The detokenizer that vLLM would use for a response to this prompt.
+    """Creates a detokenizer that decodes as vLLM does for a response to this prompt.
 
     Args:
         tokenizer: a Hugging Face tokenizer, or vLLM's own for Mistral models.
-        prompt: token ids before the response. Without any, the text is that of a whole text from
-            its beginning.
+        prompt: token ids before the response; empty: the response is decoded as the beginning of a
+            text.
     """
     from tokenizers import Tokenizer
 
@@ -66,14 +68,18 @@ def detokenizer(tokenizer: Any, prompt: Sequence[int]) -> Detokenizer:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """An ordinary token, to stand for a prompt that is not known.
+    """An ordinary token that replaces an unknown prompt.
 
-    Decoding depends on the prompt only where it touches the response. After an ordinary word a
-    response has the text that it has after almost any prompt.
+    Decoding depends only on the end of the prompt. After an ordinary word, a response has the text
+    that it has after almost any prompt.
 
     Attributes:
-        tokens: the token as a tuple of one; empty if the vocabulary has no token like this.
-        text: of it.
+        tokens: the token, as a tuple with one element; empty if the vocabulary has no such token.
+        text: text of the token.
+
+    Example:
+        >>> Word((5,), "the").tokens
+        (5,)
     """
 
     tokens: tuple[int, ...]
@@ -81,7 +87,7 @@ class Word:
 
     @classmethod
     def of(cls, tokenizer: Any) -> "Word":
-        """The first token of a vocabulary that is a word."""
+        """Returns the first token of a vocabulary that is a word."""
         for token in range(len(tokenizer)):
             text = str(tokenizer.decode([token], skip_special_tokens=True))
             if len(text) > 1 and text.isalnum():  # one byte could join with bytes that follow it
@@ -90,14 +96,14 @@ class Word:
 
 
 def token_text(tokenizer: Any, token: int, word: Word) -> str:
-    """The text of one token, with the space that `decode` drops before the first word of a text.
+    """Decodes one token, keeping the space that `decode` drops before the first word of a text.
 
-    Bytes that are not a whole character are replacement characters.
+    Bytes that are not a complete character become replacement characters.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        token: its id.
-        word: of this tokenizer.
+        token: id of the token.
+        word: an ordinary token of this tokenizer.
     """
     alone = str(tokenizer.decode([token], skip_special_tokens=True))
     after = str(tokenizer.decode([*word.tokens, token], skip_special_tokens=True))
@@ -105,7 +111,7 @@ def token_text(tokenizer: Any, token: int, word: Word) -> str:
 
 
 class _ByStream:
-    """By the tokenizers library's own incremental decoder, as vLLM's fast path."""
+    """Uses the incremental decoder of the tokenizers library, like vLLM's fast path."""
 
     def __init__(self, backend: Any, prompt: Sequence[int]) -> None:
         from tokenizers import decoders
@@ -122,19 +128,19 @@ class _ByStream:
         try:
             return self._stream.step(self._backend, token) or ""
         except (OverflowError, TypeError):
-            return ""  # no id at all; vLLM leaves it out, too
+            return ""  # not a token id; vLLM omits it, too
         except Exception as invalid:
             if not str(invalid).startswith(_INVALID_PREFIX):
                 raise
-            # the token has changed text before it; vLLM begins anew with this token
+            # the token would change earlier text; vLLM starts a new stream with it
             self._stream = self._new_stream(skip_special_tokens=True)
             return self._stream.step(self._backend, token) or ""
 
 
 class _ByWindow:
-    """By the last few tokens, for tokenizers in Python, as vLLM's slow path.
+    """Decodes the last few tokens each time, for tokenizers in Python, like vLLM's slow path.
 
-    The text of a token is what it adds to that of the tokens since the last complete character.
+    The text of a token is what it adds to the text of the tokens since the last complete character.
     """
 
     def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
@@ -165,7 +171,7 @@ class _ByWindow:
         return ["" if one is None else one for one in found]
 
     def _text(self, pieces: list[str]) -> str:
-        """Pieces as text; words that were added to the vocabulary stand by themselves."""
+        """Joins pieces to a text; tokens that were added to the vocabulary are joined by spaces."""
         joined = self._tokenizer.convert_tokens_to_string
         if self._tokenizer.is_fast or not self._added:
             return str(joined(pieces))

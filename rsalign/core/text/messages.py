@@ -1,8 +1,8 @@
-"""Messages of a conversation, with everything that vLLM renders of them.
+"""Messages of a conversation, with every field that vLLM renders.
 
-What vLLM's chat endpoints and `vllm.LLM.chat` take is taken, however it is written, and has one
-form here. What they would silently ignore is refused by name, since it is a slip more often than
-not: a user's ``tool_calls``, an unknown field, a part that is not text.
+All forms of messages that vLLM's chat endpoints and `vllm.LLM.chat` accept are accepted and
+converted to one form. Fields that vLLM would silently ignore are refused, since they are usually a
+mistake: ``tool_calls`` of a user, an unknown field, a part that is not text.
 """
 
 import json
@@ -21,7 +21,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "tool_call_id": ("tool",),
     "tools": ("developer",),
 }
-"""Fields that vLLM renders beside role and content, and the roles that may have them; (): all."""
+"""Fields that vLLM renders in addition to role and content, with their roles; (): all roles."""
 _RENAMED = {"reasoning_content": "reasoning"}  # as vLLM's server does
 RENDERED = frozenset({"role", "content", *_FIELDS, *_RENAMED})
 """Names of all fields of messages that vLLM renders."""
@@ -33,7 +33,7 @@ _TEXT_PARTS: Mapping[str, str] = {
     "thinking": "thinking",
     "tool_reference": "name",
 }
-"""Types of parts that are text, and the field that has it."""
+"""Types of parts that are text, and the field with the text."""
 _KNOWN_IN_PARTS = frozenset(
     {
         *("audio_embeds", "audio_url", "closed", "data", "file", "image_embeds", "image_pil"),
@@ -41,7 +41,7 @@ _KNOWN_IN_PARTS = frozenset(
         *("thinking", "type", "uuid", "video_embeds", "video_url"),
     }
 )
-"""Fields of parts that vLLM reads itself; a template that takes parts is given all others."""
+"""Fields of parts that vLLM reads itself; it passes all others to a template that takes parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class Message:
     """One turn of a conversation.
 
     Attributes:
-        role: ``"system"``, ``"user"``, ``"assistant"`` or ``"tool"``, or what the chat template
-            knows.
-        content: its text; parts of text are joined by line ends, as vLLM joins them.
-        fields: all else that a chat template may show, as a JSON object: ``tool_calls``,
+        role: ``"system"``, ``"user"``, ``"assistant"``, ``"tool"``, or another role that the chat
+            template supports.
+        content: the text; several parts are joined by line ends, as in vLLM.
+        fields: all other fields that a chat template may render, as a JSON object: ``tool_calls``,
             ``tool_call_id``, ``name``, ``reasoning``, ``tools``, ``task``, and a ``content`` that
-            is not plain text (None, or a list of parts). Empty if there is nothing else. `of` makes
-            it.
+            is not plain text (None, or a list of parts). Empty if there are none. Use `of` to
+            create it.
 
     Example:
         >>> Message.of({"role": "tool", "tool_call_id": "1", "content": "21"})
@@ -70,20 +70,20 @@ class Message:
         if self.fields and not isinstance(_read(self.fields), dict):
             raise ConfigError(
                 f"fields={quote(self.fields)} of a message: must be a JSON object, as Message.of "
-                "makes it"
+                "creates it"
             )
 
     @classmethod
     def of(cls, given: "Mapping[str, Any] | Message") -> "Message":
-        """A message as OpenAI's clients and vLLM write it.
+        """Creates a message from a dict as OpenAI's clients and vLLM write it.
 
-        Fields whose value is None or an empty list count as absent, and ``reasoning_content`` is
+        Fields whose value is None or an empty list count as absent, and ``reasoning_content`` means
         ``reasoning``. Arguments of a tool call may be a JSON text or an object. Content may be
-        None; where there are tool calls or reasoning it may be missing, which means the same.
+        None; with tool calls or reasoning it may also be missing.
 
         Raises:
-            ConfigError: if it is no message, has a field that vLLM would not render, or a part that
-                is not text; and if a value is not JSON data.
+            ConfigError: if it is not a message, has a field that vLLM would not render or a part
+                that is not text, or if a value is not JSON data.
         """
         if isinstance(given, Message):
             return given
@@ -101,7 +101,7 @@ class Message:
             if name in _RENAMED:
                 name = _RENAMED[name]
                 if given.get(name) is not None:
-                    continue  # the newer name counts
+                    continue  # the newer name takes precedence
             _check_field(role, name, value)
             fields[name] = value
         if "tool_calls" in fields:
@@ -124,25 +124,25 @@ class Message:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The message as a new dict, as vLLM takes it."""
+        """A new dict in the form that vLLM accepts."""
         return {"role": self.role, "content": self.content, **self._fields}
 
     @property
     def canonical(self) -> str:
-        """The whole message as one JSON text; two messages with the same are equal."""
+        """The whole message as one JSON text; equal texts mean equal messages."""
         return json.dumps([self.role, self.content, self.fields])
 
     @property
     def speaker(self) -> str:
-        """The role, with the name if it has one."""
+        """The role, with the name if there is one."""
         name = self._fields.get("name")
         return self.role if name is None else f"{self.role} ({name})"
 
     @property
     def text(self) -> str:
-        """Its text for a reader who has no chat template, such as a judge or a reward function.
+        """The text for readers without a chat template, such as a judge or a reward function.
 
-        Tool calls follow the content, each on a line of its own, as ``name(arguments)``.
+        Each tool call follows the content on a line of its own, as ``name(arguments)``.
         """
         calls = [call["function"] for call in self._fields.get("tool_calls", ())]
         lines = [
@@ -152,10 +152,10 @@ class Message:
         return "\n".join([self.content, *lines] if self.content else lines)
 
     def template_form(self, *, as_parts: bool) -> dict[str, Any]:
-        """The message as vLLM (0.32, `parse_chat_messages`) gives it to a chat template.
+        """Returns the message as vLLM (0.32, `parse_chat_messages`) passes it to a chat template.
 
         Args:
-            as_parts: whether the template goes through a list of parts instead of reading a text.
+            as_parts: whether the template takes a list of parts instead of a text.
         """
         fields = self._fields
         content: Any = fields.pop("content", self.content)
@@ -178,7 +178,7 @@ class Message:
 
 
 def _read(text: str) -> Any:
-    """JSON data; None if it is none."""
+    """Parses JSON; returns None if the text is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -205,9 +205,9 @@ def _check_field(role: str, name: str, value: Any) -> None:
 
 
 def _tool_call(call: Any) -> dict[str, Any]:
-    """A tool call whose arguments are an object, as templates expect them.
+    """Returns a tool call whose arguments are an object, as templates expect.
 
-    As in vLLM, arguments that are no JSON object count as none.
+    As in vLLM, arguments that are not a JSON object count as empty.
     """
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or call.get("type", "function") != "function":
@@ -224,7 +224,7 @@ def _tool_call(call: Any) -> dict[str, Any]:
 
 
 def _parts(content: Any) -> list[Any]:
-    """Parts of text; those without one are left out, as vLLM leaves them out."""
+    """Checks a list of parts of text; parts without text are omitted, as in vLLM."""
     if not isinstance(content, Iterable) or isinstance(content, Mapping):
         raise ConfigError(f"a message has content {quote(content)}: give text, or a list of parts")
     found: list[Any] = []
@@ -257,7 +257,7 @@ def _text(content: Any) -> str:
 
 
 def _listed(content: Any) -> Sequence[Any]:
-    """Content as a list of parts."""
+    """Returns content as a list of parts."""
     if content is None:
         return []
     return [content] if isinstance(content, str) else content

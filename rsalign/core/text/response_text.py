@@ -1,7 +1,7 @@
 """The text of a response: the same for outputs, streams, rewards, stop strings and votes.
 
-A policy that can tell how text grows (`Detokenizing`) is asked with the prompt, on which the text
-of a response may depend. Any other policy's `text` is the text.
+The text of a response may depend on its prompt. A policy that detokenizes incrementally
+(`Detokenizing`) is therefore given the prompt; for any other policy, `Policy.text` is used.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def detokenizer(policy: Policy, prompt: Tokens) -> Detokenizer:
-    """The text of a response to this prompt, as its tokens come."""
+    """Creates a detokenizer for a response to this prompt."""
     if isinstance(policy, Detokenizing):
         return policy.detokenizer(prompt)
     return Redecoding(policy.text)
 
 
 def token_text(policy: Policy, token: int) -> str:
-    """The text of one token, as rules for the end of a segment see it."""
+    """Returns the text of one token, as boundary rules see it."""
     return policy.token_text(token) if isinstance(policy, Detokenizing) else policy.text((token,))
 
 
@@ -38,18 +38,19 @@ def response_text(
     stop_reason: int | str | None = None,
     stops_after: int = 0,
 ) -> str:
-    """The text of a whole response, or of one that is not complete.
+    """Decodes a response, complete or partial.
 
-    As vLLM's: without special tokens, without the token or the string that ended the response, and
-    without a character whose last bytes are missing.
+    As in vLLM, the text has no special tokens, not the token or string that ended the response, and
+    no character whose last bytes are missing.
 
     Args:
-        policy: that drew it.
-        prompt: what it answers.
-        tokens: of the response.
-        stop: why it ended; None or ``BOUNDARY``: it may go on.
+        policy: the policy that drew the response.
+        prompt: tokens of the prompt.
+        tokens: tokens of the response.
+        stop: why it ended; None or ``BOUNDARY``: it may continue.
         stop_reason: the stop string or token that ended it.
-        stops_after: the stop string ends beyond so many characters (those of `min_tokens` tokens).
+        stops_after: ignore stop strings within so many characters (of the first `min_tokens`
+            tokens).
     """
     if stop is Stop.EOS or (stop is Stop.STOP and not isinstance(stop_reason, str)):
         tokens = tokens[:-1]
@@ -61,34 +62,46 @@ def response_text(
 
 
 class Redecoding:
-    """The text of a response by a function that decodes it as a whole, anew for each piece.
+    """A detokenizer that decodes the whole response again for each piece.
 
     Args:
-        text: decodes a response from its beginning. A character that is incomplete must be a
-            replacement character at the end, and what is complete must not change later.
+        text: decodes a response from its beginning. It must write an incomplete last character as a
+            replacement character, and must not change complete text later.
+
+    Example:
+        >>> detokenizer = Redecoding(lambda tokens: bytes(tokens).decode(errors="replace"))
+        >>> [detokenizer.read([byte]) for byte in "né".encode()]
+        ['n', '', 'é']
     """
 
     def __init__(self, text: Callable[[Tokens], str]) -> None:
         self._text = text
         self._tokens: Tokens = ()
-        self._num_told = 0
+        self._num_returned = 0
 
     def read(self, tokens: Sequence[int]) -> str:
         """See `Detokenizer`."""
         self._tokens += tuple(tokens)
         text = self._text(self._tokens).rstrip(_REPLACEMENT)
-        piece = text[self._num_told :]
-        self._num_told = max(self._num_told, len(text))
+        piece = text[self._num_returned :]
+        self._num_returned = max(self._num_returned, len(text))
         return piece
 
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A detokenizer of foreign code, whose failures are errors of ours.
+    """A detokenizer whose failures become errors of this package.
 
     Attributes:
-        inner: reads.
-        error: makes the error, given what was raised.
+        inner: the detokenizer.
+        error: creates the error from the failure.
+
+    Example:
+        >>> from rsalign.core.errors import PolicyError
+        >>> broken = Redecoding(lambda tokens: 1 / 0)
+        >>> Guarded(broken, lambda failure: PolicyError("cannot decode")).read([1])
+        Traceback (most recent call last):
+        rsalign.core.errors.PolicyError: cannot decode
     """
 
     inner: Detokenizer

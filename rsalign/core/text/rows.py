@@ -1,8 +1,8 @@
-"""Rows of data files as people have them, whatever their encoding, compression and line ends.
+"""Reading rows of data files in any common format, encoding and compression.
 
-The kind of a file is told by its name (``.jsonl``, ``.ndjson``, ``.json``, ``.csv``, ``.tsv``,
-``.parquet``, each perhaps with ``.gz``, ``.bz2`` or ``.xz``); compression, Parquet and the encoding
-are also seen from the content, so that standard input works the same.
+The name of a file says its format (``.jsonl``, ``.ndjson``, ``.json``, ``.csv``, ``.tsv`` or
+``.parquet``, optionally followed by ``.gz``, ``.bz2`` or ``.xz``). Compression, Parquet and the
+encoding are also recognized by content, so that standard input works like a file.
 """
 
 import bz2
@@ -23,7 +23,7 @@ from typing import Any
 from rsalign.core.errors import ConfigError, InstallError
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-"""Ends of names that tell what a file holds."""
+"""Supported suffixes of file names."""
 
 _PARQUET = b"PAR1"
 _COMPRESSED = {
@@ -31,14 +31,14 @@ _COMPRESSED = {
     re.compile(rb"BZh[1-9]1AY&SY"): bz2.decompress,
     re.compile(rb"\xfd7zXZ\0"): lzma.decompress,
 }
-"""How compressed content begins, and what uncompresses it."""
+"""How compressed content begins, and the function that decompresses it."""
 _UNREADABLE = {
     b"PK\x03\x04": "a zip archive (or a spreadsheet, which is one)",
     b"\x28\xb5\x2f\xfd": "compressed with Zstandard",
 }
-"""How content begins that is not read here, and what it is."""
+"""How unsupported content begins, and its name for messages."""
 _ENDS = (".gz", ".bz2", ".xz")
-_LINE_END = re.compile("\r\n|\n|\r")  # not splitlines(): U+2028 and its like may be within a text
+_LINE_END = re.compile("\r\n|\n|\r")  # not splitlines(): a text may contain U+2028 and similar
 _SPACE = re.compile(r"[ \t\r\n]*")
 _JSON_ARRAY = re.compile(r'\s*\[\s*([{"\]]|$)')
 
@@ -48,8 +48,16 @@ class Row:
     """One value of a file.
 
     Attributes:
-        place: where it is, for messages: ``"line 3"`` of lines, ``"row 2"`` of anything else.
+        place: its position for messages: ``"line 3"`` in files of lines, ``"row 2"`` in others.
         value: a JSON value, or the text of a line.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = pathlib.Path(folder, "prompts.jsonl")
+        ...     _ = file.write_text('{"prompt": "Hello"}')
+        ...     read_rows(str(file))
+        [Row(place='line 1', value={'prompt': 'Hello'})]
     """
 
     place: str
@@ -57,12 +65,17 @@ class Row:
 
 
 def file_format(path: Path) -> str:
-    """The end of a file's name that tells what it holds, without that of the compression."""
+    """Returns the suffix of a file name that says its format, without that of the compression.
+
+    Example:
+        >>> file_format(Path("prompts.jsonl.gz"))
+        '.jsonl'
+    """
     return (path.with_suffix("") if path.suffix.lower() in _ENDS else path).suffix.lower()
 
 
 def read_bytes(path: str) -> bytes:
-    """The content of a file, or of standard input (``-``), uncompressed.
+    """Returns the decompressed content of a file or of standard input (``-``).
 
     Raises:
         ConfigError: if it cannot be read.
@@ -87,18 +100,19 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_rows(path: str) -> list[Row]:
-    """The rows of a file, or of standard input (``-``).
+    """Returns the rows of a file or of standard input (``-``).
 
-    A file whose name tells no format holds JSON if it begins as JSON does (with ``{``, or with
-    ``[`` and then ``{`` or a text) or is an array as a whole, and otherwise text: each line is one
-    row. Empty lines are left out, and so are byte order marks at their beginnings, which files have
-    that were joined from others. A JSON array is one row for each of its items, unless it is a
-    conversation (all items are objects with a ``"role"``): that is one row, as it is on a line.
+    A file without a known suffix is JSON if it begins like JSON (with ``{``, or with ``[`` followed
+    by ``{`` or a string) or is a JSON array as a whole. Otherwise it is text, and each line is one
+    row. Empty lines are omitted, and so are byte order marks at the beginning of lines, which
+    concatenated files have. Each item of a JSON array is one row, unless the array is a
+    conversation (all items are objects with a ``"role"``), which is one row.
 
     Raises:
-        ConfigError: if it cannot be read, is not what its name or its beginning says, or gives one
-            name twice in an object or in the first line of a table, so that a value would be lost.
-        InstallError: if it is Parquet and pyarrow is missing.
+        ConfigError: if the file cannot be read, does not have the format that its name or beginning
+            says, or has a name twice in an object or in the first line of a table (a value would be
+            lost).
+        InstallError: if the file is Parquet and pyarrow is missing.
     """
     raw = read_bytes(path)
     form = file_format(Path(path)) if path != "-" else ""
@@ -119,7 +133,7 @@ def read_rows(path: str) -> list[Row]:
 
 
 def decode(raw: bytes) -> str:
-    """Text in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+    """Decodes text in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
         ValueError: if it is in another encoding.
@@ -131,7 +145,7 @@ def decode(raw: bytes) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not empty, with their numbers from 1."""
+    """Yields the lines that are not empty, with their numbers from 1."""
     for number, line in enumerate(_LINE_END.split(text), 1):
         line = line.removeprefix("\ufeff")
         if line.strip():
@@ -139,7 +153,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _read_json(text: str) -> list[Row]:
-    """JSON lines, one JSON array, or JSON values that may take several lines each."""
+    """Reads JSON lines, one JSON array, or JSON values that span several lines each."""
     numbered = list(_lines(text))
     try:
         rows = [Row(f"line {number}", _parse(line)) for number, line in numbered]
@@ -147,7 +161,7 @@ def _read_json(text: str) -> list[Row]:
         try:
             rows = _read_values(text)
         except ValueError as as_a_whole:
-            # what begins with a whole value on the first line is meant as one value on each
+            # a file with a complete value on its first line is meant to be JSON lines
             first, line = numbered[0]
             starts_whole = _is_json(line)
             wrong = next(number for number, line in numbered if not _is_json(line))
@@ -164,7 +178,7 @@ def _is_conversation(values: list[Any]) -> bool:
 
 
 def _read_values(text: str) -> list[Row]:
-    """JSON values one after the other."""
+    """Reads consecutive JSON values."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     rows: list[Row] = []
     position = 0
@@ -181,7 +195,7 @@ def _read_values(text: str) -> list[Row]:
 
 
 def _begins_as_json(text: str) -> bool:
-    """Whether a text is meant as JSON: a prompt, too, may begin with a bracket."""
+    """Whether a text is meant to be JSON; a plain prompt may begin with a bracket, too."""
     if text.lstrip()[:1] == "{" or _JSON_ARRAY.match(text):
         return True
     return text.lstrip()[:1] == "[" and _is_json(text)
@@ -208,18 +222,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_repeated(names: Iterable[str]) -> None:
-    """Refuses a name that is there twice: Python's readers would lose the first value silently.
+    """Refuses a repeated name, whose first value Python's readers would silently drop.
 
     Raises:
-        ValueError: with the name.
+        ValueError: if a name occurs twice.
     """
     name, number = next(iter(Counter(names).most_common(1)), ("", 0))
     if number > 1:
-        raise ValueError(f"{name[:80]!r} is there {number} times: give each name once")
+        raise ValueError(f"{name[:80]!r} occurs {number} times: use each name once")
 
 
 def _read_table(text: str, delimiter: str) -> list[dict[str, str]]:
-    limit = csv.field_size_limit(sys.maxsize)  # Python's own is 128 KiB, less than some prompts
+    limit = csv.field_size_limit(sys.maxsize)  # the default of 128 KiB is less than some prompts
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         _refuse_repeated(name for name in reader.fieldnames or () if name)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsalign.core.fingerprint import fingerprint
-from rsalign.core.fingerprint.origin import source
+from rsalign.core.fingerprint.origin import read_source
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.vllm.environment import import_vllm
 
@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 def _processor(named: Any) -> Any:
     """A logits processor; with the text of its module where it is given as ``module:name``."""
-    return (named, source(named.partition(":")[0])) if isinstance(named, str) else named
+    return (named, read_source(named.partition(":")[0])) if isinstance(named, str) else named
 
 
 def _is_ours(processor: object) -> bool:
