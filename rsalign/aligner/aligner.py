@@ -31,7 +31,7 @@ class Aligner:
     """Aligned generation over a policy and a reward; the weights of neither change.
 
     Answers depend on the seed and on the prompt's position in the call, not on what else runs: the
-    same call gives the same answers (see docs/running.md, "Seeds", for what each engine can promise).
+    same call gives the same answers (docs/running.md says what each engine can promise).
 
     Args:
         policy: ``"embedded"``, a model id or path (vLLM starts it), the address of an
