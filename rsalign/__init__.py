@@ -128,18 +128,15 @@ if TYPE_CHECKING:
     from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
     from rsalign.serve.client import AlignedClient
     from rsalign.serve.limits import BusyError
-    from rsalign.strategies import (
-        BestOf,
-        Calibrate,
-        Cards,
-        EarlyStop,
-        Plain,
-        Power,
-        QAlign,
-        Quest,
-        Rejection,
-    )
-    from rsalign.strategies.cards import TriesExhaustedError
+    from rsalign.strategies.best_of import BestOf
+    from rsalign.strategies.calibrate import Calibrate
+    from rsalign.strategies.cards import Cards, TriesExhaustedError
+    from rsalign.strategies.early_stop import EarlyStop
+    from rsalign.strategies.plain import Plain
+    from rsalign.strategies.power import Power
+    from rsalign.strategies.qalign import QAlign
+    from rsalign.strategies.quest import Quest
+    from rsalign.strategies.rejection import Rejection
 
 __version__ = "0.1.0"
 
@@ -320,8 +317,15 @@ _NAMES = {
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
     "rsalign.serve.client": "AlignedClient",
     "rsalign.serve.limits": "BusyError",
-    "rsalign.strategies": "BestOf Calibrate Cards EarlyStop Plain Power QAlign Quest Rejection",
-    "rsalign.strategies.cards": "TriesExhaustedError",
+    "rsalign.strategies.best_of": "BestOf",
+    "rsalign.strategies.calibrate": "Calibrate",
+    "rsalign.strategies.cards": "Cards TriesExhaustedError",
+    "rsalign.strategies.early_stop": "EarlyStop",
+    "rsalign.strategies.plain": "Plain",
+    "rsalign.strategies.power": "Power",
+    "rsalign.strategies.qalign": "QAlign",
+    "rsalign.strategies.quest": "Quest",
+    "rsalign.strategies.rejection": "Rejection",
 }
 """Module: the public names that it defines."""
 
