@@ -24,8 +24,8 @@ from rsalign.core.protocols import Strategy
 from rsalign.hooks.guided.request import is_guidance
 from rsalign.hooks.shared.request import KEYS
 from rsalign.strategies import STRATEGIES
-from rsalign.words.build import NAME, build_strategy, show_name
-from rsalign.words.messages import guess, show, suggest
+from rsalign.words.build import NAME, build_strategy
+from rsalign.words.messages import guess, show, show_name, suggest
 from rsalign.words.values import convert, takes
 
 STRATEGY = "rsalign"

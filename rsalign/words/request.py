@@ -7,8 +7,7 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.hooks.guided.request import is_guidance
 from rsalign.hooks.shared.request import known_keys
-from rsalign.words.build import show_name
-from rsalign.words.messages import suggest
+from rsalign.words.messages import show_name, suggest
 from rsalign.words.read import NO_STRATEGY, PREFIX, STRATEGY, Specification, is_ours, names
 
 
