@@ -129,7 +129,7 @@ class _Builder:
     Attributes:
         own_classes: see `build_strategy`.
         drawing_policy: see `start_part`.
-        started: policies that were started, by name and settings: parts that name one model share it.
+        started: policies by name and settings: parts that name the same model share its engine.
     """
 
     own_classes: bool
