@@ -5,8 +5,6 @@ whole number reaches into a list of parts: ``rewards.0.scale``. Errors name what
 """
 
 import collections.abc
-import difflib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, get_origin
@@ -14,12 +12,13 @@ from typing import Any, get_origin
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.rewards.parts import close_all
-from rsalign.words.messages import clip, guess, show, suggest
+from rsalign.words.messages import guess, show, show_name, suggest
 from rsalign.words.models import is_reference, load
 from rsalign.words.registry import (
     KINDS,
     Kind,
     Parameter,
+    check_spelling,
     has_method,
     item_types,
     kind_of,
@@ -119,9 +118,8 @@ def construct(made: type, values: Mapping[str, Any]) -> Any:
         ConfigError: as `build_strategy`.
     """
     kind = next((one for one in KINDS.values() if made in one.known.values()), None)
-    word = made.__name__ if kind is None else kind.word
-    name = "" if kind is None else _name_of(kind, made)
-    return _Builder(own_classes=True).make(f"{word} {name}".strip(), made, values, {})
+    what = made.__name__ if kind is None else f"{kind.word} {_name_of(kind, made)}"
+    return _Builder(own_classes=True).make(what, made, values, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +129,7 @@ class _Builder:
     Attributes:
         own_classes: see `build_strategy`.
         drawing_policy: see `start_part`.
-        started: the policies that were made of a name, by name and settings, so that two parts
-            which name the same model share its engine.
+        started: policies by name and settings: parts that name the same model share its engine.
     """
 
     own_classes: bool
@@ -149,7 +146,7 @@ class _Builder:
             return self._policy(kind, name, settings)
         found = self._find(kind, name)
         if kind.make is not None and isinstance(found, str):
-            return kind.make(found, settings)
+            return kind.make(found, {word: _meant(value) for word, value in settings.items()})
         if isinstance(found, type) or (name in kind.known and not is_dataclass(found)):
             kept = _values(default) if type(default) is found and is_dataclass(found) else {}
             return self.make(f"{kind.word} {name}", found, settings, kept)
@@ -188,7 +185,7 @@ class _Builder:
         for key, value in settings.items():
             head, dot, rest = key.partition(".")
             if head not in known and is_open:
-                own[key] = guess(value) if isinstance(value, str) else value
+                own[key] = _meant(value)
                 continue
             if head not in known:
                 raise ConfigError(
@@ -332,11 +329,7 @@ class _Builder:
                 made = self.make(f"policy {name}", kind.known[name], settings, {})
             else:
                 assert kind.make is not None
-                typed = {
-                    word: guess(value) if isinstance(value, str) else value
-                    for word, value in settings.items()
-                }
-                made = kind.make(name, typed)
+                made = kind.make(name, {word: _meant(value) for word, value in settings.items()})
             self.started[key] = made
         return self.started[key]
 
@@ -365,20 +358,8 @@ class _Builder:
         )
 
 
-def check_spelling(kind: Kind, name: str) -> None:
-    """Refuses a text that is nearly the name of a class, rather than to look for such a model.
-
-    Raises:
-        ConfigError: naming the class.
-    """
-    near = difflib.get_close_matches(name[:80], list(kind.known), n=1, cutoff=0.8)
-    if near and "/" not in name and not os.path.exists(name):
-        raise ConfigError(f"no {kind.word} is called {show_name(name)}{suggest(name, kind.known)}")
-
-
-def show_name(name: str) -> str:
-    """An unknown name, as a message shows it."""
-    return clip(repr(name[:81]), 80)
+def _meant(value: Any) -> Any:
+    return guess(value) if isinstance(value, str) else value
 
 
 def _values(part: Any) -> dict[str, Any]:

@@ -40,6 +40,11 @@ def clip(text: str, most: int = 1000) -> str:
     return f"{text[:half]}...{text[-half:]}"
 
 
+def show_name(name: str) -> str:
+    """An unknown name, as a message shows it."""
+    return clip(repr(name[:81]), 80)
+
+
 def suggest(wrong: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the nearest name, and all that there are."""
     names = sorted(known)

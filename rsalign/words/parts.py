@@ -15,12 +15,12 @@ from rsalign.core.types import Prompt, Response
 from rsalign.core.wrapper import Wrapper
 from rsalign.embedded import REWARD
 from rsalign.rewards.parts import close_all
-from rsalign.words.build import NAME, build_strategy, check_spelling, start_part
+from rsalign.words.build import NAME, build_strategy, start_part
 from rsalign.words.length import with_max_tokens
 from rsalign.words.messages import guess, show
 from rsalign.words.models import POLICIES, REWARDS, make_policy, make_reward, model_from, read_part
 from rsalign.words.read import Specification, read_object
-from rsalign.words.registry import KINDS
+from rsalign.words.registry import KINDS, check_spelling
 
 __all__ = [
     "POLICIES",

@@ -23,8 +23,8 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.hooks.shared.arguments import KEYS, is_guidance
 from rsalign.strategies import STRATEGIES
-from rsalign.words.build import NAME, build_strategy, show_name
-from rsalign.words.messages import guess, show, suggest
+from rsalign.words.build import NAME, build_strategy
+from rsalign.words.messages import guess, show, show_name, suggest
 from rsalign.words.values import convert, takes
 
 STRATEGY = "rsalign"

@@ -1,6 +1,8 @@
 """Every kind of part that settings can name, and the names of the parts that rsalign has."""
 
+import difflib
 import inspect
+import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -10,6 +12,7 @@ from rsalign.chains.beta_rules import BETA_RULES, BetaRule
 from rsalign.chains.cuts import CUTS, CutLaw
 from rsalign.chains.stopping import STOPPING, Stopping
 from rsalign.core.declared import declared_types
+from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import (
     Boundary,
     Encoder,
@@ -29,6 +32,7 @@ from rsalign.selectors import SELECTORS, Selector
 from rsalign.selectors.extraction import EXTRACTORS, Extract
 from rsalign.selectors.utilities import UTILITIES, Utility
 from rsalign.strategies import STRATEGIES
+from rsalign.words.messages import show_name, suggest
 from rsalign.words.models import make_policy, make_reward
 
 METADATA = "kind"
@@ -208,6 +212,17 @@ def members(declared: Any) -> tuple[Any, ...]:
 def has_method(value: Any, kind: Kind) -> bool:
     """Whether an object or a class has one of the methods of a kind."""
     return any(callable(getattr(value, method, None)) for method in kind.methods)
+
+
+def check_spelling(kind: Kind, name: str) -> None:
+    """Refuses a text that is nearly the name of a class, rather than to look for such a model.
+
+    Raises:
+        ConfigError: naming the class.
+    """
+    near = difflib.get_close_matches(name[:80], list(kind.known), n=1, cutoff=0.8)
+    if near and "/" not in name and not os.path.exists(name):
+        raise ConfigError(f"no {kind.word} is called {show_name(name)}{suggest(name, kind.known)}")
 
 
 def _default_of(field: Any) -> Any:

@@ -6,8 +6,7 @@ from typing import Any
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.hooks.shared.arguments import is_guidance, known_keys
-from rsalign.words.build import show_name
-from rsalign.words.messages import suggest
+from rsalign.words.messages import show_name, suggest
 from rsalign.words.read import NO_STRATEGY, PREFIX, STRATEGY, Specification, is_ours, names
 
 

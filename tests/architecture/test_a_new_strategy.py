@@ -147,7 +147,7 @@ def test_the_page_shows_what_it_tried(tmp_path):
     write_page([answer], str(page), decode=ToyPolicy().text)
     text = page.read_text()
     for proposal in answer.alignment.trace.proposals:
-        assert f"{abs(proposal.candidate.reward):.2f}" in text
+        assert f"{abs(proposal.candidate.reward):.4g}" in text
 
 
 def test_analysis_names_it():
