@@ -66,9 +66,7 @@ class Budget:
 
     Example:
         >>> import asyncio
-        >>> from rsalign import BestOf
-        >>> from rsalign.core.align import align
-        >>> from rsalign.core.types import Prompt
+        >>> from rsalign import BestOf, Prompt, align
         >>> from rsalign.testing import ToyPolicy, ToyReward
         >>> parts = {"policy": ToyPolicy(), "reward": ToyReward()}
         >>> result = asyncio.run(

@@ -146,6 +146,7 @@ def rewards(journal):
         Cached,
         Metered,
         lambda inner: Scaled(inner, 2.0, 1.0),
+        lambda inner: _WithEngines(inner, ()),
         lambda inner: MeteredReward(
             JournaledReward(Cached(Metered(Scaled(inner))), journal), a_meter()
         ),
