@@ -41,7 +41,7 @@ def errors_as(
         kept: errors of this package that pass unchanged; ``()``: none.
 
     Example:
-        >>> from rsalign.core.errors import StrategyError
+        >>> from rsalign import StrategyError
         >>> with errors_as(lambda failure: StrategyError(f"raised {describe_error(failure)}")):
         ...     {}["missing"]
         Traceback (most recent call last):

@@ -48,7 +48,7 @@ class JournaledPolicy(Wrapper):
 
     Example:
         >>> import asyncio, tempfile
-        >>> from rsalign.core.journal import Journal
+        >>> from rsalign import Journal
         >>> from rsalign.testing import ToyPolicy
         >>> async def draw(journal):
         ...     policy = JournaledPolicy(ToyPolicy(), journal)
@@ -140,8 +140,7 @@ class JournaledReward(Wrapper):
 
     Example:
         >>> import asyncio, tempfile
-        >>> from rsalign.core.journal import Journal
-        >>> from rsalign.core.types import Stop
+        >>> from rsalign import Journal, Stop
         >>> from rsalign.testing import ToyReward
         >>> async def score(journal):
         ...     response = Response((2, 0), "2", Stop.EOS)

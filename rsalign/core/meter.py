@@ -41,7 +41,7 @@ class MeteredPolicy(Wrapper):
         meter: counts the tokens and limits them.
 
     Example:
-        >>> from rsalign.core.budget import Budget
+        >>> from rsalign import Budget
         >>> from rsalign.testing import ToyPolicy
         >>> async def draw_within(num_tokens):
         ...     async with asyncio.timeout(None) as deadline:
@@ -179,7 +179,7 @@ class MeteredReward(Wrapper):
         meter: counts the calls, limits them and remembers the scored responses.
 
     Example:
-        >>> from rsalign.core.budget import Budget
+        >>> from rsalign import Budget
         >>> from rsalign.testing import ToyReward
         >>> async def score_once():
         ...     async with asyncio.timeout(None) as deadline:

@@ -34,7 +34,7 @@ def find_segment_end(
         The number of tokens, at least 1; None if the segment continues after all of them.
 
     Example:
-        >>> from rsalign.segments.fixed_size import FixedSize
+        >>> from rsalign import FixedSize
         >>> find_segment_end((5, 6, 7), FixedSize(2), str)
         2
     """
@@ -57,7 +57,7 @@ class RemainingBoundary:
         num_drawn: number of tokens that the segment has already.
 
     Example:
-        >>> from rsalign.segments.fixed_size import FixedSize
+        >>> from rsalign import FixedSize
         >>> RemainingBoundary(FixedSize(8), num_drawn=3).max_tokens
         5
     """

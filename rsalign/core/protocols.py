@@ -34,7 +34,7 @@ class Boundary(Protocol):
     (`rsalign.core.overdraw`).
 
     Example:
-        >>> from rsalign.segments.fixed_size import FixedSize
+        >>> from rsalign import FixedSize
         >>> boundary: Boundary = FixedSize(16)
         >>> boundary.max_tokens
         16
@@ -274,7 +274,7 @@ class Reward(Protocol):
 
     Example:
         >>> import asyncio
-        >>> from rsalign.core.types import Stop
+        >>> from rsalign import Stop
         >>> class Length:
         ...     async def score(self, prompt, response):
         ...         return float(len(response.text))
@@ -362,7 +362,7 @@ class Strategy(Protocol):
         ...         run.trace.commit(draft.tokens)
         ...         return draft
         >>> import asyncio
-        >>> from rsalign.core.align import align
+        >>> from rsalign import align
         >>> from rsalign.testing import ToyPolicy
         >>> result = asyncio.run(align(Prompt((), (1,)), FirstDraw(), policy=ToyPolicy()))
         >>> result.trace.committed == result.candidate.tokens

@@ -44,7 +44,7 @@ class Proposal:
             was drawn earlier.
 
     Example:
-        >>> from rsalign.core.types import Response, Stop
+        >>> from rsalign import Response, Stop
         >>> draft = Candidate(Response((5, 0), "Yes.", Stop.EOS), reward=0.25)
         >>> proposal = Proposal(
         ...     candidate=draft, kept=0, log_accept=-0.7, verdict=Verdict.REJECTED

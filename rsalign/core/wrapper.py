@@ -53,7 +53,7 @@ class Wrapper:
 
     Example:
         >>> from dataclasses import dataclass
-        >>> from rsalign.core.protocols import Likelihood, Policy
+        >>> from rsalign import Likelihood, Policy
         >>> from rsalign.testing import ToyPolicy
         >>> @dataclass(frozen=True)
         ... class Same(Wrapper):

@@ -41,8 +41,7 @@ class WeightedSum(Composite):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)
         >>> length = FunctionReward(lambda question, answer: len(answer))
@@ -83,8 +82,7 @@ class Direction(Composite):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)
         >>> length = FunctionReward(lambda question, answer: len(answer))
@@ -135,8 +133,7 @@ class BradleyTerry(Composite):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)
         >>> length = FunctionReward(lambda question, answer: len(answer))
@@ -176,8 +173,7 @@ class Capped(Composite):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)
         >>> length = FunctionReward(lambda question, answer: len(answer))

@@ -36,12 +36,11 @@ class LowerConfidenceBound(Composite):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)
         >>> length = FunctionReward(lambda question, answer: len(answer))
-        >>> from rsalign.rewards import Scaled
+        >>> from rsalign import Scaled
         >>> ensemble = LowerConfidenceBound([length, Scaled(length, 3.0)])
         >>> float(asyncio.run(ensemble.score(prompt, response)))
         5.0
@@ -83,12 +82,11 @@ class Routed(Composite):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)
         >>> length = FunctionReward(lambda question, answer: len(answer))
-        >>> from rsalign.rewards import Scaled
+        >>> from rsalign import Scaled
         >>> routed = Routed([(lambda prompt: "Hi" in prompt.text, length)], Scaled(length, 9.0))
         >>> float(asyncio.run(routed.score(prompt, response)))
         5.0

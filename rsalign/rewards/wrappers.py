@@ -49,8 +49,7 @@ class Scaled(Composite, Wrapper):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)
         >>> length = FunctionReward(lambda question, answer: len(answer))
@@ -112,8 +111,7 @@ class Cached(Wrapper):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)
         >>> counted = Metered(FunctionReward(lambda question, answer: len(answer)))
@@ -212,8 +210,7 @@ class Metered(Wrapper):
 
     Example:
         >>> import asyncio
-        >>> from rsalign import Message, Prompt, Response, Stop
-        >>> from rsalign.rewards import FunctionReward
+        >>> from rsalign import FunctionReward, Message, Prompt, Response, Stop
         >>> reward = Metered(FunctionReward(lambda question, answer: len(answer)))
         >>> prompt = Prompt((Message("user", "Hi"),), (1,))
         >>> response = Response((2,), "Hello", Stop.EOS)

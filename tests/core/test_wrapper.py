@@ -36,6 +36,7 @@ from rsalign.core.text.response_text import Redecoding
 from rsalign.core.wrapper import ABILITIES, Wrapper
 from rsalign.rewards import Cached, Metered, Scaled
 from rsalign.serve.guarded_reward import GuardedReward
+from rsalign.words.parts import _WithEngines
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
 ONE, OTHER = (Response((1, token), f"1 {token}", Stop.LENGTH) for token in (1, 2))

@@ -97,7 +97,7 @@ class Guarded:
         error: creates the error from the failure.
 
     Example:
-        >>> from rsalign.core.errors import PolicyError
+        >>> from rsalign import PolicyError
         >>> broken = Redecoding(lambda tokens: 1 / 0)
         >>> Guarded(broken, lambda failure: PolicyError("cannot decode")).read([1])
         Traceback (most recent call last):
