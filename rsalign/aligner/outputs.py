@@ -1,10 +1,11 @@
-"""What users get back: vLLM's attributes, and the record of the alignment beside them."""
+"""Results: the attributes of vLLM's `RequestOutput`, and beside them how answers were found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rsalign.core.align import Result
+from rsalign.core.answer import rank_results
 from rsalign.core.budget import Usage
 from rsalign.core.errors import RsalignError
 from rsalign.core.protocols import Strategy
@@ -99,10 +100,10 @@ class AlignedOutput:
     error: RsalignError | None = None
 
 
-def failure(
+def make_failed_output(
     request_id: str, prompt: str, strategy: Strategy, seed: int, error: RsalignError
 ) -> AlignedOutput:
-    """What stands for a prompt that failed."""
+    """The output of a prompt that failed: no answers, and the error."""
     return AlignedOutput(
         request_id=request_id,
         prompt=prompt,
@@ -123,13 +124,20 @@ def failure(
     )
 
 
-def output(
+def make_output(
     request_id: str, prompt: Prompt, strategy: Strategy, results: Sequence[Result]
 ) -> AlignedOutput:
-    """Joins the independent answers to one prompt, best first."""
+    """The output of a prompt, with its answers best first.
+
+    Args:
+        request_id: of the output.
+        prompt: that was answered.
+        strategy: how.
+        results: of the independent answers, in the order of their addresses, at least one.
+    """
     completions = [
-        _completion(rank, sample, results[sample], _alignment(strategy, results[sample]))
-        for rank, sample in enumerate(_ranking(results))
+        _make_completion(rank, sample, results[sample], _make_alignment(strategy, results[sample]))
+        for rank, sample in enumerate(rank_results(results))
     ]
     return AlignedOutput(
         request_id=request_id,
@@ -137,27 +145,11 @@ def output(
         prompt_token_ids=list(prompt.tokens),
         outputs=completions,
         finished=True,
-        alignment=completions[0].alignment if len(results) == 1 else _together(completions),
+        alignment=completions[0].alignment if len(results) == 1 else _join_alignments(completions),
     )
 
 
-def best_first(results: Sequence[Result]) -> list[Result]:
-    """Judged answers by reward; then those that were not judged, whole ones before pieces."""
-    return [results[sample] for sample in _ranking(results)]
-
-
-def _ranking(results: Sequence[Result]) -> list[int]:
-    """The places of answers, in the order of `best_first`."""
-
-    def place(sample: int) -> tuple[bool, bool, float]:
-        result = results[sample]
-        whole = result.candidate.response.complete
-        return result.reward is None, not whole, -(result.reward or 0.0)
-
-    return sorted(range(len(results)), key=place)
-
-
-def _alignment(strategy: Strategy, result: Result) -> Alignment:
+def _make_alignment(strategy: Strategy, result: Result) -> Alignment:
     """How one answer came about."""
     return Alignment(
         strategy=strategy,
@@ -172,7 +164,7 @@ def _alignment(strategy: Strategy, result: Result) -> Alignment:
     )
 
 
-def _together(ranked: Sequence[AlignedCompletion]) -> Alignment:
+def _join_alignments(ranked: Sequence[AlignedCompletion]) -> Alignment:
     """How several answers came about."""
     in_order = sorted(ranked, key=lambda answer: answer.sample)
     each = [answer.alignment for answer in in_order]
@@ -187,7 +179,9 @@ def _together(ranked: Sequence[AlignedCompletion]) -> Alignment:
     )
 
 
-def _completion(index: int, sample: int, result: Result, alignment: Alignment) -> AlignedCompletion:
+def _make_completion(
+    index: int, sample: int, result: Result, alignment: Alignment
+) -> AlignedCompletion:
     response: Response = result.candidate.response
     return AlignedCompletion(
         index=index,

@@ -36,7 +36,7 @@ def without_presentation(params: "SamplingParams") -> "SamplingParams":
     return plain
 
 
-def presented(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any) -> AlignedOutput:
+def present(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any) -> AlignedOutput:
     """The same answers, presented as vLLM presents its own under these parameters.
 
     Args:
@@ -61,7 +61,7 @@ def presented(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any)
     return replace(answered, outputs=outputs)
 
 
-def request_output(
+def to_request_output(
     answered: AlignedOutput,
     params: "SamplingParams",
     tokenizer: Any,
@@ -103,7 +103,7 @@ def request_output(
     return output
 
 
-def failed_output(
+def to_failed_request_output(
     error: RsalignError, params: "SamplingParams", *, request_id: str, prompt: str | None
 ) -> "RequestOutput":
     """What stands for a prompt that failed: empty answers that ended with ``"error"``.

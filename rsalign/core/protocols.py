@@ -8,6 +8,7 @@ for our classes and for anyone's.
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rsalign.core.annotated import Listed as Listed
@@ -272,6 +273,10 @@ class Strategy(Protocol):
     whole answers only, and never the rest of one whose first tokens it keeps, says so by
     ``cuts_answers = False``: it can then be used with penalties, grammars and whatever else
     depends on where the prompt ended (`Sampling.whole_answer_fields`).
+    One whose answer is a single draw from the policy as it comes says so by
+    ``answers_in_one_draw = True``: its tokens may be shown while they are drawn, and nobody needs
+    their log-probabilities. One that can be made without a setting that it needs to answer says
+    what is missing by a property ``missing_setting``, a text that is empty if nothing is.
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:
@@ -333,6 +338,23 @@ def overdraws(policy: Policy) -> bool | None:
 def varies_by_policy_alone(strategy: Strategy) -> bool:
     """Whether a strategy's answers are all the same where the policy's draws are."""
     return bool(getattr(strategy, "varies_by_policy_alone", False))
+
+
+def answers_in_one_draw(strategy: Strategy) -> bool:
+    """Whether a strategy's answer is a single draw from the policy as it comes."""
+    return bool(getattr(strategy, "answers_in_one_draw", False))
+
+
+def missing_setting(strategy: Any) -> str:
+    """What a strategy must still be told before it can answer; empty if nothing.
+
+    A strategy that does not say (`Strategy`) is missing what the strategies inside it are.
+    """
+    if hasattr(strategy, "missing_setting"):
+        return str(strategy.missing_setting)
+    inner = (getattr(strategy, each.name) for each in fields(strategy))
+    nested = (one for one in inner if is_dataclass(one) and hasattr(one, "sample"))
+    return next(filter(None, map(missing_setting, nested)), "")
 
 
 def with_sampling(policy: Policy, law: Sampling) -> Policy:

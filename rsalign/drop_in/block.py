@@ -5,12 +5,12 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
-from rsalign.aligner.batch import OnError, check_on_error
+from rsalign.aligner.requests import OnError, check_on_error
 from rsalign.core.budget import Budget
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
@@ -18,7 +18,10 @@ from rsalign.core.protocols import Strategy
 from rsalign.drop_in.vllm_call import VllmCall
 from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
 from rsalign.strategies.plain import Plain
-from rsalign.words.parts import StrategyLike, strategy_from
+from rsalign.words.parts import EngineArguments, RewardLike, StrategyLike, strategy_from
+
+if TYPE_CHECKING:
+    from vllm import LLM
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +31,13 @@ _REFUSED = ("enqueue", "enqueue_chat")
 
 @contextlib.contextmanager
 def aligned(
-    llm: Any,
-    reward: Any = None,
+    llm: "LLM",
+    reward: "RewardLike | None" = None,
     strategy: StrategyLike | None = None,
     *,
     seed: int = 0,
     budget: Budget | None = None,
-    reward_args: Mapping[str, Any] | None = None,
+    reward_args: EngineArguments | None = None,
     journal: str | Path | Journal | None = None,
     on_error: OnError = "raise",
 ) -> Iterator[Aligner]:
@@ -167,7 +170,7 @@ class _Methods:
                 if not self._blocks:  # the block has ended while the call was let in
                     return own(*args, **kwargs)
                 block = self._blocks[-1]
-                call = VllmCall.of(self._llm, name, own, block.strategy, args, kwargs)
+                call = VllmCall.read(self._llm, name, own, block.strategy, args, kwargs)
                 return call.answer(block.aligner, block.numbers, block.on_error)
             finally:
                 self._call.release()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rsalign.aligner.parameters import sampling
+from rsalign.aligner.parameters import read_sampling
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.strategies.plain import Plain
@@ -40,7 +40,7 @@ class Generation:
     seed: None = None
 
     def __post_init__(self) -> None:
-        sampling(self)  # refuses what no law can be
+        read_sampling(self)  # refuses what no law can be
 
     @classmethod
     def read(cls, asked: Mapping[str, Any], *, max_tokens: int, strategy: Strategy) -> "Generation":

@@ -5,8 +5,8 @@ several with commas between them, ``module:name`` of one's own, or the id or pat
 """
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.protocols import Policy, Reward, Strategy
@@ -17,8 +17,21 @@ from rsalign.words.load import is_reference, load
 from rsalign.words.messages import clip, show
 from rsalign.words.read import Specification, read_object
 
+if TYPE_CHECKING:
+    from vllm import LLM, AsyncLLMEngine
+
 T = TypeVar("T")
 
+PolicyLike: TypeAlias = "Policy | str | Sequence[str] | LLM | AsyncLLMEngine"
+"""A policy, or what names one (see `policy_from`)."""
+RewardLike: TypeAlias = (
+    "Reward | str | Sequence[str] | LLM | AsyncLLMEngine | Callable[[str, str], float | None]"
+)
+"""A reward, or what names one (see `reward_from`)."""
+EngineArguments: TypeAlias = Mapping[str, object]
+"""Arguments by name for what is started or opened: those of `vllm.EngineArgs`
+(``{"max_model_len": 4096}``) for a model, those of `connect` for the address of a server, those of
+the class or function for ``"module:name"``."""
 StrategyLike: TypeAlias = Strategy | str | Mapping[str, Any]
 """A strategy, or what names one (see `strategy_from`)."""
 
