@@ -3,11 +3,14 @@
 import asyncio
 
 import pytest
-from rsalign.aligner.inputs import Request
 
 from rsalign import BestOf, Budget, ConfigError, Key, Message, Plain, PolicyError, Prompt
+from rsalign.aligner.requests import Request
 from rsalign.core.tasks import concurrently
 from rsalign.serve.observe import Observation
+from rsalign.serve.prompt_job import PromptJob
+from rsalign.serve.rules import StrategyRequest
+from rsalign.serve.served_request import ServedRequest
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
