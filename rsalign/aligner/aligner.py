@@ -49,8 +49,8 @@ from rsalign.words.read import OnRewardError
 class Aligner:
     """Aligned generation over a policy and a reward; the weights of neither change.
 
-    Answers depend on the seed and on the prompt's position in the call, not on what else runs: the
-    same call gives the same answers (see README, "Seeds", for what each engine can promise).
+    Answers depend on the seed and on the prompt's position in the call, and on nothing else that
+    runs: the same call gives the same answers (what each engine can promise: README, "Seeds").
 
     Args:
         policy: ``"embedded"``, a model id or path (vLLM starts it), the address of an
@@ -65,8 +65,8 @@ class Aligner:
         budget: hard limits for each prompt; may be replaced in each call.
         engine_args: for the policy's engine, if we start it (`vllm.EngineArgs`).
         reward_args: for the reward's engine, if we start it.
-        journal: a path (opened and closed here) or a `Journal`: draws and rewards are on record
-            there, and a killed run that is started again pays only for what is missing.
+        journal: a path (opened and closed here) or a `Journal` that records draws and rewards; a
+            killed run that is started again pays only for what is missing.
         on_reward_error: ``"fail"`` ends a prompt whose reward fails with `RewardError`, ``"best"``
             with the best answer so far, flagged as expired.
 
@@ -182,7 +182,7 @@ class Aligner:
             StrategyError: if the strategy failed, or a function that it was given.
         """
         call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        requests = self._read(list_prompts(prompts), sampling_params, call)
+        requests = read_requests(list_prompts(prompts), sampling_params, call, self._policy)
         return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
 
     def chat(
@@ -209,8 +209,13 @@ class Aligner:
         assistant's turn. All other arguments are those of `generate`.
         """
         call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        rendering = ChatRendering(chat_template, add_generation_prompt)
-        requests = self._read(list_conversations(messages), sampling_params, call, rendering)
+        requests = read_requests(
+            list_conversations(messages),
+            sampling_params,
+            call,
+            self._policy,
+            ChatRendering(chat_template, add_generation_prompt),
+        )
         return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
 
     async def agenerate(
@@ -229,7 +234,7 @@ class Aligner:
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
         call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        requests = self._read(list_prompts(prompts), sampling_params, call)
+        requests = read_requests(list_prompts(prompts), sampling_params, call, self._policy)
         return await self._answer(requests, call.on_error, on_result)
 
     async def achat(
@@ -250,8 +255,13 @@ class Aligner:
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
         call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        rendering = ChatRendering(chat_template, add_generation_prompt)
-        requests = self._read(list_conversations(messages), sampling_params, call, rendering)
+        requests = read_requests(
+            list_conversations(messages),
+            sampling_params,
+            call,
+            self._policy,
+            ChatRendering(chat_template, add_generation_prompt),
+        )
         return await self._answer(requests, call.on_error, on_result)
 
     async def astream(
@@ -282,7 +292,7 @@ class Aligner:
                 (``skip_special_tokens``, ``logprobs``, ...); otherwise as `generate`.
         """
         call = self._call(strategy, budget, seed, "raise", on_reward_error, lora_request, priority)
-        requests = self._read(list_prompts(prompt), sampling_params, call)
+        requests = read_requests(list_prompts(prompt), sampling_params, call, self._policy)
         request = requests[0]
         if len(requests) != 1 or not isinstance(request, Request) or request.n != 1:
             raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
@@ -339,7 +349,7 @@ class Aligner:
             return self._loop.call(self._answer(requests, settings.on_error, advance))
 
     def close(self) -> None:
-        """Stops what this aligner started; what it was given runs on. Idempotent."""
+        """Stops what this aligner started; what it was given keeps running. Idempotent."""
         while self._closers:
             self._closers.pop()()
         if self._loop is not None:
@@ -366,27 +376,26 @@ class Aligner:
         return opened
 
     def _close_later(self, made: Any, *, given: Any) -> None:
-        """What was made here is closed here (an adopted engine's wrapper leaves it running)."""
+        """Closes on `close` what was made here (the wrapper of a given engine leaves it running)."""
         if made is not None and made is not given and hasattr(made, "close"):
             self._closers.append(made.close)
 
     def _call(
-        self, strategy: StrategyLike | None, budget: Budget | None, seed: int | None, *others: Any
+        self,
+        strategy: StrategyLike | None,
+        budget: Budget | None,
+        seed: int | None,
+        on_error: OnError,
+        on_reward_error: OnRewardError | None,
+        lora_request: LoRARequests,
+        priority: int | Sequence[int] | None,
     ) -> CallSettings:
-        """The settings of a call, checked; `others` are the other fields of `CallSettings`."""
+        """The settings of a call, with the aligner's own where it gives none."""
         made = None if strategy is None else strategy_from(strategy)
-        call = CallSettings(made, budget, seed, *others).over(self._settings)
+        call = CallSettings(made, budget, seed, on_error, on_reward_error, lora_request, priority)
+        call = call.over(self._settings)
         check_settings(call, has_reward=self._reward is not None)
         return call
-
-    def _read(
-        self,
-        prompts: Sequence[Any],
-        sampling_params: SamplingParamsForAll,
-        call: CallSettings,
-        rendering: ChatRendering | None = None,
-    ) -> list[Request | AlignedOutput]:
-        return read_requests(prompts, sampling_params, call, self._policy, rendering)
 
     async def _answer(
         self,
@@ -395,12 +404,5 @@ class Aligner:
         on_result: OnResult | None = None,
         listener: AnswerListener | None = None,
     ) -> list[AlignedOutput]:
-        return await answer_all(
-            requests,
-            self._policy,
-            self._reward,
-            self._journal,
-            on_error=on_error,
-            on_result=on_result,
-            listener=listener,
-        )
+        own = self._policy, self._reward, self._journal
+        return await answer_all(requests, *own, on_error, on_result=on_result, listener=listener)

@@ -24,9 +24,9 @@ async def answer_all(
     requests: Sequence[Request | AlignedOutput],
     policy: Policy,
     reward: Reward | None,
-    journal: Journal | None = None,
+    journal: Journal | None,
+    on_error: OnError,
     *,
-    on_error: OnError = "raise",
     on_result: OnResult | None = None,
     listener: AnswerListener | None = None,
 ) -> list[AlignedOutput]:

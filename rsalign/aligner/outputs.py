@@ -150,7 +150,7 @@ def make_output(
 
 
 def _make_alignment(strategy: Strategy, result: Result) -> Alignment:
-    """How one answer came about."""
+    """The record of one answer."""
     return Alignment(
         strategy=strategy,
         reward=result.reward,
@@ -165,7 +165,7 @@ def _make_alignment(strategy: Strategy, result: Result) -> Alignment:
 
 
 def _join_alignments(ranked: Sequence[AlignedCompletion]) -> Alignment:
-    """How several answers came about."""
+    """The record of several answers together, from that of each."""
     in_order = sorted(ranked, key=lambda answer: answer.sample)
     each = [answer.alignment for answer in in_order]
     trace = Trace(children={("sample", i): one.trace for i, one in enumerate(each)})

@@ -62,7 +62,6 @@ class VllmCall:
         engine_method: that method as it is outside the block.
         prompts: texts, token ids or conversations, as vLLM takes them.
         params: the `SamplingParams` of each prompt.
-        default: the strategy of a prompt that asks for none.
         use_tqdm: as vLLM takes it.
         arguments: all other arguments by name.
     """
@@ -72,7 +71,6 @@ class VllmCall:
     engine_method: Callable[..., "list[RequestOutput]"]
     prompts: Sequence[Any]
     params: Sequence["SamplingParams"]
-    default: Strategy
     use_tqdm: Any
     arguments: Mapping[str, Any]
 
@@ -82,7 +80,6 @@ class VllmCall:
         llm: "LLM",
         name: str,
         engine_method: Callable[..., Any],
-        default: Strategy,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> "VllmCall":
@@ -92,7 +89,6 @@ class VllmCall:
             llm: the engine.
             name: of its method.
             engine_method: that method as it is outside the block.
-            default: the strategy of a prompt that asks for none.
             args: positional arguments of the call.
             kwargs: keyword arguments of the call.
 
@@ -118,7 +114,6 @@ class VllmCall:
             engine_method=engine_method,
             prompts=prompts,
             params=params,
-            default=default,
             use_tqdm=arguments.pop("use_tqdm", True),
             arguments=arguments,
         )
@@ -147,7 +142,7 @@ class VllmCall:
         for i, number in zip(range(len(self.prompts)), numbers, strict=False):
             try:
                 with errors_as(partial(_refuse_unreadable, i)):
-                    strategy, asked = self._read_strategy(i)
+                    strategy, asked = self._read_strategy(i, aligner)
                     if strategy is None:
                         sampled[i] = self._read_own_sampling(i)
                     else:
@@ -161,7 +156,7 @@ class VllmCall:
         if requests:
             self._refuse_unsupported()
             with _progress(self.use_tqdm, len(requests)) as progress:
-                settings = CallSettings(self.default, on_error=on_error)
+                settings = CallSettings(on_error=on_error)
                 answered = aligner.answer([*requests.values()], settings, **progress)
             for i, output in zip(requests, answered, strict=True):
                 outputs[i] = self._make_output(i, output, texts[i], on_error)
@@ -178,10 +173,10 @@ class VllmCall:
                 "take them by wait_for_completion() first"
             )
 
-    def _read_strategy(self, index: int) -> tuple[Strategy | None, Specification]:
+    def _read_strategy(self, index: int, aligner: Aligner) -> tuple[Strategy | None, Specification]:
         """The strategy of a prompt (None: the engine's own sampling), and its other words."""
         asked = read_flat(self.params[index].extra_args) or Specification()
-        return requested(asked, self.default), asked
+        return requested(asked, aligner.settings.strategy), asked
 
     def _read_own_sampling(self, index: int) -> "SamplingParams":
         """The `SamplingParams` of a prompt that the engine itself answers."""

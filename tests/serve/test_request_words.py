@@ -29,8 +29,8 @@ class Own:
         raise NotImplementedError
 
 
-def ordered(body, menu=RULES):
-    return menu.read(read_object(body))
+def ordered(body, rules=RULES):
+    return rules.read(read_object(body))
 
 
 @pytest.mark.parametrize(
@@ -89,33 +89,35 @@ def test_flat_keys_say_the_same():
 
 def test_the_default_is_what_is_not_said():
     cards = Cards(segmenter=FixedSize(4), threshold=Line(target=1.0))
-    menu = RequestRules(default=cards, default_name="cards", default_max_tokens=64, has_reward=True)
-    assert menu.read(None).strategy == cards
-    assert ordered("cards", menu).strategy == cards
-    assert ordered({"threshold": {"target": 2.0}}, menu).strategy == Cards(
+    rules = RequestRules(
+        default=cards, default_name="cards", default_max_tokens=64, has_reward=True
+    )
+    assert rules.read(None).strategy == cards
+    assert ordered("cards", rules).strategy == cards
+    assert ordered({"threshold": {"target": 2.0}}, rules).strategy == Cards(
         segmenter=FixedSize(4), threshold=Line(target=2.0)
     )
-    assert ordered({"segmenter": {"name": "entropy", "threshold": 1.0}}, menu).strategy == Cards(
+    assert ordered({"segmenter": {"name": "entropy", "threshold": 1.0}}, rules).strategy == Cards(
         segmenter=Entropy(1.0), threshold=Line(target=1.0)
     )
-    assert ordered("plain", menu).strategy == Plain()
-    assert ordered("none", menu) is None
+    assert ordered("plain", rules).strategy == Plain()
+    assert ordered("none", rules) is None
     assert RULES.read(None) is None
-    assert menu.read(None).max_tokens == 64
-    assert ordered({"max_tokens": 32}, menu).max_tokens == 32
-    assert ordered({"max_tokens": 128}, menu).max_tokens == 64
-    assert ordered("plain", menu).max_tokens is None
-    assert {"plain", "best_of", "cards"} <= set(menu.aliases())
+    assert rules.read(None).max_tokens == 64
+    assert ordered({"max_tokens": 32}, rules).max_tokens == 32
+    assert ordered({"max_tokens": 128}, rules).max_tokens == 64
+    assert ordered("plain", rules).max_tokens is None
+    assert {"plain", "best_of", "cards"} <= set(rules.aliases())
     assert "cards" not in RULES.aliases()  # nothing says what its threshold is
 
 
 def test_a_default_of_the_operators_own_can_be_tuned_and_not_named_anew():
-    menu = RequestRules(default=Own(), default_name=f"{__name__}:Own", has_reward=True)
-    assert menu.read(None).strategy == Own()
-    assert ordered({"n": 3}, menu).strategy == Own(n=3)
+    rules = RequestRules(default=Own(), default_name=f"{__name__}:Own", has_reward=True)
+    assert rules.read(None).strategy == Own()
+    assert ordered({"n": 3}, rules).strategy == Own(n=3)
     for other in (f"{__name__}:StrategyRequest", "os:system"):
         with pytest.raises(ConfigError, match="no strategy is called"):
-            ordered(other, menu)
+            ordered(other, rules)
 
 
 @pytest.mark.parametrize(
@@ -173,12 +175,12 @@ def test_parameters_of_no_strategy_are_refused():
 
 
 def test_more_than_the_servers_budget_is_refused_and_less_is_not():
-    menu = RequestRules(has_reward=True, budget=Budget(policy_tokens=100, seconds=9.0))
+    rules = RequestRules(has_reward=True, budget=Budget(policy_tokens=100, seconds=9.0))
     body = {"strategy": "plain", "budget": {"policy_tokens": 50, "reward_calls": 3}}
-    assert ordered(body, menu).budget == Budget(policy_tokens=50, reward_calls=3, seconds=9.0)
+    assert ordered(body, rules).budget == Budget(policy_tokens=50, reward_calls=3, seconds=9.0)
     for name, value in (("policy_tokens", 101), ("seconds", 9.1)):
         with pytest.raises(ConfigError, match="this server allows"):
-            ordered({"strategy": "plain", "budget": {name: value}}, menu)
+            ordered({"strategy": "plain", "budget": {name: value}}, rules)
 
 
 def test_answers_share_a_budget():
@@ -190,11 +192,11 @@ def test_answers_share_a_budget():
 
 
 def test_a_strategy_that_needs_a_reward_needs_a_reward():
-    menu = RequestRules()
-    assert ordered("plain", menu).strategy == Plain()
-    assert "best_of" not in menu.aliases()
+    rules = RequestRules()
+    assert ordered("plain", rules).strategy == Plain()
+    assert "best_of" not in rules.aliases()
     with pytest.raises(ConfigError, match="this server has none"):
-        ordered("best_of", menu)
+        ordered("best_of", rules)
 
 
 JSON = st.recursive(

@@ -76,12 +76,12 @@ def in_yaml(name, words):
 
 
 def in_options(name, words):
-    return Options(reward="x", strategy=name, settings=words).menu().default
+    return Options(reward="x", strategy=name, settings=words).request_rules().default
 
 
 def in_json_options(name, words):
     given = {"reward": "x", "strategy": name, "settings": typed(words)}
-    return Options.from_json(json.dumps(given)).menu().default
+    return Options.from_json(json.dumps(given)).request_rules().default
 
 
 DOORS = {
@@ -309,7 +309,7 @@ def test_budgets_mean_the_same_at_every_door():
     assert RULES.read(read_flat(flat("best_of", words))).budget == expected
     body = {"strategy": "plain", "budget": nested(words)["budget"]}
     assert RULES.read(read_object(body)).budget == expected
-    assert Options(reward="x", strategy="plain", settings=words).menu().budget == expected
+    assert Options(reward="x", strategy="plain", settings=words).request_rules().budget == expected
     assert Arguments.read({"strategy": "plain"} | words).budget == expected
     assert read_arguments("plain", [f"{k}={v}" for k, v in words.items()]).within(None) == expected
     with pytest.raises(ConfigError, match=r"budget\.seconds=2\.5 contradicts max_seconds=9"):
