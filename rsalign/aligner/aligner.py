@@ -96,12 +96,8 @@ class Aligner:
         journal: str | Path | Journal | None = None,
         on_reward_error: OnRewardError = "fail",
     ) -> None:
-        self._settings = CallSettings(
-            Plain() if strategy is None else strategy_from(strategy),
-            budget,
-            seed,
-            on_reward_error=on_reward_error,
-        )
+        made = Plain() if strategy is None else strategy_from(strategy)
+        self._settings = CallSettings(made, budget, seed, on_reward_error=on_reward_error)
         check_settings(self._settings, has_reward=not is_none(reward))
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
@@ -209,13 +205,9 @@ class Aligner:
         assistant's turn. All other arguments are those of `generate`.
         """
         call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        requests = read_requests(
-            list_conversations(messages),
-            sampling_params,
-            call,
-            self._policy,
-            ChatRendering(chat_template, add_generation_prompt),
-        )
+        given = list_conversations(messages)
+        rendering = ChatRendering(chat_template, add_generation_prompt)
+        requests = read_requests(given, sampling_params, call, self._policy, rendering)
         return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
 
     async def agenerate(
@@ -255,13 +247,9 @@ class Aligner:
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
         call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        requests = read_requests(
-            list_conversations(messages),
-            sampling_params,
-            call,
-            self._policy,
-            ChatRendering(chat_template, add_generation_prompt),
-        )
+        given = list_conversations(messages)
+        rendering = ChatRendering(chat_template, add_generation_prompt)
+        requests = read_requests(given, sampling_params, call, self._policy, rendering)
         return await self._answer(requests, call.on_error, on_result)
 
     async def astream(
@@ -376,7 +364,7 @@ class Aligner:
         return opened
 
     def _close_later(self, made: Any, *, given: Any) -> None:
-        """Closes on `close` what was made here (the wrapper of a given engine leaves it running)."""
+        """Closes a part on `close` if it was made here."""
         if made is not None and made is not given and hasattr(made, "close"):
             self._closers.append(made.close)
 
