@@ -232,7 +232,7 @@ def refuse_unsupported(params: Any) -> None:
     names = getattr(params, "__struct_fields__", None) or vars(params)
     refuse(
         "SamplingParams",
-        ((name, getattr(params, name), getattr(defaults, name, None)) for name in names),
+        [(name, getattr(params, name), getattr(defaults, name, None)) for name in names],
     )
     for key in getattr(params, "extra_args", None) or ():
         if not is_guidance(key):

@@ -325,9 +325,12 @@ def headroom(policy: Policy) -> float:
     return policy.headroom if isinstance(policy, Loaded) else math.inf
 
 
+_RAW_LAW = Sampling()
+
+
 def sampling(policy: Policy) -> Sampling:
     """As `Shaped.sampling`; the raw law if the policy does not say."""
-    return policy.sampling if isinstance(policy, Shaped) else Sampling()
+    return policy.sampling if isinstance(policy, Shaped) else _RAW_LAW
 
 
 def overdraws(policy: Policy) -> bool | None:
