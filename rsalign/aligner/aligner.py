@@ -1,4 +1,4 @@
-"""Aligner: the decoding controller's public face, shaped like `vllm.LLM`."""
+"""Aligner: aligned generation with the interface of `vllm.LLM`."""
 
 import contextlib
 import sys

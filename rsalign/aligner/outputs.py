@@ -15,7 +15,7 @@ from rsalign.core.types import Prompt, Response, Stop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignedCompletion:
-    """One answer; attributes as vLLM's `CompletionOutput`, and its reward.
+    """One answer: the attributes of vLLM's `CompletionOutput`, and its reward.
 
     Attributes:
         index: place in the list; 0 is the best.
@@ -26,11 +26,11 @@ class AlignedCompletion:
         finish_reason: ``"stop"`` (EOS, stop string or token) or ``"length"``.
         stop_reason: the stop string or token id, if one ended it.
         reward: in the reward's units; None if no reward was asked.
-        log_probs: what `cumulative_logprob` sums up, for each token.
+        log_probs: ln pi of each token, nats; their sum is `cumulative_logprob`.
         logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
-        sample: which of the independent answers it is, in the order of their addresses, from 0:
-            ``("sample", i)`` is part of the address of its draws where there are several.
-        alignment: how this answer came about, and what it cost by itself.
+        sample: the number i of this answer among the independent answers, from 0. If there are
+            several, its draws are below the address ``("sample", i)``.
+        alignment: how this answer was found, and what it cost by itself.
     """
 
     index: int
@@ -48,22 +48,20 @@ class AlignedCompletion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """How an answer came about, or all answers to one prompt.
+    """The record of how an answer was found, or all answers to one prompt together.
 
     Attributes:
         strategy: with all its hyperparameters.
-        reward: of the answer; of several, that of the best.
-        usage: what it cost; of several, all together.
-        trace: everything considered. Of several answers it has their traces as its children, at
-            ``("sample", i)`` in the order of their addresses (`AlignedCompletion.sample`), which is
-            not that of the answers: those are ranked.
-        diagnostics: what the strategy noted about its own run; of several, about the best's.
+        reward: of the answer; of several answers, the best one's.
+        usage: what was spent, over all answers.
+        trace: everything that was considered. If there are several answers, their traces are its
+            children at ``("sample", i)``, where i is `AlignedCompletion.sample` (and not the rank).
+        diagnostics: the strategy's own notes about its run; of several answers, the best one's.
         seed: root of all randomness.
-        forced: whether any guarantee was given up (`Verdict.FORCED`).
-        expired: whether a budget ended it.
-        warnings: what the user should know (`Trace.warn`): that the policy is greedy and one answer
-            was drawn instead of many, say, or that a target is out of reach. Of all answers
-            together, without repeats.
+        forced: whether any proposal was taken without being accepted (`Verdict.FORCED`).
+        expired: whether a budget, or a reward that failed, ended a run early.
+        warnings: what the user should know (`Trace.warn`), of all answers without repeats: for
+            example that the policy is greedy, so that one answer was drawn instead of many.
     """
 
     strategy: Strategy
@@ -79,15 +77,15 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignedOutput:
-    """The answers to one prompt; attributes as vLLM's `RequestOutput`.
+    """The answers to one prompt: the attributes of vLLM's `RequestOutput`, and more.
 
     Attributes:
-        request_id: position of the prompt.
+        request_id: the prompt's ``"id"``, or its position.
         prompt: its text.
         prompt_token_ids: its tokens.
         outputs: answers, best first.
-        finished: true unless this prompt failed.
-        alignment: how they came about; empty if this prompt failed.
+        finished: whether this prompt was answered; false if it failed.
+        alignment: how they were found; empty if this prompt failed.
         error: why this prompt failed (``on_error="return"``); None if it did not.
     """
 

@@ -20,7 +20,7 @@ from rsalign.core.types import Tokens
 
 @dataclass(frozen=True, slots=True)
 class TextEvent:
-    """The next piece of the answer; it is never taken back.
+    """The next piece of the answer's text; it is never taken back.
 
     Attributes:
         text: all pieces together are the answer's text.

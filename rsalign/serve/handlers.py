@@ -64,7 +64,7 @@ class AlignedHandler:
         return getattr(self._handler, name)
 
     async def create_completion(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's."""
+        """Answers a request to ``/v1/completions``."""
         prompt = request.prompt
         many = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)
         return await self._create(
@@ -76,7 +76,7 @@ class AlignedHandler:
         )
 
     async def create_chat_completion(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's; the reward gets the messages, and not the policy's template."""
+        """Answers ``/v1/chat/completions``; the reward gets messages, and no rendered prompt."""
         return await self._create(
             "/v1/chat/completions",
             self._handler.create_chat_completion,
@@ -86,7 +86,7 @@ class AlignedHandler:
         )
 
     async def create_batch_chat_completion(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's; each conversation is answered by itself."""
+        """Answers ``/v1/chat/completions/batch``, each conversation by itself."""
         return await self._create(
             "/v1/chat/completions/batch",
             self._handler.create_batch_chat_completion,
@@ -97,13 +97,13 @@ class AlignedHandler:
         )
 
     async def create_responses(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's; its events are vLLM's own, without a report."""
+        """Answers ``/v1/responses``, whose events have no ``rsalign`` block."""
         return await self._create(
             "/v1/responses", self._handler.create_responses, request, raw_request
         )
 
     async def create_messages(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's, in Anthropic's form, which has no place for a report."""
+        """Answers ``/v1/messages``; Anthropic's form has no place for an ``rsalign`` block."""
         return await self._create(
             "/v1/messages",
             self._handler.create_messages,
@@ -113,7 +113,7 @@ class AlignedHandler:
         )
 
     async def count_tokens(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's: a strategy changes nothing of the prompt."""
+        """Counts the tokens of a prompt, which no strategy changes."""
         request.model = read_model(self._handler.models, request.model)[0]
         return await self._handler.count_tokens(request, raw_request)
 
@@ -234,12 +234,12 @@ class TokenizationHandler:
         return getattr(self._handler, name)
 
     async def create_tokenize(self, request: Any, raw_request: Any) -> Any:
-        """As vLLM's: a strategy changes nothing of the tokens."""
+        """Answers ``/tokenize``: no strategy changes the tokens."""
         request.model = read_model(self._handler.models, request.model)[0]
         return await self._handler.create_tokenize(request, raw_request)
 
     async def create_detokenize(self, request: Any, raw_request: Any) -> Any:
-        """As vLLM's."""
+        """Answers ``/detokenize``."""
         request.model = read_model(self._handler.models, request.model)[0]
         return await self._handler.create_detokenize(request, raw_request)
 
