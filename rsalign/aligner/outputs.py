@@ -87,6 +87,16 @@ class AlignedOutput:
         finished: whether this prompt was answered; false if it failed.
         alignment: how they were found; empty if this prompt failed.
         error: why this prompt failed (``on_error="return"``); None if it did not.
+
+    Example:
+        >>> from rsalign.aligner.aligner import Aligner
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> with Aligner(ToyPolicy(), ToyReward(), {"name": "plain", "max_tokens": 4}) as aligner:
+        ...     (output,) = aligner.generate("1 2", use_tqdm=False)
+        >>> output.request_id, output.finished, len(output.outputs)
+        ('0', True, 1)
+        >>> output.outputs[0].reward == output.alignment.reward
+        True
     """
 
     request_id: str

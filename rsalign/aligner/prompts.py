@@ -34,6 +34,12 @@ class ChatRendering:
     Attributes:
         chat_template: instead of the tokenizer's own.
         add_generation_prompt: whether the assistant's turn is opened at the end.
+
+    Example:
+        >>> from rsalign.testing import ToyPolicy
+        >>> conversation = [{"role": "user", "content": "1 2"}]
+        >>> read_prompt(conversation, ToyPolicy(), ChatRendering()).text
+        '1 2'
     """
 
     chat_template: str | None = None

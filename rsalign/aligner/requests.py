@@ -82,6 +82,11 @@ class CallSettings:
         on_reward_error: None: the aligner's.
         lora_request: vLLM's `LoRARequest`, one for all prompts or one per prompt.
         priority: of the requests to the engine, one for all prompts or one per prompt.
+
+    Example:
+        >>> call = CallSettings(seed=3).over(CallSettings(seed=0, priority=1))
+        >>> call.seed, call.priority
+        (3, 1)
     """
 
     strategy: Strategy | None = None

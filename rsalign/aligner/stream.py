@@ -73,6 +73,12 @@ class StreamedText:
     Args:
         detokenizer: of this answer.
         stop: strings that end a response and are not part of its text.
+
+    Example:
+        >>> from rsalign.core.text.response_text import Redecoding
+        >>> text = StreamedText(Redecoding(lambda tokens: "".join(map(chr, tokens))), stop=("end",))
+        >>> [text.add((ord(letter),)) for letter in "abend"]
+        ['', 'a', 'b', '', '']
     """
 
     def __init__(self, detokenizer: Detokenizer, stop: tuple[str, ...]) -> None:

@@ -43,6 +43,13 @@ class ServedRequest:
         progress: of a strategy that decides at the end.
         seconds: from the first prompt to the newest answer.
         seed: root of the randomness; None until the first prompt.
+
+    Example:
+        >>> from rsalign.serve.rules import RequestRules
+        >>> from rsalign.words.read import Specification
+        >>> served = ServedRequest(asked=RequestRules().read(Specification(name="plain")))
+        >>> served.begin_prompt(num_answers=2), served.begin_prompt(num_answers=2)
+        ((0, 0), (1, 2))
     """
 
     asked: StrategyRequest
