@@ -62,7 +62,7 @@ class PromptJob(AnswerListener):
     _streams: bool = False
     _running: "asyncio.Future[list[Result]] | None" = None
     _aborted: bool = False
-    _committed: dict[int, list[Tokens]] = field(default_factory=dict)
+    _committed: dict[int, Tokens] = field(default_factory=dict)
     _results: dict[int, Result] = field(default_factory=dict)
     _events: "asyncio.Queue[_Event | None]" = field(default_factory=asyncio.Queue)
 
@@ -132,12 +132,12 @@ class PromptJob(AnswerListener):
 
     def on_commit(self, sample: int, tokens: Tokens) -> None:
         """Sends the answer so far, if it is streamed."""
-        pieces = self._committed.setdefault(sample, [])
-        pieces.append(tokens)
+        before = self._committed.get(sample, ())
+        self._committed[sample] = before + tokens
         self._observed.count_segment(tokens)
         if self._streams:
-            self._events.put_nowait(_Event(sample, sum(pieces, ())))
-            self.served.streamed |= len(pieces) > 1
+            self._events.put_nowait(_Event(sample, before + tokens))
+            self.served.streamed |= bool(before)
 
     def on_progress(self, sample: int, progress: Progress, usage: Usage) -> None:
         """Keeps it for the comments of a stream."""
