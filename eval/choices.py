@@ -12,7 +12,7 @@ from eval.record import record
 from eval.records import Record
 from eval.tasks.protocol import ChoiceTask, Item
 from rsalign import AlignedOutput, ConfigError, EngineError, RsalignError
-from rsalign.aligner.outputs import AlignedCompletion, Alignment, failure
+from rsalign.aligner.outputs import AlignedCompletion, Alignment, make_failed_output
 from rsalign.core.budget import Usage
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import Encoder, Likelihood
@@ -62,7 +62,7 @@ def answer_choices(
             except RsalignError as error:
                 if isinstance(error, EngineError):
                     raise  # the engine is gone
-                failed = failure(item.id, item.text or "", job.strategy, seed, error)
+                failed = make_failed_output(item.id, item.text or "", job.strategy, seed, error)
                 kept = _record(failed, job, item)
             keep(kept)
     finally:

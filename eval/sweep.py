@@ -32,7 +32,7 @@ from rsalign import (
     RsalignError,
     Stop,
 )
-from rsalign.aligner.outputs import AlignedCompletion, failure
+from rsalign.aligner.outputs import AlignedCompletion, make_failed_output
 from rsalign.cli.generate import plain_data
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.journal import Journal
@@ -212,7 +212,7 @@ class Job:
         except RsalignError as error:
             logger.warning("item %s, seed %s: %s", item.id, output.alignment.seed, error)
             seed = output.alignment.seed
-            failed = failure(item.id, output.prompt, self.strategy, seed, error)
+            failed = make_failed_output(item.id, output.prompt, self.strategy, seed, error)
             return self._record(failed, item, None)
 
     def _record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:

@@ -119,7 +119,7 @@ if TYPE_CHECKING:
     )
     from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
     from rsalign.serve.client import AlignedClient
-    from rsalign.serve.limits import BusyError
+    from rsalign.serve.rules import BusyError
     from rsalign.strategies.best_of import BestOf
     from rsalign.strategies.calibrate import Calibrate
     from rsalign.strategies.cards import Cards, TriesExhaustedError
@@ -308,7 +308,7 @@ _NAMES = {
     "rsalign.selectors.extraction": "AfterMarker Boxed FinalNumber LastNumber WholeText",
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
     "rsalign.serve.client": "AlignedClient",
-    "rsalign.serve.limits": "BusyError",
+    "rsalign.serve.rules": "BusyError",
     "rsalign.strategies.best_of": "BestOf",
     "rsalign.strategies.calibrate": "Calibrate",
     "rsalign.strategies.cards": "Cards TriesExhaustedError",

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from eval.sweep import Job, prompt
 from eval.tasks.protocol import Item
 from rsalign import AlignedOutput, EngineError, RsalignError
-from rsalign.aligner.outputs import failure
+from rsalign.aligner.outputs import make_failed_output
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Strategy
 from rsalign.engines.loop_thread import LoopThread
@@ -86,7 +86,7 @@ class Worker:
 def failed(item: Item, seed: int, error: RsalignError, strategy: Strategy) -> AlignedOutput:
     """What stands for an item that has no answer."""
     text = item.text or "\n".join(message.text for message in item.messages)
-    return failure(item.id, text, strategy, seed, error)
+    return make_failed_output(item.id, text, strategy, seed, error)
 
 
 def journal_of_its_own(folder: Path) -> Journal:

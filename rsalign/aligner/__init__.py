@@ -1,4 +1,4 @@
-"""The public face: prompts in, aligned answers out."""
+"""`Aligner`: aligned generation with the interface of `vllm.LLM`, and its results."""
 
 from rsalign.aligner.aligner import Aligner
 from rsalign.aligner.outputs import AlignedCompletion, AlignedOutput, Alignment

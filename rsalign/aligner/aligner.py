@@ -1,38 +1,57 @@
-"""Aligner: the decoding controller's public face, shaped like `vllm.LLM`."""
+"""Aligner: aligned generation with the interface of `vllm.LLM`."""
 
-import asyncio
 import contextlib
 import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsalign.aligner import inputs
-from rsalign.aligner.batch import Batch, OnError, OnResult, check_on_reward_error
-from rsalign.aligner.call import Call, check_call, requests
-from rsalign.aligner.inputs import Conversation, Refused, TextOrTokens
+from rsalign.aligner.answer import OnResult, answer_all
 from rsalign.aligner.outputs import AlignedOutput
-from rsalign.aligner.stream import Event, OnCommit, Pieces, reader, stream
-from rsalign.core.align import OnProgress
+from rsalign.aligner.parameters import SamplingParamsLike
+from rsalign.aligner.prompts import (
+    ChatRendering,
+    Conversation,
+    TextOrTokens,
+    list_conversations,
+    list_prompts,
+)
+from rsalign.aligner.requests import (
+    CallSettings,
+    LoRARequests,
+    OnError,
+    Request,
+    SamplingParamsForAll,
+    check_settings,
+    read_requests,
+)
+from rsalign.aligner.stream import Event, stream_events
+from rsalign.core.answer import AnswerListener
 from rsalign.core.budget import Budget
-from rsalign.core.checks import check_value
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
-from rsalign.core.protocols import Policy, Reward, get_sampling
-from rsalign.core.types import Prompt
+from rsalign.core.protocols import Policy, Reward
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.strategies.plain import Plain
-from rsalign.words.parts import StrategyLike, is_none, policy_from, reward_from, strategy_from
+from rsalign.words.parts import (
+    EngineArguments,
+    PolicyLike,
+    RewardLike,
+    StrategyLike,
+    is_none,
+    policy_from,
+    reward_from,
+    strategy_from,
+)
 from rsalign.words.read import OnRewardError
 
 
 class Aligner:
     """Aligned generation over a policy and a reward; the weights of neither change.
 
-    Answers depend on the seed and on the prompt's position in the call, not on what else runs: the
-    same call gives the same answers (docs/running.md, "Seeds", says what each engine promises).
+    Answers depend on the seed and on the prompt's position in the call, and on nothing else that
+    runs: the same call gives the same answers (docs/running.md says what each engine promises).
 
     Args:
         policy: ``"embedded"``, a model id or path (vLLM starts it), the address of an
@@ -47,8 +66,8 @@ class Aligner:
         budget: hard limits for each prompt; may be replaced in each call.
         engine_args: for the policy's engine, if we start it (`vllm.EngineArgs`).
         reward_args: for the reward's engine, if we start it.
-        journal: a path (opened and closed here) or a `Journal`: draws and rewards are on record
-            there, and a killed run that is started again pays only for what is missing.
+        journal: a path (opened and closed here) or a `Journal` that records draws and rewards; a
+            killed run that is started again pays only for what is missing.
         on_reward_error: ``"fail"`` ends a prompt whose reward fails with `RewardError`, ``"best"``
             with the best answer so far, flagged as expired.
 
@@ -67,38 +86,35 @@ class Aligner:
 
     def __init__(
         self,
-        policy: Any,
-        reward: Any = None,
+        policy: PolicyLike,
+        reward: "RewardLike | None" = None,
         strategy: StrategyLike | None = None,
         *,
         seed: int = 0,
         budget: Budget | None = None,
-        engine_args: Mapping[str, Any] | None = None,
-        reward_args: Mapping[str, Any] | None = None,
+        engine_args: EngineArguments | None = None,
+        reward_args: EngineArguments | None = None,
         journal: str | Path | Journal | None = None,
         on_reward_error: OnRewardError = "fail",
     ) -> None:
-        self._strategy = Plain() if strategy is None else strategy_from(strategy)
-        check_call(self._strategy, budget, seed, has_reward=not is_none(reward))
-        check_on_reward_error(on_reward_error)
-        for name, arguments in (("engine_args", engine_args), ("reward_args", reward_args)):
-            check_value("Aligner", name, arguments, Mapping[str, Any] | None)
-        self._seed, self._budget, self._on_reward_error = seed, budget, on_reward_error
+        made = Plain() if strategy is None else strategy_from(strategy)
+        self._settings = CallSettings(made, budget, seed, on_reward_error=on_reward_error)
+        check_settings(self._settings, has_reward=not is_none(reward))
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
 
         @functools.cache
         def start_policy() -> Policy:
             started = policy_from(policy, engine_args or {})
-            self._closes(started, given=policy)
+            self._close_later(started, given=policy)
             return started
 
         try:
-            self._journal = self._opened(journal)
+            self._journal = self._open_journal(journal)
             # the reward first, unless it needs the policy: it is the smaller model, and its faults
             # are found sooner
             self._reward: Reward | None = reward_from(reward, reward_args or {}, start_policy)
-            self._closes(self._reward, given=reward)
+            self._close_later(self._reward, given=reward)
             if self._journal is not None and self._reward is not None:
                 self._journal.fingerprint_of(self._reward)  # refused before an engine starts
             self._policy: Policy = start_policy()
@@ -117,14 +133,14 @@ class Aligner:
         return self._reward
 
     @property
-    def budget(self) -> Budget | None:
-        """The limits for each prompt, where a call gives none."""
-        return self._budget
+    def settings(self) -> CallSettings:
+        """Strategy, budget and so on of a call that gives none of its own."""
+        return self._settings
 
     def generate(
         self,
         prompts: TextOrTokens | Sequence[TextOrTokens],
-        sampling_params: Any = None,
+        sampling_params: SamplingParamsForAll = None,
         *,
         strategy: StrategyLike | None = None,
         budget: Budget | None = None,
@@ -133,7 +149,7 @@ class Aligner:
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
         on_reward_error: OnRewardError | None = None,
-        lora_request: Any = None,
+        lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """Answers prompts; blocks until all are done.
@@ -148,16 +164,16 @@ class Aligner:
             budget: instead of the aligner's.
             seed: instead of the aligner's.
             use_tqdm: show a progress bar, if the output is a terminal.
-            on_error: ``"raise"`` ends the batch at the first failure, whose `finished` holds what
+            on_error: ``"raise"`` ends the call at the first failure, whose `finished` holds what
                 was complete; ``"return"`` goes on, and a failed prompt's result has its `error`.
-                Either way a failure is an `RsalignError`, whatever a tokenizer, a chat template or
-                code of yours raised; that is its ``__cause__``.
+                Either way a failure is an `RsalignError`; what a tokenizer, a chat template or your
+                own code raised is its ``__cause__``.
             on_result: called with each result as soon as it is there, in order of completion.
             on_reward_error: instead of the aligner's.
             lora_request: vLLM's `LoRARequest` of the adapter that draws; one for all or one per
-                prompt. It takes a policy in an engine that was started with ``enable_lora=True``.
-            priority: of the requests to the engine, one for all or one per prompt; lower is served
-                first by an engine with ``scheduling_policy="priority"``.
+                prompt. The policy's engine must have been started with ``enable_lora=True``.
+            priority: of the requests to the engine, one for all or one per prompt; an engine with
+                ``scheduling_policy="priority"`` serves lower values first.
 
         Returns:
             One result per prompt, in order; each with its answers, best first.
@@ -169,15 +185,14 @@ class Aligner:
             RewardError: if the reward failed.
             StrategyError: if the strategy failed, or a function that it was given.
         """
-        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
-        found = inputs.prompts(prompts, self._policy)
-        batch = self._batch(found, sampling_params, given, prompts)
-        return self._block(batch, use_tqdm, on_result)
+        call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
+        requests = read_requests(list_prompts(prompts), sampling_params, call, self._policy)
+        return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
 
     def chat(
         self,
         messages: Conversation | Sequence[Conversation],
-        sampling_params: Any = None,
+        sampling_params: SamplingParamsForAll = None,
         *,
         strategy: StrategyLike | None = None,
         budget: Budget | None = None,
@@ -188,39 +203,25 @@ class Aligner:
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
         on_reward_error: OnRewardError | None = None,
-        lora_request: Any = None,
+        lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
-        """Answers conversations; as `generate`, with the policy's chat template applied.
+        """Answers conversations, rendered by the policy's chat template; else as `generate`.
 
-        Args:
-            messages: one conversation (a list of ``{"role": ..., "content": ...}``) or a list.
-            sampling_params: as in `generate`.
-            strategy: as in `generate`.
-            budget: as in `generate`.
-            seed: as in `generate`.
-            use_tqdm: as in `generate`.
-            chat_template: instead of the tokenizer's.
-            add_generation_prompt: open the assistant's turn.
-            on_error: as in `generate`.
-            on_result: as in `generate`.
-            on_reward_error: as in `generate`.
-            lora_request: as in `generate`.
-            priority: as in `generate`.
+        `messages` is one conversation (a list of ``{"role": ..., "content": ...}``) or a list of
+        conversations. `chat_template` replaces the tokenizer's; `add_generation_prompt` opens the
+        assistant's turn. All other arguments are those of `generate`.
         """
-        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
-        found = inputs.conversations(
-            messages,
-            self._policy,
-            chat_template=chat_template,
-            add_generation_prompt=add_generation_prompt,
-        )
-        return self._block(self._batch(found, sampling_params, given), use_tqdm, on_result)
+        call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
+        given = list_conversations(messages)
+        rendering = ChatRendering(chat_template, add_generation_prompt)
+        requests = read_requests(given, sampling_params, call, self._policy, rendering)
+        return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
 
     async def agenerate(
         self,
         prompts: TextOrTokens | Sequence[TextOrTokens],
-        sampling_params: Any = None,
+        sampling_params: SamplingParamsForAll = None,
         *,
         strategy: StrategyLike | None = None,
         budget: Budget | None = None,
@@ -228,19 +229,18 @@ class Aligner:
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
         on_reward_error: OnRewardError | None = None,
-        lora_request: Any = None,
+        lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
-        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
-        found = inputs.prompts(prompts, self._policy)
-        batch = self._batch(found, sampling_params, given, prompts)
-        return await batch.answer(on_result)
+        call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
+        requests = read_requests(list_prompts(prompts), sampling_params, call, self._policy)
+        return await self._answer(requests, call.on_error, on_result)
 
     async def achat(
         self,
         messages: Conversation | Sequence[Conversation],
-        sampling_params: Any = None,
+        sampling_params: SamplingParamsForAll = None,
         *,
         strategy: StrategyLike | None = None,
         budget: Budget | None = None,
@@ -250,81 +250,102 @@ class Aligner:
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
         on_reward_error: OnRewardError | None = None,
-        lora_request: Any = None,
+        lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
-        given = Call(strategy, budget, seed, on_error, lora_request, priority, on_reward_error)
-        found = inputs.conversations(
-            messages,
-            self._policy,
-            chat_template=chat_template,
-            add_generation_prompt=add_generation_prompt,
-        )
-        return await self._batch(found, sampling_params, given).answer(on_result)
+        call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
+        given = list_conversations(messages)
+        rendering = ChatRendering(chat_template, add_generation_prompt)
+        requests = read_requests(given, sampling_params, call, self._policy, rendering)
+        return await self._answer(requests, call.on_error, on_result)
 
     async def astream(
         self,
         prompt: TextOrTokens,
-        sampling_params: Any = None,
+        sampling_params: "SamplingParamsLike | None" = None,
         *,
         strategy: StrategyLike | None = None,
         budget: Budget | None = None,
         seed: int | None = None,
         on_reward_error: OnRewardError | None = None,
-        lora_request: Any = None,
-        priority: int | Sequence[int] | None = None,
+        lora_request: LoRARequests = None,
+        priority: int | None = None,
     ) -> AsyncIterator[Event]:
         """Answers one prompt; yields its text as soon as it is certain, then the result.
 
-        `Cards` streams each accepted segment; a strategy that decides at the end only yields the
-        answer then, and until then, if it makes many steps, what the answer would be now. The
-        pieces of text together are the answer's. Leaving early (``aclose``, or a cancelled task)
-        aborts what is open.
-
-        Args:
-            prompt: as in `generate`; ``{"messages": [...]}`` for a conversation.
-            sampling_params: as in `generate`, with ``n=1``.
-            strategy: as in `generate`.
-            budget: as in `generate`.
-            seed: as in `generate`.
-            on_reward_error: as in `generate`.
-            lora_request: as in `generate`.
-            priority: as in `generate`.
+        `Cards` streams each accepted segment. A strategy that decides at the end yields its answer
+        then, and before that, if it takes many steps, what the answer would be now. The pieces of
+        text together are the answer's text. Leaving early (``aclose``, or a cancelled task) aborts
+        open requests. The arguments are those of `generate`; a conversation is
+        ``{"messages": [...]}``.
 
         Yields:
             `TextEvent` and `ProgressEvent` any number of times, then one `ResultEvent`.
 
         Raises:
-            ConfigError: if ``n`` is not 1, or the text is to be shown in another way than usual
+            ConfigError: if ``n`` is not 1, or the text is to be presented in another way than usual
                 (``skip_special_tokens``, ``logprobs``, ...); otherwise as `generate`.
         """
-        given = Call(strategy, budget, seed, "raise", lora_request, priority, on_reward_error)
-        found = inputs.prompts(prompt, self._policy)
-        batch = self._batch(found, sampling_params, given, prompt)
-        (request,) = batch.requests
-        if isinstance(request, Refused) or request.n != 1:
+        call = self._call(strategy, budget, seed, "raise", on_reward_error, lora_request, priority)
+        requests = read_requests(list_prompts(prompt), sampling_params, call, self._policy)
+        request = requests[0]
+        if len(requests) != 1 or not isinstance(request, Request) or request.n != 1:
             raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
-        if request.shown is not None:
+        if request.presentation is not None:
             raise ConfigError(
                 "astream shows text as usual: leave out logprobs, detokenize, "
                 "skip_special_tokens and the like, or use agenerate"
             )
-        stop = (request.sampling or get_sampling(self._policy)).stop
-        pieces = Pieces(reader(self._policy, request.prompt.tokens), stop)
 
-        async def answer(on_commit: OnCommit, on_progress: OnProgress) -> AlignedOutput:
-            watched = replace(batch, on_commit=on_commit, on_progress=on_progress)
-            (output,) = await watched.answer()
+        async def answer(listener: AnswerListener) -> AlignedOutput:
+            (output,) = await self._answer([request], "raise", listener=listener)
             return output
 
-        events = stream(lambda *heard: asyncio.ensure_future(answer(*heard)), pieces)
-        async with contextlib.aclosing(events):
+        async with contextlib.aclosing(stream_events(request, answer)) as events:
             async for event in events:
                 yield event
 
+    def answer(
+        self,
+        requests: Sequence[Request | AlignedOutput],
+        settings: CallSettings | None = None,
+        *,
+        use_tqdm: bool = True,
+        on_result: OnResult | None = None,
+    ) -> list[AlignedOutput]:
+        """Answers requests that have been read already; `generate` and `chat` read them first.
+
+        Args:
+            requests: as `rsalign.aligner.requests.read_requests` makes them.
+            settings: of the call: its `on_error`, and the strategy that the progress bar names.
+            use_tqdm: as in `generate`.
+            on_result: as in `generate`.
+
+        Raises:
+            RsalignError: as `generate`.
+        """
+        from tqdm import tqdm
+
+        settings = (settings or CallSettings()).over(self._settings)
+        if self._loop is None:
+            self._loop = LoopThread("rsalign-aligner")
+        with tqdm(
+            total=len(requests),
+            desc=type(settings.strategy).__name__,
+            unit="prompt",
+            disable=not (use_tqdm and sys.stderr.isatty()),
+        ) as bar:
+
+            def advance(output: AlignedOutput) -> None:
+                bar.update()
+                if on_result is not None:
+                    on_result(output)
+
+            return self._loop.call(self._answer(requests, settings.on_error, advance))
+
     def close(self) -> None:
-        """Stops what this aligner started; what it was given runs on. Idempotent."""
+        """Stops what this aligner started; what it was given keeps running. Idempotent."""
         while self._closers:
             self._closers.pop()()
         if self._loop is not None:
@@ -343,64 +364,41 @@ class Aligner:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    def _opened(self, journal: str | Path | Journal | None) -> Journal | None:
+    def _open_journal(self, journal: str | Path | Journal | None) -> Journal | None:
         if journal is None or isinstance(journal, Journal):
             return journal
         opened = Journal(journal)
         self._closers.append(opened.close)
         return opened
 
-    def _closes(self, made: Any, *, given: Any) -> None:
-        """What was made here is closed here (an adopted engine's wrapper leaves it running)."""
+    def _close_later(self, made: Any, *, given: Any) -> None:
+        """Closes a part on `close` if it was made here."""
         if made is not None and made is not given and hasattr(made, "close"):
             self._closers.append(made.close)
 
-    def _batch(
+    def _call(
         self,
-        found: Sequence[Prompt | Refused],
-        sampling_params: Any,
-        given: Call,
-        prompts: TextOrTokens | Sequence[TextOrTokens] | None = None,
-    ) -> Batch:
-        strategy = self._strategy if given.strategy is None else strategy_from(given.strategy)
-        seed = given.seed if given.seed is not None else self._seed
-        check_call(strategy, given.budget, seed, has_reward=self._reward is not None)
-        params = inputs.per_prompt(sampling_params, len(found), "sampling_params")
-        budget = given.budget if given.budget is not None else self._budget
-        salts = [""] * len(found) if prompts is None else inputs.cache_salts(prompts)
-        options = given.options(salts)
-        return Batch(
-            policy=self._policy,
-            reward=self._reward,
-            requests=requests(self._policy, found, params, strategy, options, budget),
-            ids=range(len(found)) if prompts is None else inputs.ids(prompts),
-            strategy=strategy,
-            seed=seed,
-            budget=budget,
-            journal=self._journal,
-            on_error=given.on_error,
-            on_reward_error=self._on_reward_error
-            if given.on_reward_error is None
-            else given.on_reward_error,
-        )
+        strategy: StrategyLike | None,
+        budget: Budget | None,
+        seed: int | None,
+        on_error: OnError,
+        on_reward_error: OnRewardError | None,
+        lora_request: LoRARequests,
+        priority: int | Sequence[int] | None,
+    ) -> CallSettings:
+        """The settings of a call, with the aligner's own where it gives none."""
+        made = None if strategy is None else strategy_from(strategy)
+        call = CallSettings(made, budget, seed, on_error, on_reward_error, lora_request, priority)
+        call = call.over(self._settings)
+        check_settings(call, has_reward=self._reward is not None)
+        return call
 
-    def _block(
-        self, batch: Batch, use_tqdm: bool, on_result: OnResult | None
+    async def _answer(
+        self,
+        requests: Sequence[Request | AlignedOutput],
+        on_error: OnError,
+        on_result: OnResult | None = None,
+        listener: AnswerListener | None = None,
     ) -> list[AlignedOutput]:
-        from tqdm import tqdm
-
-        if self._loop is None:
-            self._loop = LoopThread("rsalign-aligner")
-        with tqdm(
-            total=len(batch.requests),
-            desc=type(batch.strategy).__name__,
-            unit="prompt",
-            disable=not (use_tqdm and sys.stderr.isatty()),
-        ) as bar:
-
-            def done(result: AlignedOutput) -> None:
-                bar.update()
-                if on_result is not None:
-                    on_result(result)
-
-            return self._loop.call(batch.answer(done))
+        own = self._policy, self._reward, self._journal
+        return await answer_all(requests, *own, on_error, on_result=on_result, listener=listener)

@@ -1,10 +1,11 @@
-"""What users get back: vLLM's attributes, and the record of the alignment beside them."""
+"""Results: the attributes of vLLM's `RequestOutput`, and beside them how answers were found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rsalign.core.align import Result
+from rsalign.core.answer import rank_results
 from rsalign.core.budget import Usage
 from rsalign.core.errors import RsalignError
 from rsalign.core.protocols import Strategy
@@ -14,7 +15,7 @@ from rsalign.core.types import Prompt, Response, Stop
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignedCompletion:
-    """One answer; attributes as vLLM's `CompletionOutput`, and its reward.
+    """One answer: the attributes of vLLM's `CompletionOutput`, and its reward.
 
     Attributes:
         index: place in the list; 0 is the best.
@@ -25,11 +26,11 @@ class AlignedCompletion:
         finish_reason: ``"stop"`` (EOS, stop string or token) or ``"length"``.
         stop_reason: the stop string or token id, if one ended it.
         reward: in the reward's units; None if no reward was asked.
-        log_probs: what `cumulative_logprob` sums up, for each token.
+        log_probs: ln pi of each token, nats; their sum is `cumulative_logprob`.
         logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
-        sample: which of the independent answers it is, in the order of their addresses, from 0:
-            ``("sample", i)`` is part of the address of its draws where there are several.
-        alignment: how this answer came about, and what it cost by itself.
+        sample: the number i of this answer among the independent answers, from 0. If there are
+            several, its draws are below the address ``("sample", i)``.
+        alignment: how this answer was found, and what it cost by itself.
     """
 
     index: int
@@ -47,22 +48,20 @@ class AlignedCompletion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """How an answer came about, or all answers to one prompt.
+    """The record of how an answer was found, or all answers to one prompt together.
 
     Attributes:
         strategy: with all its hyperparameters.
-        reward: of the answer; of several, that of the best.
-        usage: what it cost; of several, all together.
-        trace: everything considered. Of several answers it has their traces as its children, at
-            ``("sample", i)`` in the order of their addresses (`AlignedCompletion.sample`), which is
-            not that of the answers: those are ranked.
-        diagnostics: what the strategy noted about its own run; of several, about the best's.
+        reward: of the answer; of several answers, the best one's.
+        usage: what was spent, over all answers.
+        trace: everything that was considered. If there are several answers, their traces are its
+            children at ``("sample", i)``, where i is `AlignedCompletion.sample` (and not the rank).
+        diagnostics: the strategy's own notes about its run; of several answers, the best one's.
         seed: root of all randomness.
-        forced: whether any guarantee was given up (`Verdict.FORCED`).
-        expired: whether a budget ended it.
-        warnings: what the user should know (`Trace.warn`): that the policy is greedy and one answer
-            was drawn instead of many, say, or that a target is out of reach. Of all answers
-            together, without repeats.
+        forced: whether any proposal was taken without being accepted (`Verdict.FORCED`).
+        expired: whether a budget, or a reward that failed, ended a run early.
+        warnings: what the user should know (`Trace.warn`), of all answers without repeats: for
+            example that the policy is greedy, so that one answer was drawn instead of many.
     """
 
     strategy: Strategy
@@ -78,16 +77,26 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignedOutput:
-    """The answers to one prompt; attributes as vLLM's `RequestOutput`.
+    """The answers to one prompt: the attributes of vLLM's `RequestOutput`, and more.
 
     Attributes:
-        request_id: position of the prompt.
+        request_id: the prompt's ``"id"``, or its position.
         prompt: its text.
         prompt_token_ids: its tokens.
         outputs: answers, best first.
-        finished: true unless this prompt failed.
-        alignment: how they came about; empty if this prompt failed.
+        finished: whether this prompt was answered; false if it failed.
+        alignment: how they were found; empty if this prompt failed.
         error: why this prompt failed (``on_error="return"``); None if it did not.
+
+    Example:
+        >>> from rsalign.aligner.aligner import Aligner
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> with Aligner(ToyPolicy(), ToyReward(), {"name": "plain", "max_tokens": 4}) as aligner:
+        ...     (output,) = aligner.generate("1 2", use_tqdm=False)
+        >>> output.request_id, output.finished, len(output.outputs)
+        ('0', True, 1)
+        >>> output.outputs[0].reward == output.alignment.reward
+        True
     """
 
     request_id: str
@@ -99,10 +108,10 @@ class AlignedOutput:
     error: RsalignError | None = None
 
 
-def failure(
+def make_failed_output(
     request_id: str, prompt: str, strategy: Strategy, seed: int, error: RsalignError
 ) -> AlignedOutput:
-    """What stands for a prompt that failed."""
+    """The output of a prompt that failed: no answers, and the error."""
     return AlignedOutput(
         request_id=request_id,
         prompt=prompt,
@@ -123,13 +132,20 @@ def failure(
     )
 
 
-def output(
+def make_output(
     request_id: str, prompt: Prompt, strategy: Strategy, results: Sequence[Result]
 ) -> AlignedOutput:
-    """Joins the independent answers to one prompt, best first."""
+    """The output of a prompt, with its answers best first.
+
+    Args:
+        request_id: of the output.
+        prompt: that was answered.
+        strategy: how.
+        results: of the independent answers, in the order of their addresses, at least one.
+    """
     completions = [
-        _completion(rank, sample, results[sample], _alignment(strategy, results[sample]))
-        for rank, sample in enumerate(_ranking(results))
+        _make_completion(rank, sample, results[sample], _make_alignment(strategy, results[sample]))
+        for rank, sample in enumerate(rank_results(results))
     ]
     return AlignedOutput(
         request_id=request_id,
@@ -137,28 +153,12 @@ def output(
         prompt_token_ids=list(prompt.tokens),
         outputs=completions,
         finished=True,
-        alignment=completions[0].alignment if len(results) == 1 else _together(completions),
+        alignment=completions[0].alignment if len(results) == 1 else _join_alignments(completions),
     )
 
 
-def best_first(results: Sequence[Result]) -> list[Result]:
-    """Judged answers by reward; then those that were not judged, whole ones before pieces."""
-    return [results[sample] for sample in _ranking(results)]
-
-
-def _ranking(results: Sequence[Result]) -> list[int]:
-    """The places of answers, in the order of `best_first`."""
-
-    def place(sample: int) -> tuple[bool, bool, float]:
-        result = results[sample]
-        whole = result.candidate.response.complete
-        return result.reward is None, not whole, -(result.reward or 0.0)
-
-    return sorted(range(len(results)), key=place)
-
-
-def _alignment(strategy: Strategy, result: Result) -> Alignment:
-    """How one answer came about."""
+def _make_alignment(strategy: Strategy, result: Result) -> Alignment:
+    """The record of one answer."""
     return Alignment(
         strategy=strategy,
         reward=result.reward,
@@ -172,8 +172,8 @@ def _alignment(strategy: Strategy, result: Result) -> Alignment:
     )
 
 
-def _together(ranked: Sequence[AlignedCompletion]) -> Alignment:
-    """How several answers came about."""
+def _join_alignments(ranked: Sequence[AlignedCompletion]) -> Alignment:
+    """The record of several answers together, from that of each."""
     in_order = sorted(ranked, key=lambda answer: answer.sample)
     each = [answer.alignment for answer in in_order]
     trace = Trace(children={("sample", i): one.trace for i, one in enumerate(each)})
@@ -187,7 +187,9 @@ def _together(ranked: Sequence[AlignedCompletion]) -> Alignment:
     )
 
 
-def _completion(index: int, sample: int, result: Result, alignment: Alignment) -> AlignedCompletion:
+def _make_completion(
+    index: int, sample: int, result: Result, alignment: Alignment
+) -> AlignedCompletion:
     response: Response = result.candidate.response
     return AlignedCompletion(
         index=index,

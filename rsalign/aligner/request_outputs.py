@@ -1,4 +1,4 @@
-"""Aligned answers as vLLM's own `RequestOutput`, for code that was written for vLLM."""
+"""Converts aligned answers to vLLM's `RequestOutput`, for code that was written for vLLM."""
 
 import copy
 from dataclasses import replace
@@ -12,7 +12,7 @@ from rsalign.hooks.shared.arguments import is_guidance
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams
 
-# how an answer is shown, which `request_output` sees to; the answer does not depend on it
+# how an answer is presented, by `to_request_output`; the answer does not depend on it
 _SHOWN = {
     "flat_logprobs": False,
     "detokenize": True,
@@ -23,12 +23,12 @@ _SHOWN = {
 
 
 def without_presentation(params: "SamplingParams") -> "SamplingParams":
-    """The same request without what only `request_output` deals with, as `Aligner` takes it.
+    """A copy without the fields that only `to_request_output` honours, as `Aligner` takes it.
 
     Log-probabilities stay: the engine has to be asked for them.
     """
-    plain = copy.copy(params)  # only its own fields are set; what they hold stays as it is
-    # what names a strategy has been read (`rsalign.words.read`)
+    plain = copy.copy(params)  # a shallow copy: values of fields are shared, and not changed
+    # the words that name a strategy have been read already (`rsalign.words.read`)
     plain.extra_args = {
         k: v for k, v in (params.extra_args or {}).items() if is_guidance(k)
     } or None
@@ -37,12 +37,12 @@ def without_presentation(params: "SamplingParams") -> "SamplingParams":
     return plain
 
 
-def presented(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any) -> AlignedOutput:
-    """The same answers, presented as vLLM presents its own under these parameters.
+def present(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any) -> AlignedOutput:
+    """The same answers, presented as vLLM presents its own under these `SamplingParams`.
 
     Args:
         answered: the answers, all finished.
-        params: how they are shown.
+        params: how they are presented.
         tokenizer: the policy's.
     """
     outputs = []
@@ -62,7 +62,7 @@ def presented(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any)
     return replace(answered, outputs=outputs)
 
 
-def request_output(
+def to_request_output(
     answered: AlignedOutput,
     params: "SamplingParams",
     tokenizer: Any,
@@ -70,20 +70,20 @@ def request_output(
     request_id: str,
     prompt: str | None,
 ) -> "RequestOutput":
-    """What vLLM would have returned, had its engine drawn these answers.
+    """The `RequestOutput` that vLLM would have returned for these answers.
 
-    Texts are vLLM's own detokenizer's. As everywhere in rsalign, log-probabilities are those of
-    the law that tokens were drawn from: 0 if that is greedy. ``num_cached_tokens`` is over all
-    requests to the engine that the answers took. The output has more attributes than vLLM's:
-    ``alignment`` and ``error`` (None), and each of its completions ``alignment`` and ``reward``, as
-    `AlignedOutput` and `AlignedCompletion` have them.
+    Text comes from vLLM's own detokenizer. As everywhere in rsalign, log-probabilities are those of
+    the distribution that tokens were drawn from: 0 if it is greedy. ``num_cached_tokens`` counts
+    all engine requests that the answers took. The output has attributes that vLLM's has not:
+    ``alignment`` and ``error`` (None), and each completion ``alignment`` and ``reward``, as in
+    `AlignedOutput` and `AlignedCompletion`.
 
     Args:
         answered: the answers, all finished.
-        params: what was asked for, presentation included.
+        params: as the caller gave them, presentation included.
         tokenizer: the policy's.
-        request_id: what the caller calls it.
-        prompt: its text as vLLM would report it; None if the caller gave tokens alone.
+        request_id: the caller's.
+        prompt: its text as vLLM would report it; None if the caller gave tokens only.
     """
     from vllm.outputs import RequestOutput
 
@@ -104,16 +104,16 @@ def request_output(
     return output
 
 
-def failed_output(
+def to_failed_request_output(
     error: RsalignError, params: "SamplingParams", *, request_id: str, prompt: str | None
 ) -> "RequestOutput":
-    """What stands for a prompt that failed: empty answers that ended with ``"error"``.
+    """The `RequestOutput` of a prompt that failed: empty answers with finish reason ``"error"``.
 
     Args:
-        error: why; the output's attribute ``error``.
-        params: what was asked for.
-        request_id: what the caller calls it.
-        prompt: its text, if the caller gave one.
+        error: why; becomes the output's attribute ``error``.
+        params: as the caller gave them.
+        request_id: the caller's.
+        prompt: its text, if the caller gave text.
     """
     from vllm.outputs import CompletionOutput, RequestOutput
 
@@ -159,10 +159,10 @@ def _completion(
 def _detokenized(
     answer: AlignedCompletion, prompt: list[int], params: "SamplingParams", tokenizer: Any
 ) -> tuple[str, list[int], str | None]:
-    """Text, tokens, and the stop string that ended both.
+    """Text, tokens, and the stop string that ended both, if one did.
 
     A strategy that draws in segments does not see a stop string that lies across two of them; here
-    it is seen, and the answer ends there.
+    the answer ends at it.
     """
     detokenizer = new_detokenizer(tokenizer, params, prompt)
     by_token = answer.finish_reason == "stop" and not isinstance(answer.stop_reason, str)
@@ -174,9 +174,10 @@ def _detokenized(
 def _log_probs(
     answer: AlignedCompletion, tokens: list[int], params: "SamplingParams", tokenizer: Any
 ) -> Any:
-    """The drawn tokens' log-probabilities as vLLM records them, with those listed beside them.
+    """Log-probabilities of the drawn tokens and of those listed beside them, as vLLM has them.
 
-    Without others their ranks are not known. None, too, for an answer that a budget cut short.
+    Ranks are known only where other tokens are listed. None if none were asked for, or if a budget
+    ended the answer.
     """
     from vllm.logprobs import FlatLogprobs, Logprob
 

@@ -1,16 +1,17 @@
-"""Streaming: text as soon as it is certain, where a long run stands, then the result."""
+"""Streaming: an answer's text as soon as it is certain, a long run's progress, then the result."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rsalign.aligner.outputs import AlignedOutput
-from rsalign.core.align import OnProgress
+from rsalign.aligner.requests import Request
+from rsalign.core.answer import AnswerListener
 from rsalign.core.budget import Usage
 from rsalign.core.errors import PolicyError
 from rsalign.core.foreign import describe_error, errors_as
-from rsalign.core.protocols import Policy
+from rsalign.core.protocols import Policy, get_sampling
 from rsalign.core.text.detokenization import Detokenizer
 from rsalign.core.text.response_text import Guarded, detokenizer
 from rsalign.core.trace import Progress
@@ -19,7 +20,7 @@ from rsalign.core.types import Tokens
 
 @dataclass(frozen=True, slots=True)
 class TextEvent:
-    """The next piece of the answer; it is never taken back.
+    """The next piece of the answer's text; it is never taken back.
 
     Attributes:
         text: all pieces together are the answer's text.
@@ -30,14 +31,14 @@ class TextEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressEvent:
-    """Where a strategy that decides at the end stands; its present answer may yet change.
+    """The progress of a strategy that decides at the end; its present answer may still change.
 
     Attributes:
         answer: what would be the answer now: a text, or what was extracted from it to be voted on.
         share: of the votes that it has, 0 to 1; None where nothing is voted on.
         step: how many steps are done.
         steps: greatest number of steps; a rule may end the run before.
-        usage: what was spent so far, of which nothing is kept yet.
+        usage: what was spent so far; no token is kept yet.
     """
 
     answer: str | None
@@ -49,7 +50,7 @@ class ProgressEvent:
 
 @dataclass(frozen=True, slots=True)
 class ResultEvent:
-    """The end.
+    """The last event.
 
     Attributes:
         output: what `Aligner.generate` would have returned.
@@ -59,19 +60,25 @@ class ResultEvent:
 
 
 Event: TypeAlias = TextEvent | ProgressEvent | ResultEvent
-OnCommit: TypeAlias = Callable[[Tokens], None]
+"""What `Aligner.astream` yields."""
 
 
-class Pieces:
-    """Texts of an answer that grows token by token.
+class StreamedText:
+    """Turns the tokens of a growing answer into text that will not change any more.
 
-    The detokenizer holds back the beginning of a character. Held back here are the beginning of a
-    stop string, and the newest token, which may be the one that ends the answer and has no text
-    then. Each token is read once, and only text that was not sent yet is searched.
+    The detokenizer holds back an incomplete character. This class holds back what may be the
+    beginning of a stop string, and the newest token, which has no text if it turns out to end the
+    answer. Each token is decoded once, and only text that was not sent yet is searched.
 
     Args:
         detokenizer: of this answer.
         stop: strings that end a response and are not part of its text.
+
+    Example:
+        >>> from rsalign.core.text.response_text import Redecoding
+        >>> text = StreamedText(Redecoding(lambda tokens: "".join(map(chr, tokens))), stop=("end",))
+        >>> [text.add((ord(letter),)) for letter in "abend"]
+        ['', 'a', 'b', '', '']
     """
 
     def __init__(self, detokenizer: Detokenizer, stop: tuple[str, ...]) -> None:
@@ -82,23 +89,24 @@ class Pieces:
         self._held = ""  # text that was read and not sent
         self._stopped = False
 
-    def grow(self, tokens: Tokens) -> str:
-        """The certain text that more tokens add; may be empty."""
+    def add(self, tokens: Tokens) -> str:
+        """Adds tokens and returns the text that has become certain; may be empty."""
         if self._stopped or not tokens:
             return ""
         *certain, newest = *self._newest, *tokens
         self._newest = (newest,)
         self._held += self._detokenizer.read(certain)
-        until = self._certain()
+        until = self._count_certain()
         piece, self._held = self._held[:until], self._held[until:]
         self._num_sent += len(piece)
         return piece
 
     def finish(self, text: str) -> str:
-        """What is left of the final text."""
+        """The rest of the answer's final text."""
         return text[self._num_sent :]
 
-    def _certain(self) -> int:
+    def _count_certain(self) -> int:
+        """How many of the held characters no later token can change."""
         until = len(self._held)
         for stop in self._stop:
             found = self._held.find(stop)
@@ -113,51 +121,71 @@ class Pieces:
         return until
 
 
-def reader(policy: Policy, prompt: Tokens) -> Detokenizer:
-    """The policy's detokenizer for an answer to this prompt; what it raises is a `PolicyError`."""
+class _EventQueue(AnswerListener):
+    """Collects the committed tokens and the progress of one answer, in order; None is the end."""
+
+    def __init__(self) -> None:
+        self.arrived: asyncio.Queue[Tokens | ProgressEvent | None] = asyncio.Queue()
+
+    def on_commit(self, sample: int, tokens: Tokens) -> None:
+        """Queues tokens of the answer."""
+        self.arrived.put_nowait(tokens)
+
+    def on_progress(self, sample: int, progress: Progress, usage: Usage) -> None:
+        """Queues a `ProgressEvent`."""
+        event = ProgressEvent(
+            answer=progress.answer,
+            share=progress.share,
+            step=progress.step,
+            steps=progress.steps,
+            usage=usage,
+        )
+        self.arrived.put_nowait(event)
+
+
+async def stream_events(
+    request: Request, answer: Callable[[AnswerListener], Coroutine[Any, Any, AlignedOutput]]
+) -> AsyncGenerator[Event, None]:
+    """The events of one answer, in order; leaving early cancels it.
+
+    Args:
+        request: what is answered.
+        answer: answers it, given who is to be told of its progress.
+
+    Raises:
+        PolicyError: if the policy's detokenizer failed.
+    """
+    text = StreamedText(
+        _open_detokenizer(request.policy, request.prompt.tokens), get_sampling(request.policy).stop
+    )
+    queue = _EventQueue()
+    running = asyncio.ensure_future(answer(queue))
+    running.add_done_callback(lambda _: queue.arrived.put_nowait(None))
+    try:
+        while (item := await queue.arrived.get()) is not None:
+            if isinstance(item, ProgressEvent):
+                yield item
+            elif piece := text.add(item):
+                yield TextEvent(piece)
+        output = await running
+        if piece := text.finish(output.outputs[0].text):
+            yield TextEvent(piece)
+        yield ResultEvent(output)
+    finally:
+        if not running.done():
+            running.cancel()
+            await asyncio.wait([running])
+
+
+def _open_detokenizer(policy: Policy, prompt: Tokens) -> Detokenizer:
+    """The policy's detokenizer for an answer to this prompt.
+
+    Raises:
+        PolicyError: what it raises, now or as it reads.
+    """
 
     def failed(failure: BaseException) -> PolicyError:
         return PolicyError(f"the policy's text() raised {describe_error(failure)}")
 
     with errors_as(failed):
         return Guarded(detokenizer(policy, prompt), failed)
-
-
-async def stream(
-    answer: Callable[[OnCommit, OnProgress], "asyncio.Future[AlignedOutput]"], pieces: Pieces
-) -> AsyncGenerator[Event, None]:
-    """Events of one answer, in order; leaving early cancels it.
-
-    Args:
-        answer: starts it, given what to call with each committed piece, and with its progress.
-        pieces: turns committed tokens into text.
-    """
-    arrived: asyncio.Queue[Tokens | ProgressEvent | None] = asyncio.Queue()
-
-    def on_progress(progress: Progress, usage: Usage) -> None:
-        arrived.put_nowait(
-            ProgressEvent(
-                answer=progress.answer,
-                share=progress.share,
-                step=progress.step,
-                steps=progress.steps,
-                usage=usage,
-            )
-        )
-
-    running = answer(arrived.put_nowait, on_progress)
-    running.add_done_callback(lambda _: arrived.put_nowait(None))
-    try:
-        while (item := await arrived.get()) is not None:
-            if isinstance(item, ProgressEvent):
-                yield item
-            elif text := pieces.grow(item):
-                yield TextEvent(text)
-        output = await running
-        if text := pieces.finish(output.outputs[0].text):
-            yield TextEvent(text)
-        yield ResultEvent(output)
-    finally:
-        if not running.done():
-            running.cancel()
-            await asyncio.wait([running])

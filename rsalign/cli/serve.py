@@ -76,7 +76,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until it is told to stop."""
-    from rsalign.serve.logs import log_to_stderr
+    from rsalign.serve.observe import log_to_stderr
 
     log_to_stderr()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # as `vllm serve` has it

@@ -12,13 +12,17 @@ attribute                    default   of
 ``needs_reward``             True      strategies, selectors, answer rules of chains
 ``cuts_answers``             True      strategies
 ``varies_by_policy_alone``   False     strategies
-``draws_one_answer``         False     strategies
+``answers_in_one_draw``      False     strategies
+``missing_setting``          ``""``    strategies
 ``needs_certainty``          False     selectors
 ``asks_judge``               False     selectors
 ``overdraws``                None      policies
 ``tells_log_probs``          True      policies
 ===========================  ========  =========================================================
 """
+
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 
 def needs_reward(part: object) -> bool:
@@ -51,18 +55,31 @@ def varies_by_policy_alone(strategy: object) -> bool:
     return bool(getattr(strategy, "varies_by_policy_alone", False))
 
 
-def draws_one_answer(strategy: object) -> bool:
-    """Whether a strategy draws a single answer and returns it.
+def answers_in_one_draw(strategy: object) -> bool:
+    """Whether a strategy's answer is a single draw from the policy, as it comes.
 
-    Every other strategy compares several draws, and so says nothing under greedy decoding
-    (temperature 0), where all draws are equal.
+    Its tokens may be shown while they are drawn, and nobody needs their log-probabilities. Every
+    other strategy compares several draws, and so says nothing under greedy decoding (temperature
+    0), where all draws are equal.
 
     Example:
         >>> from rsalign import BestOf, Plain
-        >>> draws_one_answer(Plain()), draws_one_answer(BestOf(n=4))
+        >>> answers_in_one_draw(Plain()), answers_in_one_draw(BestOf(n=4))
         (True, False)
     """
-    return bool(getattr(strategy, "draws_one_answer", False))
+    return bool(getattr(strategy, "answers_in_one_draw", False))
+
+
+def missing_setting(strategy: Any) -> str:
+    """What a strategy must still be told before it can answer; empty if nothing is missing.
+
+    A strategy that does not declare it is missing what the strategies inside it are missing.
+    """
+    if hasattr(strategy, "missing_setting"):
+        return str(strategy.missing_setting)
+    inner = (getattr(strategy, each.name) for each in fields(strategy))
+    nested = (one for one in inner if is_dataclass(one) and hasattr(one, "sample"))
+    return next(filter(None, map(missing_setting, nested)), "")
 
 
 def needs_certainty(selector: object) -> bool:

@@ -1,24 +1,26 @@
-"""aligned(): for the length of a block, code that calls a `vllm.LLM` gets aligned answers."""
+"""aligned(): inside a block, `LLM.generate` and `LLM.chat` return aligned answers."""
 
 import contextlib
 import functools
 import itertools
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.aligner import Aligner
-from rsalign.aligner.batch import OnError, check_on_error
+from rsalign.aligner.requests import OnError, check_on_error
 from rsalign.core.budget import Budget
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
-from rsalign.core.protocols import Strategy
 from rsalign.drop_in.vllm_call import VllmCall
 from rsalign.engines.vllm.environment import import_vllm, is_cpu_build
-from rsalign.strategies.plain import Plain
-from rsalign.words.parts import StrategyLike, strategy_from
+from rsalign.words.parts import EngineArguments, RewardLike, StrategyLike
+
+if TYPE_CHECKING:
+    from vllm import LLM
 
 logger = logging.getLogger(__name__)
 
@@ -28,59 +30,58 @@ _REFUSED = ("enqueue", "enqueue_chat")
 
 @contextlib.contextmanager
 def aligned(
-    llm: Any,
-    reward: Any = None,
+    llm: "LLM",
+    reward: "RewardLike | None" = None,
     strategy: StrategyLike | None = None,
     *,
     seed: int = 0,
     budget: Budget | None = None,
-    reward_args: Mapping[str, Any] | None = None,
+    reward_args: EngineArguments | None = None,
     journal: str | Path | Journal | None = None,
     on_error: OnError = "raise",
 ) -> Iterator[Aligner]:
-    """Aligns what calls `llm.generate` and `llm.chat`, for the length of the block.
+    """Makes `llm.generate` and `llm.chat` return aligned answers while the block is open.
 
-    They take what vLLM's take and return vLLM's `RequestOutput`, each with an attribute
-    ``alignment`` (`Alignment`), and its completions, best first, with one ``reward``. What cannot
-    be honoured is refused. A request chooses for itself by ``SamplingParams(extra_args=...)``:
-    ``{"rsalign": "best_of", "rsalign_n": 8}`` for another strategy, ``{"rsalign": "none"}`` for the
-    engine's own sampling, as it is outside the block. All other methods are the engine's own, but
-    for `enqueue` and `enqueue_chat`, which are refused.
+    Both take the arguments that vLLM's methods take, and return vLLM's `RequestOutput`; each has an
+    attribute ``alignment`` (`Alignment`), and its completions, best first, have a ``reward``. An
+    argument that cannot be honoured is refused. A prompt chooses its own strategy by
+    ``SamplingParams(extra_args=...)``: ``{"rsalign": "best_of", "rsalign_n": 8}``, or
+    ``{"rsalign": "none"}`` for the engine's own sampling. `enqueue` and `enqueue_chat` are refused;
+    all other methods are unchanged.
 
-    At the end, however it comes, the engine is as it was. Blocks nest; the innermost counts, and
-    they may end in any order. They count for all threads; one call is answered at a time, so that
-    a reward must not ask the engine that it judges.
+    When the block ends, by an exception or not, the engine is as it was. Blocks nest: the innermost
+    answers, and they may end in any order. They hold for all threads, and one call is answered at a
+    time; a reward must therefore not call the engine that it judges.
 
-    Prompts are numbered through the block, call after call: answers are those of one
-    `Aligner.generate` over all of them, and asking the same again gives another draw. A
-    `SamplingParams.seed` counts instead where there is one.
+    Prompts are numbered through the block, call after call. So the answers are those of one
+    `Aligner.generate` over all prompts, and asking the same again gives another draw. A
+    prompt with a `SamplingParams.seed` depends on that seed and on its place in its call instead.
 
     Args:
         llm: a running `vllm.LLM`.
         reward: as `Aligner` takes it.
-        strategy: how answers are drawn; its length is set by each request's ``max_tokens``.
+        strategy: how answers are drawn; each prompt's ``max_tokens`` sets their length.
         seed: root of all randomness.
         budget: hard limits for each prompt.
         reward_args: for the reward's engine, if we start it.
         journal: as `Aligner` takes it.
         on_error: ``"raise"`` ends a call at its first failure, whose `finished` holds the
-            `AlignedOutput` of what was complete; ``"return"`` answers the others, and the output of
-            a prompt that failed has its ``error``, and empty answers that ended with ``"error"``.
+            complete `AlignedOutput`; ``"return"`` answers the others, and the output of a prompt
+            that failed has its ``error``, and empty answers with finish reason ``"error"``.
 
     Yields:
         The aligner that answers.
 
     Raises:
-        ConfigError: if `llm` is none, or anything given cannot work; nothing is changed then.
+        ConfigError: if `llm` is no `vllm.LLM`, or an argument cannot work; nothing is changed.
 
     Example::
 
         with rsalign.aligned(llm, reward=REWARD, strategy=BestOf(n=8)):
             evaluate(llm)  # any code that calls llm.generate or llm.chat
     """
-    _check(llm)
+    _check_llm(llm)
     check_on_error(on_error)
-    strategy = Plain() if strategy is None else strategy_from(strategy)
     with Aligner(
         llm,
         reward,
@@ -90,7 +91,7 @@ def aligned(
         reward_args=reward_args,
         journal=journal,
     ) as aligner:
-        block = _Block(aligner, strategy, on_error)
+        block = _Block(aligner, on_error)
         methods = _enter(llm, block)
         try:
             yield aligner
@@ -98,60 +99,61 @@ def aligned(
             methods.leave(block)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Block:
     """One open block.
 
     Attributes:
         aligner: answers its calls.
-        strategy: of a request that asks for none.
         on_error: what a prompt that fails does to its call.
-        numbers: of its prompts.
+        numbers: the next names of prompts.
     """
 
-    def __init__(self, aligner: Aligner, strategy: Strategy, on_error: OnError) -> None:
-        self.aligner = aligner
-        self.strategy = strategy
-        self.on_error = on_error
-        self.numbers = itertools.count()
+    aligner: Aligner
+    on_error: OnError
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
 
-class _Methods:
-    """Stands in for the methods of one engine while blocks over it are open."""
+class _PatchedMethods:
+    """Replaces the methods of one engine while blocks over it are open."""
 
-    def __init__(self, llm: Any) -> None:
+    def __init__(self, llm: "LLM") -> None:
         self._llm = llm
-        self._own = {name: getattr(llm, name) for name in (*_ANSWERED, *_REFUSED)}
-        self._before = {name: vars(llm)[name] for name in self._own if name in vars(llm)}
-        self._ours = {name: self._stand_in(name) for name in self._own}
-        self._blocks: list[_Block] = []
+        self._originals = {name: getattr(llm, name) for name in (*_ANSWERED, *_REFUSED)}
+        # what the caller had put on the instance, and gets back
+        self._overridden = {name: vars(llm)[name] for name in self._originals if name in vars(llm)}
+        self._replacements = {name: self._replace(name) for name in self._originals}
+        self._blocks: list[_Block] = []  # the innermost is the last
         self._call = threading.Lock()
-        vars(llm).update(self._ours)
+        vars(llm).update(self._replacements)
 
     def enter(self, block: _Block) -> None:
         self._blocks.append(block)
 
     def leave(self, block: _Block) -> None:
-        """Waits for a call that another thread has open."""
+        """Ends a block, after a call that another thread has open."""
         with self._call, _LOCK:
             self._blocks.remove(block)
-            if self._blocks:
-                return
-            del _OPEN[id(self._llm)]
-            attributes = vars(self._llm)
-            for name, ours in self._ours.items():
-                if attributes.get(name) is not ours:
-                    continue  # somebody has replaced it since, and will put it back
-                del attributes[name]
-                if name in self._before:
-                    attributes[name] = self._before[name]
+            if not self._blocks:
+                del _PATCHED[id(self._llm)]
+                self._restore()
 
-    def _stand_in(self, name: str) -> Any:
-        own = self._own[name]
+    def _restore(self) -> None:
+        attributes = vars(self._llm)
+        for name, replacement in self._replacements.items():
+            if attributes.get(name) is not replacement:
+                continue  # somebody has replaced it since, and will put it back
+            del attributes[name]
+            if name in self._overridden:
+                attributes[name] = self._overridden[name]
 
-        @functools.wraps(own)
+    def _replace(self, name: str) -> Any:
+        original = self._originals[name]
+
+        @functools.wraps(original)
         def method(*args: Any, **kwargs: Any) -> Any:
-            if not self._blocks:  # it was kept beyond the block
-                return own(*args, **kwargs)
+            if not self._blocks:  # the caller kept the method beyond the block
+                return original(*args, **kwargs)
             if name in _REFUSED:
                 raise ConfigError(
                     f"{name}() only adds to the engine's queue, and an aligned answer takes more "
@@ -164,10 +166,10 @@ class _Methods:
                     "that generates an engine of its own"
                 )
             try:
-                if not self._blocks:  # the block has ended while the call was let in
-                    return own(*args, **kwargs)
+                if not self._blocks:  # the block ended in another thread meanwhile
+                    return original(*args, **kwargs)
                 block = self._blocks[-1]
-                call = VllmCall.of(self._llm, name, own, block.strategy, args, kwargs)
+                call = VllmCall.read(self._llm, name, original, args, kwargs)
                 return call.answer(block.aligner, block.numbers, block.on_error)
             finally:
                 self._call.release()
@@ -175,19 +177,20 @@ class _Methods:
         return method
 
 
-_OPEN: dict[int, _Methods] = {}
+_PATCHED: dict[int, _PatchedMethods] = {}
+"""By ``id`` of the engine; it is alive while a block is open."""
 _LOCK = threading.Lock()
 
 
-def _enter(llm: Any, block: _Block) -> _Methods:
+def _enter(llm: "LLM", block: _Block) -> _PatchedMethods:
     with _LOCK:
-        if id(llm) not in _OPEN:
-            _OPEN[id(llm)] = _Methods(llm)
-        _OPEN[id(llm)].enter(block)
-        return _OPEN[id(llm)]
+        if id(llm) not in _PATCHED:
+            _PATCHED[id(llm)] = _PatchedMethods(llm)
+        _PATCHED[id(llm)].enter(block)
+        return _PATCHED[id(llm)]
 
 
-def _check(llm: Any) -> None:
+def _check_llm(llm: Any) -> None:
     import_vllm()
     from vllm import LLM
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rsalign.aligner.parameters import sampling
-from rsalign.core.capabilities import draws_one_answer
+from rsalign.aligner.parameters import read_sampling
+from rsalign.core.capabilities import answers_in_one_draw
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.words.messages import suggest
@@ -40,7 +40,7 @@ class Generation:
     seed: None = None
 
     def __post_init__(self) -> None:
-        sampling(self)  # refuses what no law can be
+        read_sampling(self)  # refuses what no law can be
 
     @classmethod
     def read(cls, asked: Mapping[str, Any], *, max_tokens: int, strategy: Strategy) -> "Generation":
@@ -60,7 +60,7 @@ class Generation:
             raise ConfigError(f"{lengths} contradict each other: give max_gen_toks alone")
         until = asked.pop("until", None) or ()
         temperature = _temperature(asked.pop("do_sample", None), asked.pop("temperature", None))
-        if temperature == 0 and not draws_one_answer(strategy):
+        if temperature == 0 and not answers_in_one_draw(strategy):
             name = type(strategy).__name__
             raise ConfigError(
                 "the task asks for greedy decoding (do_sample=False or temperature=0), under which "

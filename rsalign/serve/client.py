@@ -1,4 +1,4 @@
-"""AlignedClient: `AsyncLLM`, whose `generate` runs a strategy for the requests that ask for one."""
+"""AlignedClient: an `AsyncLLM` that answers requests by strategies."""
 
 import contextlib
 import secrets
@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rsalign.aligner.batch import law
-from rsalign.aligner.inputs import Refused, Request, prompts, request
+from rsalign.aligner.prompts import read_prompt
 from rsalign.aligner.request_outputs import without_presentation
+from rsalign.aligner.requests import Request, make_request
+from rsalign.core.answer import prompt_key
+from rsalign.core.capabilities import answers_in_one_draw
 from rsalign.core.errors import ConfigError, RsalignError
-from rsalign.core.key import Key
 from rsalign.core.protocols import Policy, Reward
 from rsalign.core.types import Prompt
 from rsalign.engines.options import RequestOptions
@@ -19,14 +20,12 @@ from rsalign.engines.vllm.asynchronous import AsyncEngine
 from rsalign.engines.vllm.openai_app import AsyncLLM, EngineClient, VLLMValidationError
 from rsalign.hooks.shared.admission import check_hooks
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.serve.current import current
-from rsalign.serve.failures import as_vllm
-from rsalign.serve.job import Job, OnTokens
-from rsalign.serve.limits import Admission
+from rsalign.serve.errors import as_vllm_error
 from rsalign.serve.observe import Observer
-from rsalign.serve.request import Ledger, Menu, Wanted, share
+from rsalign.serve.prompt_job import OnTokens, PromptJob
 from rsalign.serve.request_engine import RequestEngine
-from rsalign.strategies.plain import Plain
+from rsalign.serve.rules import Admission, RequestRules, StrategyRequest, split_budget
+from rsalign.serve.served_request import ServedRequest, current_request, was_handled
 from rsalign.words.fields import TABLES, Fate, refuse
 from rsalign.words.messages import clip
 from rsalign.words.read import STRATEGY, read_flat
@@ -36,25 +35,32 @@ if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
 
 _DEFAULTS: Mapping[str, Any] = {"priority": 0}
-"""Of the arguments of `AsyncLLM.generate`, if not None."""
-_MARKS = ("type", "arrival_time")
-"""What vLLM's renderer writes on a prompt."""
+"""Defaults of the arguments of `AsyncLLM.generate` that are not None."""
+_RENDERER_KEYS = ("type", "arrival_time")
+"""Keys that vLLM's renderer adds to a prompt."""
 _SEED_BITS = 63
 
 
 class AlignedClient:
-    """Everything but `generate` and `abort` is the engine's own, and so are these for its requests.
+    """Delegates to an `AsyncLLM`; `generate` and `abort` are overridden for aligned requests.
 
-    A request asks for a strategy in the `extra_args` of its `SamplingParams`, as
-    `rsalign.words.read` says; one that asks for none has the server's default, if there is one,
-    and otherwise goes to the engine as it came.
+    A request asks for a strategy in the `extra_args` of its `SamplingParams` (see
+    `rsalign.words.read`). A request that asks for none is answered by the default strategy, if
+    there is one, and by the engine itself otherwise.
 
     Args:
-        engine: runs on; it is used on the event loop that it lives on.
-        reward: judges; None: only strategies that need none can be asked for.
-        menu: what requests may ask for.
+        engine: is left running on close; it is used on the event loop that it lives on.
+        reward: judges; None: only strategies that need no reward can be asked for.
+        rules: what requests may ask for.
         admission: how many answers may be under way.
-        observer: told what happens.
+        observer: is told what happens.
+
+    Example::
+
+        client = AlignedClient(AsyncLLM.from_engine_args(...), reward)
+        asked = SamplingParams(max_tokens=64, extra_args={"rsalign": "best_of", "rsalign_n": 8})
+        async for output in client.generate("Why is the sky blue?", asked, "request-1"):
+            print(output.outputs[0].text, output.outputs[0].reward)
     """
 
     def __init__(
@@ -62,18 +68,18 @@ class AlignedClient:
         engine: AsyncLLM,
         reward: Reward | None = None,
         *,
-        menu: Menu | None = None,
+        rules: RequestRules | None = None,
         admission: Admission | None = None,
         observer: Observer | None = None,
     ) -> None:
         self._inner = engine
         self._reward = reward
-        self.menu = menu or Menu(has_reward=reward is not None)
+        self.rules = rules or RequestRules(has_reward=reward is not None)
         self._admission = admission or Admission()
         self._observer = observer or Observer()
         self._engine = AsyncEngine(engine)
         self._policy = VllmPolicy(self._engine)
-        self._open: dict[str, set[Job]] = {}
+        self._open: dict[str, set[PromptJob]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -81,10 +87,10 @@ class AlignedClient:
     def generate(
         self, prompt: Any, sampling_params: "SamplingParams", request_id: str, **options: Any
     ) -> AsyncGenerator["RequestOutput", None]:
-        """As `AsyncLLM.generate`; what cannot be honoured is refused by this call itself.
+        """As `AsyncLLM.generate`; a request that cannot be honoured is refused by this call itself.
 
-        The last output of a strategy's answers has two attributes more than vLLM's: ``alignment``,
-        and each completion, where it ends, ``reward`` (see `rsalign.aligner.outputs`).
+        The last output of an aligned request has an attribute ``alignment``, and each of its
+        completions, when it ends, one ``reward`` (see `rsalign.aligner.outputs`).
 
         Args:
             prompt: as vLLM takes it; a strategy answers text and token ids only.
@@ -97,15 +103,12 @@ class AlignedClient:
             VLLMValidationError: if it asks for what there is not, or what cannot be honoured.
         """
         extra_args = sampling_params.extra_args or {}
-        given = extra_args.get(STRATEGY)
-        read = current()
         try:
-            wanted = self.menu.order(read_flat(extra_args)) if read is None else read[0]
-            if wanted is not None:
-                return self._answers(
-                    self._job(wanted, prompt, sampling_params, request_id, options)
-                )
-            if given is not None:  # it says "none", which the engine need not know
+            served = self._read_request(extra_args)
+            if served is not None:
+                job = self._make_job(served, prompt, sampling_params, request_id, options)
+                return self._answer(job)
+            if extra_args.get(STRATEGY) is not None:  # "none", which the engine need not know
                 sampling_params = sampling_params.clone()
                 sampling_params.extra_args = without_strategy(extra_args)
             if extra_args:
@@ -118,70 +121,102 @@ class AlignedClient:
         return untouched
 
     async def abort(self, request_id: str | Iterable[str], internal: bool = False) -> None:
-        """As `AsyncLLM.abort`: the request ends with what was certain, and reason ``"abort"``."""
+        """As `AsyncLLM.abort`: answers end with what was certain, and finish reason ``"abort"``."""
         ids = [request_id] if isinstance(request_id, str) else list(request_id)
         for job in [job for each in ids for job in self._open.get(each, ())]:
             job.abort()
         await self._inner.abort(ids, internal=internal)
 
     async def abort_all(self) -> None:
-        """Ends all answers of strategies that are under way, as `abort` does."""
+        """Ends all aligned requests that are under way, as `abort` does."""
         for job in [job for jobs in self._open.values() for job in jobs]:
             job.abort()
 
     def close(self) -> None:
-        """Forgets the engine, which runs on."""
+        """Releases the engine, which runs on."""
         self._engine.close()
 
-    def _job(
+    def _read_request(self, extra_args: Mapping[str, Any]) -> ServedRequest | None:
+        """The HTTP request under way; without a handler of ours, what `extra_args` ask for."""
+        if was_handled():
+            return current_request()
+        asked = self.rules.read(read_flat(extra_args))
+        return None if asked is None else ServedRequest(asked=asked)
+
+    def _make_job(
         self,
-        wanted: Wanted,
+        served: ServedRequest,
         prompt: Any,
         params: "SamplingParams",
         request_id: str,
         options: Mapping[str, Any],
-    ) -> Job:
+    ) -> PromptJob:
+        """One prompt of a request, checked.
+
+        Raises:
+            ConfigError: if something about it cannot be honoured.
+        """
         try:
             refuse(
                 "AsyncLLM.generate",
                 ((name, value, _DEFAULTS.get(name)) for name, value in options.items()),
             )
-            plain = _plain(params, wanted)
-            asked = request(
-                self._prompt(prompt, wanted), plain, wanted.strategy, _carried(prompt, options)
-            )
-            budget = share(wanted.budget, asked.n * wanted.num_prompts)
-            lawful = law(self._policy, asked, budget)
-            assert isinstance(lawful, VllmPolicy)  # ours, under another law
+            request = self._make_request(served, prompt, params, options)
         except ConfigError as wrong:
-            # who is refused may not have asked for a strategy
-            raise ConfigError(f"{wrong}{self.menu.way_out}") from None
-        # one draw is its answer whatever its probability
-        tells = asked.shown is not None or type(wanted.strategy) is not Plain
+            raise ConfigError(f"{wrong}{self.rules.hint}") from None
+        number, first_choice = served.begin_prompt(request.n)
+        if served.seed is None or request.seed is not None:
+            # the prompts of one HTTP request share a seed, also where it is drawn here, so that a
+            # request with the seed that is reported has the same answers
+            served.seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
+        # where one draw is the answer, nobody needs its probability
+        needs_log_probs = request.presentation is not None or not answers_in_one_draw(
+            served.asked.strategy
+        )
 
-        def policy(on_tokens: OnTokens | None, trace_headers: Mapping[str, str]) -> Policy:
-            view = RequestEngine(self._engine, on_tokens, tells)
+        def watch(
+            policy: Policy, on_tokens: OnTokens | None, trace_headers: Mapping[str, str]
+        ) -> Policy:
+            assert isinstance(policy, VllmPolicy)  # ours, under another law
+            view = RequestEngine(self._engine, on_tokens, needs_log_probs)
             traced = RequestOptions(trace_headers=trace_headers or None)
-            return replace(lawful, engine=view).with_options(traced)
+            return replace(policy, engine=view).with_options(traced)
 
-        place, number = wanted.ledger.expected, wanted.ledger.num_prompts
-        wanted.ledger.num_prompts += 1
-        wanted.ledger.expected += asked.n
-        return Job(
+        return PromptJob(
             request_id=request_id,
-            wanted=replace(wanted, budget=budget),
-            asked=asked,
+            served=served,
+            request=request,
             params=params,
             text=prompt.get("prompt") if isinstance(prompt, Mapping) else None,
             tokenizer=self._engine.tokenizer,
-            policy=policy,
+            watch=watch,
             reward=self._reward,
-            key=_key(wanted.ledger, asked, number),
-            place=place,
+            key=prompt_key(served.seed, number),
+            first_choice=first_choice,
             trace_headers=options.get("trace_headers") or {},
         )
 
-    def _prompt(self, given: Any, wanted: Wanted) -> Prompt:
+    def _make_request(
+        self,
+        served: ServedRequest,
+        prompt: Any,
+        params: "SamplingParams",
+        options: Mapping[str, Any],
+    ) -> Request:
+        """The prompt with strategy and tuned policy; each answer has its part of the budget."""
+        request = make_request(
+            self._read_prompt(prompt, served),
+            _plain_params(params, served.asked),
+            served.asked.strategy,
+            self._policy,
+            _carried_options(prompt, options),
+            budget=served.asked.budget,
+            on_reward_error=served.asked.on_reward_error,
+        )
+        answers = request.n * served.num_prompts
+        return replace(request, budget=split_budget(served.asked.budget, answers))
+
+    def _read_prompt(self, given: Any, served: ServedRequest) -> Prompt:
         if not isinstance(given, str | Mapping):
             raise ConfigError(
                 f"a strategy cannot answer a {type(given).__name__}: give text or token ids"
@@ -192,35 +227,33 @@ class AlignedClient:
                 raise ConfigError(
                     f"a strategy answers text and token ids, and this prompt is {given['type']}"
                 )
-            item = {name: value for name, value in given.items() if value and name not in _MARKS}
-            number = wanted.ledger.num_prompts
-            if number < len(wanted.conversations):
-                item["messages"] = wanted.conversations[number]
-        (found,) = prompts(item, self._policy)
-        if isinstance(found, Refused):
-            raise found.error
-        return found
+            item = {
+                name: value for name, value in given.items() if value and name not in _RENDERER_KEYS
+            }
+            if served.num_begun < len(served.conversations):
+                item["messages"] = served.conversations[served.num_begun]
+        return read_prompt(item, self._policy)
 
-    async def _answers(self, job: Job) -> AsyncGenerator["RequestOutput", None]:
-        ledger = job.wanted.ledger
+    async def _answer(self, job: PromptJob) -> AsyncGenerator["RequestOutput", None]:
+        served = job.served
         headers, begun = job.trace_headers, False
         started = time.perf_counter()
         self._open.setdefault(job.request_id, set()).add(job)
         try:
             with (
-                self._admission.admitted(job.asked.n),
-                self._observer.observed(job.wanted.name, job.request_id, headers) as observed,
+                self._admission.admit(job.request.n),
+                self._observer.observe(served.asked.name, job.request_id, headers) as observed,
             ):
-                async with contextlib.aclosing(job.outputs(observed)) as outputs:
+                async with contextlib.aclosing(job.stream_outputs(observed)) as outputs:
                     async for each in outputs:
-                        ledger.seconds = time.perf_counter() - started
+                        served.seconds = time.perf_counter() - started
                         begun = True
                         yield each
         except RsalignError as error:
-            ledger.failure = as_vllm(error)
-            if ledger.watched and not begun:
-                return  # vLLM would log a stack for what has an answer of its own
-            raise ledger.failure from None
+            served.failure = as_vllm_error(error)
+            if served.reports_failure and not begun:
+                return  # vLLM would log a stack for a failure that has a status of its own
+            raise served.failure from None
         finally:
             self._open[job.request_id].discard(job)
             if not self._open[job.request_id]:
@@ -230,21 +263,8 @@ class AlignedClient:
 EngineClient.register(AlignedClient)
 
 
-def _key(ledger: Ledger, asked: Request, number: int) -> Key:
-    """The address of a prompt: as `Aligner.generate` with this seed has it, by its number.
-
-    The prompts of one HTTP request share a seed, also where that is drawn here, so that a request
-    with the seed that is reported has the same answers.
-    """
-    if asked.seed is not None:
-        ledger.seed = asked.seed
-    elif ledger.seed is None:
-        ledger.seed = secrets.randbits(_SEED_BITS)
-    return Key(ledger.seed).child("prompt", number)
-
-
-def _carried(prompt: Any, options: Mapping[str, Any]) -> RequestOptions:
-    """What goes with each request to the engine, of what came with this one."""
+def _carried_options(prompt: Any, options: Mapping[str, Any]) -> RequestOptions:
+    """The arguments of `AsyncLLM.generate` that each request to the engine gets, too."""
     carried = {
         name: value
         for name, value in options.items()
@@ -254,11 +274,11 @@ def _carried(prompt: Any, options: Mapping[str, Any]) -> RequestOptions:
     return RequestOptions(**carried, cache_salt=salt or "")
 
 
-def _plain(params: "SamplingParams", wanted: Wanted) -> "SamplingParams":
-    """Parameters as `Aligner` takes them.
+def _plain_params(params: "SamplingParams", asked: StrategyRequest) -> "SamplingParams":
+    """The parameters as `Aligner` takes them.
 
     Raises:
-        ConfigError: if more is to be shown of an answer than can be.
+        ConfigError: if log-probabilities are to be streamed, or two seeds are given.
     """
     from vllm.sampling_params import RequestOutputKind
 
@@ -270,7 +290,7 @@ def _plain(params: "SamplingParams", wanted: Wanted) -> "SamplingParams":
         )
     plain = without_presentation(params)
     plain.skip_clone = False  # vLLM's servers set it
-    if plain.max_tokens is not None and wanted.max_tokens is not None:
-        plain.max_tokens = min(plain.max_tokens, wanted.max_tokens)
-    plain.seed = one_seed(plain.seed, wanted.seed)
+    if plain.max_tokens is not None and asked.max_tokens is not None:
+        plain.max_tokens = min(plain.max_tokens, asked.max_tokens)
+    plain.seed = one_seed(plain.seed, asked.seed)
     return plain

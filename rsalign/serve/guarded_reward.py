@@ -1,10 +1,12 @@
-"""A reward that a server can rely on to answer in time or to fail as a reward fails."""
+"""A reward with a time limit, whose errors can be shown to clients."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
+
+from jinja2 import TemplateError
 
 from rsalign.core.checks import finite_or_none, quote
 from rsalign.core.errors import ConfigError, RewardError, RsalignError
@@ -20,11 +22,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GuardedReward(Wrapper):
-    """The reward, or a `RewardError` that names no prompt and no answer: it goes to clients.
+    """Wraps a reward: a call that fails or takes too long is a `RewardError` without any text.
+
+    The error goes to clients, who may not see the prompts and answers of others; what the reward
+    raised is in the log (level debug).
 
     Attributes:
-        reward: what is asked.
+        reward: the reward.
         timeout_seconds: longest time that it may take for one response; None is no limit.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign.testing import ToyReward
+        >>> guarded = GuardedReward(ToyReward(), timeout_seconds=1.0)
+        >>> prompt, response = Prompt((), (1,)), Response((1, 0), "1", None)
+        >>> asyncio.run(guarded.score(prompt, response)) == ToyReward().value((1, 0))
+        True
     """
 
     wrapped_as: ClassVar[str] = "reward"
@@ -33,14 +46,14 @@ class GuardedReward(Wrapper):
     timeout_seconds: float | None = None
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """As the reward.
+        """The reward's value.
 
         Raises:
-            RewardError: if it failed, in whatever way, or took too long.
+            RewardError: if the reward failed in any way or took too long.
             ConfigError: if its chat template refuses the conversation.
         """
         value = await self._guarded(lambda: self.reward.score(prompt, response), response.text)
-        return _finite(value)
+        return _require_finite(value)
 
     async def _guarded(self, call: Callable[[], Awaitable[T]], text: str) -> T:
         try:
@@ -55,9 +68,9 @@ class GuardedReward(Wrapper):
                 raise RewardError(
                     f"the reward took longer than {self.timeout_seconds} seconds"
                 ) from None
-            causes = [*_causes(failure)]
+            causes = [*_list_causes(failure)]
             for cause in causes:
-                if any(kind.__name__ == "TemplateError" for kind in type(cause).__mro__):
+                if isinstance(cause, TemplateError):
                     raise ConfigError(
                         f"the reward model's chat template refuses this conversation: {cause}"
                     ) from None
@@ -68,28 +81,28 @@ class GuardedReward(Wrapper):
 async def score_steps(
     self: GuardedReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """As the reward; errors as in `GuardedReward.score`."""
+    """The reward's values; errors as in `GuardedReward.score`."""
     inner: StepReward = self.wrapped
     values = await self._guarded(lambda: inner.score_steps(prompt, response, ends), response.text)
-    return tuple(map(_finite, values))
+    return tuple(map(_require_finite, values))
 
 
 @GuardedReward.implements(PairwiseReward)
 async def prefer(self: GuardedReward, prompt: Prompt, one: Response, other: Response) -> float:
-    """As the reward; errors as in `GuardedReward.score`."""
+    """The reward's preference; errors as in `GuardedReward.score`."""
     inner: PairwiseReward = self.wrapped
-    return _finite(await self._guarded(lambda: inner.prefer(prompt, one, other), one.text))
+    return _require_finite(await self._guarded(lambda: inner.prefer(prompt, one, other), one.text))
 
 
-def _finite(value: object) -> float:
+def _require_finite(value: object) -> float:
     found = finite_or_none(value)
     if found is None:
         raise RewardError(f"the reward is {quote(value)}, but must be a finite number")
     return found
 
 
-def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """What the failure came of, the nearest first; itself where it came of nothing."""
+def _list_causes(failure: BaseException) -> Iterator[BaseException]:
+    """The chain of a failure's causes, the nearest first; the failure itself if it has none."""
     cause = failure.__cause__
     if cause is None:
         yield failure

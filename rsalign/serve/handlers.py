@@ -1,12 +1,11 @@
-"""vLLM's handlers of completions, which let strategies answer the requests that ask for one.
+"""Handlers of HTTP requests in front of vLLM's own.
 
-Parsing, templates, tools and the form of responses are vLLM's: a handler of ours reads what a
-request asks for, sends it on with the request, and completes the response.
+vLLM's handlers parse requests, render templates and tools, and make responses. A handler of ours
+reads which strategy a request asks for, passes the request on to vLLM's handler with that in a
+context variable (`rsalign.serve.served_request`), and completes the response.
 """
 
-import difflib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from rsalign.core.errors import ConfigError
@@ -15,15 +14,22 @@ from rsalign.core.types import Message
 from rsalign.engines.vllm.openai_app import (
     ErrorResponse,
     VLLMValidationError,
-    continues_final_message,
     create_error_response,
 )
-from rsalign.serve.current import current, handled, handling
-from rsalign.serve.event_stream import EventStream, count_drawn
-from rsalign.serve.report import block
-from rsalign.serve.request import Menu, Wanted
-from rsalign.serve.whole_numbers import refuse_great_numbers
-from rsalign.words.fields import BEST_OF, INERT, RESPONSES, refuse
+from rsalign.serve.errors import (
+    refuse_continuation,
+    refuse_fields,
+    refuse_large_numbers,
+    refuse_misspelled,
+)
+from rsalign.serve.responses import EventStream, count_drawn, make_block
+from rsalign.serve.rules import RequestRules, StrategyRequest
+from rsalign.serve.served_request import (
+    ServedRequest,
+    current_request,
+    handle_as,
+    handle_events_as,
+)
 from rsalign.words.messages import clip, suggest
 from rsalign.words.read import (
     STRATEGY,
@@ -35,30 +41,30 @@ from rsalign.words.read import (
 from rsalign.words.request import others
 
 _REPORTING = ("/v1/completions", "/v1/chat/completions")
-"""Endpoints whose streams end with a report."""
+"""Endpoints whose responses and streams have an ``rsalign`` block."""
 _LENGTHS = {"/v1/responses": "max_output_tokens"}
-"""What an endpoint calls the length of an answer, if not ``max_tokens``."""
+"""The endpoints' names for the length of an answer, if not ``max_tokens``."""
 
 
 class AlignedHandler:
-    """What stands for one of vLLM's handlers; whatever else it has is that one's.
+    """Replaces one of vLLM's handlers; attributes that it does not have are that handler's.
 
     Args:
         handler: vLLM's.
-        menu: what requests may ask for.
+        rules: what requests may ask for.
         interval_seconds: longest silence of a stream.
     """
 
-    def __init__(self, handler: Any, menu: Menu, interval_seconds: float) -> None:
+    def __init__(self, handler: Any, rules: RequestRules, interval_seconds: float) -> None:
         self._handler = handler
-        self._menu = menu
+        self._rules = rules
         self._interval_seconds = interval_seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handler, name)
 
     async def create_completion(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's."""
+        """Answers a request to ``/v1/completions``."""
         prompt = request.prompt
         many = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)
         return await self._create(
@@ -70,7 +76,7 @@ class AlignedHandler:
         )
 
     async def create_chat_completion(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's; the reward gets the messages, and not the policy's template."""
+        """Answers ``/v1/chat/completions``; the reward gets messages, and no rendered prompt."""
         return await self._create(
             "/v1/chat/completions",
             self._handler.create_chat_completion,
@@ -80,7 +86,7 @@ class AlignedHandler:
         )
 
     async def create_batch_chat_completion(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's; each conversation is answered by itself."""
+        """Answers ``/v1/chat/completions/batch``, each conversation by itself."""
         return await self._create(
             "/v1/chat/completions/batch",
             self._handler.create_batch_chat_completion,
@@ -91,13 +97,13 @@ class AlignedHandler:
         )
 
     async def create_responses(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's; its events are vLLM's own, without a report."""
+        """Answers ``/v1/responses``, whose events have no ``rsalign`` block."""
         return await self._create(
             "/v1/responses", self._handler.create_responses, request, raw_request
         )
 
     async def create_messages(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's, in Anthropic's form, which has no place for a report."""
+        """Answers ``/v1/messages``; Anthropic's form has no place for an ``rsalign`` block."""
         return await self._create(
             "/v1/messages",
             self._handler.create_messages,
@@ -107,8 +113,8 @@ class AlignedHandler:
         )
 
     async def count_tokens(self, request: Any, raw_request: Any = None) -> Any:
-        """As vLLM's: a strategy changes nothing of the prompt."""
-        request.model = served_model(self._handler.models, request.model)[0]
+        """Counts the tokens of a prompt, which no strategy changes."""
+        request.model = read_model(self._handler.models, request.model)[0]
         return await self._handler.count_tokens(request, raw_request)
 
     async def _create(
@@ -121,62 +127,79 @@ class AlignedHandler:
         conversations: Callable[[], Iterable[Iterable[Any]]] = list,
         num_prompts: int = 1,
     ) -> Any:
-        refuse_great_numbers(request)
-        extra = await _extra_fields(request, raw_request)
+        refuse_large_numbers(request)
+        extra = await _read_extra_fields(request, raw_request)
         try:
             refuse_misspelled(extra, request)
-            wanted = self._wanted(request, extra)
-            if wanted is not None:
-                try:
-                    refuse_fields(endpoint, request, extra)
-                    wanted.conversations.extend(map(_messages, conversations()))
-                    if endpoint == "/v1/responses":
-                        refuse_continuation(request)
-                except ConfigError as wrong:
-                    raise ConfigError(f"{wrong}{self._menu.way_out}") from None
+            asked = self._read_asked(request, extra)
+            if asked is not None:
+                served = self._begin(endpoint, asked, request, extra, conversations, num_prompts)
         except ConfigError as wrong:
             raise VLLMValidationError(clip(str(wrong)), parameter=STRATEGY) from None
-        if wanted is None:
-            with handling(None):
+        if asked is None:
+            with handle_as(None):
                 return await create(request, raw_request)
-        wanted = replace(wanted, num_prompts=num_prompts)
         length = _LENGTHS.get(endpoint, "max_tokens")
-        if wanted.max_tokens is not None and not await _says(raw_request, length):
-            setattr(request, length, wanted.max_tokens)  # and not vLLM's default
+        if asked.max_tokens is not None and not await _has_field(raw_request, length):
+            setattr(request, length, asked.max_tokens)  # and not vLLM's default
         if getattr(request, "vllm_xargs", None):
             request.vllm_xargs = others(request.vllm_xargs) or None
-        wanted.ledger.watched = bool(getattr(request, "stream", False)) and endpoint in _REPORTING
-        with handling(wanted):
-            answer = await create(request, raw_request)
-        if isinstance(answer, ErrorResponse):
-            return answer
-        if isinstance(answer, AsyncGenerator):
-            if endpoint in _REPORTING:
-                return await self._streamed(answer, wanted, raw_request)
-            return handled(answer, wanted)
-        if endpoint == "/v1/messages" or getattr(answer, "usage", None) is None:
-            return answer
-        usage = answer.usage.model_dump()
-        count_drawn(usage, wanted)
-        answer.usage = answer.usage.model_copy(update=usage)
-        answer.rsalign = block(wanted)
-        return answer
+        reports = endpoint in _REPORTING
+        served.reports_failure = bool(getattr(request, "stream", False)) and reports
+        with handle_as(served):
+            response = await create(request, raw_request)
+        if isinstance(response, ErrorResponse):
+            return response
+        if isinstance(response, AsyncGenerator):
+            if reports:
+                return await self._open_stream(response, served, raw_request)
+            return handle_events_as(response, served)
+        if endpoint == "/v1/messages" or getattr(response, "usage", None) is None:
+            return response
+        usage = response.usage.model_dump()
+        count_drawn(usage, served)
+        response.usage = response.usage.model_copy(update=usage)
+        response.rsalign = make_block(served)
+        return response
 
-    async def _streamed(
-        self, events: AsyncGenerator[str, None], wanted: Wanted, raw_request: Any
+    def _begin(
+        self,
+        endpoint: str,
+        asked: StrategyRequest,
+        request: Any,
+        extra: Mapping[str, Any],
+        conversations: Callable[[], Iterable[Iterable[Any]]],
+        num_prompts: int,
+    ) -> ServedRequest:
+        """The request with its conversations; fields that no strategy can honour are refused."""
+        try:
+            refuse_fields(endpoint, request, extra)
+            served = ServedRequest(
+                asked=asked,
+                num_prompts=num_prompts,
+                conversations=[_read_messages(each) for each in conversations()],
+            )
+            if endpoint == "/v1/responses":
+                refuse_continuation(request)
+        except ConfigError as wrong:
+            raise ConfigError(f"{wrong}{self._rules.hint}") from None
+        return served
+
+    async def _open_stream(
+        self, events: AsyncGenerator[str, None], served: ServedRequest, raw_request: Any
     ) -> AsyncGenerator[str, None]:
-        stream = EventStream(events, wanted, self._interval_seconds)
+        stream = EventStream(events, served, self._interval_seconds)
         if raw_request is not None:
-            closing(raw_request.scope).append(stream.close)
+            list_closers(raw_request.scope).append(stream.close)
         try:
             await stream.open()
         except BaseException:
             await stream.close()
             raise
-        return stream.sent()
+        return stream.read()
 
-    def _wanted(self, request: Any, extra: Mapping[str, Any]) -> Wanted | None:
-        """What the request asks for in any of the three ways; its model is then the served one.
+    def _read_asked(self, request: Any, extra: Mapping[str, Any]) -> StrategyRequest | None:
+        """What the request asks for in any of the three ways; sets its model to the served one.
 
         Raises:
             ConfigError: if it contradicts itself, or asks for what there is not.
@@ -186,19 +209,19 @@ class AlignedHandler:
         in_body = extra.get(STRATEGY)
         if in_body is not None:
             asked = asked.joined(read_object(in_body))
-        request.model, alias = served_model(self._handler.models, request.model)
+        request.model, alias = read_model(self._handler.models, request.model)
         if alias:
             asked = asked.joined(Specification(name=alias))
-        if in_body is not None and not asked.name and self._menu.default is None:
+        if in_body is not None and not asked.name and self._rules.default is None:
             raise ConfigError(
                 "the request names no strategy, and this server has no default: give 'strategy'"
                 f"{suggest('', names())}"
             )
-        return self._menu.order(asked)
+        return self._rules.read(asked)
 
 
 class TokenizationHandler:
-    """What stands for vLLM's handler of ``/tokenize`` and ``/detokenize``, which knows aliases.
+    """Replaces vLLM's handler of ``/tokenize`` and ``/detokenize``; it knows ``NAME:STRATEGY``.
 
     Args:
         handler: vLLM's.
@@ -211,22 +234,22 @@ class TokenizationHandler:
         return getattr(self._handler, name)
 
     async def create_tokenize(self, request: Any, raw_request: Any) -> Any:
-        """As vLLM's: a strategy changes nothing of the tokens."""
-        request.model = served_model(self._handler.models, request.model)[0]
+        """Answers ``/tokenize``: no strategy changes the tokens."""
+        request.model = read_model(self._handler.models, request.model)[0]
         return await self._handler.create_tokenize(request, raw_request)
 
     async def create_detokenize(self, request: Any, raw_request: Any) -> Any:
-        """As vLLM's."""
-        request.model = served_model(self._handler.models, request.model)[0]
+        """Answers ``/detokenize``."""
+        request.model = read_model(self._handler.models, request.model)[0]
         return await self._handler.create_detokenize(request, raw_request)
 
 
 def refuse_aliases(handler: Any) -> None:
-    """Makes one of vLLM's handlers say of ``NAME:STRATEGY`` why it does not know it."""
+    """Makes one of vLLM's handlers refuse a model ``NAME:STRATEGY`` with the reason."""
     check = handler._check_model
 
     async def check_model(request: Any) -> Any:
-        model, alias = served_model(handler.models, request.model)
+        model, alias = read_model(handler.models, request.model)
         if alias:
             return create_error_response(
                 f"model={request.model!r} asks for the strategy {alias!r}, and this endpoint has "
@@ -238,33 +261,33 @@ def refuse_aliases(handler: Any) -> None:
     handler._check_model = check_model
 
 
-def tell_conversations(responses: Any) -> None:
-    """Makes vLLM's handler of ``/v1/responses`` tell the reward what the conversation is.
+def record_conversations(responses: Any) -> None:
+    """Makes vLLM's handler of ``/v1/responses`` record the conversation for the reward.
 
-    It is put together of the request, its instructions and earlier responses in there only.
+    Only that handler knows it: it joins the request, its instructions and earlier responses.
     """
     render = responses._render_resolved_response_inputs
 
-    async def render_and_tell(*args: Any, **kwargs: Any) -> Any:
+    async def render_and_record(*args: Any, **kwargs: Any) -> Any:
         rendered = await render(*args, **kwargs)
-        read = current()
-        if read is not None and read[0] is not None and not isinstance(rendered, ErrorResponse):
-            read[0].conversations.append(_messages(map(_as_mapping, rendered.messages)))
+        served = current_request()
+        if served is not None and not isinstance(rendered, ErrorResponse):
+            served.conversations.append(_read_messages(map(_as_mapping, rendered.messages)))
         return rendered
 
-    responses._render_resolved_response_inputs = render_and_tell
+    responses._render_resolved_response_inputs = render_and_record
 
 
-def closing(scope: Any) -> list[Callable[[], Awaitable[None]]]:
-    """What is to be called when the response to a request is over, however it ended."""
-    calls: list[Callable[[], Awaitable[None]]] = scope.setdefault("state", {}).setdefault(
+def list_closers(scope: Any) -> list[Callable[[], Awaitable[None]]]:
+    """The functions to call when the response to a request is over, however it ended."""
+    closers: list[Callable[[], Awaitable[None]]] = scope.setdefault("state", {}).setdefault(
         "rsalign_closing", []
     )
-    return calls
+    return closers
 
 
-def served_model(models: Any, name: str | None) -> tuple[str | None, str]:
-    """The model that a name stands for, and the strategy that it names beside it, if any.
+def read_model(models: Any, name: str | None) -> tuple[str | None, str]:
+    """Splits a model name ``NAME:STRATEGY`` into the served model and the strategy, if it has one.
 
     Args:
         models: vLLM's list of what is served.
@@ -275,63 +298,7 @@ def served_model(models: Any, name: str | None) -> tuple[str | None, str]:
     return (model, alias) if colon and alias in names() and served else (name, "")
 
 
-def refuse_misspelled(extra: Mapping[str, Any], request: Any) -> None:
-    """Refuses fields that vLLM would pass over, although they ask for what there is here.
-
-    Args:
-        extra: fields of the body that vLLM's model of the request does not have.
-        request: that model.
-
-    Raises:
-        ConfigError: naming the field.
-    """
-    for name in extra:
-        if name != STRATEGY and difflib.get_close_matches(name, [STRATEGY], cutoff=0.8):
-            raise ConfigError(f"the request has a field {name!r}: did you mean {STRATEGY!r}?")
-    best_of = extra.get("best_of", getattr(request, "best_of", None))
-    if best_of not in (None, 1, getattr(request, "n", None)):
-        raise ConfigError(f"best_of={best_of!r} cannot be honoured: {BEST_OF}")
-
-
-def refuse_continuation(request: Any) -> None:
-    """Refuses a request to ``/v1/responses`` that continues an assistant's message.
-
-    Raises:
-        ConfigError: if it does.
-    """
-    if continues_final_message(request.input):
-        raise ConfigError(f"input cannot be honoured: {RESPONSES['input'].note}")
-
-
-def refuse_fields(endpoint: str, request: Any, extra: Mapping[str, Any]) -> None:
-    """Refuses fields of a request that a strategy cannot honour, and what nobody knows.
-
-    Args:
-        endpoint: whose request it is.
-        request: vLLM's model of it.
-        extra: fields of the body that this model does not have.
-
-    Raises:
-        ConfigError: naming the field and the reason.
-    """
-    if getattr(request, "max_tokens", None) == 0:
-        raise ConfigError(
-            "max_tokens=0 asks for no answer: leave out the strategy, or allow a token"
-        )
-    known = type(request).model_fields
-    refuse(
-        endpoint,
-        (
-            (name, getattr(request, name), declared.get_default(call_default_factory=True))
-            for name, declared in known.items()
-            if name in request.model_fields_set and not declared.is_required()
-        ),
-    )
-    ours = {STRATEGY, "vllm_xargs", "best_of", *INERT}
-    refuse(endpoint, ((name, value, None) for name, value in extra.items() if name not in ours))
-
-
-async def _extra_fields(request: Any, raw_request: Any) -> dict[str, Any]:
+async def _read_extra_fields(request: Any, raw_request: Any) -> dict[str, Any]:
     """The fields of the body that vLLM's model of the request does not have."""
     if raw_request is None:
         return dict(request.model_extra or {})
@@ -341,17 +308,17 @@ async def _extra_fields(request: Any, raw_request: Any) -> dict[str, Any]:
 
 
 def _as_mapping(message: Any) -> Mapping[str, Any]:
-    """What vLLM renders of a message that it has made itself, of items with other fields, too."""
+    """The fields of a message that vLLM renders; vLLM's own messages have others, too."""
     dumped: Mapping[str, Any] = (
         message if isinstance(message, Mapping) else message.model_dump(exclude_none=True)
     )
     return {name: value for name, value in dumped.items() if name in RENDERED}
 
 
-def _messages(conversation: Iterable[Any]) -> tuple[Message, ...]:
+def _read_messages(conversation: Iterable[Any]) -> tuple[Message, ...]:
     return tuple(map(Message.of, conversation))
 
 
-async def _says(raw_request: Any, name: str) -> bool:
-    """Whether the body has this field; vLLM's model of a request does not tell a default."""
+async def _has_field(raw_request: Any, name: str) -> bool:
+    """Whether the body has this field; vLLM's model of the request does not tell from a default."""
     return raw_request is None or name in await raw_request.json()

@@ -1,4 +1,4 @@
-"""A server process: the reward, the engine, and vLLM's application over both."""
+"""Runs a server process: the reward, the engine, and vLLM's application over both."""
 
 import asyncio
 import faulthandler
@@ -23,20 +23,20 @@ _ends_at = math.inf
 
 
 def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
-    """Serves until it is told to stop (SIGINT or SIGTERM); this process ends with it.
+    """Serves until SIGINT or SIGTERM; then this process ends.
 
-    A thread of a reward that hangs, or an event loop that one has blocked, cannot keep the process:
-    once it was told to stop, it has so many seconds (``--shutdown-timeout``, in which vLLM
-    finishes open requests, and 20 more). Then it writes the stack of every thread to standard error
-    and ends with status 1.
+    A reward that hangs in a thread, or that has blocked the event loop, cannot keep the process
+    alive. After the signal vLLM has ``--shutdown-timeout`` seconds to finish open requests, and
+    there are 20 more for everything else. Then the process writes the stack of every thread to
+    standard error and ends with status 1.
 
     Args:
         policy: model id or path.
-        options: what is ours.
+        options: the settings that are no flags of vLLM's.
         flags: of ``vllm serve``.
 
     Raises:
-        ConfigError: if something cannot be served so.
+        ConfigError: if flags or options cannot work together.
     """
     arguments = parse_flags(policy, flags)
     _refuse_several(arguments)
@@ -67,10 +67,10 @@ async def _serve(
 
 
 def _loop(shutdown_timeout: float) -> Callable[[], asyncio.AbstractEventLoop]:
-    """What makes an event loop that bounds the time until the process ends, once told to stop.
+    """A factory of event loops that bound the time between a signal and the end of the process.
 
-    vLLM's handlers of the signals run on the loop. A loop that is blocked never comes to that, but
-    Python runs handlers of its own even then.
+    vLLM's signal handlers run on the loop; a blocked loop never runs them. Handlers that are set by
+    `signal.signal` run even then.
     """
     import uvloop
 
@@ -92,9 +92,9 @@ def _loop(shutdown_timeout: float) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _end_within(seconds: float) -> None:
-    """Ends this process after so long, whatever its threads do; the earliest end counts.
+    """Ends this process after so many seconds, whatever its threads do; the earliest call counts.
 
-    The timer is a thread that needs no lock of Python's, so that nothing can hold it up.
+    The timer is a thread that never takes the interpreter lock, so that nothing can delay it.
     """
     global _ends_at
     now = time.monotonic()

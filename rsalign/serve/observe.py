@@ -1,6 +1,7 @@
-"""What operators see of requests: metrics, spans, and one line of log each, none with any text."""
+"""Observes requests: metrics, spans and one line of log each. None has any text of a request."""
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,34 +11,33 @@ from typing import Any
 from rsalign.core.align import Result
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Tokens
-from rsalign.serve.metrics import Metrics, StrategyMetrics
-from rsalign.serve.tracing import RequestSpan, Tracing
+from rsalign.serve.telemetry import Metrics, RequestSpan, StrategyMetrics, Tracing
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Observer:
-    """Watches requests.
+    """Observes the requests of a server.
 
     Attributes:
-        metrics: counts; None: nobody does.
-        tracing: makes spans; None: there are none.
+        metrics: None: nothing is counted.
+        tracing: None: there are no spans.
     """
 
     metrics: Metrics | None = None
     tracing: Tracing | None = None
-    _of: dict[str, StrategyMetrics] = field(default_factory=dict)
+    _by_strategy: dict[str, StrategyMetrics] = field(default_factory=dict)
 
     @contextmanager
-    def observed(
+    def observe(
         self, strategy: str, request_id: str, trace_headers: Mapping[str, str]
     ) -> Iterator["Observation"]:
-        """From a request's beginning to its end, however it ends."""
+        """Observes one request while the block runs; an exception is its outcome."""
         metrics = None
         if self.metrics is not None:
-            metrics = self._of.get(strategy) or self._of.setdefault(
-                strategy, self.metrics.of(strategy)
+            metrics = self._by_strategy.get(strategy) or self._by_strategy.setdefault(
+                strategy, self.metrics.for_strategy(strategy)
             )
             metrics.open.inc()
         span = None
@@ -60,10 +60,10 @@ class Observer:
 
 @dataclass(slots=True)
 class Observation:
-    """One request, watched.
+    """The observation of one request.
 
     Attributes:
-        trace_headers: for the requests to the engine that it causes.
+        trace_headers: for the engine requests that it causes.
     """
 
     _metrics: StrategyMetrics | None
@@ -77,25 +77,25 @@ class Observation:
         if self._span is not None:
             self.trace_headers = self._span.headers
 
-    def committed(self, tokens: Tokens) -> None:
-        """A segment has become a part of an answer."""
+    def count_segment(self, tokens: Tokens) -> None:
+        """Counts a segment that has become a part of an answer."""
         if self._metrics is not None:
             self._metrics.histograms["segment_tokens"].observe(len(tokens))
             if not self._num_segments:
                 seconds = time.perf_counter() - self._started
                 self._metrics.histograms["time_to_first_segment_seconds"].observe(seconds)
         if self._span is not None:
-            self._span.segment(len(tokens))
+            self._span.add_segment(len(tokens))
         self._num_segments += 1
 
-    def answered(self, result: Result) -> None:
-        """An answer is complete."""
+    def count_answer(self, result: Result) -> None:
+        """Counts a complete answer."""
         self._results.append(result)
         if self._metrics is not None:
-            self._metrics.answered(result)
+            self._metrics.count_answer(result)
 
     def end(self, outcome: str, strategy: str, request_id: str) -> None:
-        """The request is over."""
+        """Counts, closes and logs the request."""
         seconds = time.perf_counter() - self._started
         if self._metrics is not None:
             self._metrics.open.dec()
@@ -120,3 +120,15 @@ class Observation:
             " ".join(f"{name}={value}" for name, value in facts.items()),
             seconds,
         )
+
+
+def log_to_stderr() -> None:
+    """Shows rsalign's log on standard error, unless logging is set up; vLLM shows its own only."""
+    logger = logging.getLogger("rsalign")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(os.environ.get("RSALIGN_LOGGING_LEVEL", "INFO"))
+    if logger.hasHandlers():
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger.addHandler(handler)

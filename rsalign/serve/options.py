@@ -1,19 +1,17 @@
-"""What an operator sets for a server: by flags (`rsalign serve`), or in JSON (the plug-in)."""
+"""The settings of a server, from flags (`rsalign serve`) or from JSON (the plug-in)."""
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from rsalign.core.budget import Budget
+from rsalign.core.capabilities import missing_setting
 from rsalign.core.checks import above, at_least, check_settings
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Reward, Strategy
 from rsalign.serve.guarded_reward import GuardedReward
-from rsalign.serve.limits import Admission
-from rsalign.serve.request import Menu
-from rsalign.strategies.calibrate import Calibrate
-from rsalign.strategies.cards import Cards
+from rsalign.serve.rules import Admission, RequestRules
 from rsalign.words.messages import clip, show, suggest
 from rsalign.words.parts import is_none, reward_from
 from rsalign.words.read import read_words
@@ -22,7 +20,7 @@ from rsalign.words.request import refuse_lengths
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Everything that is not a flag of ``vllm serve``.
+    """The settings of a server that are no flags of ``vllm serve``.
 
     Attributes:
         reward: whatever `rsalign.words.parts.reward_from` takes, such as a model id or path, the
@@ -39,13 +37,18 @@ class Options:
         max_seconds: for one request.
         max_concurrent_requests: answers under way at once (a request for n answers counts n times);
             what is more is refused. None is no limit.
-        max_strategy_size: see `Menu`.
+        max_strategy_size: see `RequestRules.max_size`.
         reward_timeout_seconds: of one call; then the reward counts as failed. None is no limit.
-        on_reward_error: ``"fail"`` answers 503, ``"best"`` with the best so far.
+        on_reward_error: ``"fail"`` answers with status 503, ``"best"`` with the best answer so far.
         keep_alive_seconds: longest silence of a stream.
 
     Raises:
         ConfigError: if a setting cannot work.
+
+    Example:
+        >>> options = Options(reward="embedded", strategy="best_of", settings={"n": 4})
+        >>> options.request_rules().default.n
+        4
     """
 
     reward: str | Mapping[str, Any] | None = None
@@ -74,7 +77,7 @@ class Options:
         )
         if self.settings and self.strategy is None:
             raise ConfigError("settings are given, but no strategy that they could belong to")
-        self.menu()
+        self.request_rules()
 
     @classmethod
     def from_json(cls, text: str) -> "Options":
@@ -95,8 +98,12 @@ class Options:
                 raise ConfigError(f"there is no option {clip(name, 80)!r}{suggest(name, known)}")
         return cls(**given)
 
-    def menu(self) -> Menu:
-        """What requests may ask for."""
+    def request_rules(self) -> RequestRules:
+        """The rules for the requests to the server.
+
+        Raises:
+            ConfigError: if the strategy, its settings or the budget cannot work.
+        """
         asked = read_words(self.strategy, self.settings)
         if asked.seed is not None:
             raise ConfigError("seed: each request has its own (its field seed), and a server none")
@@ -104,8 +111,11 @@ class Options:
         if self.strategy is not None:
             default = asked.strategy()
             refuse_lengths(default, asked.settings)
-            _refuse_without_threshold(default)
-        return Menu(
+            if missing := missing_setting(default):
+                raise ConfigError(
+                    f"the server's strategy could answer no request that names none: {missing}"
+                )
+        return RequestRules(
             default=default,
             default_name=self.strategy or "",
             default_max_tokens=asked.max_tokens,
@@ -116,7 +126,7 @@ class Options:
         )
 
     def _budget(self, given: Mapping[str, Any]) -> Budget:
-        """The limits of each request, by option or among the settings."""
+        """The limits of each request, whether given as options or among the settings."""
         limits = {
             "policy_tokens": self.max_policy_tokens,
             "reward_calls": self.max_reward_calls,
@@ -131,40 +141,20 @@ class Options:
         return Budget(**(limits | {**given}))
 
     def admission(self) -> Admission:
-        """How many answers may be under way."""
+        """Counts answers under way, and refuses more than `max_concurrent_requests`."""
         return Admission(self.max_concurrent_requests)
 
     def start_reward(self, policy: Callable[[], Any] | None = None) -> GuardedReward | None:
-        """The reward, started if it is a model.
+        """The reward, started if it is a model; None if there is none.
 
         Args:
             policy: returns the served policy; called only if the reward needs it.
 
         Raises:
-            ConfigError: if it cannot be had.
+            ConfigError: if it cannot be started.
         """
         if is_none(self.reward):
             return None
         made: Reward | None = reward_from(self.reward, self.reward_args, policy)
         assert made is not None
         return GuardedReward(made, self.reward_timeout_seconds)
-
-
-def _refuse_without_threshold(strategy: Any) -> None:
-    """Refuses what could answer no request that does not say more.
-
-    Raises:
-        ConfigError: if segments are to be held to nothing, at any depth.
-    """
-    if isinstance(strategy, Calibrate):
-        return  # finds one
-    if isinstance(strategy, Cards) and strategy.threshold is None:
-        raise ConfigError(
-            "cards as the server's strategy has no threshold, and could answer no request: give "
-            "threshold.target=..., in the reward's units, or calibrate (inner=cards), which finds "
-            "one"
-        )
-    for each in fields(strategy):
-        value = getattr(strategy, each.name)
-        if is_dataclass(value) and hasattr(value, "sample"):
-            _refuse_without_threshold(value)

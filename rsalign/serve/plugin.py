@@ -2,9 +2,9 @@
 
 Its options are one JSON object in the environment variable RSALIGN_SERVE, such as
 ``{"reward": "org/reward-model", "strategy": "best_of", "settings": {"n": 8}}``; names and values
-are those of `rsalign.serve.options.Options`. Segments that end by entropy or punctuation need the
-engine to know how, and self-certainty its workers to tell: ``--logits-processors`` and
-``--worker-extension-cls``, as docs/serving.md says.
+are those of `rsalign.serve.options.Options`. Segments that end by entropy or punctuation need our
+logits processors (``--logits-processors``), and self-certainty our worker extension
+(``--worker-extension-cls``): see docs/serving.md.
 """
 
 import asyncio
@@ -18,21 +18,19 @@ from rsalign.policies.vllm import VllmPolicy
 from rsalign.serve.app import align_state, prepare_app
 from rsalign.serve.client import AlignedClient
 from rsalign.serve.guarded_reward import GuardedReward
-from rsalign.serve.logs import log_to_stderr
-from rsalign.serve.metrics import Metrics
-from rsalign.serve.observe import Observer
+from rsalign.serve.observe import Observer, log_to_stderr
 from rsalign.serve.options import Options
-from rsalign.serve.tracing import Tracing
+from rsalign.serve.telemetry import Metrics, Tracing
 
 ENVIRONMENT = "RSALIGN_SERVE"
 
 
 class AlignmentPlugin:
-    """vLLM's `EndpointPlugin`.
+    """An `EndpointPlugin` of vLLM.
 
     Args:
-        options: None reads them from the environment.
-        reward: already started; None starts what `options` name.
+        options: None: read from the environment.
+        reward: already started; None: the one that `options` name is started.
     """
 
     name = "rsalign"
@@ -44,16 +42,16 @@ class AlignmentPlugin:
         self._client: AlignedClient | None = None
 
     async def abort(self) -> None:
-        """Ends all answers of strategies that are under way: a reward may never answer."""
+        """Ends all aligned requests that are under way: their reward may never answer."""
         if self._client is not None:
             await self._client.abort_all()
 
     def attach_router(self, app: FastAPI) -> None:
-        """Before the application's state is there."""
+        """Prepares the application; vLLM calls this before its handlers exist."""
         prepare_app(app)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
-        """Once it is there."""
+        """Starts the reward and puts the client in place; vLLM's handlers exist by now."""
         if isinstance(engine_client, AlignedClient) or engine_client is None:
             return
         log_to_stderr()
@@ -66,7 +64,7 @@ class AlignmentPlugin:
         client = AlignedClient(
             engine_client,
             self._reward,
-            menu=self._options.menu(),
+            rules=self._options.request_rules(),
             admission=self._options.admission(),
             observer=Observer(
                 Metrics(str(config.model_config.served_model_name)),

@@ -1,4 +1,4 @@
-"""An engine as one HTTP request sees it: what it draws is watched as it comes."""
+"""A view of the shared engine for one answer of an HTTP request."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RequestEngine:
-    """A view of an engine; closing it closes nothing.
+    """An engine whose draws are watched; closing this view leaves the engine running.
 
     Attributes:
-        engine: what is shared.
-        on_tokens: if given, called with all tokens of a request so far, as they are drawn.
-        tells_log_probs: whether the engine is asked for them, which costs it time for each token.
+        engine: the shared engine.
+        on_tokens: called with all tokens of an engine request so far, as they are drawn; or None.
+        tells_log_probs: whether the engine computes log-probabilities, which costs time per token.
     """
 
     engine: AsyncEngine

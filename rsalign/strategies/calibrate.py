@@ -92,6 +92,7 @@ class Calibrate:
     """
 
     varies_by_policy_alone: ClassVar[bool] = True
+    missing_setting: ClassVar[str] = ""  # it finds the target
 
     inner: Cards
     draws: int = 8

@@ -136,6 +136,16 @@ class Cards:
             hopeless_below=at_least(0.0, 1.0, note="0 is never"),
         )
 
+    @property
+    def missing_setting(self) -> str:
+        """The threshold, if there is none (see `Strategy`)."""
+        if self.threshold is not None:
+            return ""
+        return (
+            "cards has no threshold: give threshold.target=..., in the reward's units, or use "
+            "calibrate (inner=cards), which finds one"
+        )
+
     @classmethod
     def paper(
         cls,

@@ -33,7 +33,7 @@ class Plain:
     needs_reward: ClassVar[bool] = False
     varies_by_policy_alone: ClassVar[bool] = True
     cuts_answers: ClassVar[bool] = False
-    draws_one_answer: ClassVar[bool] = True
+    answers_in_one_draw: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_settings(self, max_tokens=at_least(1))

@@ -5,9 +5,9 @@ A policy or a reward is given as an object, as the name of a class with settings
 `rsalign.words.models` reads: a model, a server, or code of the user's own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Policy, Reward, Strategy
@@ -22,9 +22,15 @@ from rsalign.words.models import POLICIES, REWARDS, make_policy, make_reward, mo
 from rsalign.words.read import Specification, read_object
 from rsalign.words.registry import KINDS, check_spelling
 
+if TYPE_CHECKING:
+    from vllm import LLM, AsyncLLMEngine
+
 __all__ = [
     "POLICIES",
     "REWARDS",
+    "EngineArguments",
+    "PolicyLike",
+    "RewardLike",
     "StrategyLike",
     "build_strategy",
     "default_reward",
@@ -37,6 +43,17 @@ __all__ = [
     "strategy_of",
 ]
 
+PolicyLike: TypeAlias = "Policy | str | Sequence[str] | Mapping[str, Any] | LLM | AsyncLLMEngine"
+"""A policy, or what names one (see `policy_from`)."""
+RewardLike: TypeAlias = (
+    "Reward | str | Sequence[str] | Mapping[str, Any] | LLM | AsyncLLMEngine"
+    " | Callable[[str, str], float | None]"
+)
+"""A reward, or what names one (see `reward_from`)."""
+EngineArguments: TypeAlias = Mapping[str, object]
+"""Arguments by name for what is started or opened: those of `vllm.EngineArgs`
+(``{"max_model_len": 4096}``) for a model, those of `connect` for the address of a server, those of
+the class or function for ``"module:name"``."""
 StrategyLike: TypeAlias = Strategy | str | Mapping[str, Any]
 """A strategy, or what names one (see `strategy_from`)."""
 

@@ -6,8 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from rsalign import BestOf, Cards, FixedSize, Plain, Prompt, QAlign, Sampling
-from rsalign.aligner.inputs import request, sampling
+from rsalign import BestOf, Cards, FixedSize, Plain, QAlign, Sampling
+from rsalign.aligner.parameters import read_parameters, read_sampling
 from rsalign.core.errors import ConfigError
 from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
 from rsalign.engines.options import RequestOptions
@@ -49,7 +49,6 @@ INSTALLED = {
     "/v1/responses": set(ResponsesRequest.model_fields),
     "/v1/messages": set(AnthropicMessagesRequest.model_fields),
 }
-PROMPT = Prompt((), (5, 6))
 
 
 def test_there_is_a_table_for_each():
@@ -81,7 +80,7 @@ def test_rows_agree_with_the_law():
 
 
 def asked(**given):
-    return request(PROMPT, SamplingParams(**given), BestOf(n=2))
+    return read_parameters(SamplingParams(**given))
 
 
 LAW = {
@@ -107,7 +106,7 @@ def test_what_is_law_reaches_it(name):
 def test_the_order_of_a_schema_is_kept():
     """It is the order of the answer's fields."""
     schema = {"properties": {"b": {}, "a": {}}}
-    grammar = sampling(SamplingParams(structured_outputs=StructuredOutputsParams(json=schema)))
+    grammar = read_sampling(SamplingParams(structured_outputs=StructuredOutputsParams(json=schema)))
     assert grammar.structured_outputs == '{"json": {"properties": {"b": {}, "a": {}}}}'
 
 
@@ -139,9 +138,9 @@ def test_a_parameter_that_the_table_does_not_know_is_refused():
     class Params(SamplingParams):
         surprise: int = 0
 
-    assert request(PROMPT, Params(), Plain()).n == 1
+    assert read_parameters(Params()).n == 1
     with pytest.raises(ConfigError, match="surprise=3 cannot be honoured"):
-        request(PROMPT, Params(surprise=3), Plain())
+        read_parameters(Params(surprise=3))
 
 
 def test_what_goes_with_requests_to_the_engine():
@@ -152,8 +151,8 @@ def test_what_goes_with_requests_to_the_engine():
         "num_logprobs": 3,
     }
     assert asked(logprobs=0).options.given() == {}
-    salted = request(PROMPT, SamplingParams(logprobs=2), Plain(), RequestOptions(cache_salt="s"))
-    assert salted.options.given() == {"cache_salt": "s", "num_logprobs": 2}
+    salted = asked(logprobs=2).options.over(RequestOptions(cache_salt="s"))
+    assert salted.given() == {"cache_salt": "s", "num_logprobs": 2}
 
 
 @pytest.mark.parametrize(
@@ -168,8 +167,8 @@ def test_what_goes_with_requests_to_the_engine():
     ],
 )
 def test_how_answers_are_shown(name, value):
-    assert getattr(asked(**{name: value}).shown, name) == value
-    assert asked().shown is None
+    assert getattr(asked(**{name: value}).presentation, name) == value
+    assert asked().presentation is None
 
 
 @pytest.mark.parametrize(
@@ -179,7 +178,7 @@ def test_how_answers_are_shown(name, value):
 def test_methods_that_cut_answers_refuse_what_needs_whole_ones(strategy, name):
     from rsalign.core.align import check_law
 
-    law = sampling(SamplingParams(**{name: LAW[name][0]}))
+    law = read_sampling(SamplingParams(**{name: LAW[name][0]}))
     with pytest.raises(ConfigError, match=f"^{name}=.* continues answers from the middle"):
         check_law(strategy, law)
     for whole in (Plain(), BestOf(n=2)):

@@ -3,8 +3,8 @@
 import pytest
 
 from rsalign import Aligner, BestOf, Budget, Cards, FixedSize, Plain
-from rsalign.aligner.outputs import best_first
 from rsalign.core.align import Result
+from rsalign.core.answer import rank_results
 from rsalign.core.budget import Usage
 from rsalign.core.trace import Trace
 from rsalign.core.types import Candidate, Response, Stop
@@ -147,7 +147,7 @@ def test_an_answer_without_a_reward_is_never_the_best():
         )
 
     results = [result(-1.0), result(0.0, judged=False), result(-3.0), result(-1.0)]
-    assert best_first(results) == [results[i] for i in (0, 3, 2, 1)]
+    assert rank_results(results) == [0, 3, 2, 1]
 
 
 def test_a_judged_piece_comes_before_an_answer_that_was_not_judged():
@@ -161,4 +161,4 @@ def test_a_judged_piece_comes_before_an_answer_that_was_not_judged():
 
     piece, whole = result(Stop.BOUNDARY, False), result(Stop.EOS, False)
     judged = result(Stop.BOUNDARY, True)
-    assert best_first([piece, whole, judged]) == [judged, whole, piece]
+    assert rank_results([piece, whole, judged]) == [2, 1, 0]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsalign import Aligner, BestOf, ConfigError, FixedSize, Plain, Sampling
-from rsalign.aligner.stream import Pieces, ResultEvent, TextEvent
+from rsalign.aligner.stream import ResultEvent, StreamedText, TextEvent
 from rsalign.core.text.response_text import Redecoding
 from rsalign.embedded.problems import problem
 from rsalign.segments.thresholds import Constant
@@ -42,10 +42,10 @@ def test_segments_come_one_by_one():
 @given(st.text(max_size=20), st.lists(st.integers(1, 3), max_size=30))
 def test_bytes_split_over_tokens(text, sizes):
     """A tokenizer of single bytes: any character may be cut anywhere."""
-    pieces = Pieces(Redecoding(lambda tokens: bytes(tokens).decode(errors="replace")), ())
+    pieces = StreamedText(Redecoding(lambda tokens: bytes(tokens).decode(errors="replace")), ())
     data, sent = tuple(text.encode()), ""
     for size in [*sizes, len(data)]:
-        sent += pieces.grow(data[:size])
+        sent += pieces.add(data[:size])
         assert text.startswith(sent.rstrip("\N{REPLACEMENT CHARACTER}"))
         data = data[size:]
     assert sent + pieces.finish(text) == text
@@ -53,11 +53,11 @@ def test_bytes_split_over_tokens(text, sizes):
 
 @given(st.text("ab", max_size=12), st.sampled_from(["ab", "aab", "b", "bba"]))
 def test_a_stop_string_never_comes_out(text, stop):
-    pieces = Pieces(Redecoding(lambda tokens: "".join(map(chr, tokens))), (stop,))
+    pieces = StreamedText(Redecoding(lambda tokens: "".join(map(chr, tokens))), (stop,))
     sent, grown = "", ""
     for character in text:
         grown += character
-        sent += pieces.grow((ord(character),))
+        sent += pieces.add((ord(character),))
         if grown.endswith(stop):
             break
     final = grown[: grown.rfind(stop)] if stop in grown else grown

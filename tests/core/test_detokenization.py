@@ -12,7 +12,7 @@ from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
 from rsalign import Aligner, FixedSize, Key, Plain, Prompt, Run, Sampling, Stop
-from rsalign.aligner.stream import Pieces, TextEvent
+from rsalign.aligner.stream import StreamedText, TextEvent
 from rsalign.core.text.detokenization import Word, detokenizer, token_text
 from rsalign.core.text.response_text import response_text
 from rsalign.core.types import Message, Response, Segment
@@ -273,7 +273,7 @@ def test_reading_is_not_quadratic():
             seen.append(len(tokens))
             return "x" * len(tokens)
 
-    pieces = Pieces(Counting(), ("never",))
+    pieces = StreamedText(Counting(), ("never",))
     for _ in range(500):
-        pieces.grow((1,))
+        pieces.add((1,))
     assert sum(seen) == 499  # the newest is held back

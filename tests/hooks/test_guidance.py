@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rsalign import ConfigError, Sampling
-from rsalign.aligner.inputs import refuse_unsupported, sampling
+from rsalign.aligner.parameters import read_sampling, refuse_unsupported
 from rsalign.hooks.guided.request import (
     Guide,
     check_guidance,
@@ -110,8 +110,8 @@ def test_guidance_is_part_of_the_law_and_not_of_the_strategy():
     params = SamplingParams(extra_args={ALPHA: 0.5, "rsalign_max_tokens": 7})
     asked = read_flat(params.extra_args)
     assert (asked.max_tokens, requested(asked, Plain())) == (7, Plain())
-    assert sampling(params).guidance == (0.5,)
-    assert sampling(params).reshapes
+    assert read_sampling(params).guidance == (0.5,)
+    assert read_sampling(params).reshapes
     assert not Sampling(guidance=(0.0,)).reshapes
     refuse_unsupported(SamplingParams(extra_args={ALPHA: 0.5}))
     with pytest.raises(ConfigError, match="extra_args"):

@@ -10,7 +10,7 @@ import pytest
 
 from rsalign import Plain
 from rsalign.serve.options import Options
-from rsalign.serve.request import Menu
+from rsalign.serve.rules import RequestRules
 from rsalign.words.read import read_flat, read_object, split
 from rsalign.words.request import requested
 
@@ -19,7 +19,7 @@ PAGES = {
     page.name: page.read_text().replace("\\\n", " ")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-MENU = Menu(has_reward=True)
+RULES = RequestRules(has_reward=True)
 
 
 def found(pattern):
@@ -52,12 +52,12 @@ def test_the_plug_in_starts_with():
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_is_understood(body):
-    MENU.order(read_object({"strategy": "best_of"} | json.loads(body)))
+    RULES.read(read_object({"strategy": "best_of"} | json.loads(body)))
 
 
 @pytest.mark.parametrize("flat", FLAT)
 def test_flat_keys_are_understood(flat):
     asked = json.loads(flat)
     if "rsalign" in asked:
-        MENU.order(read_flat(asked))
+        RULES.read(read_flat(asked))
         requested(read_flat(asked), Plain())

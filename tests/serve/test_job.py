@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from rsalign import BestOf, Budget, ConfigError, Key, Message, Plain, PolicyError, Prompt, Sampling
-from rsalign.aligner.inputs import Request
+from rsalign import BestOf, Budget, ConfigError, Key, Message, Plain, PolicyError, Prompt
+from rsalign.aligner.requests import Request
 from rsalign.core.tasks import concurrently
-from rsalign.serve.job import Job
 from rsalign.serve.observe import Observation
-from rsalign.serve.request import Ledger, Wanted
+from rsalign.serve.prompt_job import PromptJob
+from rsalign.serve.rules import StrategyRequest
+from rsalign.serve.served_request import ServedRequest
 from rsalign.testing import ToyPolicy, ToyReward
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
@@ -38,37 +39,37 @@ class Bad(ToyReward):
         return super().value(tokens) - 9
 
 
-def job(policy, n, *, stream=False, own=True, ledger=None, prompts=1):
+def served_request(*, own=True, prompts=1):
+    asked = StrategyRequest(name="best_of", strategy=STRATEGY, has_own_budget=own)
+    return ServedRequest(asked=asked, num_prompts=prompts)
+
+
+def job(policy, n, *, stream=False, own=True, served=None):
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
-    ledger = ledger or Ledger()
-    ledger.expected += n
-    return Job(
+    served = served or served_request(own=own)
+    served.begin_prompt(n)
+    return PromptJob(
         request_id="a",
-        wanted=Wanted(
-            name="best_of",
-            strategy=STRATEGY,
-            budget=Budget(seconds=0.2),
-            has_own_budget=own,
-            num_prompts=prompts,
-            ledger=ledger,
+        served=served,
+        request=Request(
+            prompt=PROMPT, strategy=STRATEGY, policy=policy, n=n, budget=Budget(seconds=0.2)
         ),
-        asked=Request(prompt=PROMPT, strategy=STRATEGY, n=n, sampling=Sampling(), seed=None),
         params=SamplingParams(max_tokens=4, n=n, detokenize=False, output_kind=kind),
         text=None,
         tokenizer=None,
-        policy=lambda on_tokens, headers: policy,
+        watch=lambda policy, on_tokens, headers: policy,
         reward=Bad(),
         key=Key(0),
-        place=0,
+        first_choice=0,
         trace_headers={},
     )
 
 
 async def outputs(one):
-    return [each async for each in one.outputs(Observation(None, None, {}))]
+    return [each async for each in one.stream_outputs(Observation(None, None, {}))]
 
 
 def tokens(found):
@@ -103,8 +104,8 @@ def test_where_there_is_no_token_at_all_it_is_an_error(own, kind, stream):
 
 def test_so_it_is_over_all_prompts_of_a_request():
     async def main(*policies):
-        ledger = Ledger()
-        jobs = [job(policy, 1, ledger=ledger, prompts=2) for policy in policies]
+        served = served_request(prompts=2)
+        jobs = [job(policy, 1, served=served) for policy in policies]
         return await concurrently(map(outputs, jobs))
 
     stuck = Stuck(("candidate", 0), ("candidate", 1))

@@ -9,7 +9,7 @@ from serving import KEY, MESSAGES, QUESTION
 
 from rsalign import Budget, ConfigError
 from rsalign.core.tasks import concurrently
-from rsalign.serve.limits import Admission, BusyError
+from rsalign.serve.rules import Admission, BusyError
 
 
 @pytest.mark.engine
@@ -111,15 +111,15 @@ def test_more_choices_than_there_can_ever_be(server, stream):
 
 def test_admission_counts_answers():
     admission = Admission(4)
-    with admission.admitted(3):
+    with admission.admit(3):
         with pytest.raises(BusyError, match="3 answers are under way and 2 more"):
-            admission.admitted(2).__enter__()
-        with admission.admitted(1):
+            admission.admit(2).__enter__()
+        with admission.admit(1):
             assert admission.num_open == 4
     assert admission.num_open == 0
     with pytest.raises(ConfigError, match=r"5 answers .* never takes on more than 4"):
-        admission.admitted(5).__enter__()
-    with pytest.raises(ZeroDivisionError), admission.admitted(4):
+        admission.admit(5).__enter__()
+    with pytest.raises(ZeroDivisionError), admission.admit(4):
         raise ZeroDivisionError
     assert admission.num_open == 0
     assert Budget().policy_tokens is None

@@ -10,12 +10,13 @@ from rsalign import BestOf, Budget, Calibrate, Cards, ConfigError, FixedSize, Me
 from rsalign.segments import Entropy
 from rsalign.segments.thresholds import Constant, Line
 from rsalign.selectors import Soft
-from rsalign.serve.request import Ledger, Menu, Wanted, share
+from rsalign.serve.rules import RequestRules, StrategyRequest, split_budget
+from rsalign.serve.served_request import ServedRequest
 from rsalign.strategies import STRATEGIES
 from rsalign.words.build import build_strategy
 from rsalign.words.read import read_flat, read_object
 
-MENU = Menu(has_reward=True)
+RULES = RequestRules(has_reward=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +29,8 @@ class Own:
         raise NotImplementedError
 
 
-def ordered(body, menu=MENU):
-    return menu.order(read_object(body))
+def ordered(body, rules=RULES):
+    return rules.read(read_object(body))
 
 
 @pytest.mark.parametrize(
@@ -63,18 +64,17 @@ def ordered(body, menu=MENU):
 )
 def test_objects_name_strategies_and_parts(body, strategy):
     wanted = ordered(body)
-    assert wanted == Wanted(
+    assert wanted == StrategyRequest(
         name=body if isinstance(body, str) else body["strategy"], strategy=strategy
     )
 
 
 def test_the_text_of_a_request_is_in_no_log():
     """Neither that of its prompts nor that of what became of it."""
-    wanted = Wanted(
-        name="plain",
-        strategy=Plain(),
+    wanted = ServedRequest(
+        asked=StrategyRequest(name="plain", strategy=Plain()),
         conversations=[(Message("user", "secret"),)],
-        ledger=Ledger(failure=ValueError("secret")),
+        failure=ValueError("secret"),
     )
     assert "secret" not in repr(wanted)
     assert "Plain(" in repr(wanted)
@@ -89,33 +89,35 @@ def test_flat_keys_say_the_same():
 
 def test_the_default_is_what_is_not_said():
     cards = Cards(segmenter=FixedSize(4), threshold=Line(target=1.0))
-    menu = Menu(default=cards, default_name="cards", default_max_tokens=64, has_reward=True)
-    assert menu.order(None).strategy == cards
-    assert ordered("cards", menu).strategy == cards
-    assert ordered({"threshold": {"target": 2.0}}, menu).strategy == Cards(
+    rules = RequestRules(
+        default=cards, default_name="cards", default_max_tokens=64, has_reward=True
+    )
+    assert rules.read(None).strategy == cards
+    assert ordered("cards", rules).strategy == cards
+    assert ordered({"threshold": {"target": 2.0}}, rules).strategy == Cards(
         segmenter=FixedSize(4), threshold=Line(target=2.0)
     )
-    assert ordered({"segmenter": {"name": "entropy", "threshold": 1.0}}, menu).strategy == Cards(
+    assert ordered({"segmenter": {"name": "entropy", "threshold": 1.0}}, rules).strategy == Cards(
         segmenter=Entropy(1.0), threshold=Line(target=1.0)
     )
-    assert ordered("plain", menu).strategy == Plain()
-    assert ordered("none", menu) is None
-    assert MENU.order(None) is None
-    assert menu.order(None).max_tokens == 64
-    assert ordered({"max_tokens": 32}, menu).max_tokens == 32
-    assert ordered({"max_tokens": 128}, menu).max_tokens == 64
-    assert ordered("plain", menu).max_tokens is None
-    assert {"plain", "best_of", "cards"} <= set(menu.aliases())
-    assert "cards" not in MENU.aliases()  # nothing says what its threshold is
+    assert ordered("plain", rules).strategy == Plain()
+    assert ordered("none", rules) is None
+    assert RULES.read(None) is None
+    assert rules.read(None).max_tokens == 64
+    assert ordered({"max_tokens": 32}, rules).max_tokens == 32
+    assert ordered({"max_tokens": 128}, rules).max_tokens == 64
+    assert ordered("plain", rules).max_tokens is None
+    assert {"plain", "best_of", "cards"} <= set(rules.aliases())
+    assert "cards" not in RULES.aliases()  # nothing says what its threshold is
 
 
 def test_a_default_of_the_operators_own_can_be_tuned_and_not_named_anew():
-    menu = Menu(default=Own(), default_name=f"{__name__}:Own", has_reward=True)
-    assert menu.order(None).strategy == Own()
-    assert ordered({"n": 3}, menu).strategy == Own(n=3)
-    for other in (f"{__name__}:Wanted", "os:system"):
+    rules = RequestRules(default=Own(), default_name=f"{__name__}:Own", has_reward=True)
+    assert rules.read(None).strategy == Own()
+    assert ordered({"n": 3}, rules).strategy == Own(n=3)
+    for other in (f"{__name__}:StrategyRequest", "os:system"):
         with pytest.raises(ConfigError, match="no strategy is called"):
-            ordered(other, menu)
+            ordered(other, rules)
 
 
 @pytest.mark.parametrize(
@@ -165,34 +167,36 @@ def test_what_is_refused(body, match):
 def test_parameters_of_no_strategy_are_refused():
     """But those of logits hooks are the engine's to read."""
     assert (
-        MENU.order(read_flat({"rsalign_entropy_threshold": 1.0, "rsalign_guided_alpha": 1})) is None
+        RULES.read(read_flat({"rsalign_entropy_threshold": 1.0, "rsalign_guided_alpha": 1})) is None
     )
     for key in ("rsalign_n", "rsalign_entropy_treshold"):
         with pytest.raises(ConfigError, match=r"name a strategy .*there are only .*guided_alpha"):
-            MENU.order(read_flat({key: 4}))
+            RULES.read(read_flat({key: 4}))
 
 
 def test_more_than_the_servers_budget_is_refused_and_less_is_not():
-    menu = Menu(has_reward=True, budget=Budget(policy_tokens=100, seconds=9.0))
+    rules = RequestRules(has_reward=True, budget=Budget(policy_tokens=100, seconds=9.0))
     body = {"strategy": "plain", "budget": {"policy_tokens": 50, "reward_calls": 3}}
-    assert ordered(body, menu).budget == Budget(policy_tokens=50, reward_calls=3, seconds=9.0)
+    assert ordered(body, rules).budget == Budget(policy_tokens=50, reward_calls=3, seconds=9.0)
     for name, value in (("policy_tokens", 101), ("seconds", 9.1)):
         with pytest.raises(ConfigError, match="this server allows"):
-            ordered({"strategy": "plain", "budget": {name: value}}, menu)
+            ordered({"strategy": "plain", "budget": {name: value}}, rules)
 
 
 def test_answers_share_a_budget():
-    assert share(Budget(policy_tokens=100, seconds=3.0), 3) == Budget(policy_tokens=33, seconds=3.0)
+    assert split_budget(Budget(policy_tokens=100, seconds=3.0), 3) == Budget(
+        policy_tokens=33, seconds=3.0
+    )
     with pytest.raises(ConfigError, match="5 answers have to share 4 reward calls"):
-        share(Budget(reward_calls=4), 5)
+        split_budget(Budget(reward_calls=4), 5)
 
 
 def test_a_strategy_that_needs_a_reward_needs_a_reward():
-    menu = Menu()
-    assert ordered("plain", menu).strategy == Plain()
-    assert "best_of" not in menu.aliases()
+    rules = RequestRules()
+    assert ordered("plain", rules).strategy == Plain()
+    assert "best_of" not in rules.aliases()
     with pytest.raises(ConfigError, match="this server has none"):
-        ordered("best_of", menu)
+        ordered("best_of", rules)
 
 
 JSON = st.recursive(

@@ -83,8 +83,8 @@ def test_every_door_takes_a_policy_of_ones_own():
 
 STRATEGY_DOORS = {
     "strategy_from": strategy_from,
-    "Aligner": lambda name: Aligner(ToyPolicy(), ToyReward(), name)._strategy,
-    "serve": lambda name: Options(reward="x", strategy=name).menu().default,
+    "Aligner": lambda name: Aligner(ToyPolicy(), ToyReward(), name).settings.strategy,
+    "serve": lambda name: Options(reward="x", strategy=name).request_rules().default,
     "lm-eval": lambda name: Arguments.read({"strategy": name, "reward": "x"}).strategy,
     "sweep": engines.named_strategy,
 }

@@ -19,7 +19,7 @@ from rsalign.segments.thresholds import Line
 from rsalign.selectors import MajorityVote, Soft
 from rsalign.selectors.extraction import AfterMarker
 from rsalign.serve.options import Options
-from rsalign.serve.request import Menu
+from rsalign.serve.rules import RequestRules
 from rsalign.strategies import STRATEGIES
 from rsalign.words.length import with_max_tokens
 from rsalign.words.messages import show
@@ -28,7 +28,7 @@ from rsalign.words.read import read_arguments, read_flat, read_object, read_word
 from rsalign.words.request import requested
 from rsalign.words.values import convert
 
-MENU = Menu(has_reward=True)
+RULES = RequestRules(has_reward=True)
 
 
 def flat(name, words):
@@ -76,19 +76,19 @@ def in_yaml(name, words):
 
 
 def in_options(name, words):
-    return Options(reward="x", strategy=name, settings=words).menu().default
+    return Options(reward="x", strategy=name, settings=words).request_rules().default
 
 
 def in_json_options(name, words):
     given = {"reward": "x", "strategy": name, "settings": typed(words)}
-    return Options.from_json(json.dumps(given)).menu().default
+    return Options.from_json(json.dumps(given)).request_rules().default
 
 
 DOORS = {
     "aligned()": lambda name, words: requested(read_flat(flat(name, words)), BestOf()),
-    "vllm_xargs": lambda name, words: MENU.order(read_flat(flat(name, words))).strategy,
+    "vllm_xargs": lambda name, words: RULES.read(read_flat(flat(name, words))).strategy,
     "vllm_xargs, typed": lambda name, words: requested(read_flat(flat(name, typed(words))), None),
-    "a body": lambda name, words: MENU.order(read_object({"strategy": name} | words)).strategy,
+    "a body": lambda name, words: RULES.read(read_object({"strategy": name} | words)).strategy,
     "a body, typed": lambda name, words: requested(
         read_object({"strategy": name} | typed(words)), None
     ),
@@ -317,10 +317,10 @@ def test_wrong_words_that_every_strategy_understands(reader, word, text, message
 def test_budgets_mean_the_same_at_every_door():
     expected = Budget(seconds=2.5, policy_tokens=32)
     words = {"budget.seconds": "2.5", "budget.policy_tokens": "32"}
-    assert MENU.order(read_flat(flat("best_of", words))).budget == expected
+    assert RULES.read(read_flat(flat("best_of", words))).budget == expected
     body = {"strategy": "plain", "budget": nested(words)["budget"]}
-    assert MENU.order(read_object(body)).budget == expected
-    assert Options(reward="x", strategy="plain", settings=words).menu().budget == expected
+    assert RULES.read(read_object(body)).budget == expected
+    assert Options(reward="x", strategy="plain", settings=words).request_rules().budget == expected
     assert Arguments.read({"strategy": "plain"} | words).budget == expected
     assert read_arguments("plain", [f"{k}={v}" for k, v in words.items()]).within(None) == expected
     with pytest.raises(ConfigError, match=r"budget\.seconds=2\.5 contradicts max_seconds=9"):
@@ -330,12 +330,12 @@ def test_budgets_mean_the_same_at_every_door():
 def test_none_asks_for_nothing_else():
     for read in (
         lambda: requested(read_flat({"rsalign": "none", "rsalign_n": 3}), BestOf()),
-        lambda: MENU.order(read_object({"strategy": "none", "n": 3})),
-        lambda: MENU.order(read_flat({"rsalign": "none", "rsalign_n": "3"})),
+        lambda: RULES.read(read_object({"strategy": "none", "n": 3})),
+        lambda: RULES.read(read_flat({"rsalign": "none", "rsalign_n": "3"})),
     ):
         with pytest.raises(ConfigError, match="'n' is given, but rsalign='none' asks for the engi"):
             read()
-    assert MENU.order(read_flat({"rsalign": "none", "rsalign_entropy_threshold": 1.0})) is None
+    assert RULES.read(read_flat({"rsalign": "none", "rsalign_entropy_threshold": 1.0})) is None
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_none_asks_for_nothing_else():
 )
 def test_a_message_shows_at_most_a_line_of_what_was_given(body):
     with pytest.raises(ConfigError) as refused:
-        MENU.order(read_object(body))
+        RULES.read(read_object(body))
     assert len(str(refused.value)) < 600
 
 

@@ -1,4 +1,4 @@
-"""An answer that grows, as the pieces that vLLM's handlers stream."""
+"""Streams one answer as vLLM's handlers expect it: as outputs with its newest text and tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Growth:
-    """One choice of a streamed response; the pieces together are what is sent at once otherwise.
+class DeltaStream:
+    """Turns the tokens of a growing answer into the pieces of one streamed choice.
 
-    The newest token is held back: only the end of an answer tells whether it is a stop token, whose
-    text is not shown. vLLM's own detokenizer holds back what may begin a stop string, or what is
-    but a part of a character.
+    The pieces together are what an unstreamed response would have. The newest token is held back:
+    if it turns out to be a stop token, its text is not shown. vLLM's detokenizer holds back what
+    may begin a stop string, and incomplete characters.
 
     Attributes:
-        index: among the choices.
-        params: what was asked for; `output_kind` says whether pieces are deltas or all so far.
+        index: of the choice.
+        params: what was asked for; `output_kind` says whether a piece has what is new or all so
+            far.
         prompt: its tokens.
         tokenizer: the policy's.
     """
@@ -40,46 +41,53 @@ class Growth:
     def __post_init__(self) -> None:
         self._detokenizer = new_detokenizer(self.tokenizer, self.params, self.prompt)
 
-    def grow(self, tokens: Tokens) -> "CompletionOutput | None":
-        """What more is certain now that the answer begins with these tokens; None if nothing."""
+    def add(self, tokens: Tokens) -> "CompletionOutput | None":
+        """The next piece.
+
+        Args:
+            tokens: all tokens of the answer so far.
+
+        Returns:
+            None if no more is certain than before.
+        """
         # the first is shown at once, as by vLLM
         interval = (self.params.stream_interval or 1) if self._tokens else 1
         if len(tokens) < len(self._tokens) + interval:
             return None
         self._tokens = tokens
         self._read(len(tokens) - 1, by_token=False)
-        piece = self._piece()
+        piece = self._make_piece()
         return piece if piece.token_ids else None
 
     def finish(self, answer: AlignedCompletion) -> "CompletionOutput":
-        """The last piece."""
+        """The last piece of a complete answer."""
         self._tokens = tuple(answer.token_ids)
         by_token = answer.finish_reason == "stop" and not isinstance(answer.stop_reason, str)
         self._read(len(self._tokens), by_token=by_token)
-        piece = self._piece(finished=True)
+        piece = self._make_piece(finished=True)
         piece.finish_reason = answer.finish_reason if self._stop is None else "stop"
         piece.stop_reason = answer.stop_reason if self._stop is None else self._stop
         piece.reward = answer.reward
         piece.alignment = answer.alignment
         return piece
 
-    def cut(self, reason: str) -> "CompletionOutput":
-        """The last piece of an answer that will not be completed."""
-        piece = self._piece(finished=True)
+    def abort(self, reason: str) -> "CompletionOutput":
+        """The last piece of an answer that will not be completed, with this finish reason."""
+        piece = self._make_piece(finished=True)
         piece.finish_reason = reason
         return piece
 
     def _read(self, until: int, *, by_token: bool) -> None:
-        """Detokenizes; what follows a stop string is not read any more.
+        """Detokenizes up to this many tokens, or to the first stop string.
 
-        A strategy that draws in segments does not see one that lies across two of them.
+        Here also a stop string that lies across two segments of a strategy ends the answer.
         """
         new = list(self._tokens[self._num_read : until])
         if new and self._stop is None:
             self._num_read = until
             self._stop = self._detokenizer.update(new, by_token)
 
-    def _piece(self, *, finished: bool = False) -> "CompletionOutput":
+    def _make_piece(self, *, finished: bool = False) -> "CompletionOutput":
         from vllm.outputs import CompletionOutput
         from vllm.sampling_params import RequestOutputKind
 

@@ -1,0 +1,121 @@
+"""Answers many requests at once: each by itself, none waiting for another."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from rsalign.aligner.outputs import AlignedOutput, make_failed_output, make_output
+from rsalign.aligner.request_outputs import present
+from rsalign.aligner.requests import OnError, Request, require_tokenizer
+from rsalign.core.answer import AnswerListener, answer, answer_errors, prompt_key
+from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.journal import Journal
+from rsalign.core.protocols import Policy, Reward
+from rsalign.core.tasks import concurrently
+
+OnResult: TypeAlias = Callable[[AlignedOutput], object]
+"""Is called with each result as soon as it is there."""
+
+_MAX_OPEN_PROMPTS = 512
+"""More would only wait in the engine's queue, and hold memory there."""
+
+
+async def answer_all(
+    requests: Sequence[Request | AlignedOutput],
+    policy: Policy,
+    reward: Reward | None,
+    journal: Journal | None,
+    on_error: OnError,
+    *,
+    on_result: OnResult | None = None,
+    listener: AnswerListener | None = None,
+) -> list[AlignedOutput]:
+    """Answers requests; one that was refused has its failed output already.
+
+    Args:
+        requests: one per prompt; each draws from a policy of its own.
+        policy: that these were made of, for the journal.
+        reward: judges.
+        journal: where draws and rewards are on record.
+        on_error: whether a prompt that fails ends the others, or has a failed output.
+        on_result: called with each result, in order of completion.
+        listener: is told what happens while answers are drawn; for a single request.
+
+    Returns:
+        One output per request, in order.
+
+    Raises:
+        ConfigError: if the journal cannot record a request.
+        RsalignError: the first failure, if `on_error` is ``"raise"``; its `finished` holds the
+            outputs that were complete by then.
+    """
+    _refuse_unrecorded(requests, journal)
+    finished: list[AlignedOutput] = []
+
+    async def answer_one(request: Request | AlignedOutput) -> AlignedOutput:
+        output = request
+        if isinstance(request, Request):
+            output = await _answer_request(request, reward, journal, on_error, listener)
+        assert isinstance(output, AlignedOutput)
+        finished.append(output)
+        if on_result is not None:
+            on_result(output)
+        return output
+
+    try:
+        async with (
+            contextlib.nullcontext()
+            if journal is None
+            else journal.hold_fingerprints(policy, reward)
+        ):
+            limit = min(len(requests), _MAX_OPEN_PROMPTS)
+            return await concurrently(map(answer_one, requests), limit=limit)
+    except RsalignError as error:
+        error.finished = tuple(finished)
+        raise
+
+
+async def _answer_request(
+    request: Request,
+    reward: Reward | None,
+    journal: Journal | None,
+    on_error: OnError,
+    listener: AnswerListener | None,
+) -> AlignedOutput:
+    assert request.seed is not None
+    key = prompt_key(request.seed, request.name)
+    name = str(request.name)
+    try:
+        with answer_errors(request.prompt):
+            results = await answer(
+                request.prompt,
+                request.strategy,
+                policy=request.policy,
+                reward=reward,
+                key=key,
+                n=request.n,
+                budget=request.budget,
+                journal=journal,
+                on_reward_error=request.on_reward_error,
+                listener=listener,
+            )
+            output = make_output(name, request.prompt, request.strategy, results)
+            if request.presentation is None:
+                return output
+            return present(output, request.presentation, require_tokenizer(request.policy))
+    except RsalignError as error:
+        if on_error == "raise":
+            raise
+        return make_failed_output(name, request.prompt.text, request.strategy, key.root, error)
+
+
+def _refuse_unrecorded(
+    requests: Sequence[Request | AlignedOutput], journal: Journal | None
+) -> None:
+    if journal is None:
+        return
+    if any(isinstance(each, Request) and each.lists_log_probs for each in requests):
+        raise ConfigError(
+            "logprobs and logprob_token_ids list more than the drawn tokens, which a "
+            "journal does not record: leave them out (logprobs=0 is known), or journal"
+        )
