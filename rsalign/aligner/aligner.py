@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from rsalign.aligner.requests import (
 from rsalign.aligner.stream import Event, stream_events
 from rsalign.core.answer import AnswerListener
 from rsalign.core.budget import Budget
+from rsalign.core.checks import check_value
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Policy, Reward
@@ -50,8 +51,8 @@ from rsalign.words.read import OnRewardError
 class Aligner:
     """Aligned generation over a policy and a reward; the weights of neither change.
 
-    Answers depend on the seed and on the prompt's position in the call, and on nothing else that
-    runs: the same call gives the same answers (docs/running.md says what each engine promises).
+    The same call gives the same answers, whatever else runs: they depend on the seed and on the
+    prompt's position in the call (docs/running.md says what each engine promises).
 
     Args:
         policy: ``"embedded"``, a model id or path (vLLM starts it), the address of an
@@ -59,20 +60,19 @@ class Aligner:
             `vllm.LLM` or `AsyncLLM` (left running on close), or any `Policy`.
         reward: ``"embedded"``, a model id or path (vLLM's pooling runner starts it), the address of
             a vLLM pooling server, ``"module:name"`` of one's own, any `Reward`, a callable
-            (prompt_text, response_text) -> float, or None for a strategy that needs none.
+            (prompt_text, response_text) -> float, or None if the strategy needs none.
         strategy: how answers are drawn, as an instance, a name such as ``"best_of"``, or an object
             such as ``{"name": "best_of", "n": 8}``; may be replaced in each call.
         seed: root of all randomness.
         budget: hard limits for each prompt; may be replaced in each call.
-        engine_args: for the policy's engine, if we start it (`vllm.EngineArgs`).
-        reward_args: for the reward's engine, if we start it.
-        journal: a path (opened and closed here) or a `Journal` that records draws and rewards; a
-            killed run that is started again pays only for what is missing.
-        on_reward_error: ``"fail"`` ends a prompt whose reward fails with `RewardError`, ``"best"``
-            with the best answer so far, flagged as expired.
+        engine_args, reward_args: for an engine that is started (`vllm.EngineArgs`).
+        journal: a path (opened and closed here) or a `Journal`: a run that was killed pays only for
+            what is missing.
+        on_reward_error: a prompt whose reward fails ends with `RewardError` (``"fail"``), or with
+            the best answer so far, flagged as expired (``"best"``).
 
     Raises:
-        ConfigError: if anything given cannot work; before an engine starts where that is possible.
+        ConfigError: if anything given cannot work, before an engine starts where possible.
         InstallError: if vLLM is needed and missing.
 
     Example:
@@ -100,6 +100,8 @@ class Aligner:
         made = Plain() if strategy is None else strategy_from(strategy)
         self._settings = CallSettings(made, budget, seed, on_reward_error=on_reward_error)
         check_settings(self._settings, has_reward=not is_none(reward))
+        for name, given in (("engine_args", engine_args), ("reward_args", reward_args)):
+            check_value("Aligner", name, given, Mapping[str, Any] | None)
         self._loop: LoopThread | None = None
         self._closers: list[Callable[[], None]] = []
 
@@ -111,8 +113,7 @@ class Aligner:
 
         try:
             self._journal = self._open_journal(journal)
-            # the reward first, unless it needs the policy: it is the smaller model, and its faults
-            # are found sooner
+            # the reward first, unless it needs the policy: its faults are found sooner
             self._reward: Reward | None = reward_from(reward, reward_args or {}, start_policy)
             self._close_later(self._reward, given=reward)
             if self._journal is not None and self._reward is not None:
@@ -328,14 +329,9 @@ class Aligner:
         from tqdm import tqdm
 
         settings = (settings or CallSettings()).over(self._settings)
-        if self._loop is None:
-            self._loop = LoopThread("rsalign-aligner")
-        with tqdm(
-            total=len(requests),
-            desc=type(settings.strategy).__name__,
-            unit="prompt",
-            disable=not (use_tqdm and sys.stderr.isatty()),
-        ) as bar:
+        self._loop = self._loop or LoopThread("rsalign-aligner")
+        title, hidden = type(settings.strategy).__name__, not (use_tqdm and sys.stderr.isatty())
+        with tqdm(total=len(requests), desc=title, unit="prompt", disable=hidden) as bar:
 
             def advance(output: AlignedOutput) -> None:
                 bar.update()

@@ -165,6 +165,8 @@ def _read_mapping(given: Mapping[str, Any], policy: Policy) -> Prompt:
         return Prompt((Message("user", text),), tokens)
     if isinstance(given.get("prompt"), str):
         return _read_text(given["prompt"], policy)
+    if "prompt" in given:
+        raise ConfigError(f"prompt={quote(given['prompt'])}: give a text")
     raise ConfigError(
         f"a prompt has the keys {sorted(given)}: give 'prompt' (text), 'messages' or "
         "'prompt_token_ids'"

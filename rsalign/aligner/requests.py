@@ -112,13 +112,15 @@ def check_settings(settings: CallSettings, *, has_reward: bool) -> None:
     """
     budget = settings.budget
     if budget is not None and not isinstance(budget, Budget):
-        raise ConfigError(f"budget={budget!r}: give Budget(policy_tokens=..., seconds=...)")
+        raise ConfigError(f"budget={quote(budget)}: give Budget(policy_tokens=..., seconds=...)")
     check_int("Aligner", "seed", settings.seed, SEED)
     if settings.strategy is not None:
         require_reward(settings.strategy, has_reward=has_reward)
     check_on_error(settings.on_error)
     if settings.on_reward_error not in ("fail", "best"):
-        raise ConfigError(f"on_reward_error={settings.on_reward_error!r}: choose 'fail' or 'best'")
+        raise ConfigError(
+            f"on_reward_error={quote(settings.on_reward_error)}: choose 'fail' or 'best'"
+        )
 
 
 def require_reward(strategy: Strategy, *, has_reward: bool) -> None:
