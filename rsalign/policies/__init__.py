@@ -1,1 +1,1 @@
-"""What draws: language models behind `rsalign.core.protocols.Policy`."""
+"""Language models as policies (`rsalign.core.protocols.Policy`): in vLLM, or behind its server."""

@@ -1,4 +1,4 @@
-"""A law, and what goes with its requests, as vLLM's `SamplingParams`."""
+"""Converts sampling parameters and request options to vLLM's `SamplingParams`."""
 
 import json
 from collections.abc import Mapping
@@ -25,16 +25,16 @@ def engine_params(
     """The parameters of one request to an engine.
 
     Args:
-        law: what is drawn from.
-        options: what goes with the request.
+        law: the sampling parameters of the policy.
+        options: further options of the request.
         limit: greatest number of new tokens.
-        key: seeds the request, unless the law is greedy.
-        asked: `extra_args` for hooks in the engine.
-        num_logprobs: of how many tokens beside the drawn one log-probabilities are told, unless
-            `options` say it; None: they are not told.
-        stop: stop strings of the law that the engine is to look for.
+        key: seeds the request, unless sampling is greedy.
+        asked: `extra_args` for the logits processors in the engine.
+        num_logprobs: number of tokens besides the sampled one whose log-probabilities are reported,
+            unless `options` say otherwise; None: no log-probabilities are reported.
+        stop: the stop strings that the engine shall look for.
     """
-    # not from vllm itself, which looks the name up anew each time
+    # not from `vllm`, whose lazy attribute lookup costs time at each request
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     grammar = json.loads(law.structured_outputs) if law.structured_outputs else None
@@ -63,12 +63,12 @@ def engine_params(
         watermarking=options.watermarking,
         skip_reading_prefix_cache=options.skip_reading_prefix_cache,
         seed=None if law.greedy else key.seed(),
-        # vLLM takes one of the two
+        # vLLM accepts only one of the two
         logprobs=None if options.logprob_token_ids else listed,
         logprob_token_ids=list(options.logprob_token_ids) or None,
-        # lists of numbers instead of an object for each token
+        # lists of numbers are cheaper than an object per token
         flat_logprobs=not options.lists_log_probs,
-        # stop strings can only be found in text; whole responses are decoded by `text`
+        # needed to find stop strings only: responses are decoded by the policy
         detokenize=bool(stop),
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -115,7 +115,7 @@ class VllmStepReward:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies this reward in a journal by the content of what the engine runs and by `decode`.
+        """Identifies this reward in a journal by what the engine runs (its content) and `decode`.
 
         Raises:
             ConfigError: if the model's files have changed since the engine was started or adopted,
