@@ -73,7 +73,7 @@ class Records:
 
     @property
     def journal_path(self) -> Path | None:
-        """Path of the journal that is kept until this file is complete; None for standard output."""
+        """Path of the journal kept until this file is complete; None for standard output."""
         return None if self._file is None else Path(f"{self.path}.journal")
 
     def write(self, index: int, record: Mapping[str, Any]) -> None:
