@@ -299,8 +299,8 @@ class _Lines:
     of: Mapping[str, _Line]
 
 
-# tenacity would not shorten this: it repeats one call, while a round here tries several replicas and
-# leaves out those that fell silent; of the rounds only these two lines would go
+# tenacity would not shorten this: it repeats one call, while a round here tries several replicas
+# and leaves out those that fell silent; only these two lines would go
 async def _pause(turn: int) -> None:
     if turn:
         await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2 ** (turn - 1))
