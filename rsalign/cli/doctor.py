@@ -26,7 +26,7 @@ class Finding:
         text: what was found and, for a failure, how to repair it.
 
     Example:
-        >>> python()[0].level
+        >>> check_python()[0].level
         'ok'
     """
 
@@ -52,13 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     return int(failed)
 
 
-def python() -> list[Finding]:
+def check_python() -> list[Finding]:
     """Reports the interpreter and the platform."""
     where = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     return [Finding("ok", where)]
 
 
-def packages() -> list[Finding]:
+def check_packages() -> list[Finding]:
     """Reports the versions of the relevant packages."""
     found = [
         f"{name} {version}"
@@ -68,7 +68,7 @@ def packages() -> list[Finding]:
     return [Finding("ok", ", ".join(found))]
 
 
-def vllm() -> list[Finding]:
+def check_vllm() -> list[Finding]:
     """Checks that vLLM can be imported, its version, and which model runner it will use."""
     broken = [name for name in _BREAKING_ON_CPU if _version(name) is not None]
     if is_cpu_build() and broken:
@@ -110,7 +110,7 @@ def vllm() -> list[Finding]:
     return findings
 
 
-def processor() -> list[Finding]:
+def check_processor() -> list[Finding]:
     """Checks the CPU's instruction sets and threads, or the GPU."""
     if not is_cpu_build():
         return _accelerator()
@@ -133,7 +133,7 @@ def processor() -> list[Finding]:
     return findings
 
 
-def memory() -> list[Finding]:
+def check_memory() -> list[Finding]:
     """Checks the free memory."""
     available = _available_gib()
     if available is None:
@@ -153,7 +153,7 @@ def memory() -> list[Finding]:
     return [Finding("ok", text)]
 
 
-def models() -> list[Finding]:
+def check_models() -> list[Finding]:
     """Checks that the embedded models are installed."""
     missing = [
         path
@@ -172,12 +172,12 @@ def models() -> list[Finding]:
 
 
 _CHECKS: tuple[Callable[[], list[Finding]], ...] = (
-    python,
-    packages,
-    vllm,
-    processor,
-    memory,
-    models,
+    check_python,
+    check_packages,
+    check_vllm,
+    check_processor,
+    check_memory,
+    check_models,
 )
 
 

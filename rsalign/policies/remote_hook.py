@@ -20,7 +20,7 @@ _HOW = (
 )
 
 
-def spare_token(tokenizer: Any, model: str) -> int:
+def choose_stop_token(tokenizer: Any, model: str) -> int:
     """Chooses the stop token by which the logits processor marks the end of a segment.
 
     Raises:
@@ -68,7 +68,7 @@ async def check_hook(replicas: Replicas, model: str, sentinel: int) -> None:
             raise ConfigError(f"segment_end=True, but {address} has no such hook: {_HOW}")
 
 
-def hook_arguments(
+def build_hook_arguments(
     boundary: Boundary, law: Sampling, sentinel: int | None
 ) -> dict[str, int | float | str]:
     """The logits processor's arguments (``vllm_xargs``); empty if the boundary does not need it.

@@ -30,7 +30,7 @@ from rsalign.hooks.shared.readings import with_boundary_entropy, with_certainty
 from rsalign.hooks.token_statistics.request import write_statistics_request
 from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
-from rsalign.policies.vllm_params import engine_params
+from rsalign.policies.vllm_params import build_sampling_params
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -358,7 +358,7 @@ class VllmPolicy:
         stop: tuple[str, ...] = (),
     ) -> "SamplingParams":
         own = 0 if self.tells_log_probs else None
-        return engine_params(self.sampling, self.options, limit, key, asked, own, stop)
+        return build_sampling_params(self.sampling, self.options, limit, key, asked, own, stop)
 
     def _segment(self, output: "RequestOutput", room: int) -> Segment:
         drawn = output.outputs[0]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
 
 
-def engine_params(
+def build_sampling_params(
     law: Sampling,
     options: RequestOptions,
     limit: int,

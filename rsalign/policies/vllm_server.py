@@ -18,7 +18,7 @@ from rsalign.engines.affinity import Prompts
 from rsalign.engines.answers import Completion, Served
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.remote import Replicas
-from rsalign.policies.remote_hook import check_hook, hook_arguments, spare_token
+from rsalign.policies.remote_hook import build_hook_arguments, check_hook, choose_stop_token
 from rsalign.policies.tokenization import Tokenization
 
 _VLLM_NAMES = {"num_logprobs": "logprobs"}
@@ -148,7 +148,7 @@ class VllmServerPolicy:
         tokenization = Tokenization(served.tokenizer(tokenizer), length)
         sentinel = None
         if segment_end:
-            sentinel = spare_token(tokenization.tokenizer, served.name)
+            sentinel = choose_stop_token(tokenization.tokenizer, served.name)
             replicas.call(check_hook(replicas, served.name, sentinel))
         law = sampling or Sampling()
         return cls(
@@ -209,7 +209,7 @@ class VllmServerPolicy:
         """
         self._check(prefix, max_new_tokens)
         limit = max_new_tokens if boundary is None else min(max_new_tokens, boundary.max_tokens)
-        arguments = hook_arguments(boundary, self.sampling, self.sentinel) if boundary else {}
+        arguments = build_hook_arguments(boundary, self.sampling, self.sentinel) if boundary else {}
         asked = min(limit, self.tokenization.max_model_len - len(prefix))
         request = self._request(prefix, asked) | {
             "seed": None if self.sampling.greedy else key.seed(),

@@ -18,7 +18,7 @@ from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.protocols import Encoder, Likelihood, Policy, Scored
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Message, Prompt, Response, Tokens
-from rsalign.rewards.parts import described
+from rsalign.rewards.parts import describe
 from rsalign.rewards.steps import check_ends
 
 
@@ -70,7 +70,7 @@ class DensityRatio:
     def fingerprint(self) -> str:
         """Identifies this reward in a journal."""
         models, settings = (self.numerator, self.denominator), (self.beta, self.per_token)
-        return f"DensityRatio{described((*models, *settings, self.numerator_prompt))}"
+        return f"DensityRatio{describe((*models, *settings, self.numerator_prompt))}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The log-ratio of the whole response; 0 for one without tokens. See `Reward`.
@@ -159,7 +159,7 @@ class Instructed:
     @property
     def fingerprint(self) -> str:
         """Identifies these prompts in a journal."""
-        return f"Instructed{described((self.encoder, self.instruction))}"
+        return f"Instructed{describe((self.encoder, self.instruction))}"
 
     def __call__(self, prompt: Prompt) -> Tokens:
         """Token ids of the instructed conversation."""

@@ -16,7 +16,7 @@ from rsalign.core.tasks import concurrently
 from rsalign.core.text.response_text import response_text
 from rsalign.core.types import Message, Prompt, Response, Tokens
 from rsalign.rewards.judge_templates import Template
-from rsalign.rewards.parts import described
+from rsalign.rewards.parts import describe
 
 
 class Writer(Policy, Encoder, Protocol):
@@ -174,7 +174,7 @@ def unreadable_verdicts_error(
 def judge_fingerprint(judge: Any) -> str:
     """Identifies a judge in a journal by its class and all its settings."""
     values = tuple(getattr(judge, field.name) for field in dataclasses.fields(judge))
-    return f"{type(judge).__name__}{described(values)}"
+    return f"{type(judge).__name__}{describe(values)}"
 
 
 def _check_distinct(choices: tuple[str, ...], options: list[Tokens]) -> None:

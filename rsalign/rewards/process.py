@@ -24,7 +24,7 @@ from rsalign.engines.vllm.asynchronous import AsyncEngine
 from rsalign.engines.vllm.guards import import_vllm, is_cpu_build
 from rsalign.engines.vllm.identity import EngineIdentity
 from rsalign.engines.vllm.inprocess import InProcessEngine
-from rsalign.rewards.parts import described
+from rsalign.rewards.parts import describe
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.steps import Characters, check_ends
 from rsalign.rewards.vllm import check_reward_model
@@ -121,7 +121,7 @@ class VllmStepReward:
             ConfigError: if the model's files have changed since the engine was started or adopted,
                 or `decode` has no fingerprint.
         """
-        return f"vllm steps {self._identity.fingerprint} {described(self.decode)}"
+        return f"vllm steps {self._identity.fingerprint} {describe(self.decode)}"
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
