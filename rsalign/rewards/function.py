@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from rsalign.core.checks import above, at_least, checked, finite_or_none, part, shown, whole
 from rsalign.core.errors import ConfigError, RewardError
-from rsalign.core.fingerprint import fingerprint as told
+from rsalign.core.fingerprint import fingerprint as fingerprint_of
 from rsalign.core.foreign import errors_as
 from rsalign.core.types import Prompt, Response
 from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
@@ -85,7 +85,7 @@ class FunctionReward:
         Raises:
             ConfigError: if the function has no fingerprint (`rsalign.core.fingerprint`).
         """
-        return f"function {self._fingerprint or told(self._function)}"
+        return f"function {self._fingerprint or fingerprint_of(self._function)}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The number that the function returns.
