@@ -1,4 +1,7 @@
-"""One process that grades, and both ends of what is said to it."""
+"""One process that grades, and both ends of what is said to it.
+
+Why no library is under it: see `rsalign.rewards.child_processes`.
+"""
 
 import contextlib
 import math

@@ -89,7 +89,7 @@ class AlignedOutput:
         error: why this prompt failed (``on_error="return"``); None if it did not.
 
     Example:
-        >>> from rsalign.aligner.aligner import Aligner
+        >>> from rsalign import Aligner
         >>> from rsalign.testing import ToyPolicy, ToyReward
         >>> with Aligner(ToyPolicy(), ToyReward(), {"name": "plain", "max_tokens": 4}) as aligner:
         ...     (output,) = aligner.generate("1 2", use_tqdm=False)

@@ -241,7 +241,7 @@ def make_request(
         ConfigError: if a parameter cannot be honoured, or these do not go together.
 
     Example:
-        >>> from rsalign.strategies.plain import Plain
+        >>> from rsalign import Plain
         >>> from rsalign.testing import ToyPolicy
         >>> prompt = Prompt((), (1,))
         >>> make_request(prompt, None, Plain(max_tokens=4), ToyPolicy()).n

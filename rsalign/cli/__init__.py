@@ -1,1 +1,1 @@
-"""The command line: one command per file."""
+"""The command line of `rsalign`, with one module per command."""

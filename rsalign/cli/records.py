@@ -1,4 +1,4 @@
-"""The output of `rsalign generate`: continued where it stopped, never a record twice."""
+"""The output file of `rsalign generate`, which a later run of the same command continues."""
 
 import hashlib
 import json
@@ -33,26 +33,30 @@ _HOW_IT_IS_RUN = frozenset(
         "tensor_parallel_size",
     }
 )
-"""Arguments of an engine that divide work and memory, and leave what the model says as it is."""
+"""Engine arguments that affect speed and memory, but not the model's distribution."""
 
 
 class Records:
     """An append-only file of JSON lines, one for each prompt.
 
-    A line that a kill cut short is dropped on opening, and its prompt is answered again. One
-    process at a time writes a file (`AppendOnlyFile`).
+    On opening a file, an incomplete last line (of a killed process) is removed, and its prompt is
+    processed again. Only one process at a time can write a file (`AppendOnlyFile`).
 
     Args:
         path: the file; ``-`` is standard output, which cannot be continued.
-        run_ids: what makes each record, by index (`run_id`); a file that holds records of another
-            run is refused.
+        run_ids: for each prompt, the hash of everything its record depends on (`run_id`).
 
     Attributes:
-        missing: indices without a record, in order.
+        missing: indices of the prompts without a record, in order.
 
     Raises:
-        ConfigError: if the file holds records of another run, or something else, or another
-            process writes it.
+        ConfigError: if the file contains records with other hashes or anything else, or another
+            process is writing it.
+
+    Example:
+        >>> with Records("-", [run_id({"seed": 0}, {"prompt": "Hello"})]) as records:
+        ...     records.missing
+        [0]
     """
 
     def __init__(self, path: str, run_ids: Sequence[str]) -> None:
@@ -71,11 +75,11 @@ class Records:
 
     @property
     def journal_path(self) -> Path | None:
-        """Where draws are on record while this file is not complete."""
+        """Path of the journal kept until this file is complete; None for standard output."""
         return None if self._file is None else Path(f"{self.path}.journal")
 
     def write(self, index: int, record: Mapping[str, Any]) -> None:
-        """Appends a record; it is safe from a kill when this returns."""
+        """Appends a record; once this returns, killing the process does not lose it."""
         content = {**record, "run": self._run_ids[index]}
         if self._file is None:
             encoding = sys.stdout.encoding or "utf-8"
@@ -85,7 +89,7 @@ class Records:
             self._file.append(_line(content, "utf-8"))
 
     def finish(self, *, keep_journal: bool) -> None:
-        """Removes the journal of a complete file, unless its owner wants it for longer runs."""
+        """Removes the journal of a complete file, unless `keep_journal`."""
         if self.journal_path is not None and not keep_journal:
             self.journal_path.unlink(missing_ok=True)
 
@@ -124,13 +128,13 @@ class Records:
 
 
 def model_id(name: str, arguments: Mapping[str, Any]) -> str:
-    """What tells a model that is named from others, before it is started.
+    """Identifies a model that has not been started, for `run_id`.
 
-    A folder is told by its content, wherever it lies; an id, an address or a function by its name.
+    A folder is identified by its content, an id, an address or a function by its name.
 
     Args:
-        name: as on the command line.
-        arguments: of its engine. All but those that only say how it is run count.
+        name: the model as given on the command line.
+        arguments: its engine's arguments; those that affect only speed and memory are ignored.
     """
     counted = {key: value for key, value in arguments.items() if key not in _HOW_IT_IS_RUN}
     if name.lstrip()[:1] == "{":  # settings of a reward, as JSON
@@ -152,13 +156,13 @@ def _told(value: Any) -> str:
 
 
 def run_id(shared: Mapping[str, Any], prompt: Mapping[str, Any]) -> str:
-    """A short hash of all that makes an answer: settings, seed, models and the prompt."""
+    """A short hash of everything that a record depends on: settings, seed, models, prompt."""
     content = json.dumps([shared, prompt], sort_keys=True, default=str)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def _line(content: Mapping[str, Any], encoding: str) -> bytes:
-    """A record as one line; what the encoding does not have is escaped, as JSON can."""
+    """Encodes a record as one line; characters outside the encoding are escaped."""
     try:
         return json.dumps(content, ensure_ascii=False).encode(encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""`rsalign rewards`: every kind of reward at work on one problem, on the embedded models."""
+"""`rsalign rewards`: scores responses to one problem by every kind of reward."""
 
 import argparse
 import asyncio
@@ -49,23 +49,23 @@ from rsalign.rewards import (
 _MAX_TOKENS = 96
 _NUM_ANSWERS = 4
 _SMALL: dict[str, Any] = {"kv_cache_memory_bytes": 64 << 20}
-# what the tiny policy can be asked: it knows numbers, so that a judge's verdict is one
+# questions that the tiny policy can respond to: it knows little but numbers
 _SCORE = Template(user="{prompt}\n{response}", pattern=r"(\d)")
 _RIGHT = Template(user="{prompt}\n{response}", choices=("Answer", "Then"))
 _COMPARE = Template(user="{prompt}\n{one}\n{other}", choices=("First", "Next"))
 
 
 def add_parser(subparsers: Any) -> None:
-    """Declares the command."""
+    """Adds the command to the argument parser."""
     parser = subparsers.add_parser(
-        "rewards", help="every kind of reward at work on one problem, on the embedded models"
+        "rewards", help="score responses to one problem by every kind of reward (embedded models)"
     )
     parser.add_argument("--problem", type=int, default=7, help="number of a held-out problem")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Draws a few answers to a problem and prints what each reward says of them."""
+    """Samples a few responses to a problem and prints every reward's scores of them."""
     asked = problem("heldout", arguments.problem)
     with ExitStack() as stack:
         policy = stack.enter_context(closing(VllmPolicy.start(POLICY, **_SMALL)))

@@ -1,4 +1,4 @@
-"""`rsalign serve`: vLLM's OpenAI-compatible server, with strategies."""
+"""`rsalign serve`: runs vLLM's OpenAI-compatible server, extended by strategies."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ _EPILOG = (
 
 
 def add_parser(subparsers: Any) -> None:
-    """Declares the command."""
+    """Adds the command to the argument parser."""
     parser = subparsers.add_parser(
         "serve",
         help="vLLM's OpenAI-compatible server, with strategies",
@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
         "(default: the embedded one for the embedded policy, otherwise none; '' is none)",
     )
     parser.add_argument(
-        "--strategy", help="of requests that name none (default: they get what vLLM gives them)"
+        "--strategy", help="for requests that name none (default: plain vLLM sampling)"
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="strategy parameter"
@@ -63,7 +63,11 @@ def add_parser(subparsers: Any) -> None:
         help="greatest product of the whole numbers in a request's strategy (default: 4096)",
     )
     limits.add_argument(
-        "--reward-timeout", type=float, default=60.0, metavar="S", help="of one call (default: 60)"
+        "--reward-timeout",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="time limit of one call, seconds (default: 60)",
     )
     limits.add_argument(
         "--on-reward-error",
@@ -75,11 +79,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves until it is told to stop."""
+    """Runs the server until it receives a signal to stop."""
     from rsalign.serve.observe import log_to_stderr
 
     log_to_stderr()
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # as `vllm serve` has it
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # the level of `vllm serve`
     from rsalign.serve.options import Options
 
     policy = model_from("--policy", arguments.policy, POLICIES)

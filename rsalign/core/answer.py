@@ -39,7 +39,7 @@ class AnswerListener:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.strategies.plain import Plain
+        >>> from rsalign import Plain
         >>> from rsalign.testing import ToyPolicy
         >>> class Printer(AnswerListener):
         ...     def on_answer(self, sample, result):

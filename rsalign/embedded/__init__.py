@@ -1,8 +1,7 @@
-"""The embedded default: a task, a policy, a strong sibling and a reward model, all tiny.
+"""A tiny task and tiny models that are part of the package: two policies and a reward model.
 
-They ship in the package so that the demo, the tests and the documentation run anywhere, offline,
-on the real engine. `rsalign.embedded.training` made them from nothing; `models/README.md` says how
-well each does.
+With them the demo, the tests and the documentation run offline, on any machine, in real vLLM
+engines. `rsalign.embedded.training` trains them from scratch; `models/README.md` has their figures.
 """
 
 from pathlib import Path
@@ -12,10 +11,10 @@ __all__ = ["POLICY", "REWARD", "STRONG"]
 MODELS = Path(__file__).parent / "models"
 
 POLICY = str(MODELS / "policy")
-"""Path of the policy: right about 4 times in 10 at temperature 1 (`LlamaForCausalLM`)."""
+"""Path of the policy (`LlamaForCausalLM`); correct about 4 times in 10 at temperature 1."""
 
 STRONG = str(MODELS / "strong")
-"""Path of the same network trained to the end (`LlamaForCausalLM`, same tokenizer)."""
+"""Path of the same network after full training (`LlamaForCausalLM`, same tokenizer)."""
 
 REWARD = str(MODELS / "reward")
-"""Path of the deliberately imperfect reward model (`LlamaForSequenceClassification`)."""
+"""Path of the reward model (`LlamaForSequenceClassification`), which is imperfect on purpose."""

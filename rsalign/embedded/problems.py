@@ -1,7 +1,7 @@
-"""Word-chain arithmetic: the embedded task, with exact grading.
+"""The embedded task: word problems with chains of additions and the like, graded exactly.
 
-A problem is a short story in which a number changes three to seven times; its solution writes
-each change as one equation a line and ends with the answer:
+A problem is a short story in which a number changes three to seven times. Its solution has one
+equation per line for these changes, and ends with the answer:
 
     Ann has 12 coins. Ann buys 7 coins. The number of coins doubles. How many coins does Ann have?
 
@@ -9,11 +9,11 @@ each change as one equation a line and ends with the answer:
     Then 19 * 2 = 38
     Answer: 38
 
-The word that opens a line ("First", "Then", "Next", "So", "Now") is free: there a solver is
-uncertain although every choice is right, which is where a segment should end.
+The first word of a line ("First", "Then", "Next", "So", "Now") is arbitrary: the model's entropy is
+high there although every choice is correct, so it is a good place for a segment to end.
 
-Problems are addressed: ``problem("heldout", 17)`` is the same for everyone and for ever. A problem
-belongs to the split that a hash of its *text* says, so no text occurs in two splits.
+Problems are numbered: ``problem("heldout", 17)`` is the same on every machine. A hash of the
+problem's *text* decides its split, so no text occurs in two splits.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 
 Split: TypeAlias = Literal["train", "tune", "heldout"]
-"""Training of models; choice of their hyperparameters and of targets; figures one reports."""
+"""For training models; for choosing hyperparameters and targets; for reported results."""
 
 NUM_CHANGES = (3, 4, 5, 6, 7)
 _LARGEST = 60  # every number is one token of the embedded tokenizer
@@ -38,14 +38,19 @@ _ITEMS = ("coins", "apples", "books", "cards", "shells", "pens", "stamps", "bead
 OPENERS = ("First", "Then", "Next", "So", "Now")
 _CHANGES = ("buy", "find", "lose", "give", "bags", "group", "double", "half")
 
-_NUMBER = r"[0-9]{1,18}"  # more digits are no answer, and Python refuses to read thousands of them
+_NUMBER = r"[0-9]{1,18}"  # Python refuses to parse numbers with thousands of digits
 _EQUATION = re.compile(rf"(?:{'|'.join(OPENERS)}) ({_NUMBER}) ([-+*/]) ({_NUMBER}) = ({_NUMBER})")
 _ANSWER = re.compile(rf"Answer: (-?{_NUMBER})\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Equation:
-    """One line of a solution: ``left operator right = result``."""
+    """One line of a solution: ``left operator right = result``.
+
+    Example:
+        >>> str(Equation(12, "+", 7, 19))
+        '12 + 7 = 19'
+    """
 
     left: int
     operator: str
@@ -58,13 +63,18 @@ class Equation:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem with its only chain of equations.
+    """One problem with its solution, which is unique up to the first words of its lines.
 
     Attributes:
-        question: what the user says.
-        equations: the steps in order; a change by groups takes two.
+        question: the text of the user's message.
+        equations: the steps in order; a change by groups has two equations.
         answer: the last number.
         num_changes: how often the number changes, 3 to 7.
+
+    Example:
+        >>> asked = problem("heldout", 0)
+        >>> asked.grade(f"Answer: {asked.answer}")
+        True
     """
 
     question: str
@@ -73,7 +83,7 @@ class Problem:
     num_changes: int
 
     def solution(self, key: Key) -> str:
-        """A right solution; `key` chooses the word that opens each line."""
+        """A correct solution; `key` chooses the first word of each line."""
         lines = [
             f"{OPENERS[key.child(i).below(len(OPENERS))]} {equation}"
             for i, equation in enumerate(self.equations)
@@ -81,11 +91,11 @@ class Problem:
         return "\n".join([*lines, f"Answer: {self.answer}"])
 
     def grade(self, text: str) -> bool:
-        """Whether `text` ends in the right answer, exactly."""
+        """Whether `text` ends with the correct answer, exactly."""
         return extract_answer(text) == self.answer
 
     def num_right_lines(self, text: str) -> int:
-        """How many leading lines of `text` are those of the solution (openers are free)."""
+        """How many leading lines of `text` agree with the solution, ignoring their first words."""
         right = [str(equation) for equation in self.equations]
         count = 0
         for line in text.split("\n"):
@@ -100,7 +110,7 @@ class Problem:
 
 
 def extract_answer(text: str) -> int | None:
-    """The number after the last "Answer:", or None where the text does not end in one."""
+    """The number after the last "Answer:"; None if the text does not end with one."""
     found = _ANSWER.search(text)
     return int(found.group(1)) if found else None
 
@@ -170,7 +180,7 @@ def _make(key: Key, num_changes: int) -> Problem:
 
 
 def _change(key: Key, name: str, item: str, value: int) -> tuple[str, list[Equation]] | None:
-    """One sentence and its equations, or None where the number would leave its range."""
+    """One sentence and its equations; None if the number would leave its range."""
     kind = _pick(key.child("kind"), _CHANGES)
     if kind in ("buy", "find", "lose", "give"):
         amount = _between(key.child("amount"), 2, 12)

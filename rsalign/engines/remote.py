@@ -310,6 +310,8 @@ class _LoopClients:
     by_address: Mapping[str, _ReplicaClient]
 
 
+# tenacity would not shorten this: it repeats one call, while a round here tries several replicas
+# and leaves out those that fell silent; only these two lines would go
 async def _pause(turn: int) -> None:
     if turn:
         await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2 ** (turn - 1))

@@ -1,1 +1,1 @@
-"""Evaluation harnesses of others, with aligned answers: what they call a model is made here."""
+"""Adapters that let other evaluation harnesses use aligned responses as a model."""

@@ -1,4 +1,4 @@
-"""``--model_args``: an aligner's own arguments, and under any other name its strategy's."""
+"""Parses ``--model_args``: an aligner's own arguments; all other names set the strategy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -16,26 +16,31 @@ from rsalign.words.read import OnRewardError, Specification, read_words
 from rsalign.words.values import convert
 
 _TABLES = ("engine_args", "reward_args")
-"""Arguments that are tables: a dot reaches into them."""
+"""Arguments that are mappings: ``engine_args.max_model_len=512`` sets one entry."""
 _OWN = ("policy", "reward", *_TABLES, "journal", "max_gen_toks")
-"""Arguments that `rsalign.words.read` does not know."""
+"""Arguments that are read here and not by `rsalign.words.read`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """What an aligner is made of, checked before an engine starts.
+    """The arguments of an aligner, checked before an engine starts.
 
     Attributes:
-        policy: model id, path or address, or whatever else `Aligner` takes.
+        policy: model id, path or server address, or any other policy that `Aligner` accepts.
         reward: likewise.
-        strategy: how answers are drawn. Its length is the task's.
-        seed: root of all randomness.
-        budget: hard limits for each answer.
-        on_reward_error: as `Aligner` takes it.
-        engine_args: for the policy's engine.
-        reward_args: for the reward's engine.
-        journal: path of a record of draws.
-        max_gen_toks: greatest length of an answer, if the task does not say.
+        strategy: the strategy; its `max_tokens` is replaced by the task's.
+        seed: root of all random seeds.
+        budget: hard limits for each response.
+        on_reward_error: see `Aligner`.
+        engine_args: arguments of the policy's engine.
+        reward_args: arguments of the reward's engine.
+        journal: path of the journal, if any.
+        max_gen_toks: greatest length of a response, if the task does not set it.
+
+    Example:
+        >>> arguments = Arguments.read({"strategy": "best_of", "n": "4"})
+        >>> arguments.strategy.n
+        4
     """
 
     policy: Any
@@ -51,12 +56,12 @@ class Arguments:
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Arguments":
-        """Understands ``policy=...``, ``strategy=...``, ``budget.seconds=...``, and settings.
+        """Parses ``policy=...``, ``strategy=...``, ``budget.seconds=...`` and strategy settings.
 
-        Without a policy, it is the embedded one; only that one comes with a reward.
+        The default policy is the embedded one. Only the embedded policy has a default reward.
 
         Raises:
-            ConfigError: if something cannot work.
+            ConfigError: if an argument is unknown or invalid, or a needed reward is missing.
         """
         words = {key: value for key, value in given.items() if key.partition(".")[0] not in _OWN}
         ready = words.get("strategy")
@@ -85,7 +90,7 @@ class Arguments:
         )
 
     def aligner(self) -> Aligner:
-        """Starts the engines."""
+        """Creates the aligner, which starts the engines."""
         return Aligner(
             self.policy,
             self.reward,
@@ -100,7 +105,7 @@ class Arguments:
 
 
 def _table(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A table, given whole or by dotted names."""
+    """A mapping that was given as a whole, by dotted names, or both."""
     whole = given.get(name) or {}
     if isinstance(whole, str):
         whole = guess(whole)

@@ -1,4 +1,4 @@
-"""What a harness asks of a generation, as the law and the length of its answer."""
+"""Converts a harness's generation arguments to sampling parameters and a response length."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,18 +11,27 @@ from rsalign.core.protocols import Strategy
 from rsalign.words.messages import suggest
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-"""All of lm-eval's names for the greatest length of an answer."""
+"""lm-eval's names for the greatest length of a response."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """Law and length; attributes as vLLM's `SamplingParams`, which need not be installed.
+    """Sampling parameters of one request, with the attributes of vLLM's `SamplingParams`.
+
+    The aligner takes it in place of a `SamplingParams`, so that vLLM need not be installed.
 
     Attributes:
-        max_tokens: greatest length of an answer.
-        temperature: 0 is greedy.
-        stop: strings that end an answer and are no part of it.
-        top_p: as in `rsalign.Sampling`, as are those that follow.
+        max_tokens: greatest length of a response.
+        temperature: 0 is greedy decoding.
+        stop: strings that end a response and are not part of it.
+        top_p: as in `rsalign.Sampling`, like the remaining attributes.
+
+    Example:
+        >>> from rsalign import BestOf
+        >>> asked = {"until": ["."], "do_sample": True, "temperature": 0.7}
+        >>> law = Generation.read(asked, max_tokens=64, strategy=BestOf(n=4))
+        >>> law.temperature, law.stop, law.max_tokens
+        (0.7, ('.',), 64)
     """
 
     max_tokens: int = 256
@@ -32,7 +41,7 @@ class Generation:
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    # what vLLM has beside them, and no harness asks for
+    # further attributes that the aligner reads; no harness sets them
     logit_bias: None = None
     allowed_token_ids: None = None
     stop_token_ids: None = None
@@ -40,19 +49,20 @@ class Generation:
     seed: None = None
 
     def __post_init__(self) -> None:
-        read_sampling(self)  # refuses what no law can be
+        read_sampling(self)  # raises an error for invalid values
 
     @classmethod
     def read(cls, asked: Mapping[str, Any], *, max_tokens: int, strategy: Strategy) -> "Generation":
-        """Understands lm-eval's ``generation_kwargs``: all of them, or none.
+        """Converts lm-eval's ``generation_kwargs``; refuses them if one cannot be honoured.
 
         Args:
-            asked: by the task, or by ``--gen_kwargs``.
-            max_tokens: if the task does not say.
-            strategy: that will draw the answer.
+            asked: arguments of the task, or of ``--gen_kwargs``.
+            max_tokens: greatest length, if the task does not set it.
+            strategy: the strategy that will answer.
 
         Raises:
-            ConfigError: if something is asked that cannot be honoured.
+            ConfigError: if an argument is unknown, contradicts another, or does not fit the
+                strategy (greedy decoding with one that compares several samples).
         """
         asked = dict(asked)
         lengths = {name: asked.pop(name) for name in _LENGTHS if name in asked}
@@ -86,7 +96,7 @@ class Generation:
 
 def _temperature(do_sample: bool | None, temperature: float | None) -> float:
     if do_sample is None:
-        return temperature or 0.0  # lm-eval's tasks are greedy unless they say otherwise
+        return temperature or 0.0  # lm-eval's default is greedy decoding
     if do_sample:
         if temperature == 0:
             raise ConfigError("do_sample=True contradicts temperature=0: give only one of them")

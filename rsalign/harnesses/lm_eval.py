@@ -1,8 +1,8 @@
-"""lm-evaluation-harness: `rsalign` as a model.
+"""`rsalign` as a model of lm-evaluation-harness.
 
-What a task generates is aligned. Likelihoods are the policy's own: exact log-probabilities of the
-model's law at temperature 1, as lm-eval's other models give them, since that of an aligned answer
-cannot be computed.
+Generated responses are aligned. Log-likelihoods are those of the policy itself (exact, at
+temperature 1, as for lm-eval's other models), because the likelihood of an aligned response cannot
+be computed.
 
 In Python: ``simple_evaluate(model=AlignedLM(policy=..., reward=..., strategy="cards"), ...)``.
 """
@@ -36,24 +36,29 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MAX_OPEN_REQUESTS = 512
-"""Of likelihoods; more would only wait in the engine's queue."""
+"""Greatest number of open log-likelihood requests; more would only wait in the engine's queue."""
 
 
 class AlignedLM(PolicyText):
-    """An aligner as lm-eval's model; for what it is given, see `PolicyText`.
+    """An aligner as a model of lm-eval; it takes the arguments of `PolicyText`.
 
-    All requests that lm-eval hands over go to the engine at once; it needs no batch size. Draws
-    depend on the seed, the task's name, the document and the repeat, and on nothing else that is
-    evaluated.
+    All requests of a call are sent to the engine concurrently, so no batch size is needed. The
+    random seeds of a request depend only on the seed, the task's name, the document and the number
+    of the repeat, not on what else is evaluated.
+
+    Example:
+        >>> from lm_eval import simple_evaluate
+        >>> model = AlignedLM(strategy="best_of", n=4)  # doctest: +SKIP
+        >>> simple_evaluate(model=model, tasks=["gsm8k"])  # doctest: +SKIP
     """
 
     def generate_until(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[str]:
-        """Aligned answers; that of a request that fails is empty, and so counts as wrong.
+        """Aligned responses; a request that fails gets an empty one, which counts as wrong.
 
         Raises:
-            ConfigError: if the task's settings cannot be honoured; before anything is drawn.
+            ConfigError: if the task's settings cannot be honoured; raised before sampling.
             RsalignError: if all requests fail.
         """
         laws = [
@@ -98,15 +103,15 @@ class AlignedLM(PolicyText):
     def loglikelihood(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """Log-probabilities under the policy; a request that fails has none, and counts as wrong.
+        """Log-probabilities under the policy; a request that fails gets minus infinity.
 
         Raises:
-            ConfigError: if the policy cannot tell.
+            ConfigError: if the policy cannot compute log-probabilities.
             RsalignError: if all requests fail.
         """
         try:
             scores: list[tuple[float, bool]] = super().loglikelihood(list(requests), disable_tqdm)
-        except UnreadableError:  # of some: each by itself, to find out of which
+        except UnreadableError:  # find the requests that cause it, and score the others
             failures = Failures(len(requests))
             readable: list[tuple[int, Instance]] = []
             for i, (request, name) in enumerate(zip(requests, _names(requests), strict=True)):
@@ -127,12 +132,12 @@ class AlignedLM(PolicyText):
     def loglikelihood_rolling(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[float]:
-        """Log-probabilities of whole texts under the policy, each token with all context there is.
+        """Log-probabilities of whole texts under the policy, each token given all before it.
 
-        A text that fails has none: minus infinity.
+        A text that fails gets minus infinity.
 
         Raises:
-            ConfigError: if the policy cannot tell.
+            ConfigError: if the policy cannot compute log-probabilities.
             RsalignError: if all requests fail.
         """
         failures, sums = Failures(len(requests)), [0.0] * len(requests)
@@ -149,7 +154,8 @@ class AlignedLM(PolicyText):
                 for window in get_rolling_token_windows(
                     token_list=tokens,
                     prefix_token=self.prefix_token_id,
-                    max_seq_len=self.tokenization.max_model_len - 2,  # vLLM wants room for a token
+                    max_seq_len=self.tokenization.max_model_len
+                    - 2,  # vLLM needs room for one sampled token
                     context_len=1,
                 )
             ]
@@ -191,7 +197,7 @@ class AlignedLM(PolicyText):
                 failures.add(quote("".join(asked)), error)
                 return -math.inf, False
             found = sum(scored), all(map(_greedy, scored))
-            if any(asked):  # pieces of a longer text are kept by whoever joins them
+            if any(asked):  # parts of a longer text are cached when they are summed
                 self.cache_hook.add_partial("loglikelihood", asked, found)
             bar.update()
             return found
@@ -227,12 +233,12 @@ class AlignedLM(PolicyText):
 
 
 class Failures:
-    """What failed of one call of lm-eval, which wants a value for every request.
+    """Collects the requests of one lm-eval call that failed by themselves; they count as wrong.
 
-    A failure is logged when it is added, with the request's name.
+    Each failure is logged with the request's name when it is added.
 
     Args:
-        num_requests: of the call.
+        num_requests: number of requests in the call.
     """
 
     def __init__(self, num_requests: int) -> None:
@@ -240,10 +246,10 @@ class Failures:
         self._errors: list[RsalignError] = []
 
     def add(self, name: str, error: RsalignError) -> None:
-        """One more request that counts as wrong.
+        """Adds a failed request.
 
         Raises:
-            EngineError: if it is one: no other request will be answered either.
+            EngineError: if `error` is one, since no other request will be answered either.
         """
         if isinstance(error, EngineError):
             raise error
@@ -251,7 +257,7 @@ class Failures:
         self._errors.append(error)
 
     def check(self) -> None:
-        """Refuses a call of which nothing is left: its score would say nothing.
+        """Raises the first failure if all requests failed, and else logs their number.
 
         Raises:
             RsalignError: the first failure, if all requests failed.
@@ -265,7 +271,7 @@ class Failures:
 
 
 def register() -> None:
-    """Makes lm-eval know `rsalign`, for releases that do not look at entry points."""
+    """Registers `rsalign` with lm-eval, for releases that do not read entry points."""
     if "rsalign" not in MODEL_REGISTRY:
         register_model("rsalign")(AlignedLM)
 
@@ -280,7 +286,7 @@ def _greedy(log_prob: float) -> bool:
 
 
 def _names(requests: "Sequence[Instance]") -> list[str]:
-    """What a request's draws depend on: its task, its document and which repeat of it this is."""
+    """Names that the random seeds depend on: task, document and number of the repeat."""
     seen: Counter[str] = Counter()
     names = []
     for request in requests:

@@ -1,4 +1,4 @@
-"""What lm-eval must know of a model before it asks anything: its tokens and its chat template."""
+"""The tokenizer and chat template of an aligner's policy, as lm-eval's `TemplateLM` needs them."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,48 +18,52 @@ if TYPE_CHECKING:
 
 
 class Conversation(str):
-    """The text that a policy's chat template made of some messages, and these messages.
+    """A string rendered by the policy's chat template that keeps the messages it was made of.
 
-    A harness renders a conversation first and asks for an answer later, and keeps nothing but the
-    text in between. A reward model has a chat template of its own, and needs the messages.
+    lm-eval renders a conversation to text first and requests a response to the text later. A reward
+    model has another chat template and needs the messages.
 
     Attributes:
-        messages: what was rendered.
+        messages: the conversation that was rendered.
+
+    Example:
+        >>> text = Conversation("<|user|>Hi", [Message("user", "Hi")])
+        >>> text == "<|user|>Hi", text.messages[0].content
+        (True, 'Hi')
     """
 
     messages: tuple[Message, ...]
 
     def __new__(cls, text: str, messages: Sequence[Message]) -> "Conversation":
-        """A text with its messages."""
+        """Creates the string with its messages."""
         made = super().__new__(cls, text)
         made.messages = tuple(messages)
         return made
 
     def __getnewargs__(self) -> tuple[str, tuple[Message, ...]]:  # type: ignore[override]
-        return str(self), self.messages  # for harnesses that keep prompts in a cache
+        return str(self), self.messages  # so that pickling keeps the messages
 
 
 class UnreadableError(ConfigError):
-    """A text that the policy's tokenizer cannot read."""
+    """A text that the policy's tokenizer cannot encode."""
 
 
 class PolicyText(TemplateLM):
-    """Text as an aligner's policy reads it.
+    """Encodes text and renders conversations with the tokenizer of an aligner's policy.
 
-    The engines start when something is first asked of them, so that what is wrong before costs
-    nothing.
+    The engines start at the first request, so that wrong arguments are reported before.
 
     Args:
-        batch_size: lm-eval always gives one; the engine batches by itself.
-        max_batch_size: likewise.
-        device: likewise; it is the engine's business.
-        given: see `Arguments`.
+        batch_size: ignored; lm-eval always passes it, but the engine batches by itself.
+        max_batch_size: ignored, likewise.
+        device: ignored; set by the engine's arguments.
+        given: the arguments that `Arguments.read` takes.
 
     Attributes:
-        arguments: what the aligner is made of.
+        arguments: the parsed arguments of the aligner.
 
     Raises:
-        ConfigError: if an argument cannot work.
+        ConfigError: if an argument is invalid.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class PolicyText(TemplateLM):
 
     @cached_property
     def aligner(self) -> Aligner:
-        """Over the engines, which start now."""
+        """The aligner; created, with its engines, at first use."""
         aligner = self.arguments.aligner()
         if not hasattr(aligner.policy, "tokenization"):
             raise ConfigError(
@@ -81,38 +85,38 @@ class PolicyText(TemplateLM):
 
     @property
     def tokenization(self) -> "Tokenization":
-        """The policy's."""
+        """The tokenizer and context length of the policy."""
         found: Tokenization = self.aligner.policy.tokenization  # type: ignore[attr-defined]
         return found
 
     @property
     def tokenizer(self) -> Any:
-        """The policy's."""
+        """The tokenizer of the policy."""
         return self.tokenization.tokenizer
 
     @property
     def tokenizer_name(self) -> str:
-        """What lm-eval keeps rendered prompts under: apart from other models' plain text."""
+        """lm-eval's cache key of rendered prompts; unlike that of models that get plain text."""
         return "rsalign__" + str(self.tokenizer.name_or_path).replace("/", "__")
 
     @property
     def eot_token_id(self) -> int:
-        """What ends an answer."""
+        """The end-of-sequence token."""
         return int(self.tokenizer.eos_token_id)
 
     @property
     def prefix_token_id(self) -> int:
-        """What a text without a context is conditioned on: the first token of all, or the last."""
+        """The token before a text without a context: BOS or, if there is none, EOS."""
         begin = self.tokenizer.bos_token_id
         return self.eot_token_id if begin is None else int(begin)
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
-        """Token ids, with special tokens as the tokenizer adds them, but never twice.
+        """Token ids, with the tokenizer's special tokens unless the text has them already.
 
         Raises:
-            UnreadableError: if the tokenizer cannot read the text.
+            UnreadableError: if the tokenizer cannot encode the text.
         """
         begin = self.tokenizer.bos_token
         if isinstance(string, Conversation) or (begin and string.startswith(begin)):
@@ -131,7 +135,7 @@ class PolicyText(TemplateLM):
     def apply_chat_template(
         self, chat_history: Sequence[dict[str, Any]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation as the policy reads it; the reward will read its messages."""
+        """Renders a conversation for the policy, and keeps its messages for the reward."""
         messages = tuple(map(Message.of, chat_history))
         text = self.tokenization.render_chat(
             messages,
@@ -144,7 +148,7 @@ class PolicyText(TemplateLM):
         if not isinstance(context, Conversation):
             pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
             return pair
-        # as there, but no token is added to what the template wrote
+        # as in the base class, but without adding special tokens to the rendered text
         start = self.tok_encode(context)
         whole = self.tok_encode(Conversation(context + continuation, context.messages))
         return start, whole[len(start) :]

@@ -1,4 +1,4 @@
-"""Policies: language models that draw tokens (`rsalign.core.protocols.Policy`)."""
+"""Language models as policies (`rsalign.core.protocols.Policy`): in vLLM, or behind its server."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,4 +10,4 @@ POLICIES: Mapping[str, Callable[..., Any]] = {
     "vllm": VllmPolicy.start,
     "server": VllmServerPolicy.connect,
 }
-"""What settings call each class of policies: the function that makes one."""
+"""The function that makes a policy, by the name that settings use for its class."""

@@ -1,4 +1,4 @@
-"""The segment end in somebody else's server: whether it is there, and what it is told."""
+"""The segment-end logits processor in a vLLM server: detects it, and builds its arguments."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,13 @@ _HOW = (
 )
 
 
-def spare_token(tokenizer: Any, model: str) -> int:
-    """The stop token that says where a segment ends.
+def choose_stop_token(tokenizer: Any, model: str) -> int:
+    """Chooses the stop token by which the logits processor marks the end of a segment.
 
     Raises:
-        ConfigError: if the tokenizer has none to spare.
+        ConfigError: if the tokenizer has no unused token.
     """
-    # how many logits the model has beyond its tokenizer's ids is not known here
+    # the number of logits beyond the tokenizer's ids is not known for a server
     sentinel = choose_sentinel(tokenizer, len(tokenizer), ())
     if sentinel is None:
         raise ConfigError(
@@ -38,10 +38,12 @@ def spare_token(tokenizer: Any, model: str) -> int:
 
 
 async def check_hook(replicas: Replicas, model: str, sentinel: int) -> None:
-    """Asks for what only the hook refuses: a sentinel that is no stop token of the request.
+    """Checks that each server has the logits processor, by a request that only this one refuses.
+
+    The request names a sentinel that is not among its stop tokens.
 
     Raises:
-        ConfigError: if a server does not refuse it, or refuses something else.
+        ConfigError: if a server accepts the request, or refuses it for another reason.
     """
 
     async def probe(client: "AsyncOpenAI") -> bool:
@@ -66,17 +68,18 @@ async def check_hook(replicas: Replicas, model: str, sentinel: int) -> None:
             raise ConfigError(f"segment_end=True, but {address} has no such hook: {_HOW}")
 
 
-def hook_arguments(
+def build_hook_arguments(
     boundary: Boundary, law: Sampling, sentinel: int | None
 ) -> dict[str, int | float | str]:
-    """What the hook is told (``vllm_xargs``); nothing where a rule does without it.
+    """The logits processor's arguments (``vllm_xargs``); empty if the boundary does not need it.
 
     Raises:
-        ConfigError: if the rule needs the hook, and this server or law cannot have it.
+        ConfigError: if the boundary needs the logits processor, but the server does not have it or
+            the sampling parameters change the logits that it reads.
     """
     if not boundary.engine_arguments:
         return {}
-    # a server does not say which model runner it has, and so whether penalties come before the hook
+    # a server does not say which model runner it has; in v2, penalties come before the processor
     hidden = hides_the_model(law, "rsalign.hooks.v2")
     if sentinel is not None and not hidden and sentinel not in law.stop_token_ids:
         return {**boundary.engine_arguments, "rsalign_sentinel": sentinel}

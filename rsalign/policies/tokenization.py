@@ -1,4 +1,4 @@
-"""Text and conversations to token ids and back, as vLLM does both."""
+"""Encodes text and conversations to token ids and decodes them, exactly as vLLM does."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,14 +16,20 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True)
 class Tokenization:
-    """A model's tokenizer and the length of its context.
+    """A model's tokenizer and context length.
 
     Attributes:
         tokenizer: a Hugging Face tokenizer, or one of vLLM's own.
-        max_model_len: greatest length of prompt and response together.
-        renderer: vLLM's, of the engine that runs the model; None where there is none at hand, and
-            the tokenizer's chat template is applied here.
-        chat_template: instead of the tokenizer's, unless a call brings one.
+        max_model_len: greatest number of tokens of prompt and response together.
+        renderer: the engine's renderer of conversations; None: apply the chat template here.
+        chat_template: replaces the tokenizer's chat template, unless a call passes another one.
+
+    Example:
+        >>> from transformers import AutoTokenizer
+        >>> from rsalign.embedded import POLICY
+        >>> tokenization = Tokenization(AutoTokenizer.from_pretrained(POLICY), max_model_len=512)
+        >>> tokenization.text(tokenization.encode("Ann has 12 coins."))
+        'Ann has 12 coins.'
     """
 
     tokenizer: Any
@@ -32,10 +38,10 @@ class Tokenization:
     chat_template: str | None = field(default=None, repr=False)
 
     def encode(self, text: str) -> Tokens:
-        """Token ids of a plain text prompt, special tokens added as the tokenizer does.
+        """Token ids of a plain text prompt, with the special tokens that the tokenizer adds.
 
         Raises:
-            ConfigError: if there is no text.
+            ConfigError: if the text is empty.
         """
         if not text:
             raise ConfigError("the prompt is empty: give some text")
@@ -51,7 +57,7 @@ class Tokenization:
         """Token ids of a conversation rendered by the chat template.
 
         Raises:
-            ConfigError: if there is no message or no chat template, or vLLM refuses to render it.
+            ConfigError: if there is no message or no chat template, or vLLM refuses to render.
         """
         rendered = self._rendered(messages, chat_template, add_generation_prompt)
         if isinstance(rendered, str):
@@ -65,10 +71,10 @@ class Tokenization:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
     ) -> str:
-        """A conversation as the text that the chat template makes of it.
+        """The text that the chat template renders for a conversation.
 
         Raises:
-            ConfigError: as `encode_chat`; and if the tokenizer makes tokens and no text.
+            ConfigError: as `encode_chat`; and if the tokenizer renders token ids only.
         """
         rendered = self._rendered(messages, None, add_generation_prompt, continue_final_message)
         if isinstance(rendered, str):
@@ -79,11 +85,11 @@ class Tokenization:
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Text of a response to an ordinary prompt; special tokens are left out."""
+        """The text of a response to an ordinary prompt, without special tokens."""
         return self.detokenizer(self._word.tokens).read(tokens)
 
     def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """The text of one response to this prompt, as its tokens come."""
+        """Decodes one response to this prompt incrementally."""
         return detokenizer(self.tokenizer, prompt)
 
     def token_text(self, token: int) -> str:
@@ -91,11 +97,11 @@ class Tokenization:
         return token_text(self.tokenizer, token, self._word)
 
     def engine_stops(self, prefix: Tokens, stop: tuple[str, ...]) -> tuple[str, ...]:
-        """The stop strings that vLLM can be trusted with for a request with this prefix.
+        """The stop strings to send to vLLM with this prefix: all of them, or none.
 
-        All of them, or none if the prefix ends within a character: vLLM (0.32) would then take the
-        whole prefix for new text as soon as the character is complete, and stop at a stop string
-        that has been in it all along. `Run.draft` looks for stop strings in the response itself.
+        None if the prefix ends within a multi-byte character: vLLM 0.32 would then treat the whole
+        prefix as new text once the character is complete, and stop at a stop string that the prefix
+        contains. `Run.draft` looks for stop strings in the response in any case.
         """
         if not stop:
             return ()
@@ -103,11 +109,11 @@ class Tokenization:
         return () if ending.endswith(_REPLACEMENT) else stop
 
     def check(self, prefix: Tokens) -> None:
-        """Refuses what the engine could not work on.
+        """Refuses a prefix that the engine could not continue.
 
         Raises:
-            ConfigError: if there is no token, an id is out of the vocabulary, or the context has no
-                room for one more token.
+            ConfigError: if it is empty, contains an id outside the vocabulary, or fills the whole
+                context.
         """
         if not prefix:
             raise ConfigError("the prompt is empty: a policy needs at least one token to continue")

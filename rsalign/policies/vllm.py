@@ -1,4 +1,4 @@
-"""A language model in vLLM, in this process or beside it, started by us or adopted."""
+"""A language model in a vLLM engine, which rsalign starts or which the caller brings."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -33,25 +33,37 @@ from rsalign.policies.vllm_model import VllmModel
 
 @dataclass(frozen=True, slots=True)
 class VllmPolicy:
-    """pi is the model's next-token law, tempered and truncated as `sampling` says.
+    """A policy that samples from a model in a vLLM engine, with the parameters in `sampling`.
 
-    Log-probabilities are those of this law (vLLM's ``processed_logprobs``). An adopted engine that
-    reports raw ones is trusted only where both agree (temperature 1, no truncation); elsewhere a
-    segment's `log_probs` is None.
+    The distribution pi is the model's next-token distribution after temperature and truncation.
 
-    Seeds: every request is seeded from its key. In float32 on CPU the same key draws the same
-    segment whatever else the engine is doing; elsewhere, in distribution only.
+    Log-probabilities are those of pi (vLLM's ``processed_logprobs``). An adopted engine may report
+    raw log-probabilities; these are used only if they equal the processed ones (temperature 1, no
+    truncation), and otherwise a segment's `log_probs` is None.
 
-    A boundary that is more than a size is honoured inside the engine (`rsalign.hooks`), which an
-    engine that we start has and an adopted one must name. Its entropies are the model's, so that a
-    law with `logit_bias` or `allowed_token_ids` cannot have one, nor, on GPUs, one with
-    `repetition_penalty`. A segment's `boundary_entropy` is None if an adopted engine has a process
-    of its own and cannot tell (see `measure`). Under guides they are the guided law's.
+    Seeds: every request is seeded from its key. In float32 on CPU, the same key samples the same
+    segment whatever other requests the engine runs. Elsewhere batching changes the rounding, so
+    that only the distribution is the same.
+
+    Boundaries: a size is a limit on the number of tokens. Any other boundary is applied by a logits
+    processor in the engine (`rsalign.hooks`). Engines that rsalign starts load it; an adopted
+    engine must have been started with it. Boundaries read the entropy of the model's distribution,
+    so they cannot be combined with `logit_bias` or `allowed_token_ids`, nor, on GPUs, with
+    `repetition_penalty`. With guides, the entropy is that of the guided distribution. A segment's
+    `boundary_entropy` is None if the engine is an adopted one in another process that cannot report
+    it (see `measure`).
 
     Attributes:
-        engine: where requests go. Several policies may share one.
-        sampling: temperature, truncation and stops: part of pi.
-        options: what goes with each request to the engine; an adapter among them is part of pi.
+        engine: the engine; several policies may share one.
+        sampling: temperature, truncation and stop conditions, which are part of pi.
+        options: options sent with each request; an adapter (LoRA) among them is part of pi.
+
+    Example:
+        >>> from rsalign.embedded import POLICY
+        >>> policy = VllmPolicy.start(POLICY)  # doctest: +SKIP
+        >>> segment = await policy.extend(  # doctest: +SKIP
+        ...     policy.encode("Hello"), max_new_tokens=16, key=Key(0)
+        ... )
     """
 
     overdraws: ClassVar[bool] = False
@@ -79,7 +91,7 @@ class VllmPolicy:
 
     @property
     def headroom(self) -> float:
-        """How many requests the engine could hold for each of ours that is open now."""
+        """The number of requests that the engine can run, divided by our open ones."""
         return self.engine.capacity / max(1, self.engine.num_open)
 
     @classmethod
@@ -97,15 +109,15 @@ class VllmPolicy:
         Args:
             model: Hugging Face id or path.
             sampling: see the class.
-            backend: ``"in_process"`` (default on CPU: starts in 2 s) or ``"async"`` (default on
-                GPU: the engine has a process of its own).
-            guides: models that may reward each token as it is drawn, by `Sampling.guidance`.
-            engine_args: for vLLM's `EngineArgs`; they win over what rsalign sets
+            backend: ``"in_process"`` (the default on CPU; starts in 2 s) or ``"async"`` (the
+                default on GPU; the engine runs in a process of its own).
+            guides: models that reward each token while it is sampled (see `Sampling.guidance`).
+            engine_args: arguments of vLLM's `EngineArgs`; rsalign sets defaults for some of them
                 (`rsalign.engines.vllm.building`).
 
         Raises:
             InstallError: if vLLM is missing.
-            ConfigError: if the model is missing or the arguments are refused.
+            ConfigError: if the model is missing, or vLLM refuses an argument.
         """
         arguments = start_arguments(guides, engine_args)
         engine = start_engine(model, backend=backend, prepare=add_hooks, **arguments)
@@ -113,25 +125,25 @@ class VllmPolicy:
 
     @classmethod
     def adopt(cls, engine: Any, *, sampling: Sampling | None = None) -> "VllmPolicy":
-        """Uses a running `vllm.LLM`, `LLMEngine` or `AsyncLLM` of the caller's, and leaves it so.
+        """Uses a running `vllm.LLM`, `LLMEngine` or `AsyncLLM` of the caller; never stops it.
 
-        While requests of ours are open, the caller must not step a `vllm.LLM` from elsewhere. An
-        `AsyncLLM` must be awaited on the event loop it lives on.
+        While rsalign has open requests, the caller must not step a `vllm.LLM` from another thread.
+        A policy over an `AsyncLLM` must be awaited on the event loop that the engine runs on.
 
         Raises:
-            ConfigError: if it is neither.
+            ConfigError: if `engine` is none of these.
         """
         ours = adopt_engine(engine)
-        # a `vllm.LLM` that was given a chat template renders with that
+        # a `vllm.LLM` may have a chat template of its own
         model = VllmModel.of(ours, getattr(engine, "chat_template", None))
         return cls(ours, sampling or Sampling(), _shared=model)
 
     @property
     def fingerprint(self) -> str:
-        """Tells this law from others in a journal: what the engine runs, the guides, the sampling.
+        """Identifies this policy in a journal: model, guides, sampling parameters and adapter.
 
-        By content and not by name (`rsalign.engines.vllm.identity`); where the engine reports raw
-        log-probabilities, that is told, too.
+        Models are identified by content, not by name (`rsalign.engines.vllm.identity`). Whether the
+        engine reports raw log-probabilities is part of it, too.
 
         Raises:
             ConfigError: if the model's files have changed since the engine was started or adopted.
@@ -147,42 +159,43 @@ class VllmPolicy:
         return " ".join(told)
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
-        """The same engine under another law.
+        """A policy over the same engine with other sampling parameters.
 
         Raises:
-            ConfigError: if vLLM cannot have that law (a temperature above 2, say).
+            ConfigError: if vLLM refuses the parameters (a temperature above 2, say).
         """
         policy = replace(self, sampling=sampling)
         self.engine.check(policy._request((0,), 1, Key(0), {}, sampling.stop))
         return policy
 
     def with_options(self, options: RequestOptions) -> "VllmPolicy":
-        """The same policy, whose requests to the engine carry these options, too."""
+        """The same policy with these options added to each of its requests."""
         return replace(self, options=options.over(self.options))
 
     @property
     def tells_log_probs(self) -> bool:
-        """Whether segments have the log-probabilities of the law that they are drawn from."""
+        """Whether segments have the log-probabilities of the distribution they are sampled from."""
         law = self.sampling
         return self._model.exact_log_probs or not law.reshapes or law.greedy
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
-        """One request to the engine; see `Policy`."""
+        """Samples a continuation by one request to the engine; see `Policy`."""
         return await self._draw(prefix, max_new_tokens, key, boundary, measured=False)
 
     async def measure(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
-        """As `extend`, with the certainty of each token; see `Measuring`.
+        """Like `extend`, and measures how certain the model was of each token; see `Measuring`.
 
-        It is that of the model, with its guides if it has any, whatever else `sampling` makes of
-        it: full vocabulary (every id that the model has a logit for), temperature 1, float32.
+        The measured distribution is the model's (including its guides, if any), before temperature
+        and truncation: full vocabulary, temperature 1, float32.
 
         Raises:
-            ConfigError: as `extend`; and if the engine has no `rsalign.hooks.v1:TokenStatistics`
-                (or ``v2``), cannot tell what that has measured, or the law hides the model's own.
+            ConfigError: as `extend`; and if the engine has not loaded
+                `rsalign.hooks.v1:TokenStatistics` (or ``v2``) or cannot report its results, or if
+                `sampling` changes the logits before they can be measured.
         """
         if not self.engine.can_report:
             raise ConfigError(
@@ -219,7 +232,7 @@ class VllmPolicy:
             request = self._request(prefix, limit, key, asked, stop)
             segment = self._segment(await self.engine.draw(request), room)
             ended = "rsalign_sentinel" in asked and segment.stop_reason == sentinel
-            if ended:  # its last token says so, and was never a part of it
+            if ended:  # the last token only marks the end and is not part of the segment
                 segment = segment.upto(len(segment.tokens) - 1, Stop.BOUNDARY)
             if not measured and not (ended and by_entropy):
                 return segment
@@ -236,11 +249,11 @@ class VllmPolicy:
             raise
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """Ln pi(token | before), nats, ``(tokens,)``, each `Ranked`; one request without drawing.
+        """Ln pi(token | tokens before it), nats, ``(tokens,)``, each `Ranked`; by one request.
 
         Raises:
-            ConfigError: if pi is tempered or truncated: vLLM scores given tokens under the
-                model's own law only.
+            ConfigError: if `sampling` has another temperature than 1 or truncates: vLLM scores
+                given tokens under the model's own distribution only.
         """
         if self.sampling.reshapes:
             raise ConfigError(
@@ -268,19 +281,19 @@ class VllmPolicy:
         return known
 
     def text(self, tokens: Tokens) -> str:
-        """Text of a response to an ordinary prompt; special tokens are left out."""
+        """The text of a response to an ordinary prompt, without special tokens."""
         return self._model.tokenization.text(tokens)
 
     def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """The text of a response to this prompt, exactly as the engine would make it."""
+        """Decodes a response to this prompt incrementally, exactly as the engine does."""
         return self._model.tokenization.detokenizer(prompt)
 
     def token_text(self, token: int) -> str:
-        """The text of one token, as the engine's hooks see it."""
+        """The text of one token, as the logits processors in the engine read it."""
         return self._model.tokenization.token_text(token)
 
     def encode(self, text: str) -> Tokens:
-        """Token ids of a plain text prompt, special tokens added as the tokenizer does."""
+        """Token ids of a plain text prompt, with the special tokens that the tokenizer adds."""
         return self._model.tokenization.encode(text)
 
     def encode_chat(
@@ -290,13 +303,13 @@ class VllmPolicy:
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
     ) -> Tokens:
-        """Token ids of a conversation; see `Encoder`."""
+        """Token ids of a conversation, by the chat template; see `Encoder`."""
         return self._model.tokenization.encode_chat(
             messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
         )
 
     def close(self) -> None:
-        """Stops the engine if we started it."""
+        """Stops the engine if rsalign started it."""
         self.engine.close()
 
     def _check(self, prefix: Tokens, max_new_tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""What is read once from an engine, and shared by all policies over it."""
+"""Facts about a model that are read once from its engine and shared by all policies over it."""
 
 from dataclasses import dataclass, field
 
@@ -12,15 +12,17 @@ from rsalign.policies.tokenization import Tokenization
 
 @dataclass(frozen=True, slots=True)
 class VllmModel:
-    """A model as its engine serves it.
+    """A model in an engine.
 
     Attributes:
-        tokenization: its tokenizer and the length of its context.
-        exact_log_probs: whether log-probabilities are those of the law that tokens are drawn from.
-        eos: the tokens that end a response by themselves.
-        sentinel: the stop token by which a hook ends segments; None if there is none to spare.
-        identity: what the engine runs.
-        guides: what its guides are, by role.
+        tokenization: the model's tokenizer and its context length.
+        exact_log_probs: whether the engine reports the log-probabilities of the distribution that
+            it samples from (after temperature and truncation).
+        eos: the end-of-sequence tokens.
+        sentinel: a stop token that the logits processor emits to end a segment; None if the
+            vocabulary has no unused token.
+        identity: identifies the model and how it is run.
+        guides: the files of each guide and of its reference model.
     """
 
     tokenization: Tokenization
@@ -33,7 +35,7 @@ class VllmModel:
 
     @property
     def fingerprint(self) -> str:
-        """Tells the model from others by content; without its guides. Read once.
+        """Identifies the model, without its guides, by content. Computed once.
 
         Raises:
             ConfigError: see `EngineIdentity.fingerprint`.
@@ -44,7 +46,7 @@ class VllmModel:
 
     @property
     def guides_fingerprint(self) -> str:
-        """Tells the guides from others by content. Read once.
+        """Identifies the guides by content. Computed once.
 
         Raises:
             ConfigError: if their files have changed since the engine was started.
@@ -57,11 +59,11 @@ class VllmModel:
 
     @classmethod
     def of(cls, engine: VllmEngine, chat_template: str | None = None) -> "VllmModel":
-        """The model of a running engine.
+        """Reads the facts from a running engine.
 
         Args:
-            engine: that runs it.
-            chat_template: instead of the tokenizer's.
+            engine: the engine.
+            chat_template: replaces the tokenizer's chat template.
         """
         model = engine.vllm_config.model_config
         declared = model.try_get_generation_config().get("eos_token_id")

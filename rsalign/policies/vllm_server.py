@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server: vLLM's own, or one that knows its fields."""
+"""A language model behind vLLM's OpenAI-compatible server, or a server with the same fields."""
 
 import json
 import sys
@@ -18,48 +18,60 @@ from rsalign.engines.affinity import PromptIndex
 from rsalign.engines.answers import ServedModel, StreamedCompletion
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.remote import Replicas
-from rsalign.policies.remote_hook import check_hook, hook_arguments, spare_token
+from rsalign.policies.remote_hook import build_hook_arguments, check_hook, choose_stop_token
 from rsalign.policies.tokenization import Tokenization
 
 _VLLM_NAMES = {"num_logprobs": "logprobs"}
-_STREAM_INTERVAL = 16  # tokens in one event: few events are cheap, and none would be silence
+_STREAM_INTERVAL = (
+    16  # tokens per event: fewer events cost less, and some are needed as a sign of life
+)
 
 
 @dataclass(frozen=True, slots=True)
 class VllmServerPolicy:
-    """pi is the served model's next-token law, tempered and truncated as `sampling` says.
+    """A policy that samples from a model behind a vLLM server, with the parameters in `sampling`.
 
-    Prompts go to ``/v1/completions`` as token ids and the drawn ids come back (vLLM's
-    ``return_token_ids``); text is never tokenized again. All settings are sent with each request,
-    so that defaults on the server do not change the law.
+    The distribution pi is the served model's next-token distribution after temperature and
+    truncation. Prompts are sent to ``/v1/completions`` as token ids, and the sampled ids are
+    returned (vLLM's ``return_token_ids``), so text is never tokenized again. All sampling
+    parameters are sent with each request, so the server's defaults have no effect.
 
-    Log-probabilities: a server does not tell whether it reports raw or processed ones. They are
-    trusted where both agree (temperature 1, no truncation), and elsewhere only if
-    `processed_log_probs` says so; without, a segment's `log_probs` is None.
+    Log-probabilities: a server does not say whether it reports raw or processed ones. They are used
+    if both are equal (temperature 1, no truncation) or if `processed_log_probs` is set; otherwise a
+    segment's `log_probs` is None.
 
-    Seeds: every request is seeded from its key; what this promises depends on the server's engine.
+    Seeds: every request is seeded from its key. How reproducible that is depends on the server.
 
-    Boundaries: a server counts tokens, so that sizes are its own affair. A rule that looks at the
-    tokens alone (``Punctuation(min_entropy=0)``) is applied here, to as many tokens as a segment
-    may have; those past its end are `Segment.beyond`, for the next one to begin with. Entropies are
-    known within the engine only: any other rule takes a server with our hook, and a law that does
-    not hide the model's own (no `logit_bias`, `allowed_token_ids` or `repetition_penalty`).
+    Boundaries: a size is sent as ``max_tokens``. A boundary that reads the tokens alone
+    (``Punctuation(min_entropy=0)``) is applied here: a segment of the greatest size is sampled and
+    cut, and the tokens after the cut are kept as `Segment.beyond`, with which the next segment
+    begins. Boundaries that read entropies need a server with our logits processor, and sampling
+    parameters that do not change the logits before it (no `logit_bias`, `allowed_token_ids` or
+    `repetition_penalty`).
 
     Attributes:
-        replicas: where requests go. One prompt's go to one replica, whose prefix cache knows it.
-        model: what the server calls the model.
-        tokenization: the model's tokenizer and the length of its context.
-        sampling: temperature, truncation and stops: part of pi.
+        replicas: the servers. All requests of one prompt go to the same replica, so that they find
+            the prompt in its prefix cache.
+        model: the model's name on the server.
+        tokenization: the model's tokenizer and its context length.
+        sampling: temperature, truncation and stop conditions, which are part of pi.
         processed_log_probs: whether the server runs with ``--logprobs-mode processed_logprobs``.
-        sentinel: the stop token by which the servers' hook ends segments; None: they have no hook.
-        served: what the server says that the model is; None: its name is all that is known.
-        options: what goes with each request; see `with_options`.
+        sentinel: the stop token by which the servers' logits processor ends segments; None: they
+            have no such logits processor.
+        served: the model as the server describes it; None if only its name is known.
+        options: options sent with each request; see `with_options`.
 
     Raises:
-        ConfigError: if `sampling` cannot be had from such a server.
+        ConfigError: if a server cannot sample with these parameters.
+
+    Example:
+        >>> policy = VllmServerPolicy.connect("http://gpu-1:8000")  # doctest: +SKIP
+        >>> segment = await policy.extend(  # doctest: +SKIP
+        ...     policy.encode("Hello"), max_new_tokens=16, key=Key(0)
+        ... )
     """
 
-    overdraws: ClassVar[bool] = False  # past a rule's end, but never past a segment's size
+    overdraws: ClassVar[bool] = False  # past a boundary, but never past a segment's greatest size
 
     replicas: Replicas
     model: str
@@ -106,22 +118,22 @@ class VllmServerPolicy:
 
         Args:
             addresses: ``"http://host:port"``, with or without ``/v1``, or a list of them.
-            model: one of those served; default: the only one.
-            tokenizer: id, path or a Hugging Face tokenizer; default: what the server says.
-            api_key: default: the environment's OPENAI_API_KEY, if any.
-            timeout_seconds: longest silence of a server that has taken a request.
-            retries: number of rounds through the replicas after the first.
-            max_open: greatest number of requests that are open at one replica; more wait here.
+            model: name of the served model; default: the only one that is served.
+            tokenizer: id, path or a Hugging Face tokenizer; default: that of the served model.
+            api_key: default: the environment variable OPENAI_API_KEY, if set.
+            timeout_seconds: greatest time without data from a server that accepted a request.
+            retries: number of further rounds through the replicas after a failed one.
+            max_open: greatest number of open requests at one replica; further ones wait here.
             sampling: see the class.
             processed_log_probs: see the class.
-            segment_end: whether the servers run with our hook (``--logits-processors
-                rsalign.hooks.v1:SegmentEnd``, or ``v2`` for vLLM's second model runner), so that
-                segments end by any rule. Those that can be reached are asked whether they do.
+            segment_end: whether the servers run with our logits processor (``--logits-processors
+                rsalign.hooks.v1:SegmentEnd``, or ``v2`` for vLLM's second model runner), which is
+                needed for boundaries that read entropies. All reachable servers are checked for it.
 
         Raises:
             InstallError: if the package `openai` is missing.
-            ConfigError: if an argument cannot work, the model or its tokenizer is not found, or a
-                server has no hook.
+            ConfigError: if an argument is invalid, the model or its tokenizer is not found, or a
+                server lacks the logits processor.
             PolicyError: if no server answers.
         """
         replicas = Replicas(
@@ -132,11 +144,13 @@ class VllmServerPolicy:
             max_open=max_open,
         )
         served = replicas.call(replicas.served(model))
-        length = served.max_model_len or sys.maxsize  # unknown: the server itself refuses
+        length = (
+            served.max_model_len or sys.maxsize
+        )  # unknown: the server itself refuses longer prompts
         tokenization = Tokenization(served.tokenizer(tokenizer), length)
         sentinel = None
         if segment_end:
-            sentinel = spare_token(tokenization.tokenizer, served.name)
+            sentinel = choose_stop_token(tokenization.tokenizer, served.name)
             replicas.call(check_hook(replicas, served.name, sentinel))
         law = sampling or Sampling()
         return cls(
@@ -151,11 +165,11 @@ class VllmServerPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this law from others in a journal: the model, its tokenizer, the sampling.
+        """Identifies this policy in a journal: model, tokenizer and sampling parameters.
 
-        The model is what the server says that it is (`ServedModel.identity`), whatever its address;
-        a server does not tell its precision or quantization. Whether log-probabilities are known
-        counts, too.
+        The model is identified by what the server reports (`ServedModel.identity`), not by its
+        address; a server does not report precision or quantization. `processed_log_probs` is part
+        of it.
         """
         read = fingerprint((self.tokenization.tokenizer, self.tokenization.max_model_len))
         processed = "processed" if self.processed_log_probs else "raw"
@@ -163,14 +177,14 @@ class VllmServerPolicy:
         return f"server {model} {read} {self.sampling} {processed}"
 
     def with_sampling(self, sampling: Sampling) -> "VllmServerPolicy":
-        """The same servers under another law."""
+        """A policy over the same servers with other sampling parameters."""
         return replace(self, sampling=sampling)
 
     def with_options(self, options: RequestOptions) -> "VllmServerPolicy":
-        """The same policy, whose requests to the servers carry these options, too.
+        """The same policy with these options added to each of its requests.
 
         Raises:
-            ConfigError: if a server has no field for one of them.
+            ConfigError: if requests to a server have no field for one of them.
         """
         sent = ("priority", "cache_salt")
         for name, value in options.given().items():
@@ -184,21 +198,21 @@ class VllmServerPolicy:
 
     @property
     def tells_log_probs(self) -> bool:
-        """Whether segments have the log-probabilities of the law that they are drawn from."""
+        """Whether segments have the log-probabilities of the distribution they are sampled from."""
         law = self.sampling
         return self.processed_log_probs or not law.reshapes or law.greedy
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
-        """One request to a server; see `Policy`.
+        """Samples a continuation by one request to a server; see `Policy`.
 
         When the call is cancelled, it closes the connection, so that the server aborts the request,
         and reports the tokens that had arrived (`rsalign.core.cancelled_draws`).
         """
         self._check(prefix, max_new_tokens)
         limit = max_new_tokens if boundary is None else min(max_new_tokens, boundary.max_tokens)
-        arguments = hook_arguments(boundary, self.sampling, self.sentinel) if boundary else {}
+        arguments = build_hook_arguments(boundary, self.sampling, self.sentinel) if boundary else {}
         asked = min(limit, self.tokenization.max_model_len - len(prefix))
         request = self._request(prefix, asked) | {
             "seed": None if self.sampling.greedy else key.seed(),
@@ -220,11 +234,11 @@ class VllmServerPolicy:
         return segment if length is None else segment.cut(length)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
-        """Ln pi(token | before), nats, ``(tokens,)``, each `Ranked`; one request without drawing.
+        """Ln pi(token | tokens before it), nats, ``(tokens,)``, each `Ranked`; by one request.
 
         Raises:
-            ConfigError: if pi is tempered or truncated, or the server does not score given tokens
-                (vLLM's ``prompt_logprobs``).
+            ConfigError: if `sampling` has another temperature than 1 or truncates, or the server
+                does not score given tokens (vLLM's ``prompt_logprobs``).
         """
         if self.sampling.reshapes:
             raise ConfigError(
@@ -251,19 +265,19 @@ class VllmServerPolicy:
         )
 
     def text(self, tokens: Tokens) -> str:
-        """Text of a response to an ordinary prompt; special tokens are left out."""
+        """The text of a response to an ordinary prompt, without special tokens."""
         return self.tokenization.text(tokens)
 
     def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """The text of a response to this prompt, as vLLM's server makes it."""
+        """Decodes a response to this prompt incrementally, exactly as vLLM's server does."""
         return self.tokenization.detokenizer(prompt)
 
     def token_text(self, token: int) -> str:
-        """The text of one token, as the hook in a server sees it."""
+        """The text of one token, as the logits processor in a server reads it."""
         return self.tokenization.token_text(token)
 
     def encode(self, text: str) -> Tokens:
-        """Token ids of a plain text prompt, special tokens added as the tokenizer does."""
+        """Token ids of a plain text prompt, with the special tokens that the tokenizer adds."""
         return self.tokenization.encode(text)
 
     def encode_chat(
@@ -273,13 +287,13 @@ class VllmServerPolicy:
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
     ) -> Tokens:
-        """Token ids of a conversation; see `Encoder`."""
+        """Token ids of a conversation, by the chat template; see `Encoder`."""
         return self.tokenization.encode_chat(
             messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
         )
 
     def close(self) -> None:
-        """Ends the connections; the servers run on."""
+        """Closes the connections; the servers keep running."""
         self.replicas.close()
 
     def _check(self, prefix: Tokens, max_new_tokens: int) -> None:
@@ -336,13 +350,13 @@ class VllmServerPolicy:
                     f"the server ended a response at {len(tokens)} of {asked} tokens: it has a "
                     "limit of its own; remove max_new_tokens from its generation config"
                 )
-            # shorter than the limit: the context is full, and the response as long as it can be
+            # if shorter than the limit, the context is full
             at_boundary = len(tokens) == limit < max_new_tokens
             stop = Stop.BOUNDARY if at_boundary else Stop.LENGTH
         elif drawn.finish_reason != "stop":
             raise PolicyError(f"the server ended a request with {drawn.finish_reason!r}")
         elif drawn.stop_reason is None or (
-            # a token that we did not ask to stop at is one of the model's own ends
+            # a stop token that the request did not name is an end-of-sequence token
             isinstance(drawn.stop_reason, int)
             and drawn.stop_reason not in self.sampling.stop_token_ids
         ):
@@ -353,8 +367,8 @@ class VllmServerPolicy:
 
     def _log_probs(self, drawn: StreamedCompletion) -> tuple[float, ...] | None:
         if self.sampling.greedy:
-            return (0.0,) * len(drawn.tokens)  # the law is a point mass
+            return (0.0,) * len(drawn.tokens)  # greedy decoding is a point mass
         if len(drawn.log_probs) != len(drawn.tokens):
             return None
-        # rounding can leave a certain token a hair above probability 1
+        # by rounding, a certain token can have a log-probability slightly above 0
         return tuple(min(0.0, value) for value in drawn.log_probs)

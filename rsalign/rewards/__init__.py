@@ -1,4 +1,4 @@
-"""What judges: models and functions behind `rsalign.core.protocols.Reward`, and what combines them.
+"""Rewards (`rsalign.core.protocols.Reward`): models, judges, functions, and their combinations.
 
 Importing a class loads no heavy library; making one may.
 """

@@ -1,4 +1,4 @@
-"""Collects concurrent single requests into batches: what arrived while the last batch ran."""
+"""Batches concurrent single calls: those that arrive while one batch runs form the next."""
 
 import asyncio
 import queue
@@ -23,16 +23,22 @@ class _Item(Generic[A, B]):
 
 
 class Batcher(Generic[A, B]):
-    """Runs a blocking batch function on a thread of its own; awaitable from any event loop.
+    """Runs a blocking batch function on its own thread; awaitable from any event loop.
 
-    A waiter that was cancelled is skipped and never disturbs the others of its batch. If a batch
-    fails, each of its items is tried again alone, so that one that cannot be worked on fails only
-    its own waiter.
+    A cancelled call is left out of its batch and does not affect the other calls. If a batch fails,
+    each of its items is run again alone, so that a bad item fails only its own caller.
 
     Args:
-        function: maps a batch to its results, in order.
-        max_batch_size: greatest number of items in one call.
-        name: of the thread.
+        function: maps a batch of values to their results, in order.
+        max_batch_size: greatest number of values in one call of the function.
+        name: name of the thread.
+
+    Example:
+        >>> import asyncio
+        >>> double = Batcher(lambda batch: [2 * x for x in batch], max_batch_size=8, name="double")
+        >>> asyncio.run(double(21))
+        42
+        >>> double.close()
     """
 
     def __init__(
@@ -52,14 +58,14 @@ class Batcher(Generic[A, B]):
             RewardError: if the batcher was closed, or the function raised something.
         """
         if self._closed:
-            raise RewardError("this reward was closed: make another")
+            raise RewardError("this reward was closed: create a new one")
         loop = asyncio.get_running_loop()
         item = _Item[A, B](value, loop, loop.create_future())
         self._items.put(item)
         return await item.future
 
     def close(self) -> None:
-        """Ends the thread after the batch it is working on."""
+        """Ends the thread after the batch that it is running."""
         if not self._closed:
             self._closed = True
             self._items.put(None)
@@ -77,7 +83,7 @@ class Batcher(Generic[A, B]):
                     self._answer([item])
 
     def _answer(self, batch: "list[_Item[A, B]]") -> bool:
-        """Runs one batch, and settles it unless it fails and has several items."""
+        """Runs one batch and sets its results; False if it failed and has several items."""
         found = Attempt.of(self._run, [item.value for item in batch])
         if found.failure is not None and len(batch) > 1:
             return False
@@ -95,7 +101,7 @@ class Batcher(Generic[A, B]):
         return results
 
     def _next_batch(self) -> list[_Item[A, B]] | None:
-        """What waits, without the cancelled; None at the end, when all others were told so."""
+        """The next batch, without cancelled calls; None after `close`, which fails open calls."""
         items, last = [self._items.get()], False
         while len(items) < self._max_batch_size:
             try:
@@ -106,7 +112,7 @@ class Batcher(Generic[A, B]):
         open_items = [item for item in items if item is not None and not item.future.cancelled()]
         if last:
             for item in open_items:
-                _settle(item, None, RewardError("this reward was closed while it was asked"))
+                _settle(item, None, RewardError("this reward was closed while it was scoring"))
             return None
         return open_items
 

@@ -1,7 +1,9 @@
-"""A function in processes of its own: one that dies or hangs costs the call that it was working on.
+"""Runs a function in child processes; a process that dies or hangs fails only its own call.
 
-The standard pool of processes is broken for ever, and for every call that is under way, when one of
-its processes dies, or when an exception cannot be unpickled here.
+Libraries do not give this. `concurrent.futures.ProcessPoolExecutor` fails all calls, now and later,
+when one process dies. pebble 5.2.3 has time limits and survives a process that dies during a call,
+but its pool fails for ever when an idle process is killed or an exception cannot be unpickled in
+the parent, a child that hangs outlives a parent that is killed, and all processes start at once.
 """
 
 import atexit
@@ -25,15 +27,16 @@ _START_SECONDS = 300.0
 
 
 class ChildProcesses:
-    """Calls a function that returns a number, in up to `num_processes` processes.
+    """Calls a function that returns a number, in up to `num_processes` child processes.
 
-    They are started afresh when they are first needed (no fork: it would copy the engine's threads
-    and locks). One that died, or was ended because its call took too long, is replaced.
+    Processes are started when first needed, by the "spawn" method (a fork would copy the threads
+    and locks of an engine). A process that died, or was killed because its call took too long, is
+    replaced by a new one.
 
     Args:
-        function: can be pickled.
-        num_processes: greatest number of calls at once.
-        timeout_seconds: for one call, from when it begins; None is no limit.
+        function: the function; it must be picklable.
+        num_processes: greatest number of concurrent calls.
+        timeout_seconds: time limit of one call, counted from its begin; None is no limit.
     """
 
     def __init__(
@@ -51,16 +54,16 @@ class ChildProcesses:
         atexit.register(self.close)  # before multiprocessing's own, which waits for children
 
     def submit(self, on_begin: Callable[[], object], *args: Any) -> "Future[Attempt[Any]]":
-        """Starts a call.
+        """Queues a call.
 
         Args:
-            on_begin: called on some thread when a process has been given the arguments.
-            args: of the function; they can be pickled.
+            on_begin: called, on a pool thread, just before the arguments are sent to a process.
+            args: arguments of the function; they must be picklable.
         """
         return self._threads.submit(self._call, on_begin, args)
 
     def close(self) -> None:
-        """Ends all processes at once, whatever they do. Idempotent."""
+        """Kills all processes at once, whatever they are doing. Idempotent."""
         with self._lock:
             self._closed = True
             children = [*self._children]
@@ -94,7 +97,7 @@ class ChildProcesses:
 
 
 class _Child:
-    """One process; one call at a time."""
+    """One child process, which runs one call at a time."""
 
     def __init__(self, function: bytes) -> None:
         context = multiprocessing.get_context("spawn")
@@ -107,7 +110,7 @@ class _Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked again."""
+        """Whether it can run another call."""
         return self._process.is_alive() and not self._connection.closed
 
     def ask(
@@ -116,11 +119,11 @@ class _Child:
         args: tuple[Any, ...],
         timeout_seconds: float | None,
     ) -> "Attempt[Any]":
-        """What came of one call.
+        """Runs one call and returns its outcome.
 
         Raises:
             RuntimeError: if the process died.
-            CallTimeoutError: if it took too long, and was ended.
+            CallTimeoutError: if the call took too long; the process was then killed.
         """
         if not self._started:
             loaded = self._reply(_START_SECONDS)
@@ -133,7 +136,7 @@ class _Child:
         return self._reply(timeout_seconds)
 
     def end(self) -> int | None:
-        """Ends the process, whatever it does; its exit code."""
+        """Kills the process, whatever it is doing; returns its exit code."""
         with self._lock:
             self._process.kill()
             self._process.join()
@@ -145,7 +148,9 @@ class _Child:
                 reply: Attempt[Any] = self._connection.recv()
                 return reply
         except (EOFError, OSError):
-            self._process.join(timeout=1)  # it is ending by itself: its own exit code tells more
+            self._process.join(
+                timeout=1
+            )  # let it end by itself: its own exit code is more informative
             self._connection.close()
             raise RuntimeError(f"its process ended with exit code {self.end()}") from None
         self.end()
@@ -154,15 +159,15 @@ class _Child:
 
 
 class CallTimeoutError(Exception):
-    """A call took too long; its process was ended."""
+    """A call took too long; its process was killed."""
 
 
 class RaisedElsewhereError(Exception):
-    """What a function raised in another process, whose own exception may not be able to travel.
+    """Stands for an exception raised in a child process, which may not be picklable itself.
 
     Args:
-        shown: the exception as Python shows it.
-        stack: where it was raised.
+        shown: the exception's repr.
+        stack: its formatted traceback.
     """
 
     def __init__(self, shown: str, stack: str) -> None:
@@ -176,7 +181,7 @@ class RaisedElsewhereError(Exception):
 
 
 class _NoNumber:
-    """Stands for a value that is no number, and may not be able to travel."""
+    """Stands for a returned value that is not a number and may not be picklable; shows its repr."""
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
@@ -186,8 +191,8 @@ class _NoNumber:
 
 
 def _serve(connection: Connection, pickled: bytes) -> None:
-    """The far end: first whether the function is there, then what comes of each call."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides when to end
+    """The child's loop: sends whether the function could be loaded, then one outcome per call."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     loaded = Attempt.of(pickle.loads, pickled)
     connection.send(Attempt(failure=_able_to_travel(loaded.failure)))
@@ -196,11 +201,11 @@ def _serve(connection: Connection, pickled: bytes) -> None:
             attempt = Attempt.of(loaded.value(), *connection.recv())
             connection.send(_answer(attempt))
     except (EOFError, BrokenPipeError):
-        return  # nobody asks any more
+        return  # the parent has closed the connection
 
 
 def _answer(attempt: "Attempt[Any]") -> "Attempt[Any]":
-    """What came of a call, as plain data."""
+    """The outcome of a call, made of picklable values only."""
     if attempt.failure is None:
         value = attempt.value()
         if not isinstance(value, SupportsFloat):

@@ -1,4 +1,4 @@
-"""A sequence-classification reward model in transformers, batched as requests arrive."""
+"""A sequence-classification reward model run by transformers, with dynamic batching."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,20 +13,26 @@ from rsalign.rewards.rendering import Rendering
 
 
 class TransformersReward:
-    """The raw score (no sigmoid) of a model with one label; for where vLLM cannot run it.
+    """The raw score (no sigmoid) of a one-label model; for models that vLLM cannot run.
 
-    In float32 the value is the same alone and in a batch to 1e-4.
+    In float32, a score computed alone and one computed in a batch agree to 1e-4.
 
     Args:
         model: Hugging Face id or path.
-        dtype: of the weights.
-        device: where it runs.
+        dtype: data type of the weights.
+        device: torch device that runs the model.
         max_batch_size: greatest number of responses in one forward pass.
 
     Raises:
         InstallError: if transformers is missing.
         ConfigError: if the model has another number of labels than one, or no chat template; or if
             `max_batch_size` is not at least 1.
+
+    Example:
+        >>> from rsalign.embedded import REWARD
+        >>> reward = TransformersReward(REWARD)  # doctest: +SKIP
+        >>> await reward.score(prompt, response)  # doctest: +SKIP
+        2.39
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class TransformersReward:
         self._torch: Any = torch
         self._files, self._dtype = ModelFiles.of(model), dtype
         bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()  # a library shows none in pipes
+        transformers_logging.disable_progress_bar()  # a library should not print progress bars
         try:
             loaded = AutoModelForSequenceClassification.from_pretrained(model, dtype=dtype)
         finally:
@@ -68,7 +74,7 @@ class TransformersReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal: the model by content, and the precision.
+        """Identifies this reward in a journal by the model's content and the precision.
 
         Raises:
             ConfigError: if the model's files have changed since it was loaded.
@@ -76,7 +82,7 @@ class TransformersReward:
         return f"transformers {self._files.digest()} {self._dtype} {self._rendering.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The model's score of the response, open or finished; see `Reward`."""
+        """The model's score of a complete or partial response; see `Reward`."""
         tokens = self._rendering.tokens(prompt, response)
         return Scored(await self._batcher(tokens), tokens=len(tokens))
 
@@ -87,8 +93,8 @@ class TransformersReward:
     def _forward(self, batch: Sequence[Tokens]) -> list[float]:
         """Scores, ``(batch,)``."""
         torch = self._torch
-        # transformers finds the end of a row by looking for the last id that is not the padding,
-        # so padding by an id that ends a row would score the wrong position: pad by an absent id
+        # transformers takes the last id that is not the padding id for the end of a row: pad by an
+        # id that occurs in no row, since one that ends a row would move the scored position
         used = set().union(*batch)
         pad = next(i for i in range(self._model.config.vocab_size) if i not in used)
         self._model.config.pad_token_id = pad

@@ -1,12 +1,12 @@
-"""The log-likelihood ratio of two language models as a reward of responses and of their steps.
+"""The log-likelihood ratio of two language models, as a reward of responses and of their steps.
 
-Law      r(x, y) = beta (ln pi_1(y | x') - ln pi_2(y | x)) on any prefix y of a response: the reward
-         under which pi_1 is the optimum of E r - beta KL(. || pi_2), up to a function of the
-         prompt. A step's reward is its own tokens' part of the sum. Without pi_2 it is
-         beta ln pi_1(y | x'), a plain likelihood.
+Law      r(x, y) = beta (ln pi_1(y | x') - ln pi_2(y | x)) for any prefix y of a response. Up to a
+         function of the prompt, it is the reward for which pi_1 maximises E r - beta KL(. || pi_2).
+         The reward of a step is the part of the sum that belongs to its own tokens. Without pi_2,
+         the reward is the scaled log-likelihood beta ln pi_1(y | x').
 Papers   DPO: Rafailov et al. 2023, arXiv:2305.18290. As a process reward: Yuan et al. 2024,
          arXiv:2412.01981. Strong over weak, with instructions: Xu et al. 2024, arXiv:2411.02481.
-Cost     one request to each model, which reads the whole prompt and response.
+Cost     one request to each model for the prompt and the whole response; nothing is sampled.
 """
 
 import math
@@ -18,30 +18,41 @@ from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.protocols import Encoder, Likelihood, Policy, Scored
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Message, Prompt, Response, Tokens
-from rsalign.rewards.parts import described
+from rsalign.rewards.parts import describe
 from rsalign.rewards.steps import check_ends
 
 
 @dataclass(frozen=True, slots=True)
 class DensityRatio:
-    """beta (ln pi_1 - ln pi_2) of a response, or of each of its steps, nats times beta.
+    """beta (ln pi_1 - ln pi_2) of a response or of each of its steps; beta times nats.
 
-    Both models read the same token ids, so that they must share a vocabulary; EOS counts where it
-    was drawn. Steps add up to the whole (unless `per_token`): a telescoping sum. In float32 the
-    value is the same alone and in a batch to 1e-3. The models stay open: they belong to whoever
-    made them, who often draws from one of them.
+    Both models are given the same token ids, so they must have the same vocabulary. EOS counts if
+    it was sampled. The step values add up to the value of the response (unless `per_token`). In
+    float32, a value computed alone and one computed in a batch agree to 1e-3. `DensityRatio` does
+    not close the models: one of them is often the policy that is being sampled from.
 
     Attributes:
         numerator: pi_1, the better model.
-        denominator: pi_2, what it is compared with; None: the likelihood of pi_1 alone.
-        beta: multiplies the ratio; ``exp(r / beta)`` is the ratio of the densities.
-        numerator_prompt: the tokens x' that pi_1 continues; None: the prompt's own. See
-            `Instructed`.
-        per_token: divides by the number of tokens summed over, of the response or of the step;
-            sums of likelihoods prefer short responses.
+        denominator: pi_2, the model it is compared with; None: use the likelihood of pi_1 alone.
+        beta: the factor of the log-ratio; ``exp(r / beta)`` is the ratio of the densities.
+        numerator_prompt: maps a prompt to the tokens x' that pi_1 continues; None: the prompt's own
+            tokens. See `Instructed`.
+        per_token: divide by the number of tokens of the response (or of the step). A plain sum of
+            log-likelihoods prefers short responses.
 
     Raises:
         ConfigError: if `beta` is not a positive number.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response
+        >>> from rsalign.testing import ToyPolicy
+        >>> reward = DensityRatio(ToyPolicy(salt=1), ToyPolicy(salt=2))
+        >>> prompt, response = Prompt((Message("user", "1"),), (1,)), Response((2,), "2", None)
+        >>> whole = asyncio.run(reward.score(prompt, response))
+        >>> (step,) = asyncio.run(reward.score_steps(prompt, response, (1,)))
+        >>> float(whole) == float(step)
+        True
     """
 
     numerator: Likelihood
@@ -57,17 +68,17 @@ class DensityRatio:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal."""
+        """Identifies this reward in a journal."""
         models, settings = (self.numerator, self.denominator), (self.beta, self.per_token)
-        return f"DensityRatio{described((*models, *settings, self.numerator_prompt))}"
+        return f"DensityRatio{describe((*models, *settings, self.numerator_prompt))}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The ratio of the whole response; 0 where nothing was drawn yet. See `Reward`.
+        """The log-ratio of the whole response; 0 for one without tokens. See `Reward`.
 
         Raises:
-            ConfigError: if the models have different vocabularies, or one cannot tell likelihoods
-                under its law.
-            RewardError: if an engine failed, or gave a token no probability.
+            ConfigError: if the models have different vocabularies, or one cannot compute
+                log-probabilities under its sampling parameters.
+            RewardError: if an engine failed, or a token has probability 0.
         """
         if not response.tokens:
             return 0.0
@@ -76,9 +87,9 @@ class DensityRatio:
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[float, ...]:
-        """The ratio of each step's own tokens, ``(steps,)``; the last knows the cost of all.
+        """The log-ratio of each step's own tokens, ``(steps,)``; the last carries the total cost.
 
-        Tokens after the last end are not read. Errors as in `score`, and:
+        Tokens after the last end are ignored. Raises the errors of `score`, and:
 
         Raises:
             ConfigError: if `ends` do not increase within the response.
@@ -115,7 +126,7 @@ class DensityRatio:
         return (*values[:-1], Scored(values[-1], tokens=given))
 
     def _check_vocabulary(self, tokens: Tokens) -> None:
-        """Refuses models to which the same ids mean different texts, where they can tell."""
+        """Refuses models that decode the same token ids to different texts."""
         models: tuple[object, ...] = (self.numerator, self.denominator)
         read = [model.text(tokens) for model in models if isinstance(model, Policy)]
         if len(set(read)) > 1:
@@ -127,15 +138,19 @@ class DensityRatio:
 
 @dataclass(frozen=True, slots=True)
 class Instructed:
-    """A prompt's tokens with an instruction before it, for `DensityRatio.numerator_prompt`.
+    """Renders a prompt with an additional instruction, for `DensityRatio.numerator_prompt`.
 
-    The instruction becomes the system message, or goes before what that already says. The same
-    model with and without it makes a reward for what the instruction demands (Xu et al. 2024,
-    arXiv:2411.02481).
+    The instruction becomes the system message, or is put before the text of an existing one. The
+    log-ratio of one model with and without an instruction rewards following the instruction (Xu et
+    al. 2024, arXiv:2411.02481).
 
     Attributes:
-        encoder: the numerator.
-        instruction: what is demanded of a response; may hold examples of good ones.
+        encoder: the policy that is the numerator.
+        instruction: what a good response does; may contain examples.
+
+    Example:
+        >>> careful = Instructed(policy, "Check every step.")  # doctest: +SKIP
+        >>> reward = DensityRatio(policy, policy, numerator_prompt=careful)  # doctest: +SKIP
     """
 
     encoder: Encoder
@@ -143,8 +158,8 @@ class Instructed:
 
     @property
     def fingerprint(self) -> str:
-        """Tells these prompts from others in a journal."""
-        return f"Instructed{described((self.encoder, self.instruction))}"
+        """Identifies these prompts in a journal."""
+        return f"Instructed{describe((self.encoder, self.instruction))}"
 
     def __call__(self, prompt: Prompt) -> Tokens:
         """Token ids of the instructed conversation."""

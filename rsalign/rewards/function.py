@@ -1,4 +1,4 @@
-"""Any Python function as a reward: a heuristic, a verifier, a call to somewhere else."""
+"""A Python function as a reward: a heuristic, a verifier, a request to another service."""
 
 import asyncio
 import inspect
@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from rsalign.core.checks import above, at_least, check_int, check_value, finite_or_none, part, quote
 from rsalign.core.errors import ConfigError, RewardError
-from rsalign.core.fingerprint import fingerprint as told
+from rsalign.core.fingerprint import fingerprint as fingerprint_of
 from rsalign.core.fingerprint import name_of
 from rsalign.core.foreign import errors_as
 from rsalign.core.types import Prompt, Response
@@ -16,29 +16,39 @@ from rsalign.rewards.child_processes import CallTimeoutError, ChildProcesses
 from rsalign.rewards.workers import Attempt, DaemonThreads
 
 RewardFunction: TypeAlias = Callable[[str, str], float | Awaitable[float]]
-"""Maps the prompt's text and the response's text to a number; higher is better."""
+"""Maps the prompt's text and the response's text to a number; a higher one is better."""
 
 
 class FunctionReward:
-    """A function (prompt_text, response_text) -> float, sync or async, as a reward.
+    """A function ``(prompt_text, response_text) -> float``, sync or async, as a reward.
 
-    A sync function runs on a thread, or in a process on request, and never stalls the engine. It
-    must be a fixed function of its arguments: samplers ask about a response once and rely on the
-    answer.
+    A sync function runs on a worker thread or in a child process, so that it does not block the
+    engine. The function must be deterministic: samplers score a response once and rely on the
+    value.
 
     Args:
         function: the function.
-        pool: where a sync function runs: ``"thread"``, or ``"process"`` for one that computes in
-            pure Python or must not share memory (it must then be importable, not a lambda).
-        num_workers: how many calls of a sync function may run at once.
-        fingerprint: tells the function from others in a journal (see `Reward`); default: the one
-            that it has as an attribute, else a digest of its code and values.
-        timeout_seconds: after which a call counts as failed, counted from when a worker is free
-            for it; None waits for ever. A thread cannot be stopped: one that hangs is left behind
-            and replaced. A process that hangs, or dies, is ended and replaced.
+        pool: where a sync function runs: on a ``"thread"``, or in a child ``"process"``. Use a
+            process for CPU-bound Python code; the function must then be picklable (a function at
+            the top of a module, not a lambda).
+        num_workers: greatest number of concurrent calls of a sync function.
+        timeout_seconds: time limit of one call, counted from when a worker is free for it; None is
+            no limit. A thread that hangs cannot be stopped: it is abandoned and replaced. A process
+            that hangs or dies is killed and replaced.
+        fingerprint: identifies the function in a journal (see `Reward`); default: the function's
+            own attribute ``fingerprint``, else a digest of its code and of the values it uses.
 
     Raises:
-        ConfigError: if the pool is unknown or the function cannot go to another process.
+        ConfigError: if `pool` is unknown, a number is out of range, or the function cannot be
+            pickled for a process.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Message, Prompt, Response, Stop
+        >>> reward = FunctionReward(lambda question, answer: -abs(len(answer) - len(question)))
+        >>> prompt = Prompt((Message("user", "2 + 2?"),), (1,))
+        >>> asyncio.run(reward.score(prompt, Response((2,), "Four", Stop.EOS)))
+        -2.0
     """
 
     def __init__(
@@ -73,19 +83,19 @@ class FunctionReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal: what the function is, by content.
+        """Identifies this reward in a journal by the content of the function.
 
         Raises:
             ConfigError: if the function has no fingerprint (`rsalign.core.fingerprint`).
         """
-        return f"function {self._fingerprint or told(self._function)}"
+        return f"function {self._fingerprint or fingerprint_of(self._function)}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """What the function returns.
+        """The number that the function returns.
 
         Raises:
-            RewardError: if the function raised, whatever it was, took too long or returned no
-                number.
+            RewardError: if the function raised any exception, took too long, or did not return a
+                finite number.
         """
         deadline = asyncio.timeout(self._timeout_seconds if self._is_async else None)
 
@@ -97,10 +107,10 @@ class FunctionReward:
         def failed(failure: BaseException) -> RewardError:
             if deadline.expired() or isinstance(failure, CallTimeoutError):
                 what = f"took longer than {self._timeout_seconds} seconds"
-                mend = "mend it, or raise timeout_seconds of FunctionReward"
+                mend = "make it faster, or raise timeout_seconds of FunctionReward"
             else:
                 what = f"raised {quote(failure, longest=320)}"
-                mend = "mend it, or catch what it may raise and return a number"
+                mend = "correct it, or catch the exception and return a number"
             return error(f"{what} on {quote(response.text)}: {mend}")
 
         with errors_as(failed, kept=()):
@@ -121,7 +131,7 @@ class FunctionReward:
         return found
 
     def close(self) -> None:
-        """Ends the workers; calls that have not begun are dropped."""
+        """Ends the workers; calls that have not begun are not run."""
         self._threads.close()
         if self._processes is not None:
             self._processes.close()
@@ -133,7 +143,7 @@ class FunctionReward:
     async def _elsewhere(
         self, prompt: str, response: str, deadline: asyncio.Timeout
     ) -> "Attempt[float | Awaitable[float]]":
-        """Calls a sync function; its time begins when a worker is free, not when it is asked."""
+        """Calls a sync function on a worker; the time limit starts when a worker is free for it."""
         loop = asyncio.get_running_loop()
         is_over = False
 

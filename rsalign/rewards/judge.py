@@ -1,8 +1,8 @@
-"""A language model as a judge: of one response by a score or a probability, or of two.
+"""Language models as judges: of one response, by a score or a probability, or of two responses.
 
-The judge is a policy that knows its chat template: a model of its own, one behind a server, or the
-very policy that answered. It is asked in words, and stays open: it belongs to whoever made it. What
-it is asked is a `Template`.
+The judge is a policy with a chat template: a separate model, a model behind a server, or the policy
+that wrote the responses. The question to it is a `Template`. A judge reward does not close its
+policy.
 """
 
 import math
@@ -20,37 +20,43 @@ from rsalign.rewards.judge_verdicts import (
     JUDGE,
     Weigher,
     Writer,
-    blamed_on,
+    judge_errors_as_reward_errors,
     judge_fingerprint,
-    unreadable,
-    weighed,
-    written,
+    unreadable_verdicts_error,
+    weigh_choices,
+    write_verdicts,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PointwiseJudge:
-    """The mean score of k verdicts that the judge writes.
+    """The mean score of k verdicts that a language model writes about one response.
 
-    Law: r(x, y) = mean of s(v_i) over the verdicts that can be read, where v_1 .. v_k are drawn
-    from the judge given the question, and s is the number in a verdict; of a template with choices
-    it is 1 for the first and 0 for another, so that r is the share of the first. v_i is drawn at
-    the address ``Key(seed).child("verdict", hash of the question, i)``: the same question always
-    has the same answer, and a larger `votes` only adds draws.
+    Law: r(x, y) = mean of s(v_i) over the verdicts that can be parsed, where v_1 .. v_k are sampled
+    from the judge given the question, and s is the number in a verdict. If the template has
+    choices, s is 1 for the first choice and 0 for the others, so that r is the share of the first.
+    v_i is sampled with the key ``Key(seed).child("verdict", hash of the question, i)``: the same
+    question always gets the same verdicts, and a larger `votes` adds verdicts to those.
 
-    Papers: judging by a language model, Zheng et al. 2023, arXiv:2306.05685; votes of a pointwise
-    judge, Liu et al. 2025, arXiv:2504.02495 (who also train it, and filter votes by a meta-reward).
+    Papers: judging by a language model, Zheng et al. 2023, arXiv:2306.05685; several votes of a
+    pointwise judge, Liu et al. 2025, arXiv:2504.02495 (who also train the judge, and filter its
+    votes by a second reward model).
 
     Attributes:
-        policy: the judge; its temperature decides how much votes differ.
-        template: asks about ``{response}`` and has a pattern.
-        votes: number of verdicts, k; their error shrinks as 1 / sqrt(k).
-        max_tokens: greatest length of a verdict, its reasons included.
-        seed: another seed has other verdicts.
+        policy: the judge; a higher temperature makes its votes differ more.
+        template: the question, with the placeholder ``{response}`` and a pattern.
+        votes: number of verdicts, k; the standard error of their mean shrinks as 1 / sqrt(k).
+        max_tokens: greatest length of a verdict, including its reasoning.
+        seed: seed of the sampled verdicts.
 
     Raises:
-        ConfigError: if the policy cannot be asked, the template asks something else, or a number is
-            not at least 1.
+        ConfigError: if the policy cannot be used as a judge, the template lacks the placeholder or
+            the pattern, or a number is not at least 1.
+
+    Example:
+        >>> from rsalign import VllmPolicy
+        >>> judge = VllmPolicy.start("Qwen/Qwen3-8B")  # doctest: +SKIP
+        >>> reward = PointwiseJudge(judge, Template.named("score"), votes=4)  # doctest: +SKIP
     """
 
     policy: Writer
@@ -70,18 +76,18 @@ class PointwiseJudge:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this judge from others in a journal."""
+        """Identifies this judge in a journal."""
         return judge_fingerprint(self)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The mean score; see `Reward`.
 
         Raises:
-            RewardError: if no verdict can be read, or the judge failed.
+            RewardError: if no verdict can be parsed, or the judge failed.
         """
         question = self.template.messages(prompt=prompt.text, response=response.text)
-        with blamed_on(prompt, response):
-            found = await written(
+        with judge_errors_as_reward_errors(prompt, response):
+            found = await write_verdicts(
                 self.policy,
                 self.template,
                 question,
@@ -91,12 +97,12 @@ class PointwiseJudge:
             )
         scores = [score for score in map(self._score, found.verdicts) if math.isfinite(score)]
         if not scores:
-            raise unreadable(found, self.template, prompt, response)
+            raise unreadable_verdicts_error(found, self.template, prompt, response)
         mean = math.fsum(scores) / len(scores)
         return Scored(mean, tokens=found.tokens, cached_tokens=found.cached_tokens)
 
     def _score(self, verdict: str) -> float:
-        """The number in a verdict; not a number where there is none."""
+        """The number in a verdict; NaN if there is none."""
         if self.template.choices:
             return float(verdict == self.template.choices[0])
         try:
@@ -107,22 +113,24 @@ class PointwiseJudge:
 
 @dataclass(frozen=True, slots=True)
 class ProbabilityJudge:
-    """P(True): how probable the good verdict is to the judge, who writes nothing.
+    """The judge's probability that a response is good ("P(True)"), without sampling a verdict.
 
-    Law: p(c) is proportional to pi(c | question) over the template's choices c, of which the first
-    is the good one, c_1. The reward is ln(p(c_1) / (1 - p(c_1))), or p(c_1) itself. Nothing is
-    drawn.
+    Law: p(c) is proportional to pi(c | question) over the template's choices c; the first choice
+    c_1 says that the response is good. The reward is ln(p(c_1) / (1 - p(c_1))), or p(c_1) itself.
 
     Paper: Kadavath et al. 2022, arXiv:2207.05221.
 
     Attributes:
-        policy: the judge, at temperature 1 and without truncation.
-        template: asks about ``{response}`` and has choices.
+        policy: the judge, with temperature 1 and without truncation.
+        template: the question, with the placeholder ``{response}`` and choices.
         returns: ``"log_odds"`` (nats, unbounded) or ``"probability"``.
 
     Raises:
-        ConfigError: if the policy cannot be asked, the template asks something else, or `returns`
-            is neither.
+        ConfigError: if the policy cannot be used as a judge, the template lacks the placeholder or
+            has a pattern, or `returns` is neither of the two.
+
+    Example:
+        >>> reward = ProbabilityJudge(judge, Template.named("right"))  # doctest: +SKIP
     """
 
     policy: Weigher
@@ -140,7 +148,7 @@ class ProbabilityJudge:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this judge from others in a journal."""
+        """Identifies this judge in a journal."""
         return judge_fingerprint(self)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
@@ -151,35 +159,40 @@ class ProbabilityJudge:
             RewardError: if the judge failed.
         """
         question = self.template.messages(prompt=prompt.text, response=response.text)
-        with blamed_on(prompt, response):
-            found = await weighed(self.policy, self.template, question)
+        with judge_errors_as_reward_errors(prompt, response):
+            found = await weigh_choices(self.policy, self.template, question)
         value = found.log_odds if self.returns == "log_odds" else found.probability
         return Scored(value, tokens=found.tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class PairwiseJudge:
-    """How probably one response is better than another, asked in both orders.
+    """The judge's probability that one response is better than another, averaged over both orders.
 
     Law: prefer(x, a, b) = (q(a, b) + 1 - q(b, a)) / 2, where q(a, b) is the probability of the
-    verdict "the first is better" with a shown first. A judge that prefers a place whatever stands
-    there says 1/2: what q(a, b) gains by the place, q(b, a) gains too. q is the choices' normalised
-    probability, or, of a template with a pattern, the share of the first choice among `votes`
-    verdicts, drawn as in `PointwiseJudge`.
+    verdict "the first response is better" when a is shown first. Showing both orders cancels a
+    judge's preference for a position: a judge that looks at the position alone yields 1/2. q is the
+    normalised probability of the first choice or, if the template has a pattern, the share of the
+    first choice among `votes` verdicts, which are sampled as in `PointwiseJudge`.
 
-    Papers: both orders, Wang et al. 2023, arXiv:2305.17926; verdicts after long reasoning that are
-    used without making scores of them, Hong et al. 2025, arXiv:2505.16265.
+    Papers: both orders, Wang et al. 2023, arXiv:2305.17926; comparing by verdicts after long
+    reasoning, without converting them to scores, Hong et al. 2025, arXiv:2505.16265.
 
     Attributes:
-        policy: the judge; what its template needs (`Writer` for a pattern, else `Weigher`).
-        template: asks about ``{one}`` and ``{other}`` and has two choices.
-        votes: verdicts for each order, if they are written.
-        max_tokens: greatest length of a verdict, its reasons included.
-        seed: another seed has other verdicts.
+        policy: the judge: a `Writer` if the template has a pattern, else a `Weigher`.
+        template: the question, with the placeholders ``{one}`` and ``{other}`` and two choices.
+        votes: number of verdicts for each order, if the template has a pattern.
+        max_tokens: greatest length of a verdict, including its reasoning.
+        seed: seed of the sampled verdicts.
 
     Raises:
-        ConfigError: if the policy cannot be asked, the template asks something else, or a number is
-            not at least 1.
+        ConfigError: if the policy cannot be used as a judge, the template lacks the placeholders or
+            the two choices, or a number is not at least 1.
+
+    Example:
+        >>> judge = PairwiseJudge(policy, Template.named("compare"))  # doctest: +SKIP
+        >>> await judge.prefer(prompt, one, other)  # doctest: +SKIP
+        0.73
     """
 
     policy: Writer | Weigher
@@ -201,7 +214,7 @@ class PairwiseJudge:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this judge from others in a journal."""
+        """Identifies this judge in a journal."""
         return judge_fingerprint(self)
 
     async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
@@ -209,8 +222,8 @@ class PairwiseJudge:
 
         Raises:
             ConfigError: as in `ProbabilityJudge.score`.
-            RewardError: if in one order no verdict can be read, or the judge failed; the response
-                that is attached was shown first.
+            RewardError: if no verdict can be parsed in one of the orders, or the judge failed; its
+                attached response is the one that was shown first.
         """
         there, back = await concurrently(
             self._first_wins(prompt, first, second)
@@ -225,11 +238,11 @@ class PairwiseJudge:
     async def _first_wins(self, prompt: Prompt, first: Response, second: Response) -> Scored:
         """q: the probability of the verdict for the response that is shown first."""
         question = self.template.messages(prompt=prompt.text, one=first.text, other=second.text)
-        with blamed_on(prompt, first):
+        with judge_errors_as_reward_errors(prompt, first):
             if self.template.pattern is None:
-                weights = await weighed(cast("Weigher", self.policy), self.template, question)
+                weights = await weigh_choices(cast("Weigher", self.policy), self.template, question)
                 return Scored(weights.probability, tokens=weights.tokens)
-            found = await written(
+            found = await write_verdicts(
                 cast("Writer", self.policy),
                 self.template,
                 question,
@@ -238,6 +251,6 @@ class PairwiseJudge:
                 key=Key(self.seed),
             )
         if not found.verdicts:
-            raise unreadable(found, self.template, prompt, first)
+            raise unreadable_verdicts_error(found, self.template, prompt, first)
         share = found.verdicts.count(self.template.choices[0]) / len(found.verdicts)
         return Scored(share, tokens=found.tokens, cached_tokens=found.cached_tokens)

@@ -1,4 +1,4 @@
-"""Questions to a judging model, as data: what it is asked, and how its verdict is read."""
+"""Questions to a judge model as data: the text of the question, and how to parse the verdict."""
 
 import functools
 import importlib.resources
@@ -18,23 +18,31 @@ PLACEHOLDERS = frozenset({"prompt", "response", "one", "other"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """One question, with places for what is judged.
+    r"""A question to a judge, with placeholders for the texts to be judged.
 
-    ``{prompt}`` and ``{response}`` stand for texts, or ``{one}`` and ``{other}`` for the two that
-    are compared; a brace itself is written twice. What is filled in is never read as a template.
+    Placeholders are ``{prompt}`` and ``{response}``, or ``{one}`` and ``{other}`` for two responses
+    to compare. Write a literal brace twice. Inserted texts are not parsed for placeholders.
 
     Attributes:
-        user: the question.
-        system: the system message; none if empty.
-        pattern: a regular expression whose one group is the verdict; of several matches the last
-            one counts, because a judge reasons first. None: the judge's probabilities of `choices`
-            are the verdict, and it writes nothing.
-        choices: the possible verdicts. Of two answers the first choice says that ``{one}`` is the
-            better, the second that ``{other}`` is; else the first choice is the good one.
+        user: the question, as the user message.
+        system: the system message; empty: there is none.
+        pattern: a regular expression with one group, which captures the verdict. The last match
+            counts, because a judge reasons before its verdict. None: no verdict is sampled, and
+            the judge's probabilities of `choices` are used.
+        choices: the possible verdicts. When two responses are compared, the first choice says that
+            ``{one}`` is better and the second that ``{other}`` is; otherwise the first choice says
+            that the response is good.
 
     Raises:
-        ConfigError: if a placeholder is unknown, the pattern is no expression with one group, or
-            the choices are not at least two different strings where they are needed.
+        ConfigError: if a placeholder is unknown, the pattern does not have exactly one group, or
+            there are not at least two different choices although they are needed.
+
+    Example:
+        >>> template = Template(user="Rate: {response}", pattern=r"Score: (\d+)")
+        >>> template.messages(response="Hello")[0].content
+        'Rate: Hello'
+        >>> template.verdict("It is polite. Score: 7")
+        '7'
     """
 
     user: str
@@ -58,10 +66,10 @@ class Template:
 
     @classmethod
     def named(cls, name: str) -> "Template":
-        """One of the package's own: ``score``, ``right``, ``compare``, ``compare_with_reasons``.
+        """A template of the package: ``score``, ``right``, ``compare`` or ``compare_with_reasons``.
 
         Raises:
-            ConfigError: if there is none of this name.
+            ConfigError: if there is no template of this name.
         """
         known = _shipped()
         if name not in known:
@@ -73,7 +81,7 @@ class Template:
 
     @property
     def placeholders(self) -> frozenset[str]:
-        """The names that must be filled in."""
+        """The names of the placeholders in the template."""
         return frozenset(
             name
             for text in (self.system, self.user)
@@ -82,10 +90,10 @@ class Template:
         )
 
     def require(self, *names: str) -> None:
-        """Refuses a template that does not ask about all of `names`, or about more than a prompt.
+        """Refuses a template that lacks one of `names`, or has others besides ``prompt``.
 
         Raises:
-            ConfigError: if so.
+            ConfigError: if the placeholders are wrong.
         """
         missing, surplus = {*names} - self.placeholders, self.placeholders - {"prompt", *names}
         if missing or surplus:
@@ -95,14 +103,14 @@ class Template:
             )
 
     def messages(self, **texts: str) -> tuple[Message, ...]:
-        """The conversation that asks, every placeholder filled in."""
+        """The conversation to send to the judge, with all placeholders filled in."""
         user = Message("user", self.user.format(**texts))
         if not self.system:
             return (user,)
         return (Message("system", self.system.format(**texts)), user)
 
     def verdict(self, text: str) -> str | None:
-        """The verdict that a judge wrote; None where none can be found, or none of `choices`."""
+        """The verdict in a judge's text; None if there is none or it is not one of `choices`."""
         if self.pattern is None:
             return None
         found: list[str] = re.findall(self.pattern, text)

@@ -1,4 +1,4 @@
-"""Two ways of asking a language model for a verdict: let it write one, or weigh given ones."""
+"""Two ways to get a verdict from a language model: sample its text, or score given choices."""
 
 import contextlib
 import dataclasses
@@ -16,26 +16,26 @@ from rsalign.core.tasks import concurrently
 from rsalign.core.text.response_text import response_text
 from rsalign.core.types import Message, Prompt, Response, Tokens
 from rsalign.rewards.judge_templates import Template
-from rsalign.rewards.parts import described
+from rsalign.rewards.parts import describe
 
 
 class Writer(Policy, Encoder, Protocol):
-    """A policy that can be asked in words, and answers in words."""
+    """A policy that renders conversations and samples text."""
 
 
 class Weigher(Likelihood, Encoder, Protocol):
-    """A policy that can be asked in words, and tells how probable given answers are."""
+    """A policy that renders conversations and computes log-probabilities of given texts."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """Verdicts that were written.
+class WrittenVerdicts:
+    """Verdicts that a judge has written.
 
     Attributes:
-        verdicts: those that could be read, at most one per vote.
-        texts: all that was written, ``(votes,)``.
-        tokens: tokens that the judge was given and wrote, over all votes.
-        cached_tokens: how many of them its prefix cache had.
+        verdicts: those that could be parsed, at most one per vote.
+        texts: the full texts, ``(votes,)``.
+        tokens: number of tokens that the judge read and wrote, over all votes.
+        cached_tokens: how many of these were in its prefix cache.
     """
 
     verdicts: tuple[str, ...]
@@ -45,12 +45,17 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """Logarithms of the choices' probabilities, not normalised.
+class ChoiceWeights:
+    """Unnormalised log-probabilities of the choices of a template.
 
     Attributes:
         log_probs: ln pi(choice | question), nats, ``(choices,)``.
-        tokens: tokens that the judge was given, over all choices.
+        tokens: number of tokens that the judge read, over all choices.
+
+    Example:
+        >>> weights = ChoiceWeights((-1.0, -1.0), tokens=0)
+        >>> weights.log_odds, weights.probability
+        (0.0, 0.5)
     """
 
     log_probs: tuple[float, ...]
@@ -58,23 +63,23 @@ class Weights:
 
     @property
     def log_odds(self) -> float:
-        """Of the first choice against all others, nats."""
+        """Log-odds of the first choice against all others together, nats."""
         first, *others = self.log_probs
         highest = max(others)
         return first - highest - math.log(math.fsum(math.exp(o - highest) for o in others))
 
     @property
     def probability(self) -> float:
-        """Of the first choice, among the choices."""
+        """Probability of the first choice, normalised over the choices."""
         odds = self.log_odds
         return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
 
 
 JUDGE = part("a policy that can be asked in words, such as VllmPolicy")
-"""What a `Writer` or `Weigher` is called where it is a setting."""
+"""How error messages name a setting that must be a `Writer` or a `Weigher`."""
 
 
-async def written(
+async def write_verdicts(
     policy: Writer,
     template: Template,
     question: tuple[Message, ...],
@@ -82,19 +87,19 @@ async def written(
     votes: int,
     max_tokens: int,
     key: Key,
-) -> Written:
-    """Draws verdicts at addresses that the question decides, so that it always has the same answer.
+) -> WrittenVerdicts:
+    """Samples verdicts with keys derived from the question: equal questions get equal verdicts.
 
-    A judge with one possible continuation (`Sampling.is_point_mass`) writes it once, whatever
-    `votes` says: the others would be the same verdict.
+    A judge that samples greedily (`Sampling.is_point_mass`) is asked once, whatever `votes` is,
+    since all its verdicts would be equal.
 
     Args:
         policy: the judge.
-        template: how a verdict is read.
-        question: what is asked.
-        votes: number of draws, all at once.
-        max_tokens: greatest length of one.
-        key: the judge's own address.
+        template: parses the verdicts.
+        question: the rendered template.
+        votes: number of verdicts, requested concurrently.
+        max_tokens: greatest length of one verdict.
+        key: the judge's own key.
     """
     tokens = policy.encode_chat(question)
     here = key.child("verdict", _digest(question))
@@ -109,7 +114,7 @@ async def written(
         for segment in drawn
     )
     read = (template.verdict(text) for text in texts)
-    return Written(
+    return WrittenVerdicts(
         verdicts=tuple(verdict for verdict in read if verdict is not None),
         texts=texts,
         tokens=sum(len(tokens) + len(segment.tokens) for segment in drawn),
@@ -117,11 +122,13 @@ async def written(
     )
 
 
-async def weighed(policy: Weigher, template: Template, question: tuple[Message, ...]) -> Weights:
-    """How probable each of the template's choices is as the beginning of the answer.
+async def weigh_choices(
+    policy: Weigher, template: Template, question: tuple[Message, ...]
+) -> ChoiceWeights:
+    """Computes how probable each of the template's choices is as the beginning of the answer.
 
     Raises:
-        ConfigError: if one choice begins another: then it has the other's probability too.
+        ConfigError: if one choice is a prefix of another, whose probability it would include.
     """
     tokens = policy.encode_chat(question)
     options = [
@@ -133,18 +140,18 @@ async def weighed(policy: Weigher, template: Template, question: tuple[Message, 
     ]
     _check_distinct(template.choices, options)
     log_probs = await concurrently(policy.log_probs(tokens, option) for option in options)
-    return Weights(
+    return ChoiceWeights(
         tuple(math.fsum(steps) for steps in log_probs),
         tokens=sum(len(tokens) + len(option) for option in options),
     )
 
 
 @contextlib.contextmanager
-def blamed_on(prompt: Prompt, response: Response) -> Iterator[None]:
-    """A judge that died could not judge this response.
+def judge_errors_as_reward_errors(prompt: Prompt, response: Response) -> Iterator[None]:
+    """Raises a judge's `PolicyError` as a `RewardError` that names the response.
 
     Raises:
-        RewardError: in place of `PolicyError`.
+        RewardError: in place of a `PolicyError`.
     """
     try:
         yield
@@ -152,22 +159,22 @@ def blamed_on(prompt: Prompt, response: Response) -> Iterator[None]:
         raise RewardError(str(died), prompt=prompt, response=response) from died
 
 
-def unreadable(
-    found: Written, template: Template, prompt: Prompt, response: Response
+def unreadable_verdicts_error(
+    found: WrittenVerdicts, template: Template, prompt: Prompt, response: Response
 ) -> RewardError:
-    """The error of a judge none of whose votes can be read."""
+    """The error to raise if none of a judge's votes can be parsed."""
     return RewardError(
         f"none of {len(found.texts)} votes has a verdict that {template.pattern!r} finds; the "
-        f"first is {found.texts[0]!r}: raise votes or max_tokens, or mend the template",
+        f"first is {found.texts[0]!r}: raise votes or max_tokens, or correct the template",
         prompt=prompt,
         response=response,
     )
 
 
 def judge_fingerprint(judge: Any) -> str:
-    """Tells a judge from others in a journal: who is asked what, and how."""
+    """Identifies a judge in a journal by its class and all its settings."""
     values = tuple(getattr(judge, field.name) for field in dataclasses.fields(judge))
-    return f"{type(judge).__name__}{described(values)}"
+    return f"{type(judge).__name__}{describe(values)}"
 
 
 def _check_distinct(choices: tuple[str, ...], options: list[Tokens]) -> None:

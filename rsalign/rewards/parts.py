@@ -22,7 +22,7 @@ class Composite:
     @property
     def fingerprint(self) -> str:
         """Identifies this reward in a journal: its parts' fingerprints and its settings."""
-        return f"{type(self).__name__}{described(self._values())}"
+        return f"{type(self).__name__}{describe(self._values())}"
 
     def close(self) -> None:
         """Closes the parts."""
@@ -70,7 +70,7 @@ async def ask_steps(
     return tuple(value if isinstance(value, Scored) else Scored(value) for value in found)
 
 
-def combined(value: float, parts: Iterable[Scored]) -> Scored:
+def with_costs_of(value: float, parts: Iterable[Scored]) -> Scored:
     """A value that carries the summed token cost of its parts."""
     tokens = cached_tokens = 0
     for one in parts:
@@ -98,7 +98,7 @@ def close_all(parts: Iterable[object]) -> None:
                 stack.callback(close)
 
 
-def described(value: object) -> str:
+def describe(value: object) -> str:
     """Text that identifies a value: a setting by its repr, a part by its fingerprint.
 
     Tuples are described element by element.
@@ -107,7 +107,7 @@ def described(value: object) -> str:
         ConfigError: if a part has no fingerprint.
     """
     if isinstance(value, tuple):
-        return f"({', '.join(map(described, value))})"
+        return f"({', '.join(map(describe, value))})"
     if type(value) in (float, int):
         return repr(float(cast(float, value)))  # 1 and 1.0 are the same setting
     return repr(value) if value is None or type(value) in (str, bool) else fingerprint(value)

@@ -1,7 +1,7 @@
-"""A process reward model in vLLM's pooling runner: one value per step of a response.
+"""A process reward model run by vLLM (pooling runner): one value per step of a response.
 
-It reads a response once and judges every prefix of it; where a step ends its value is read
-(Lightman et al. 2023, arXiv:2305.20050). `rsalign.rewards.steps.Steps` makes one number of them.
+One forward pass scores all prefixes of a response; the score at the end of a step is the value of
+that step (Lightman et al. 2023, arXiv:2305.20050). `rsalign.rewards.steps.Steps` aggregates them.
 """
 
 import bisect
@@ -23,7 +23,7 @@ from rsalign.engines.protocol import Backend, ScoreRequest, VllmEngine
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.identity import EngineIdentity
 from rsalign.engines.vllm.starting import start_engine
-from rsalign.rewards.parts import described
+from rsalign.rewards.parts import describe
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.steps import Characters, check_ends
 from rsalign.rewards.vllm import check_reward_model
@@ -34,24 +34,30 @@ class VllmStepReward:
     """The raw score (no sigmoid) at the end of each step, by token classification in vLLM.
 
     Law: the value of a step is w . h(x, y[:e]), where e is the reward model's token that contains
-    the last character of the step, h its last hidden state there and w the one-label head. The turn
-    is left open: no value depends on what follows its step, nor on whether the response has ended.
-    (Where the reward model's tokenizer merges characters across the end, it may, a little.)
+    the last character of the step, h the last hidden state at that token and w the one-label head.
+    The assistant's turn is left open, so that a value depends neither on what follows its step nor
+    on whether the response has ended. (Exception: it may depend slightly on the next characters if
+    the reward model's tokenizer merges characters across the end of the step.)
 
-    A longer response of the same prompt costs its new tokens: the engine computes, and returns, no
-    row of a token that its prefix cache has, so the values of an answer's tokens are remembered
-    here. What is in that cache but was forgotten here is computed again without the cache. In
-    float32 values agree with transformers to 1e-4, alone and in a batch.
+    Scoring a longer version of a response computes its new tokens only. vLLM returns no scores for
+    tokens that are in its prefix cache, so the scores of response tokens are cached here, too. If a
+    token is in vLLM's cache but not in ours, the request is repeated without reading vLLM's cache.
+    In float32, values agree with transformers to 1e-4, alone and in a batch.
 
     Attributes:
-        engine: a pooling engine of a causal model with one label.
-        decode: the policy's `text`; `ends` count the policy's tokens, the reward model has its own.
-        num_remembered: greatest number of answer tokens whose value is kept, least recently used
-            first out; each takes about 200 bytes.
+        engine: a pooling engine that runs a causal model with one label.
+        decode: the policy's `text` method. The ends of steps are given in the policy's tokens; they
+            are converted to the reward model's tokens by way of the text.
+        num_remembered: greatest number of response tokens whose score is cached (about 200 bytes
+            each); the least recently used are evicted first.
 
     Raises:
-        ConfigError: if the model is not causal, pools only some tokens, or its tokenizer cannot
-            tell which characters a token stands for.
+        ConfigError: if the model is not causal, pools only some tokens, or its tokenizer has no
+            offset mapping.
+
+    Example:
+        >>> steps = VllmStepReward.start("org/prm", decode=policy.text)  # doctest: +SKIP
+        >>> reward = Steps(steps, policy.text, aggregate="min")  # doctest: +SKIP
     """
 
     engine: VllmEngine
@@ -94,7 +100,7 @@ class VllmStepReward:
         backend: Backend = "auto",
         **engine_args: Any,
     ) -> "VllmStepReward":
-        """Starts a pooling engine; arguments as in `VllmReward.start`, and `decode` as here.
+        """Starts a pooling engine; takes the arguments of `VllmReward.start`, and `decode`.
 
         Raises:
             ConfigError: if the model has another number of labels than one.
@@ -105,18 +111,18 @@ class VllmStepReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal: what the engine runs, and the decoder.
+        """Identifies this reward in a journal by what the engine runs (its content) and `decode`.
 
         Raises:
             ConfigError: if the model's files have changed since the engine was started or adopted,
                 or `decode` has no fingerprint.
         """
-        return f"vllm steps {self._identity.fingerprint} {described(self.decode)}"
+        return f"vllm steps {self._identity.fingerprint} {describe(self.decode)}"
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[float, ...]:
-        """One raw score per step, ``(steps,)``; the last one is `Scored` and knows the cost of all.
+        """One raw score per step, ``(steps,)``; the last is a `Scored` with the cost of all.
 
         Raises:
             ConfigError: if `ends` do not increase within the response.
@@ -136,7 +142,7 @@ class VllmStepReward:
             given, cached = given + len(tokens), cached + len(tokens) - len(rows)
             fresh = rows[-len(addresses) :]
             self._known.remember(addresses[-len(fresh) :], fresh)
-            # others, whose rows the engine had cached for us, may have come back while we waited
+            # concurrent calls may have cached the rows that vLLM had in its prefix cache
             values = [*self._known.recall(addresses[: -len(fresh)]), *fresh]
         found = [values[place - start] for place in places]
         scores = [value for value in found if value is not None]
@@ -149,7 +155,7 @@ class VllmStepReward:
     def _places(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[Tokens, int, list[int]]:
-        """The reward model's tokens, the place of the prompt's last one, and one per step end."""
+        """The reward model's tokens, the index of the prompt's last one, and an index per step."""
         with errors_as(partial(self._rendering._unreadable, prompt, response)):
             opened = self._rendering._opened(prompt.messages)
             encoded = self._rendering.tokenizer(
@@ -167,23 +173,23 @@ class VllmStepReward:
         begins = [begin for begin, _ in encoded["offset_mapping"]]
 
         def place(num_chars: int) -> int:
-            """Of the last token that has a piece of the last of so many characters."""
+            """The index of the last token that contains part of character number `num_chars`."""
             return max(0, bisect.bisect_right(begins, num_chars - 1) - 1)
 
         chars = (len(opened) + self._num_chars(response, end) for end in ends)
         return tokens, place(len(opened)), [place(num_chars) for num_chars in chars]
 
     def _num_chars(self, response: Response, end: int) -> int:
-        """How much of the response's text its first `end` tokens are."""
+        """Number of characters of the response's first `end` tokens."""
         if end == len(response.tokens):
             return len(response.text)
-        # a part of the stop string is no part of the text
+        # a stop string that was cut off is not part of the text
         return min(Characters(response, self.decode).of_first(end), len(response.text))
 
     async def _rows(
         self, tokens: Tokens, prompt: Prompt, response: Response, *, read_cache: bool
     ) -> list[float]:
-        """Scores of the last tokens; of all of them unless the cache is read."""
+        """Scores of the tokens that vLLM computed: all, unless its prefix cache is read."""
         request = ScoreRequest(tokens=tokens, each_token=True, read_cache=read_cache)
         try:
             result = await self.engine.score(request)
@@ -201,7 +207,7 @@ class VllmStepReward:
 
 
 class _Known:
-    """Values of prefixes; the least recently used leave first. Threads may share it."""
+    """A thread-safe LRU cache of scores by prefix."""
 
     def __init__(self, size: int) -> None:
         self._values: LRUCache[bytes, float] = LRUCache(size)
@@ -217,7 +223,7 @@ class _Known:
 
 
 def _addresses(tokens: Tokens, start: int) -> list[bytes]:
-    """What stands for ``tokens[: i + 1]``, for every i from `start` on."""
+    """Hashes of the prefixes ``tokens[: i + 1]``, for every i from `start` on."""
     running = hashlib.blake2b(repr(tokens[:start]).encode(), digest_size=16)
     addresses = []
     for token in tokens[start:]:

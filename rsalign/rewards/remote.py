@@ -1,4 +1,4 @@
-"""A sequence-classification reward model behind vLLM's pooling server."""
+"""A sequence-classification reward model behind a vLLM pooling server."""
 
 import hashlib
 import sys
@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RemoteReward:
-    """The raw score (no sigmoid) of a model with one label, by ``/classify``.
+    """The raw score (no sigmoid) of a one-label model, by ``POST /classify``.
 
-    The chat template is applied here, by the reward model's own tokenizer, and token ids are sent:
-    in float32 the value is that of `VllmReward`. The server does not tell what it had cached.
+    The chat template is applied here, with the reward model's own tokenizer, and token ids are
+    sent, so that in float32 the score equals that of `VllmReward`. The server does not report how
+    many tokens its prefix cache had.
 
     Attributes:
-        replicas: where requests go. One prompt's go to one replica, whose prefix cache knows it.
-        model: what the server calls the model.
-        rendering: the reward model's tokenizer, chat template and context.
-        served: what the server says that the model is; None: its name is all that is known.
+        replicas: the servers. All requests of one prompt go to the same replica, so that they find
+            the prompt in its prefix cache.
+        model: the model's name on the server.
+        rendering: the reward model's tokenizer, chat template and context length.
+        served: the model as the server describes it; None if only its name is known.
+
+    Example:
+        >>> reward = RemoteReward.connect("http://gpu-2:8001")  # doctest: +SKIP
+        >>> await reward.score(prompt, response)  # doctest: +SKIP
+        2.39
     """
 
     replicas: Replicas
@@ -52,17 +59,17 @@ class RemoteReward:
 
         Args:
             addresses: ``"http://host:port"``, with or without ``/v1``, or a list of them.
-            model: one of those served; default: the only one.
-            tokenizer: id, path or a Hugging Face tokenizer; default: what the server says.
-            api_key: default: the environment's OPENAI_API_KEY, if any.
-            timeout_seconds: longest silence of a server that has taken a request.
-            retries: number of rounds through the replicas after the first.
-            max_open: greatest number of requests that are open at one replica; more wait here.
+            model: name of the served model; default: the only one that is served.
+            tokenizer: id, path or a Hugging Face tokenizer; default: that of the served model.
+            api_key: default: the environment variable OPENAI_API_KEY, if set.
+            timeout_seconds: greatest time without data from a server that accepted a request.
+            retries: number of further rounds through the replicas after a failed one.
+            max_open: greatest number of open requests at one replica; further ones wait here.
 
         Raises:
             InstallError: if the package `openai` is missing.
-            ConfigError: if an argument cannot work, the model or its tokenizer is not found, or the
-                server does not classify by one label.
+            ConfigError: if an argument is invalid, the model or its tokenizer is not found, or the
+                model does not have exactly one label.
             PolicyError: if no server answers.
         """
         replicas = Replicas(
@@ -75,22 +82,23 @@ class RemoteReward:
         served = replicas.call(replicas.served(model))
         rendering = Rendering(served.tokenizer(tokenizer), served.max_model_len or sys.maxsize)
         reward = cls(replicas, served.name, rendering, served=served)
-        # a server of another kind is found out now, and not after the first draws
+        # a server that does not classify is detected now, and not after the first samples
         probe = tuple(rendering.tokenizer.encode("a"))
         replicas.call(reward._classify(probe, affinity=b""))
         return reward
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal: the model, and how it is asked.
+        """Identifies this reward in a journal by the model and by the rendering of its input.
 
-        The model is what the server says that it is (`ServedModel.identity`), whatever its address.
+        The model is identified by what the server reports (`ServedModel.identity`), not by its
+        address.
         """
         model = self.served.identity if self.served else self.model
         return f"server {model} {self.rendering.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The model's score of the response, open or finished; see `Reward`."""
+        """The model's score of a complete or partial response; see `Reward`."""
         tokens = self.rendering.tokens(prompt, response)
         affinity = hashlib.blake2b(repr(prompt.messages).encode(), digest_size=8).digest()
         try:
@@ -100,7 +108,7 @@ class RemoteReward:
         return Scored(value, tokens=len(tokens))
 
     def close(self) -> None:
-        """Ends the connections; the servers run on."""
+        """Closes the connections; the servers keep running."""
         self.replicas.close()
 
     async def _classify(self, tokens: Tokens, *, affinity: bytes) -> float:

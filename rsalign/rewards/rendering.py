@@ -1,4 +1,4 @@
-"""Prompt and response as the reward model's own tokens: its tokenizer, its chat template."""
+"""Prompt and response as input tokens of a reward model, by its tokenizer and chat template."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -14,14 +14,15 @@ from rsalign.core.types import Message, Prompt, Response, Tokens
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """Renders conversations for a reward model.
+    """Renders a prompt and a response as tokens for a reward model.
 
-    A finished response closes its turn as the chat template does. An open one (partial, or cut at
-    its greatest length) does not: a reward model that is told a turn has ended judges another text.
+    The turn of a finished response is closed as the chat template closes it. The turn of an
+    unfinished response (a partial one, or one cut at its greatest length) is left open, since a
+    closed turn would tell the reward model that the text ends there.
 
     Attributes:
         tokenizer: the reward model's Hugging Face tokenizer.
-        max_model_len: greatest number of tokens that the reward model takes.
+        max_model_len: greatest number of tokens that the reward model accepts.
     """
 
     tokenizer: Any
@@ -39,15 +40,15 @@ class Rendering:
 
     @property
     def fingerprint(self) -> str:
-        """Tells it from others in a journal: vocabulary, rules and chat template."""
+        """Identifies it in a journal by vocabulary, tokenization rules and chat template."""
         return fingerprint(self.tokenizer)
 
     def tokens(self, prompt: Prompt, response: Response) -> Tokens:
-        """What the reward model reads.
+        """The token ids that the reward model reads.
 
         Raises:
-            RewardError: if its chat template or tokenizer fails on the conversation, or it is
-                longer than the reward model's context.
+            RewardError: if the chat template or the tokenizer fails on the conversation, or the
+                result is longer than the reward model's context.
         """
         with errors_as(partial(self._unreadable, prompt, response)):
             if response.finished:
@@ -90,5 +91,5 @@ class Rendering:
 
 @lru_cache(maxsize=4096)
 def _opened(rendering: Rendering, messages: tuple[Message, ...]) -> str:
-    """The conversation up to where the answer begins; many responses share it."""
+    """The conversation up to where the response begins; cached, as many responses share it."""
     return rendering._render(messages, opens_answer=True)

@@ -16,9 +16,9 @@ from rsalign.rewards.parts import (
     A_STEP_REWARD,
     Composite,
     ask_steps,
-    combined,
-    described,
+    describe,
     log_sigmoid,
+    with_costs_of,
 )
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
@@ -78,7 +78,7 @@ class Steps:
     def fingerprint(self) -> str:
         """Identifies this reward in a journal."""
         settings = (self.aggregate, self.splitter, self.empty)
-        return f"Steps{described((self.reward, self.decode, *settings))}"
+        return f"Steps{describe((self.reward, self.decode, *settings))}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The aggregate of the step values; see `Reward`."""
@@ -162,7 +162,7 @@ class ClippedSteps(Composite):
     ) -> tuple[float, ...]:
         """The clipped step values, ``(steps,)``, all at most 0."""
         values = await ask_steps(self.step_reward, prompt, response, ends)
-        return tuple(combined(min(value - self.eta, 0.0), [value]) for value in values)
+        return tuple(with_costs_of(min(value - self.eta, 0.0), [value]) for value in values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,9 @@ class DeltaSteps(Composite):
         # the last step that counts is followed by 0
         deltas = [value - after for value, after in pairwise((*counted, 0.0))]
         deltas += [0.0] * len(last)
-        return tuple(combined(delta, [value]) for delta, value in zip(deltas, values, strict=True))
+        return tuple(
+            with_costs_of(delta, [value]) for delta, value in zip(deltas, values, strict=True)
+        )
 
 
 class Characters:

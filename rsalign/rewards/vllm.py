@@ -1,4 +1,4 @@
-"""A sequence-classification reward model in vLLM's pooling runner."""
+"""A sequence-classification reward model run by vLLM (pooling runner)."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,13 +17,20 @@ from rsalign.rewards.rendering import Rendering
 
 @dataclass(frozen=True, slots=True)
 class VllmReward:
-    """The raw score (no sigmoid) of a model with one label.
+    """The raw score (no sigmoid) of a one-label model in a vLLM engine.
 
-    Prefix caching makes a longer response of the same prompt cost its new tokens. In float32 the
-    value is the same alone and in a batch to 1e-4, and agrees with transformers as closely.
+    With prefix caching, scoring a longer version of a response computes its new tokens only. In
+    float32, a score computed alone and one computed in a batch agree to 1e-4, and so do the scores
+    of vLLM and transformers.
 
     Attributes:
-        engine: a pooling engine.
+        engine: a pooling engine that runs the model.
+
+    Example:
+        >>> from rsalign.embedded import REWARD
+        >>> reward = VllmReward.start(REWARD)  # doctest: +SKIP
+        >>> await reward.score(prompt, response)  # doctest: +SKIP
+        2.39
     """
 
     engine: VllmEngine
@@ -46,7 +53,7 @@ class VllmReward:
         backend: Backend = "auto",
         **engine_args: Any,
     ) -> "VllmReward":
-        """Starts a pooling engine; arguments as in `VllmPolicy.start`.
+        """Starts a pooling engine; takes the arguments of `VllmPolicy.start`.
 
         Raises:
             ConfigError: if the model is missing, has another number of labels than one, or has no
@@ -63,7 +70,7 @@ class VllmReward:
 
     @property
     def fingerprint(self) -> str:
-        """Tells this reward from others in a journal: what the engine runs, by content.
+        """Identifies this reward in a journal by the content of what the engine runs.
 
         Raises:
             ConfigError: if the model's files have changed since the engine was started or adopted.
@@ -71,7 +78,7 @@ class VllmReward:
         return f"vllm {self._identity.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The model's score of the response, open or finished; see `Reward`."""
+        """The model's score of a complete or partial response; see `Reward`."""
         tokens = self._rendering.tokens(prompt, response)
         try:
             result = await self.engine.score(ScoreRequest(tokens=tokens))
@@ -87,12 +94,12 @@ class VllmReward:
 
 
 def check_reward_model(model: str) -> None:
-    """Refuses a local model that is no reward model, before anything starts.
+    """Refuses a local model that is not a reward model, before an engine is started.
 
-    A Hugging Face id is resolved, and checked, by the engine.
+    A Hugging Face id is not checked here but by the engine, which downloads it.
 
     Raises:
-        ConfigError: if it has another number of labels than one, or no chat template.
+        ConfigError: if the model does not have exactly one label, or has no chat template.
     """
     folder = Path(model)
     if not (folder / "config.json").is_file():

@@ -1,7 +1,8 @@
-"""Daemon threads for anyone's blocking code.
+"""Daemon threads that run blocking code of users, such as reward functions.
 
-The standard pool joins its threads when the interpreter ends, so that one call that hangs would
-keep the whole process from ending.
+`concurrent.futures.ThreadPoolExecutor` joins its threads when the interpreter exits, so that a
+single call that hangs would keep the process alive for ever. pebble's `ThreadPool` does not replace
+a thread whose call hangs, so that a few such calls use up the pool.
 """
 
 import queue
@@ -16,10 +17,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Attempt(Generic[T]):
-    """What came of a call: a result, or what was raised, whatever it is.
+    """The outcome of a call as a value: its result, or any exception it raised.
 
-    Some exceptions do not survive a future: `StopIteration` leaves whoever awaits it waiting for
-    ever, and `SystemExit` ends the event loop on its way.
+    Some exceptions must not be set on a future: awaiting a future with `StopIteration` never
+    returns, and `SystemExit` ends the event loop.
+
+    Example:
+        >>> Attempt.of(int, "42").value()
+        42
+        >>> Attempt.of(int, "x").failure
+        ValueError("invalid literal for int() with base 10: 'x'")
     """
 
     result: T | None = None
@@ -27,7 +34,7 @@ class Attempt(Generic[T]):
 
     @classmethod
     def of(cls, function: Callable[..., T], *args: Any) -> "Attempt[T]":
-        """Calls a function."""
+        """Calls a function and keeps its outcome."""
         try:
             return cls(function(*args))
         except BaseException as failure:  # noqa: BLE001 - it belongs to whoever asked for the call
@@ -45,10 +52,17 @@ class Attempt(Generic[T]):
 
 
 class DaemonThreads:
-    """Runs calls on up to `num_threads` threads, started when needed.
+    """Runs calls on up to `num_threads` daemon threads, which are started when needed.
 
-    A call whose future was cancelled while it ran (a time-out) loses its thread, which ends when
-    the call does; another takes its place, so that calls that hang do not use up the pool.
+    If the future of a running call is cancelled (after a time-out, say), its thread is abandoned:
+    it ends when the call returns, and a new thread replaces it at once. So calls that hang do not
+    use up the pool.
+
+    Example:
+        >>> threads = DaemonThreads(2, name="example")
+        >>> threads.submit(max, 1, 2).result()
+        2
+        >>> threads.close()
     """
 
     def __init__(self, num_threads: int, *, name: str) -> None:
@@ -60,7 +74,7 @@ class DaemonThreads:
         self._idle = 0
 
     def submit(self, function: Callable[..., T], *args: Any) -> "Future[T]":
-        """Starts a call; cancelling the future drops it, or abandons it if it has begun."""
+        """Queues a call; cancelling the future removes it, or abandons it if it runs already."""
         future: Future[T] = Future()
         job = _Job(future, function, args)
         future.add_done_callback(lambda done: self._replace(job) if done.cancelled() else None)
@@ -71,7 +85,7 @@ class DaemonThreads:
         return future
 
     def close(self) -> None:
-        """Ends the idle threads; busy ones end after their call."""
+        """Ends the idle threads; each busy thread ends after its call."""
         with self._lock:
             for _ in range(self._running):
                 self._jobs.put(None)
@@ -110,7 +124,7 @@ class _Job:
         self.begun = self.abandoned = False
 
     def run(self) -> None:
-        # the future stays cancellable while the call runs: nobody may wait for a call that hangs
+        # the future is not set to "running", so that a call that hangs can still be cancelled
         try:
             result = self.function(*self.args)
         except BaseException as failure:  # noqa: BLE001 - it belongs to the caller

@@ -24,7 +24,7 @@ from rsalign.rewards.parts import (
     ask,
     ask_steps,
     close_all,
-    combined,
+    with_costs_of,
 )
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Scaled(Composite, Wrapper):
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The reward in the new units."""
         value = await ask(self.reward, prompt, response)
-        return combined(self.scale * value + self.shift, [value])
+        return with_costs_of(self.scale * value + self.shift, [value])
 
 
 @Scaled.implements(StepReward)
@@ -78,7 +78,7 @@ async def score_steps(
 ) -> tuple[float, ...]:
     """Each step's value in the new units, ``(steps,)``."""
     values = await ask_steps(self.wrapped, prompt, response, ends)
-    return tuple(combined(self.scale * value + self.shift, [value]) for value in values)
+    return tuple(with_costs_of(self.scale * value + self.shift, [value]) for value in values)
 
 
 @Scaled.implements(PairwiseReward)
@@ -87,7 +87,7 @@ async def prefer(self: Scaled, prompt: Prompt, one: Response, other: Response) -
     inner: PairwiseReward = self.wrapped
     value = finite_reward(await inner.prefer(prompt, one, other), inner, prompt, one)
     turned = 0.5 if self.scale == 0 else value if self.scale > 0 else 1 - value
-    return combined(turned, [value] if isinstance(value, Scored) else [])
+    return with_costs_of(turned, [value] if isinstance(value, Scored) else [])
 
 
 class Cached(Wrapper):

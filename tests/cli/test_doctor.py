@@ -22,32 +22,32 @@ def levels(findings):
 def test_what_breaks_vllm_on_cpu_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "is_cpu_build", lambda: True)
     monkeypatch.setattr(doctor, "_version", lambda name: "1.0" if name == "torchvision" else None)
-    (finding,) = doctor.vllm()
+    (finding,) = doctor.check_vllm()
     assert finding.level == "fail"
     assert "pip uninstall torchvision" in finding.text
 
 
 def test_missing_models_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "POLICY", str(tmp_path))
-    (finding,) = doctor.models()
+    (finding,) = doctor.check_models()
     assert finding.level == "fail"
     assert "make models" in finding.text
 
 
 def test_little_memory_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "_available_gib", lambda: 0.5)
-    assert levels(doctor.memory()) == ["fail"]
+    assert levels(doctor.check_memory()) == ["fail"]
     monkeypatch.setattr(doctor, "_available_gib", lambda: 50.0)
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "4")
-    assert levels(doctor.memory()) == ["note"]
+    assert levels(doctor.check_memory()) == ["note"]
 
 
 def test_an_old_cpu_is_named(monkeypatch):
     monkeypatch.setattr(doctor, "is_cpu_build", lambda: True)
     monkeypatch.setattr(doctor, "_cpu_flags", lambda: frozenset({"sse2"}))
-    assert "fail" in levels(doctor.processor())
+    assert "fail" in levels(doctor.check_processor())
 
 
 def test_versions_are_those_installed():
-    (finding,) = doctor.packages()
+    (finding,) = doctor.check_packages()
     assert f"rsalign {importlib.metadata.version('rsalign')}" in finding.text

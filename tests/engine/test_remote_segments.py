@@ -19,7 +19,7 @@ from rsalign import (
     align,
 )
 from rsalign.core.tasks import concurrently
-from rsalign.policies.remote_hook import spare_token
+from rsalign.policies.remote_hook import choose_stop_token
 from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.segments.acceptance import HardAcceptance
 from rsalign.segments.thresholds import Constant, Line
@@ -204,4 +204,4 @@ def test_a_tokenizer_without_a_spare_token():
 
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1})))
     with pytest.raises(ConfigError, match="no spare token"):
-        spare_token(bare, "bare")
+        choose_stop_token(bare, "bare")

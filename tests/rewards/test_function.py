@@ -1,10 +1,13 @@
 """Anyone's code as a reward: it may block, hang, raise or return nonsense."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
+import time
 
+import psutil
 import pytest
 
 from rsalign import ConfigError, Message, Prompt, RewardError
@@ -163,3 +166,35 @@ def hangs_at_first(prompt, response):
     if response == "hang":
         threading.Event().wait(60)
     return float(len(response))
+
+
+class TwoArgumentsError(Exception):
+    """One that can be pickled, but not unpickled."""
+
+    def __init__(self, one, two):
+        super().__init__(one)
+
+
+def unruly(prompt, response):
+    if response == "raise":
+        raise TwoArgumentsError("it is odd", 2)
+    if response == "die":
+        os._exit(7)
+    return os.getpid()
+
+
+def test_a_process_fails_by_itself_and_is_replaced():
+    reward = FunctionReward(unruly, pool="process", num_workers=1)
+    first = score(reward)
+    with pytest.raises(RewardError, match="it is odd"):
+        score(reward, "raise")
+    assert score(reward) == first
+    with pytest.raises(RewardError, match="exit code 7"):
+        score(reward, "die")
+    second = score(reward)
+    idle = psutil.Process(int(second))
+    idle.kill()
+    while idle.is_running() and idle.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert len({first, second, score(reward)}) == 3
+    reward.close()

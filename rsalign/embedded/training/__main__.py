@@ -1,8 +1,8 @@
-"""Trains the embedded models from nothing: ``python -m rsalign.embedded.training``.
+"""Trains the embedded models from scratch: ``python -m rsalign.embedded.training``.
 
-Seeded and single-threaded, so that the same machine makes the same weights. Takes about half an
-hour on one core, without any data but what it makes. Writes the models, `report.json` and from it
-`README.md`.
+Training is seeded and single-threaded, so that the same machine produces the same weights. It takes
+about half an hour on one core and uses generated data only. It writes the models, `report.json`
+and, from that, `README.md`.
 """
 
 import argparse
@@ -35,7 +35,7 @@ _NUM_TOKENIZER_PROBLEMS = 3000
 
 
 def main() -> None:
-    """Trains, measures and writes."""
+    """Trains and measures the models, and writes them with their report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=MODELS, help="folder of the models")
     parser.add_argument("--seed", type=int, default=1)
@@ -58,7 +58,7 @@ def main() -> None:
         reward, log = train_reward(RewardRecipe(), policy, strong, tokenizer, key.child("reward"))
         stage["log"] = log
         save(reward, tokenizer, arguments.output / "reward")
-    # what is shipped is measured: weights in bf16
+    # measure the model as it is shipped, with weights in bf16
     reward = LlamaForSequenceClassification.from_pretrained(
         arguments.output / "reward", dtype=torch.float32
     ).eval()
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def train_solver(folder: Path, key: Key, report: "Report") -> None:
-    """Trains and writes the tokenizer, the policy and its strong sibling."""
+    """Trains and saves the tokenizer, the policy and the fully trained network."""
     torch.manual_seed(key.child("init").seed())
     with report.stage("policy and strong") as stage:
         tokenizer = train_tokenizer(
@@ -83,7 +83,7 @@ def train_solver(folder: Path, key: Key, report: "Report") -> None:
 def load_solver(
     folder: Path,
 ) -> tuple[LlamaForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """Policy and strong as they are shipped (weights in bf16), so that the reward rests on them."""
+    """Loads both solvers as they are shipped (bf16), since the reward model builds on them."""
     policy, strong = (
         LlamaForCausalLM.from_pretrained(folder / name, dtype=torch.float32).eval()
         for name in ("policy", "strong")
@@ -92,13 +92,13 @@ def load_solver(
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
-    """Writes a model in bf16."""
+    """Saves a model in bf16, with its tokenizer."""
     model.to(torch.bfloat16).save_pretrained(path)
     tokenizer.save_pretrained(path)
 
 
 class Report:
-    """`report.json`, written after each stage."""
+    """Collects results and writes `report.json` after each stage."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "report.json"
@@ -108,7 +108,7 @@ class Report:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Times a stage; what it leaves under "log" is written."""
+        """Measures the time of a stage and writes it with the stage's "log"."""
         stage: dict[str, Any] = {}
         started = time.process_time()
         yield stage

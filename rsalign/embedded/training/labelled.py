@@ -1,4 +1,4 @@
-"""Answers with a target for every token: what the reward model learns from."""
+"""Training data of the reward model: answers with a label for every token."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ _SLIPS_FROM = 9_000_000
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An answer with its targets.
+    """An answer with its labels.
 
     Attributes:
         prompt: token ids of the chat prompt.
-        answer: token ids of the answer, EOS included if drawn.
-        on_track: one per answer token: is it still the beginning of a right solution (openers are
-            free)? At the end: is the answer right?
+        answer: token ids of the answer, including EOS if it was sampled.
+        on_track: for each answer token, whether the tokens so far begin a correct solution (first
+            words of lines are ignored); for the last token, whether the answer is correct.
     """
 
     prompt: list[int]
@@ -35,7 +35,7 @@ class Labelled:
 
 
 class Labeller:
-    """Labels answers exactly, by comparison with the only chain of equations."""
+    """Labels answers exactly, by comparison with the correct solution."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
@@ -48,7 +48,7 @@ class Labeller:
         return [*tokens, self._tokenizer.eos_token_id]
 
     def __call__(self, problem: Problem, answer: list[int]) -> Labelled:
-        """The answer with its targets."""
+        """Labels an answer."""
         right_tokens = self.solution(problem, Key(0))
         so_far, on_track = True, []
         for i, token in enumerate(answer):
@@ -70,7 +70,7 @@ def sampled(
     num_problems: int,
     samples_per_problem: int,
 ) -> list[Labelled]:
-    """The policy's own answers: the errors that the reward model will meet."""
+    """Labels samples of the policy, whose errors are those that the reward model will see."""
     asked = problems("train", num_problems, start=_SAMPLED_FROM)
     drawn = draw(policy, tokenizer, asked, num_samples=samples_per_problem, seed=key.seed())
     label = Labeller(tokenizer)
@@ -89,9 +89,9 @@ def with_slips(
     num_problems: int,
     densities: tuple[float, ...],
 ) -> list[Labelled]:
-    """Right solutions in which a share of the numbers is replaced by what the policy nearly wrote.
+    """Correct solutions in which some numbers are replaced by likely errors of the policy.
 
-    A random number would be too easy to tell; a near miss needs the exact comparison.
+    Random numbers would be too easy to detect.
 
     Args:
         policy: proposes the wrong numbers, at a high temperature.

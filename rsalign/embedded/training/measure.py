@@ -1,4 +1,4 @@
-"""How good the embedded models are, on held-out problems."""
+"""Measures the embedded models on held-out problems."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def measure(
     num_problems: int = 200,
     num_samples: int = 64,
 ) -> dict[str, Any]:
-    """Accuracies, the reward's AUC within prompts, and best-of-n with 95 % intervals."""
+    """Returns accuracies, the reward's AUC within prompts, and best-of-n with 95 % intervals."""
     asked = problems("heldout", num_problems)
     answers = draw(
         policy, tokenizer, asked, num_samples=num_samples, seed=key.child("policy").seed()
@@ -92,10 +92,10 @@ def score(
 
 
 def within_prompt_auc(rewards: Rewards, right: Right) -> float:
-    """Mean over prompts with both kinds of answers of P(right one scores above wrong one).
+    """Mean over prompts of P(a correct answer scores above an incorrect one to the same prompt).
 
-    The pooled AUC would also reward knowing which problems are hard, which is of no use for
-    choosing among the answers to one problem.
+    Prompts without both kinds of answers are left out. The AUC over all prompts together would also
+    reward knowing which problems are hard, which does not help to choose among the answers to one.
     """
     values = []
     for row, labels in zip(rewards, right, strict=True):
@@ -113,7 +113,7 @@ def _partial_auc(
     right: Right,
     quarter: int,
 ) -> float:
-    """AUC of the reward at a line end, a quarter, half or three quarters of the way."""
+    """AUC of the reward after a quarter, half or three quarters of an answer's lines."""
     newline = tokenizer.encode("\n", add_special_tokens=False)[0]
     rewards = []
     for problem, row in zip(asked, answers, strict=True):
@@ -128,7 +128,7 @@ def _lines(answer: list[int], newline: int, count: int) -> list[int]:
 
 
 def best_of(rewards: Rewards, right: Right, n: int) -> dict[str, float]:
-    """Accuracy of the best of n with a 95 % interval, over disjoint groups of the draws."""
+    """Accuracy of best-of-n with a 95 % interval, over disjoint groups of the samples."""
     groups = rewards.shape[1] // n
     shape = (len(rewards), groups, n)
     picked = rewards[:, : groups * n].reshape(shape).argmax(-1)[..., None]
@@ -159,7 +159,7 @@ def _reserved(
     asked: list[Problem],
     answers: list[list[list[int]]],
 ) -> float:
-    """Over every position of one answer to each problem."""
+    """The largest probability of a reserved id, over all positions of one answer per problem."""
     largest = 0.0
     for problem, (answer, *_) in zip(asked, answers, strict=True):
         prompt = encode_prompt(tokenizer, problem)

@@ -10,7 +10,7 @@ import torch
 
 
 class Optimizer:
-    """Both optimizers behind one step; embeddings and heads count as the rest."""
+    """Muon for matrices and AdamW for all other parameters, including embeddings and heads."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Optimizer:
         ]
 
     def step(self, loss: torch.Tensor, schedule: float) -> None:
-        """One step down `loss`, with learning rates times `schedule`."""
+        """Makes one step of both optimizers, with learning rates multiplied by `schedule`."""
         for optimizer, rates in zip(self._optimizers, self._base, strict=True):
             optimizer.zero_grad(set_to_none=True)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):

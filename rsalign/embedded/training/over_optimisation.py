@@ -1,9 +1,8 @@
-"""Best of n up to large n, on the real engine.
+"""Measures best-of-n for large n, where it over-optimises the reward model.
 
-Run it by ``python -m rsalign.embedded.training.over_optimisation``.
-
-Adds what it finds to `report.json` and writes the models' page again. Draws come from vLLM, so that
-pools of hundreds take minutes; smaller n are groups of the same pool.
+Run it by ``python -m rsalign.embedded.training.over_optimisation``. It adds its results to
+`report.json` and writes `models/README.md` again. It samples with vLLM, so that pools of hundreds
+take minutes; smaller n are subsets of the same pool.
 """
 
 import argparse
@@ -23,7 +22,7 @@ _MAX_TOKENS = 128
 
 
 def main() -> None:
-    """Measures and writes."""
+    """Samples the pools, and writes the accuracy at each n."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--draws", type=int, default=512, help="a power of two")

@@ -1,4 +1,4 @@
-"""Trains the solver; an early checkpoint is the policy, the last one its strong sibling."""
+"""Trains the solver: an early checkpoint is the policy, the last one is the strong model."""
 
 import logging
 import math
@@ -48,7 +48,7 @@ class PolicyRecipe:
 def train_policy(
     recipe: PolicyRecipe, tokenizer: PreTrainedTokenizerFast, key: Key
 ) -> tuple[LlamaForCausalLM, LlamaForCausalLM, list[dict[str, float]]]:
-    """Returns the policy, the strong sibling and the log of training."""
+    """Trains both models; returns the policy, the strong model and the training log."""
     strong = _new_model(recipe, tokenizer)
     optimizer = Optimizer(
         strong.named_parameters(),

@@ -1,4 +1,4 @@
-"""`models/README.md`, written from `report.json`: no figure in it is typed by hand.
+"""Generates `models/README.md` from `report.json`, so that no figure is typed by hand.
 
 ``python -m rsalign.embedded.training.readme`` writes it again.
 """
@@ -71,7 +71,7 @@ It helps, and then over-optimises: larger pools from vLLM, over {problems} held-
 
 
 def render(report: dict[str, Any]) -> str:
-    """The page."""
+    """Renders the page."""
     heldout, training = report["heldout"], report["training"]
     policy, reward = heldout["policy"], heldout["reward"]
     *_, early, last = training["policy and strong"]
@@ -109,7 +109,7 @@ def render(report: dict[str, Any]) -> str:
 
 
 def write(folder: Path = MODELS) -> None:
-    """Writes the page beside the report."""
+    """Writes the page into the folder of the report."""
     report = json.loads((folder / "report.json").read_text())
     (folder / "README.md").write_text(render(report))
 

@@ -1,15 +1,16 @@
 """Trains the reward model: the strong solver with three more layers and a head.
 
-To judge a token a network must first compute what should come and then compare it with what came;
-a head on a network of the solver's own depth has no layer left for the comparison and learns only
-which problems are hard (a pooled AUC hides that; the AUC *within* a prompt shows it). Even with
-more layers the comparison hardly forms from right-or-wrong labels, because slips are rare. So the
-first new layer also learns to say, at every token, what the solver had expected there and what came
-instead, and the second whether the solver is surprised; these heads are thrown away afterwards.
+To judge a token, a network must first compute the expected token and then compare it with the
+actual one. A head on a network of the solver's own depth has no layer left for the comparison and
+learns only which problems are hard (the AUC *within* a prompt shows that, the AUC over all prompts
+does not). Even with more layers, labels of correct and incorrect answers alone hardly teach the
+comparison, because errors are rare. So the first new layer is also trained to predict, at every
+token, the token that the solver expected and the actual one, and the second whether the solver is
+surprised. The heads for these auxiliary losses are dropped after training.
 
-Targets of the head that stays are dense and exact (`labelled.py`). It ships imperfect on purpose:
-training stops at the first checkpoint that is good enough to choose by, so that choosing among very
-many answers still finds its errors.
+The remaining head is trained on an exact label for every token (`labelled.py`). The reward model is
+imperfect on purpose: training stops at the first checkpoint that is good enough, so that best-of-n
+with a large n still finds and exploits its errors.
 """
 
 import logging
@@ -43,8 +44,8 @@ class RewardRecipe:
     """Hyperparameters of the reward model.
 
     Attributes:
-        slip_densities: shares of the numbers that are wrong in solutions with slips.
-        surprise: the solver is surprised by a token to which it gave less than this probability.
+        slip_densities: shares of the numbers that are replaced in solutions with slips.
+        surprise: the solver counts as surprised by a token with less than this probability.
         averaging: rate of the moving average of the weights that is checked and shipped.
         enough_auc: training stops at the first checkpoint with this AUC within tuning problems.
     """
@@ -74,7 +75,7 @@ def train_reward(
     tokenizer: PreTrainedTokenizerFast,
     key: Key,
 ) -> tuple[LlamaForSequenceClassification, list[dict[str, float]]]:
-    """Returns the reward model and the log of training."""
+    """Trains the reward model; returns it and the training log."""
     own = sampled(
         policy,
         tokenizer,
@@ -139,7 +140,7 @@ class _Batch:
 
 
 class _Helpers(torch.nn.Module):
-    """Losses that make the comparison form; used in training only."""
+    """Auxiliary losses that teach the comparison; used in training only."""
 
     def __init__(self, strong: LlamaForCausalLM, recipe: RewardRecipe) -> None:
         super().__init__()
@@ -152,7 +153,7 @@ class _Helpers(torch.nn.Module):
         self._solver = (strong,)  # in a tuple: it is not trained with the helpers
 
     def forward(self, states: tuple[torch.Tensor, ...], batch: _Batch) -> torch.Tensor:
-        """The weighted sum of the helping losses; `states` are the reward model's, by layer."""
+        """The weighted sum of the losses; `states` are the reward model's hidden states."""
         (strong,) = self._solver
         with torch.no_grad():
             logits = strong(batch.inputs[:, :-1]).logits
@@ -174,7 +175,7 @@ class _Helpers(torch.nn.Module):
     def _solving(
         self, hidden: torch.Tensor, batch: _Batch, strong: LlamaForCausalLM
     ) -> torch.Tensor:
-        """The lower layers must go on solving: loss of the next token where all is on track."""
+        """Next-token loss on correct prefixes, so that the lower layers keep solving problems."""
         follows = batch.answered[:, 1:] & (batch.on_track[:, 1:] > 0)
         norm = strong.model.norm
         states = F.rms_norm(hidden, norm.weight.shape, norm.weight.detach(), norm.variance_epsilon)
@@ -183,7 +184,7 @@ class _Helpers(torch.nn.Module):
 
 
 class _Check:
-    """AUC within tuning problems, on answers drawn once."""
+    """Computes the AUC within tuning problems, on answers that are sampled once."""
 
     def __init__(
         self,
@@ -241,7 +242,7 @@ def _average(
 
 
 def _batches(own: list[Labelled], slips: list[Labelled], size: int, key: Key) -> Iterator[_Batch]:
-    """Half of each batch from either kind, for ever."""
+    """Endless batches, half of them samples of the policy and half solutions with slips."""
     generator = torch.Generator().manual_seed(key.seed())
 
     def some(rows: list[Labelled], count: int) -> list[Labelled]:

@@ -1,4 +1,4 @@
-"""Draws from a solver by transformers, for labels and measurements during training."""
+"""Samples from a solver by transformers, for labels and measurements during training."""
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -20,7 +20,7 @@ def draw(
     seed: int,
     greedy: bool = False,
 ) -> list[list[list[int]]]:
-    """`num_samples` answers to each problem at temperature 1: token ids, EOS included if drawn."""
+    """Samples `num_samples` answers to each problem at temperature 1, as token ids with EOS."""
     torch.manual_seed(seed)
     prompts = [encode_prompt(tokenizer, problem) for problem in problems]
     # neighbours in length share a batch, so that little is padding
@@ -48,7 +48,7 @@ def draw(
 
 
 def is_right(problem: Problem, tokens: list[int], tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether the decoded answer is right."""
+    """Whether the decoded answer is correct."""
     return problem.grade(tokenizer.decode(tokens, skip_special_tokens=True))
 
 

@@ -26,10 +26,10 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(problems: list[Problem], key: Key) -> PreTrainedTokenizerFast:
-    """A tokenizer in which every number the task knows is a single token.
+    """Trains a tokenizer in which every number from 2 to 60 is a single token.
 
     Raises:
-        RuntimeError: if one is not; the vocabulary would then be too small.
+        RuntimeError: if a number takes several tokens, because the vocabulary is too small.
     """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -64,7 +64,7 @@ def train_tokenizer(problems: list[Problem], key: Key) -> PreTrainedTokenizerFas
 
 
 def never_drawn(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Ids the policy must never produce: every special token but EOS."""
+    """Ids that the policy must never sample: all special tokens but EOS."""
     return sorted(set(tokenizer.all_special_ids) - {tokenizer.eos_token_id})
 
 
