@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from typing_extensions import override
+
 from rsalign.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -19,7 +21,7 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSU
 
 
 class LineReader:
-    """A file of lines that is read by position, from any thread.
+    """A file of lines that is read by position; it is open only while it is read.
 
     Args:
         path: the file.
@@ -31,17 +33,11 @@ class LineReader:
         ...     print("second", file=file, flush=True)
         ...     reader = LineReader(file.name)
         ...     print(list(reader.scan()), reader.read(6, 3))
-        ...     reader.close()
         [(0, b'first'), (6, b'second')] b'sec'
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._position = threading.Lock()  # a file has one position for all threads
-        self._file: IO[bytes] = self._open()
-
-    def _open(self) -> IO[bytes]:
-        return self.path.open("rb", buffering=0)
 
     def scan(self) -> Iterator[tuple[int, bytes]]:
         """Yields the position and the content of each complete line."""
@@ -59,13 +55,9 @@ class LineReader:
 
     def read(self, start: int, size: int) -> bytes:
         """Reads `size` bytes from position `start`."""
-        with self._position:
-            self._file.seek(start)
-            return self._file.read(size)
-
-    def close(self) -> None:
-        """Closes the file; a second call does nothing."""
-        self._file.close()
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(size)
 
 
 class AppendOnlyFile(LineReader):
@@ -97,9 +89,11 @@ class AppendOnlyFile(LineReader):
     def __init__(
         self, path: str | Path, what: str, *, instead: str = "choose another path"
     ) -> None:
+        super().__init__(path)
         self._what = what
+        self._position = threading.Lock()  # the file has one position for all threads
         try:
-            super().__init__(path)
+            self._file: IO[bytes] = self.path.open("a+b", buffering=0)
         except OSError as error:
             raise ConfigError(f"cannot open {what} {path}: {error}") from error
         if not take_lock(self._file):
@@ -109,9 +103,7 @@ class AppendOnlyFile(LineReader):
                 f"{instead}"
             )
 
-    def _open(self) -> IO[bytes]:
-        return self.path.open("a+b", buffering=0)
-
+    @override
     def _found_torn_line(self, start: int) -> None:
         self._file.truncate(start)
 
@@ -136,6 +128,16 @@ class AppendOnlyFile(LineReader):
                     f"only a part of a line could be written to {self._what} {self.path}",
                 )
         return start
+
+    @override
+    def read(self, start: int, size: int) -> bytes:
+        with self._position:
+            self._file.seek(start)
+            return self._file.read(size)
+
+    def close(self) -> None:
+        """Closes the file and releases its lock; a second call does nothing."""
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self

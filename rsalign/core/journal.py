@@ -16,7 +16,7 @@ import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -79,7 +79,6 @@ class Journal:
         self.path = Path(check_value("Journal", "path", path, str | Path, part("a file's path")))
         # by address: where the record is; a record is parsed only when it is replayed
         self._records: dict[str, tuple[LineReader, int, int]] = {}
-        self._others: list[LineReader] = []
         self._replayed = self._recorded = 0
         self._held: dict[int, _Held] = {}
         self._last: OrderedDict[int, tuple[object, str]] = OrderedDict()
@@ -87,12 +86,11 @@ class Journal:
         self._file = AppendOnlyFile(self.path, "the journal")
         try:
             for other in also:
-                self._others.append(LineReader(other))
-                self._index(self._others[-1], self._others[-1].scan(), other)
-            if not self._index(self._file, self._file.scan(), self.path):
+                self._index(LineReader(other.absolute()), other)
+            if not self._index(self._file, self.path):
                 self._file.append(json.dumps(_FORMAT).encode())
         except BaseException:
-            self.close()
+            self._file.close()
             raise
 
     def fingerprint_of(self, part: object) -> str:
@@ -168,9 +166,8 @@ class Journal:
         return JournalStatistics(self._replayed, self._recorded)
 
     def close(self) -> None:
-        """Closes the files; a second call does nothing."""
-        for file in (self._file, *self._others):
-            file.close()
+        """Closes the file; a second call does nothing."""
+        self._file.close()
 
     def __enter__(self) -> "Journal":
         return self
@@ -183,10 +180,10 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _index(self, file: LineReader, lines: Iterator[tuple[int, bytes]], path: Path) -> bool:
+    def _index(self, file: LineReader, path: Path) -> bool:
         """Notes where each record of a file is; False if the file is empty."""
         first: bytes | None = None
-        for number, (start, line) in enumerate(lines, 1):
+        for number, (start, line) in enumerate(file.scan(), 1):
             if not line:
                 continue
             if first is None:
