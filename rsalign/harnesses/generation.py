@@ -60,7 +60,7 @@ class Generation:
             raise ConfigError(f"{lengths} contradict each other: give max_gen_toks alone")
         until = asked.pop("until", None) or ()
         temperature = _temperature(asked.pop("do_sample", None), asked.pop("temperature", None))
-        if temperature == 0 and not isinstance(strategy, Plain):
+        if temperature == 0 and not draws_once(strategy):
             name = type(strategy).__name__
             raise ConfigError(
                 "the task asks for greedy decoding (do_sample=False or temperature=0), under which "
