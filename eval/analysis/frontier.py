@@ -89,7 +89,7 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
     source = declared.kl_source(strategy)
     if source == "policy":
         return Divergence(formula=mean_interval([0.0] * len(items.scores(records))))
-    if source is None:
+    if source is None and declared.class_named(strategy["class"]) is not None:
         return Divergence()
     log_z, tries = noted("kl"), over_items(items.by_item(records, accepted_kl))
     # a chain notes no KL where its draws cannot tell; the mean of the others would be too low

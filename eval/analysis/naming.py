@@ -18,8 +18,9 @@ def method_names(strategies: Sequence[Mapping[str, Any]], sizes: Sequence[Hashab
     """A name for the method of each configuration.
 
     It begins with the classes: the strategy's own, those it holds that differ between strategies
-    of that class, and its inner strategy unless that draws from the policy. The settings follow that differ
-    between configurations of these classes and do not follow from the size.
+    of that class, and its inner strategy unless that draws from the policy (as `Plain` does). The
+    settings follow that differ between configurations of these classes and do not follow from the
+    size.
 
     Args:
         strategies: as plain data with a ``class`` in every part, ``(configurations,)``.

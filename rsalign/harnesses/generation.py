@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rsalign.aligner.parameters import sampling
+from rsalign.core.capabilities import draws_once
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
-from rsalign.strategies.plain import Plain
 from rsalign.words.messages import suggest
 
 _LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

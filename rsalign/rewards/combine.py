@@ -109,7 +109,7 @@ class BradleyTerry(Composite):
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The log-probability that the response is good."""
         value = await ask(self.reward, prompt, response)
-        return combined(_log_sigmoid(value - self.reference), [value])
+        return combined(log_sigmoid(value - self.reference), [value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +160,9 @@ def reference_value(rewards: Sequence[float], *, quantile: float) -> float:
         )
     if not 0 <= quantile <= 1:
         raise ConfigError(f"quantile={quantile!r}: must be between 0 and 1")
-    ordered = sorted(rewards)
-    rank = quantile * (len(ordered) - 1)
-    below, above = ordered[math.floor(rank)], ordered[math.ceil(rank)]
-    return below + (rank - math.floor(rank)) * (above - below)
+    import numpy as np  # here, so that importing the package stays light
+
+    return float(np.quantile(rewards, quantile))
 
 
 async def _weighted(
@@ -174,9 +173,11 @@ async def _weighted(
     return combined(total, values)
 
 
-def _log_sigmoid(x: float) -> float:
-    # exp of a negative number only: the other branch would overflow
-    return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
+def log_sigmoid(value: float) -> float:
+    """ln(1 / (1 + exp(-value))), without overflow."""
+    from scipy.special import log_expit  # here, so that importing the package stays light
+
+    return float(log_expit(value))
 
 
 def _require_one_each(

@@ -11,6 +11,7 @@ from rsalign.core.checks import REWARD, check_settings
 from rsalign.core.errors import ConfigError, RewardError
 from rsalign.core.protocols import Scored, StepReward
 from rsalign.core.types import Prompt, Response, Tokens
+from rsalign.rewards.combine import log_sigmoid
 from rsalign.rewards.parts import A_STEP_REWARD, ask_steps, described
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
@@ -151,10 +152,6 @@ def _num_leading(text: str) -> int:
     return len(text) - len(text.lstrip(" "))
 
 
-def _log_sigmoid(value: float) -> float:
-    return min(value, 0.0) - math.log1p(math.exp(-abs(value)))
-
-
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LINE_ENDS = re.compile(r"\n(?:[^\S\n]*\n)*")
 _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
@@ -162,5 +159,5 @@ _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "mean": lambda values: math.fsum(values) / len(values),
     "sum": math.fsum,
-    "product": lambda values: math.fsum(map(_log_sigmoid, values)),
+    "product": lambda values: math.fsum(map(log_sigmoid, values)),
 }
