@@ -260,9 +260,10 @@ class Strategy(Protocol):
     Laws: what it commits to the trace concatenates to the result; every key is drawn once; the
     result does not depend on what else runs; no task outlives the call; equal by value, picklable.
 
-    A strategy may declare ``needs_reward``, ``cuts_answers`` and ``varies_by_policy_alone``
-    (`rsalign.core.capabilities`). One that chooses its answer from what it has drawn says by
-    `Trace.answer_by` how that is done if a budget ends the run early.
+    A strategy may declare what others need to know about it, such as ``needs_reward``,
+    ``cuts_answers``, ``trace_kind`` and ``note_meanings`` (`rsalign.core.capabilities`). One that
+    chooses its answer from what it has drawn says by `Trace.answer_by` how that is done if a budget
+    ends the run early.
     """
 
     async def sample(self, prompt: Prompt, run: "Run") -> Candidate:

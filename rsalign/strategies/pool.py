@@ -60,10 +60,10 @@ class Pool:
     Candidate i is drawn at the address ``("candidate", i)`` below the run.
 
     If the run is ended early, the selector chooses among the candidates that are finished by then.
-    A selector that needs no reward also chooses among complete responses that the reward was not
-    asked about in time. Their reward is unknown and recorded as 0. The selector is then shown no
-    rewards at all, as if no reward had been given: known and unknown ones cannot be compared, not
-    even to break ties. The note ``num_unjudged`` and a warning tell how many there are.
+    For a selector that needs no reward this includes complete draws whose reward was not known in
+    time; it is recorded as 0. The selector is then shown no rewards at all, as if no reward had
+    been given: known and unknown ones cannot be compared, not even to break ties. The note
+    ``num_unjudged`` and a warning tell how many there are.
 
     Attributes:
         prompt: what is answered.
