@@ -24,7 +24,7 @@ def with_max_tokens(strategy: Strategy, max_tokens: int) -> Strategy:
 
 
 def _limited(strategy: Any, max_tokens: int) -> Any:
-    if isinstance(strategy, type) or not is_dataclass(strategy):  # it cannot be copied
+    if not is_dataclass(type(strategy)):  # it cannot be copied with another length
         return strategy
     changes: dict[str, Any] = {
         name: _limited(inner, max_tokens) for name, inner in inner_strategies(strategy).items()
@@ -35,4 +35,4 @@ def _limited(strategy: Any, max_tokens: int) -> Any:
 
 
 def _has_limit(strategy: Any) -> bool:
-    return is_dataclass(strategy) and "max_tokens" in setting_names(strategy)
+    return is_dataclass(type(strategy)) and "max_tokens" in setting_names(strategy)
