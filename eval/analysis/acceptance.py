@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from eval.analysis.declared import kl_source
 from eval.record import MOST_CANDIDATES
 from eval.records import Record
 
@@ -21,7 +22,6 @@ What is left out had the most tries. Where every second try is accepted and one 
 forced, the mean of the others is about 0.04 nats too low, which is less than an interval is wide;
 where one in two is, it may be below 0, which no divergence is.
 """
-_STRATEGIES = ("Calibrate", "Cards", "Rejection")
 
 
 def accepted_kl(record: Record) -> float | None:
@@ -34,7 +34,7 @@ def accepted_kl(record: Record) -> float | None:
     """
     proposals = record["proposals"]
     if (
-        record["strategy"]["class"] not in _STRATEGIES
+        kl_source(record["strategy"]) not in ("accepted", "accepted_given_target")
         or record["error"] is not None
         or record["forced"]
         or record["expired"]

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.analysis.naming import is_best_of, is_best_of_plain
+from eval.analysis.declared import is_pool_of_draws
+from eval.analysis.naming import is_best_of
 from eval.records import Record
 
 
@@ -60,7 +61,7 @@ def largest_pool(configurations: Sequence[Configuration]) -> Configuration | Non
     pools = [
         one
         for one in configurations
-        if is_best_of_plain(one.strategy)
+        if is_pool_of_draws(one.strategy)
         and any(c["reward"] for record in one.records for c in record["candidates"])
     ]
     return max(pools, key=lambda one: (one.strategy["n"], is_best_of(one.strategy)), default=None)

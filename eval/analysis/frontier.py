@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.analysis import items
+from eval.analysis import declared, items
 from eval.analysis.acceptance import accepted_kl, is_too_low
 from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
-from eval.analysis.naming import is_best_of_plain
 
 FEWEST_DRAWS = 16
 """Independent draws of a prompt that an estimate of ln Z rests on, at least.
@@ -87,9 +86,10 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
     def noted(name: str) -> Interval | None:
         return over_items(items.diagnostic(records, name))
 
-    if strategy["class"] == "Plain":
+    source = declared.kl_source(strategy)
+    if source == "policy":
         return Divergence(formula=mean_interval([0.0] * len(items.scores(records))))
-    if strategy["class"] == "BestOf" and not is_best_of_plain(strategy):
+    if source is None and declared.class_named(strategy["class"]) is not None:
         return Divergence()
     log_z, tries = noted("kl"), over_items(items.by_item(records, accepted_kl))
     # a chain notes no KL where its draws cannot tell; the mean of the others would be too low
@@ -104,7 +104,7 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
         has_few_draws=is_few,
         tries=None if is_low else tries,
         low_tries=tries if is_low else None,
-        is_given_target=strategy["class"] == "Calibrate",
+        is_given_target=source == "accepted_given_target",
     )
 
 
@@ -126,7 +126,7 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 def _answers_by_state(strategy: Mapping[str, Any]) -> bool:
     """Whether the answer is the state that a chain ended in, and so has the law it aims at."""
-    return bool(strategy.get("answer", {}).get("class") == "Last")
+    return declared.chooses_by_position(strategy.get("answer", {}))
 
 
 def _num_draws(strategy: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from eval.report.chart import Chart, Series, log_ticks, shifts, short
 from eval.report.palette import place
-from rsalign.report.canvas import Axis, Canvas, spanning
+from rsalign.report.canvas import Axis, Canvas, axis_spanning
 
 _WIDTH, _HEIGHT = 600.0, 330.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 452.0, 26.0, 284.0
@@ -22,7 +22,7 @@ _MOST_LETTERS = 20
 def drawn(chart: Chart) -> Markup:
     """The chart as an element; a series is named where it ends."""
     plot = _Plot(_WIDTH, _HEIGHT, chart.title)
-    x, y = _horizontal(chart), spanning(chart.ys, _BOTTOM, _TOP)
+    x, y = _horizontal(chart), axis_spanning(chart.ys, _BOTTOM, _TOP)
     _axes(plot, chart, x, y)
     if chart.mark:
         at, why = chart.mark
@@ -60,7 +60,7 @@ class _LogAxis(Axis):
 
 def _horizontal(chart: Chart) -> Axis:
     if not chart.logarithmic:
-        return spanning(chart.xs, _LEFT, _RIGHT)
+        return axis_spanning(chart.xs, _LEFT, _RIGHT)
     low, high = min(chart.xs), max(chart.xs)
     room = max((high / low) ** 0.05, 1.1)
     return _LogAxis(low / room, high * room, _LEFT, _RIGHT)

@@ -10,7 +10,7 @@ from eval.analysis.items import scores
 from eval.records import Record
 from eval.report.studies import Study
 from eval.report.tables import Colours
-from rsalign.report.texts import Clipped, clipped
+from rsalign.report.texts import Clipped, clip
 
 NUM_ITEMS = 6
 _MOST_LETTERS = 1500
@@ -93,7 +93,7 @@ def examples(study: Study, colours: Colours, *, num_items: int = NUM_ITEMS) -> l
             _shown(one, record, colours[one.method])
             for one, record in zip(largest, records, strict=True)
         ]
-        found.append(Example(item, clipped(records[0]["prompt"], _MOST_LETTERS), answers))
+        found.append(Example(item, clip(records[0]["prompt"], _MOST_LETTERS), answers))
     return found
 
 
@@ -108,7 +108,7 @@ def _shown(configuration: Configuration, record: Record, number: int) -> Shown:
     return Shown(
         name=configuration.name,
         number=number,
-        text=clipped(text, _MOST_LETTERS),
+        text=clip(text, _MOST_LETTERS),
         verdict=_verdict(record),
         reward=answer["reward"] if answer else None,
         num_tokens=answer["num_tokens"] if answer else 0,
@@ -141,7 +141,7 @@ def _drafts(proposals: Sequence[Record]) -> list[Draft]:
                 verdict=proposal["verdict"],
                 reward=proposal["reward"],
                 kept=Clipped(kept[-_MOST_LETTERS:], max(0, len(kept) - _MOST_LETTERS)),
-                new=clipped(text[len(kept) :], _MOST_LETTERS),
+                new=clip(text[len(kept) :], _MOST_LETTERS),
             )
         )
         if proposal["verdict"] != "rejected":

@@ -16,7 +16,7 @@ from eval.report.folders import RunFolder
 from eval.report.studies import Study
 from eval.report.table import Table
 from eval.report.tables import Colours
-from rsalign.report.notes import number
+from rsalign.report.notes import format_number
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -104,7 +104,7 @@ def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colour
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters["number"] = format_number
     environment.filters["colour"] = lambda number: palette.place(number)[0]
     rendered: str = environment.get_template("page.html").render(
         contents=[_laid_out(content) for content in contents],

@@ -1,7 +1,7 @@
-"""How strongly to tilt, told by what the tilt does to a pool of the policy's own rewards.
+"""Rules that find beta for each prompt from the rewards of a pool of the policy's own draws.
 
->>> TargetKL(nats=0.5).beta((0.0, 1.0, 2.0, 3.0)) > TargetKL(nats=1.0).beta((0.0, 1.0, 2.0, 3.0))
-True
+The tilted policy is pi(y) exp(r(y) / beta) / Z. A rule chooses beta such that the tilt has a given
+strength on the pool.
 """
 
 import math
@@ -20,10 +20,10 @@ _NEAR = 1e-9  # relative: a value within it of a limit that no beta reaches coun
 
 @runtime_checkable
 class BetaRule(Protocol):
-    """Chooses beta for one prompt from the rewards of draws of the policy. A value.
+    """A rule that chooses beta for one prompt from rewards of draws of the policy.
 
-    A rule that may have a target that no beta reaches says so by a method
-    ``unreachable(rewards) -> str | None``: the reason, for the user; None if it is reached.
+    An immutable value. If there may be no beta that does what the rule asks for, the rule has a
+    method ``unreachable(rewards) -> str | None``: the reason, for the user; None if there is one.
     """
 
     def beta(self, rewards: Sequence[float]) -> float:
@@ -33,25 +33,31 @@ class BetaRule(Protocol):
             rewards: of independent draws, ``(draws,)``.
 
         Raises:
-            ConfigError: if so many draws cannot tell.
+            ConfigError: if there are too few draws.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetKL:
-    """The beta at which KL(target || policy), estimated on the pool, is so many nats.
+    """Chooses the beta at which KL(target || policy), estimated on the pool, has a given value.
 
-    The estimate is ln n - H(w) with the self-normalised weights w of the pool: at most ln n, and
-    trustworthy well below it only. If m draws share the highest reward, it tends to ln(n / m) as
-    beta tends to 0, and no beta makes it greater. A target beyond that is `unreachable`, and beta
-    is then the greatest that comes as near as it can (to nine digits).
+    The estimate is ln n - H(w), where w are the self-normalised weights of the n draws and H is the
+    entropy. It is at most ln n, and reliable only well below that. If m draws share the highest
+    reward, it tends to ln(n / m) as beta tends to 0, and no beta makes it greater. A greater value
+    of `nats` is `unreachable`; beta is then the greatest one that comes as near as possible (to
+    nine digits).
 
     Attributes:
-        nats: above 0.
+        nats: the divergence, above 0.
 
     Raises:
         ConfigError: if `nats` is not above 0; in `beta`, if the pool is too small for it.
+
+    Example:
+        >>> rewards = (0.0, 1.0, 2.0, 3.0)
+        >>> TargetKL(nats=0.5).beta(rewards) > TargetKL(nats=1.0).beta(rewards)
+        True
     """
 
     nats: float
@@ -60,11 +66,11 @@ class TargetKL:
         check_settings(self, nats=above(0.0))
 
     def beta(self, rewards: Sequence[float]) -> float:
-        """The KL falls as beta grows."""
+        """The greatest beta with this KL, which falls as beta grows."""
         if (why := self.too_few(len(rewards))) is not None:
             raise ConfigError(f"{self}: {why}")
         aim = min(self.nats, self._limit(rewards) * (1 - _NEAR))
-        return _solved(rewards, lambda weights: _pool_kl(weights) - aim)
+        return _beta_for_weights(rewards, lambda weights: _pool_kl(weights) - aim)
 
     def too_few(self, num_draws: int) -> str | None:
         """Why so many draws cannot show this KL, whatever their rewards; None if they can."""
@@ -89,17 +95,22 @@ class TargetKL:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSampleSize:
-    """The beta at which the pool's effective sample size is a share of its size.
+    """Chooses the beta at which the pool's effective sample size is a given share of its size.
 
-    If m draws share the highest reward, no beta makes that size smaller than m. A target below it
-    is `unreachable`, and beta is then the greatest that comes as near as it can (to nine digits).
+    If m draws share the highest reward, no beta makes that size smaller than m. A smaller target is
+    `unreachable`; beta is then the greatest one that comes as near as possible (to nine digits).
 
     Attributes:
-        share: of the pool, above 0 and below 1; 0.5 means that the tilted pool is worth half as
-            many draws as it has.
+        share: of the number of draws, above 0 and below 1; 0.5 means that the weighted pool is
+            worth half as many draws as it has.
 
     Raises:
         ConfigError: if `share` is out of its range; in `beta`, if the pool is too small for it.
+
+    Example:
+        >>> rewards = (0.0, 1.0, 2.0, 3.0)
+        >>> TargetSampleSize(share=0.5).beta(rewards) < TargetSampleSize(share=0.9).beta(rewards)
+        True
     """
 
     share: float
@@ -108,12 +119,12 @@ class TargetSampleSize:
         check_settings(self, share=above(0.0, below=1.0))
 
     def beta(self, rewards: Sequence[float]) -> float:
-        """The size grows with beta."""
+        """The greatest beta with this effective sample size, which grows with beta."""
         if (why := self.too_few(len(rewards))) is not None:
             raise ConfigError(f"{self}: {why}")
         size = self.share * len(rewards)
         aim = max(size, _num_best(rewards) * (1 + _NEAR))
-        return _solved(rewards, lambda weights: aim - effective_sample_size(weights))
+        return _beta_for_weights(rewards, lambda weights: aim - effective_sample_size(weights))
 
     def too_few(self, num_draws: int) -> str | None:
         """Why so many draws are not enough, whatever their rewards; None if they are."""
@@ -136,11 +147,11 @@ class TargetSampleSize:
         )
 
 
-def found_beta(beta: float | BetaRule, rewards: Sequence[float]) -> float:
-    """The beta itself, or what its rule finds for these rewards.
+def resolve_beta(beta: float | BetaRule, rewards: Sequence[float]) -> float:
+    """The number itself, or the beta that the rule finds for these rewards.
 
     Raises:
-        ConfigError: if the rule cannot tell from them.
+        ConfigError: if the rule is given too few rewards.
     """
     if isinstance(beta, BetaRule):
         if not rewards:
@@ -150,29 +161,29 @@ def found_beta(beta: float | BetaRule, rewards: Sequence[float]) -> float:
 
 
 def why_unreachable(beta: float | BetaRule, rewards: Sequence[float]) -> str | None:
-    """Why a rule's target is out of reach of every beta; None if it is not, or if none is aimed at.
+    """Why no beta does what the rule asks for; None if one does, or if `beta` is a number.
 
     Args:
         beta: a number, or a rule.
-        rewards: that it was found from.
+        rewards: the rewards that beta was found from.
     """
     unreachable = getattr(beta, "unreachable", None)
     return None if unreachable is None else unreachable(rewards)
 
 
 def beta_notes(beta: float | BetaRule, rewards: Sequence[float]) -> dict[str, Note]:
-    """``beta``; of a rule also ``target_unreachable``, whether its target is out of reach."""
-    notes: dict[str, Note] = {"beta": found_beta(beta, rewards)}
+    """The note ``beta``; for a rule also ``target_unreachable``, whether no beta satisfies it."""
+    notes: dict[str, Note] = {"beta": resolve_beta(beta, rewards)}
     if isinstance(beta, BetaRule):
         notes["target_unreachable"] = why_unreachable(beta, rewards) is not None
     return notes
 
 
 def beta_warnings(beta: float | BetaRule, rewards: Sequence[float]) -> tuple[str, ...]:
-    """What the user should know about the beta that was found."""
+    """Warnings for the user about the beta that was found."""
     if (why := why_unreachable(beta, rewards)) is None:
         return ()
-    found = found_beta(beta, rewards)
+    found = resolve_beta(beta, rewards)
     if min(rewards) == max(rewards):
         return (f"{why}; these rewards are the same law at every beta, and {found:g} is used",)
     return (f"{why}; the greatest beta that comes nearest is used, {found:.3g}",)
@@ -184,11 +195,11 @@ BETA = Allowed(
     words="a rule such as TargetKL(nats=1.0) of rsalign.chains.beta_rules",
     note="in the reward's units",
 )
-"""What a beta that may be found by a rule must be."""
+"""What a setting `beta` that may be a rule must be, for `check_settings`."""
 
 
 def require_pool(owner: object, beta: float | BetaRule, pool: int | None) -> None:
-    """Refuses a rule without a pool to learn from, or with one that can never be enough for it.
+    """Refuses a rule without a pool to find beta from, or with one that can never be enough for it.
 
     Raises:
         ConfigError: with the rule.
@@ -207,35 +218,60 @@ BETA_RULES: dict[str, type[TargetKL] | type[TargetSampleSize]] = {
     "target_kl": TargetKL,
     "target_sample_size": TargetSampleSize,
 }
-"""What the command line calls them; a class of one's own is named ``module:Class``."""
+"""Rules by their names in settings; any other class is named as ``module:Class``."""
+
+BETA_NOTES = {
+    "beta": "divides the reward",
+    "target_unreachable": "no beta gives what the rule asks for",
+}
+"""What the notes of `beta_notes` mean (`rsalign.core.capabilities.note_meanings`)."""
 
 
-def _solved(rewards: Sequence[float], excess: Callable[[tuple[float, ...]], float]) -> float:
-    """The greatest beta at which `excess` of the pool's weights is not negative.
+def greatest_beta(
+    pools: Sequence[Sequence[float]], excess: Callable[[float], float]
+) -> float | None:
+    """The greatest beta at which `excess` is not negative, by root search; None if all are alike.
 
     Args:
-        rewards: ``(draws,)``.
-        excess: of weights, above 0 where the tilt is too strong; it falls as beta grows.
+        pools: rewards of draws, by prompt.
+        excess: a function of beta that is above 0 where the tilt is too strong, and falls as beta
+            grows. It must depend on beta only through the weights exp(r / beta) within each pool.
+
+    Returns:
+        None if the rewards of each pool are equal: every beta is then the same law.
     """
     from scipy.optimize import brentq
 
-    highest = max(rewards)
-    lower = [reward for reward in rewards if reward < highest]
-    if not lower:
-        return 1.0  # equal rewards: on this pool every beta is the same law
+    gaps, spreads = [], []
+    for pool in pools:
+        highest = max(pool)
+        lower = [reward for reward in pool if reward < highest]
+        if lower:
+            gaps.append(highest - max(lower))
+            spreads.append(highest - min(lower))
+    if not gaps:
+        return None
 
-    def at(log_beta: float) -> float:
-        return excess(tilted_weights(rewards, math.exp(log_beta)))
+    def excess_at(log_beta: float) -> float:
+        return excess(math.exp(log_beta))
 
-    # e^-800 is 0 in float64: at the lower end only the best have weight
-    low = math.log(max((highest - max(lower)) / 800, math.ulp(0.0)))
-    spread = min(highest - min(lower), sys.float_info.max)  # of two finite numbers it may overflow
+    # e^-800 is 0 in float64: at the lower end only the best draws of each pool have weight
+    low = math.log(max(min(gaps) / 800, math.ulp(0.0)))
+    spread = min(max(spreads), sys.float_info.max)  # the difference of two floats may overflow
     high = min(math.log(spread) + math.log(1e6), 709.0)
-    # rounding hides a tilt as weak as that of the upper end, or a limit as near as the lower one
+    # a root beyond an end cannot be told from that end, because of rounding
     for end, sign in ((high, 1), (low, -1)):
-        if sign * at(end) >= 0:
+        if sign * excess_at(end) >= 0:
             return math.exp(end)
-    return math.exp(brentq(at, low, high, xtol=1e-12))
+    return math.exp(brentq(excess_at, low, high, xtol=1e-12))
+
+
+def _beta_for_weights(
+    rewards: Sequence[float], excess: Callable[[tuple[float, ...]], float]
+) -> float:
+    """The greatest beta at which `excess` of the pool's weights is not negative."""
+    beta = greatest_beta([rewards], lambda beta: excess(tilted_weights(rewards, beta)))
+    return 1.0 if beta is None else beta
 
 
 def _num_best(rewards: Sequence[float]) -> int:

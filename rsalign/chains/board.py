@@ -1,4 +1,4 @@
-"""Board: what the chains of one prompt have reached together, and whether it is enough."""
+"""Board: the progress of all chains of one prompt, and whether they have done enough."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from rsalign.selectors.extraction import Extract, extracted
 
 @dataclass(slots=True)
 class Board:
-    """Looks at the first t steps of all chains once all have made them, for each t in turn.
+    """Looks at the first t steps of all chains as soon as all have made them, for t = 1, 2, ...
 
-    What it decides depends on t alone and not on which chain was faster: a chain that is ahead by
-    then has made steps for nothing, and `close` drops them.
+    Its decision depends on t alone and not on which chain was faster. A chain that is ahead at the
+    end has made its last steps for nothing; `close` drops them.
 
     Attributes:
         histories: one per chain.
-        steps: greatest number.
-        burn_in: first states of each chain that do not count.
-        stopping: says when it is enough; None: never before.
-        extract: of a text its answer, if answers are voted on.
-        trace: is told the progress.
+        steps: greatest number of steps.
+        burn_in: number of first states of each chain that do not count.
+        stopping: the rule that ends the chains early; None if there is none.
+        extract: from a text to its answer, if answers are voted on; else None.
+        trace: receives `Progress` events.
     """
 
     histories: Sequence[History]
@@ -37,11 +37,11 @@ class Board:
     _enough_at: int | None = None
 
     def is_enough(self, num_steps: int) -> bool:
-        """Whether a chain that has made so many steps may stop."""
+        """Whether a chain that has made this many steps may stop."""
         return self._enough_at is not None and num_steps >= self._enough_at
 
-    def advanced(self) -> None:
-        """A chain has made a step."""
+    def note_step(self) -> None:
+        """Must be called after each step of each chain."""
         slowest = min(len(history.steps) for history in self.histories)
         while self._num_seen < slowest and self._enough_at is None:
             self._num_seen += 1
@@ -51,7 +51,7 @@ class Board:
                 self._enough_at = self._num_seen
 
     def close(self) -> bool:
-        """Drops what came after the last step that counts; whether the rule ended the run."""
+        """Drops the steps that do not count; returns whether the rule ended the run."""
         for history in self.histories:
             history.keep(self._enough_at or self.steps)
         return self._enough_at is not None
@@ -73,14 +73,15 @@ class Board:
             self._answers = [[] for _ in self.histories]
         for history, answers in zip(self.histories, self._answers, strict=True):
             state = history.steps[self._num_seen - 1].state
-            # not the state that this step was made from: a replica may have brought it
+            # compared with the step before, not with the state that this step was made from, which
+            # may have come from a replica
             same = bool(answers) and state is history.steps[self._num_seen - 2].state
             answers.append(answers[-1] if same else extracted(self.extract, state.response.text))
 
     def _report(self) -> None:
         if self.trace.on_progress is None:
             return
-        # of several chains the last, as `Last` does
+        # the state of the last chain, which `Last` would choose
         answer: str | None = self.histories[-1].steps[self._num_seen - 1].state.response.text
         share: float | None = None
         if self.extract is not None:

@@ -1,4 +1,4 @@
-"""How far the chains of a prompt have mixed, and how far their target is from the policy.
+"""Diagnostics of the chains of one prompt: how far they have mixed, and the target's divergence.
 
 Effective sample sizes and R-hat are those of Vehtari et al. 2021, arXiv:1903.08008
 (rank-normalised, bulk, split), computed by arviz-stats.
@@ -9,21 +9,44 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from rsalign.chains.history import History, Sample
+from rsalign.chains.history import History, WeightedSample
 from rsalign.chains.kernel import LogWeight
 from rsalign.core.trace import Note
 from rsalign.core.types import Candidate, Stop, Tokens
 
 _BINS = 10
 
+CHAIN_NOTES = {
+    "num_steps": "of each chain, that count",
+    "acceptance_rate": "share of the tried that were accepted",
+    "num_without_cut": "steps whose cut fell behind the end",
+    "num_distinct_states": "different responses among the states",
+    "share_truncated": "share of states that reached the greatest length",
+    "mean_reward": "of the target, as estimated",
+    "ess_reward": "effective sample size of the reward",
+    "ess_length": "effective sample size of the length",
+    "r_hat_reward": "near 1: chains agree about the reward",
+    "r_hat_length": "near 1: chains agree about the length",
+    "swap_rate": "share of exchanges with the next replica that were made",
+    "log_z": "estimate of ln Z, nats",
+    "kl": "estimate of KL(target || policy), nats",
+    "stopped_early": "a rule ended the run before its last step",
+}
+"""What the notes of `summary` mean (`rsalign.core.capabilities.note_meanings`)."""
+
 
 def effective_samples(rows: Sequence[Sequence[float]]) -> float | None:
-    """Bulk effective sample size, all chains together; None where it cannot be told.
-
-    That is with fewer than four values in a chain, or if all are equal.
+    """Bulk effective sample size of all chains together.
 
     Args:
-        rows: ``(chains, draws)``, chains of equal length.
+        rows: one value per state, ``(chains, draws)``, chains of equal length.
+
+    Returns:
+        None if a chain has fewer than four values, or if all values are equal.
+
+    Example:
+        >>> effective_samples([[0.0, 1.0, 0.0]]) is None
+        True
     """
     if len(rows[0]) < 4 or len({value for row in rows for value in row}) == 1:
         return None
@@ -31,12 +54,15 @@ def effective_samples(rows: Sequence[Sequence[float]]) -> float | None:
 
 
 def r_hat(rows: Sequence[Sequence[float]]) -> float | None:
-    """Rank-normalised split R-hat: near 1 where the chains agree; None as above.
+    """Rank-normalised split R-hat: near 1 if the chains agree.
 
-    A single chain is compared with itself, half against half.
+    A single chain is split into two halves, which are compared.
 
     Args:
-        rows: ``(chains, draws)``, chains of equal length.
+        rows: one value per state, ``(chains, draws)``, chains of equal length.
+
+    Returns:
+        None if a chain has fewer than four values, or if all values are equal.
     """
     if len(rows) == 1:
         half = len(rows[0]) // 2
@@ -49,10 +75,10 @@ def r_hat(rows: Sequence[Sequence[float]]) -> float | None:
 
 
 def log_normaliser(draws: Sequence[Candidate], log_weight: LogWeight) -> float | None:
-    """An estimate of ln Z, where Z is the mean of w under the policy.
+    """An estimate of ln Z, where Z is the mean of w under the policy; None if all w are 0.
 
     Args:
-        draws: independent ones of the policy, ``(draws,)``.
+        draws: independent draws of the policy, ``(draws,)``.
         log_weight: ln w.
     """
     logs = [log_weight(draw) for draw in draws]
@@ -63,7 +89,7 @@ def log_normaliser(draws: Sequence[Candidate], log_weight: LogWeight) -> float |
 
 
 def independent_draws(histories: Sequence[History], pool: Sequence[Candidate]) -> list[Candidate]:
-    """What was drawn from the policy from the start: the pool, and all proposals of a cut at 0."""
+    """All whole responses drawn from the policy: the pool, and the proposals of cuts at 0."""
     proposals = (
         proposal
         for history in histories
@@ -76,20 +102,20 @@ def independent_draws(histories: Sequence[History], pool: Sequence[Candidate]) -
 
 def summary(
     histories: Sequence[History],
-    sample: Sample,
+    sample: WeightedSample,
     pool: Sequence[Candidate],
     log_weight: LogWeight,
     *,
     burn_in: int,
 ) -> dict[str, Note]:
-    """Everything that a strategy notes about its chains.
+    """All notes of a strategy about its chains; `CHAIN_NOTES` says what they mean.
 
     Args:
-        histories: ``(chains,)``.
-        sample: what answers rest on.
-        pool: draws of the policy that chains were started from.
+        histories: of the chains, ``(chains,)``.
+        sample: the weighted sample that the answer was chosen from.
+        pool: draws of the policy that the chains were started from.
         log_weight: ln w.
-        burn_in: states of each chain that do not count.
+        burn_in: number of first states of each chain that do not count.
     """
     steps = [step for history in histories for step in history.steps]
     states = [history.states(burn_in) for history in histories]
@@ -126,10 +152,11 @@ def summary(
 
 
 def _divergence(tilt: float | None, log_z: float | None, num_draws: int) -> float | None:
-    """KL(target || policy), nats; None where so few draws of the policy cannot tell.
+    """KL(target || policy), nats; None if there are too few draws of the policy to tell.
 
-    Weights on n draws differ from equal ones by ln n nats at most: a greater estimate says that the
-    chain has found what none of the draws had, so that ln Z is too low and it is no estimate.
+    Weights on n draws diverge from equal ones by at most ln n nats. A greater estimate means that
+    the chain has found responses that none of the draws had. ln Z is then too low, and the estimate
+    is not valid.
     """
     if tilt is None or log_z is None:
         return None
@@ -138,7 +165,7 @@ def _divergence(tilt: float | None, log_z: float | None, num_draws: int) -> floa
 
 
 def _by_cut(histories: Sequence[History]) -> list[tuple[int, int]]:
-    """Number of cuts, and of those whose proposal was taken, by tenths of the state's length."""
+    """Number of cuts, and of those with an accepted proposal, by tenths of the state's length."""
     bins = [(0, 0)] * _BINS
     for history in histories:
         for step in history.steps:

@@ -1,4 +1,4 @@
-"""Chains side by side: free-running, each with the replicas that it exchanges states with."""
+"""Several chains for one prompt: they run independently, each with its tempered replicas."""
 
 import math
 from collections.abc import Sequence
@@ -15,16 +15,17 @@ from rsalign.core.types import Candidate, Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ensemble:
-    """Several chains for one prompt, each a ladder of tempered replicas.
+    """Several chains for one prompt, each with a ladder of tempered replicas (parallel tempering).
 
     Replica j targets pi w^(1/f_j), with f_0 = 1. The greater f_j, the more of its proposals are
-    accepted, and neighbours exchange states, so that what a hot replica finds reaches the cold one.
-    The replicas of one chain wait for each other; chains wait for nobody.
+    accepted. Neighbours exchange states, so that responses found by a hot replica reach the replica
+    at the target. The replicas of one chain wait for each other after each step; chains never wait
+    for each other.
 
     Attributes:
         kernel: the move of all replicas.
         factors: f_j, ascending from 1; infinity is the policy itself.
-        steps: greatest number, of each chain.
+        steps: greatest number of steps of each chain.
     """
 
     kernel: Kernel
@@ -39,14 +40,14 @@ class Ensemble:
         run: Run,
         board: Board,
     ) -> None:
-        """Runs all chains to their end, or until the board says that it is enough.
+        """Runs all chains to their end, or until the board says that they have done enough.
 
         Args:
             prompt: what is answered.
-            starts: a first state for each replica of each chain, ``(chains, replicas)``.
+            starts: the first state of each replica of each chain, ``(chains, replicas)``.
             log_weight: ln w.
-            run: chain c runs at ``("chain", c)`` below it.
-            board: gets what happens at the target itself.
+            run: the strategy's own; chain c runs at ``("chain", c)`` below it.
+            board: receives the steps of the replicas at the target itself.
         """
         await concurrently(
             self._chain(
@@ -81,12 +82,12 @@ class Ensemble:
             taken = await concurrently(step(j, t) for j in range(len(states)))
             states = [one.state for one in taken]
             history.steps.append(taken[0])
-            board.advanced()
+            board.note_step()
 
     def _exchange(
         self, states: list[Candidate], log_weight: LogWeight, run: Run, history: History
     ) -> None:
-        """One sweep over neighbours, the hottest first, so that a state can pass all of them."""
+        """One sweep of exchanges, the hottest pair first: a state can move down all the way."""
         for j in reversed(range(len(states) - 1)):
             log_prob = log_swap(
                 log_weight(states[j]),

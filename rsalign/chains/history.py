@@ -1,4 +1,4 @@
-"""What chains leave behind: their steps, and the weighted responses that answers rest on."""
+"""What chains leave behind: their steps, and a weighted sample of responses."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,13 +11,13 @@ from rsalign.selectors.estimators import effective_sample_size
 
 @dataclass(slots=True)
 class History:
-    """One chain at the strategy's own target.
+    """One chain at the target of the strategy itself, without its tempered replicas.
 
     Attributes:
-        start: its first state.
-        steps: what came then.
-        swaps: whether its state was exchanged with the next replica's, before each step but the
-            first; empty without replicas.
+        start: the first state.
+        steps: the steps, in order.
+        swaps: for each step but the first, whether the state was exchanged with that of the next
+            replica before it; empty without replicas.
     """
 
     start: Candidate
@@ -25,22 +25,28 @@ class History:
     swaps: list[bool] = field(default_factory=list)
 
     def states(self, burn_in: int = 0) -> list[Candidate]:
-        """The states with their repeats, the first included, without the first `burn_in`."""
+        """The start and the state after each step, repeats included, but the first `burn_in`."""
         return [self.start, *(step.state for step in self.steps)][burn_in:]
 
     def keep(self, num_steps: int) -> None:
-        """Forgets all later steps."""
+        """Drops all steps after the first `num_steps`."""
         del self.steps[num_steps:]
         del self.swaps[num_steps - 1 :]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """Responses that stand for a law, each once.
+class WeightedSample:
+    """Distinct responses with weights, which estimate a distribution.
 
     Attributes:
-        candidates: in the order they were first seen, ``(candidates,)``.
-        weights: of each, not negative, in units of one draw, ``(candidates,)``.
+        candidates: in the order in which they were first seen, ``(candidates,)``.
+        weights: number of draws that each stands for, not negative, ``(candidates,)``.
+
+    Example:
+        >>> from rsalign.testing.pools import example_pool
+        >>> _, (a, b), _ = example_pool(0.0, 1.0)
+        >>> merge_weighted([(a, 1.0), (b, 2.0), (a, 1.0)]).mean([0.0, 1.0])
+        0.5
     """
 
     candidates: tuple[Candidate, ...]
@@ -53,18 +59,18 @@ class Sample:
         return sum(share * value for share, value in zip(shares, values, strict=True))
 
 
-def joined(parts: Iterable[tuple[Candidate, float]]) -> Sample:
-    """One sample of weighted responses; those with the same tokens become one."""
+def merge_weighted(parts: Iterable[tuple[Candidate, float]]) -> WeightedSample:
+    """Merges weighted responses into one sample; weights of equal tokens are added."""
     first: dict[Tokens, Candidate] = {}
     weights: dict[Tokens, float] = {}
     for candidate, weight in parts:
         if weight > 0:
             first.setdefault(candidate.tokens, candidate)
             weights[candidate.tokens] = weights.get(candidate.tokens, 0.0) + weight
-    return Sample(tuple(first.values()), tuple(weights.values()))
+    return WeightedSample(tuple(first.values()), tuple(weights.values()))
 
 
-def collected(
+def collect_sample(
     histories: Sequence[History],
     *,
     burn_in: int,
@@ -72,22 +78,22 @@ def collected(
     log_weight: LogWeight,
     pool: Sequence[Candidate] = (),
     pool_weights: Sequence[float] = (),
-) -> Sample:
-    """What chains and the pool they started from tell about the target.
+) -> WeightedSample:
+    """A weighted sample of the target from the chains and the pool that they were started from.
 
-    A step counts as one draw. If it is recycled, this is shared by all that were considered, in
-    proportion to the probability of each to come next: their mean over the choice is the state
-    itself, so that nothing is biased and no proposal is wasted. A pool counts as many draws as its
-    effective sample size.
+    Each step counts as one draw: its state has weight 1. If proposals are recycled, the state and
+    all proposals of the step share that weight instead, in proportion to the probability of each to
+    be the next state. The mean over the choice of the state is the same, so that the estimate stays
+    unbiased, and no proposal is wasted. A pool counts as many draws as its effective sample size.
 
     Args:
-        histories: at least one; of the same length or not.
-        burn_in: states of each chain that do not count.
+        histories: of the chains, at least one; they may differ in length.
+        burn_in: number of first states of each chain that do not count.
         recycle: whether proposals count.
-        log_weight: ln w; a state that the target excludes, where a chain has started, counts only
-            if there is nothing else.
+        log_weight: ln w of the target pi w. A state that the target excludes, where a chain may
+            have started, counts only if there is nothing else.
         pool: independent draws of the policy that chains were started from by resampling.
-        pool_weights: of the target, summing to 1, ``(pool,)``.
+        pool_weights: of the target on the pool, summing to 1, ``(pool,)``.
     """
     parts: list[tuple[Candidate, float]] = []
     if pool:
@@ -101,4 +107,4 @@ def collected(
                 parts += zip(step.considered, step.probs, strict=True)
             else:
                 parts.append((step.state, 1.0))
-    return joined([part for part in parts if log_weight(part[0]) > -math.inf] or parts)
+    return merge_weighted([part for part in parts if log_weight(part[0]) > -math.inf] or parts)

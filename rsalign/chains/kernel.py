@@ -1,21 +1,37 @@
-"""One step of a chain: cut, draw the rest anew, accept or stay."""
+"""One step of a chain: cut the response, draw the rest anew, accept or stay."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from rsalign.chains.cuts.protocol import CutLaw, Weights, cut_weights
+from rsalign.chains.cuts.protocol import CutLaw, CutWeights, cut_weights
 from rsalign.chains.metropolis import COMBINE, Combine
+from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Policy
 from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.text.response_text import token_text
-from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Certainty, Prompt, Response, Tokens
 
 LogWeight = Callable[[Candidate], float]
-"""Ln of the target's ratio to the policy, up to a constant; minus infinity excludes a response."""
+"""From a response to ln w, where the target is pi w / Z; minus infinity excludes the response."""
+
+
+def log_prob(response: Response) -> float:
+    """The log-probability of the whole response under the law that it was drawn from, nats.
+
+    Raises:
+        ConfigError: if its log-probabilities are not known.
+    """
+    if response.log_probs is None:
+        raise ConfigError(
+            "a response has no log-probabilities, which this strategy needs: give a policy that "
+            "tells them under its own law (an engine started with "
+            "logprobs_mode='processed_logprobs', or temperature 1 without truncation)"
+        )
+    return math.fsum(response.log_probs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +39,14 @@ class Step:
     """What one step did.
 
     Attributes:
-        state: where the chain is now.
-        cut: tokens that were kept; None if the cut fell behind the end and nothing was drawn.
-        length: of the state that was cut, tokens.
-        considered: the state before, then the proposals.
-        probs: of each of them to be the state now, given all of them, ``(1 + proposals,)``.
-        moved: whether a proposal was taken.
+        state: the state after the step.
+        cut: number of tokens that were kept; None if the cut fell behind the end of the response
+            and nothing was drawn.
+        length: of the state before the step, tokens.
+        considered: the state before the step, then the proposals.
+        probs: probability of each of `considered` to be the state after the step, given all of
+            them, ``(1 + proposals,)``.
+        moved: whether a proposal was accepted.
     """
 
     state: Candidate
@@ -41,20 +59,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """A move that leaves pi(y) w(y) as it is, on responses of at most `max_tokens` tokens.
+    """A move that keeps pi(y) w(y) invariant, on responses of at most `max_tokens` tokens.
 
-    With probability `restart` the cut is at 0, otherwise it is drawn from the cut law; the suffix
-    comes from the policy, `candidates` times; `rsalign.chains.metropolis` chooses. For a given cut
-    the law of the suffix is the policy's in both directions, EOS and the greatest length included,
-    so that only w and the probability H(y)^-1 of having chosen this cut remain in the ratio. A
-    restart is chosen with the same probability everywhere and has no H.
+    With probability `restart` the cut is at 0, otherwise it is drawn from the cut law. The policy
+    draws the suffix `candidates` times, and `rsalign.chains.metropolis` chooses. Given the cut, the
+    suffix has the policy's law in both directions, EOS and the greatest length included. Only w and
+    the probability 1 / H(y) of having chosen this cut therefore remain in the acceptance ratio. A
+    restart has the same probability at every state, so that it needs no H.
 
     Attributes:
-        cuts: where.
+        cuts: the cut law.
         restart: probability of a restart.
-        candidates: suffixes of one cut.
-        combine: how they compete.
-        max_tokens: bounds the *whole* response.
+        candidates: number of suffixes drawn for one cut.
+        combine: how they compete (`rsalign.chains.metropolis.COMBINE`).
+        max_tokens: greatest length of the *whole* response.
     """
 
     cuts: CutLaw
@@ -65,25 +83,25 @@ class Kernel:
 
     @property
     def first_certainty(self) -> Certainty | None:
-        """What a first draw starts from, so that it has a certainty if the cut law needs one."""
+        """``kept_certainty`` of a first draft: so that it is measured if the cut law needs it."""
         return Certainty() if self.cuts.needs_entropy else None
 
     async def step(self, prompt: Prompt, state: Candidate, log_weight: LogWeight, run: Run) -> Step:
-        """From one state to the next.
+        """Makes one step from a state.
 
         Args:
             prompt: what is answered.
             state: a complete response with at least one token.
             log_weight: ln w.
-            run: at an address of this step alone.
+            run: at an address that this step alone uses.
 
         Raises:
-            ConfigError: if the cut law is not one.
+            ConfigError: if the cut law breaks its rules (`cut_weights`).
         """
         length = len(state.tokens)
         if self.restart and run.key.child("restart").bernoulli(self.restart):
             cut, corrects = 0, False
-            here = Weights((), 0.0)
+            here = CutWeights((), 0.0)
         else:
             here = self._weights(prompt, state, run)
             cut, corrects = run.key.child("cut").categorical(here.values), True
@@ -105,7 +123,7 @@ class Kernel:
         considered = (state, *proposals)
         probs = COMBINE[self.combine](log_worth(state), [log_worth(draft) for draft in proposals])
         chosen = run.key.child("accept").categorical(probs)
-        _record(run, considered, probs, chosen, cut)
+        _record_step(run, considered, probs, chosen, cut)
         return Step(
             state=considered[chosen],
             cut=cut,
@@ -125,7 +143,7 @@ class Kernel:
             kept_certainty=None if certainty is None else certainty.upto(cut),
         )
 
-    def _weights(self, prompt: Prompt, candidate: Candidate, run: Run) -> Weights:
+    def _weights(self, prompt: Prompt, candidate: Candidate, run: Run) -> CutWeights:
         return cut_weights(
             self.cuts,
             prompt,
@@ -136,22 +154,20 @@ class Kernel:
 
 
 def _text(policy: Policy, tokens: Tokens) -> str:
-    """Of given tokens; one alone has the text that rules for the end of a segment see."""
+    """The text of tokens. A single token has the text that segmenters see."""
     return token_text(policy, *tokens) if len(tokens) == 1 else policy.text(tokens)
 
 
-def _record(
+def _record_step(
     run: Run, considered: tuple[Candidate, ...], probs: tuple[float, ...], chosen: int, kept: int
 ) -> None:
     state, *proposals = considered
     for i, (candidate, prob) in enumerate(zip(proposals, probs[1:], strict=True)):
-        run.trace.propose(
-            Proposal(
-                candidate=candidate,
-                kept=kept,
-                log_accept=min(0.0, math.log(prob)) if prob > 0 else -math.inf,
-                verdict=Verdict.ACCEPTED if i == chosen - 1 else Verdict.REJECTED,
-                state=state,
-                address=run.at("try", i).key.path,
-            )
+        run.record_proposal(
+            candidate,
+            verdict=Verdict.ACCEPTED if i == chosen - 1 else Verdict.REJECTED,
+            prob=prob,
+            kept=kept,
+            state=state,
+            address=run.at("try", i).key.path,
         )

@@ -1,4 +1,4 @@
-"""MarkovChain: what every strategy that is a chain over responses has in common."""
+"""MarkovChain: the part that all strategies with chains over responses have in common."""
 
 import itertools
 import math
@@ -8,61 +8,63 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from rsalign.chains.board import Board
+from rsalign.chains.cuts.laws import UniformCuts
 from rsalign.chains.cuts.protocol import CutLaw
-from rsalign.chains.cuts.uniform import UniformCuts
-from rsalign.chains.diagnostics import summary
+from rsalign.chains.diagnostics import CHAIN_NOTES, summary
 from rsalign.chains.ensemble import Ensemble
-from rsalign.chains.history import History, Sample, collected
+from rsalign.chains.history import History, WeightedSample, collect_sample
 from rsalign.chains.kernel import Kernel, LogWeight, Step
-from rsalign.chains.likelihood import is_certain
 from rsalign.chains.metropolis import Combine, tempered
 from rsalign.chains.stopping import Stopping
+from rsalign.core.capabilities import KLSource, TraceKind
 from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
-from rsalign.core.run import Run
+from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
-from rsalign.core.trace import Note, Proposal, Verdict
+from rsalign.core.trace import Note, Verdict
 from rsalign.core.types import Candidate, Prompt, Stop
+from rsalign.selectors.by_reward import Last
 from rsalign.selectors.estimators import tilted_weights
 from rsalign.selectors.extraction import Extract
-from rsalign.selectors.last import Last
 from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
 
-_LARGEST = 1e300  # logarithm of a weight: sums and differences of a few of them are finite
+_LARGEST = 1e300  # of a logarithm of a weight: sums and differences of a few stay finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkovChain(ABC):
-    """Chains that target pi(y) w(y) on responses of at most `max_tokens` tokens; w by subclass.
+    """Chains that target pi(y) w(y) / Z on responses of at most `max_tokens` tokens.
 
-    If a budget ends the run early, `answer` chooses among the states visited until then. Where the
+    A subclass defines w by `log_weight`.
+
+    If a budget ends the run early, `answer` chooses among the states visited until then. If the
     policy has one possible answer, it is drawn once and no step is made.
 
     Attributes:
-        steps: of each chain. With the same seed a larger number only adds steps.
-        max_tokens: bounds the whole response, EOS included.
-        cuts: where a response is cut (`rsalign.chains.cuts`).
+        steps: number of steps of each chain. With the same seed a larger number only adds steps.
+        max_tokens: greatest length of the whole response in tokens, EOS included.
+        cuts: the cut law: where a response is cut (`rsalign.chains.cuts`).
         restart: probability that a step draws the whole response anew instead.
-        candidates: suffixes drawn at once for each cut. They save rounds, not tokens: k steps of
-            one mix better than one step of k.
-        combine: how they compete: ``"multi_try"`` (independent multiple-try Metropolis) or
+        candidates: number of suffixes drawn at once for each cut. They save rounds, not tokens:
+            k steps with one candidate mix better than one step with k.
+        combine: how candidates compete: ``"multi_try"`` (independent multiple-try Metropolis) or
             ``"i_sir"`` (resampling of the current state and all candidates).
-        chains: independent ones for each prompt; they never wait for each other.
-        pool: None: each chain starts from a draw of the policy. A number: so many are drawn first,
-            each chain starts from one of them, drawn in proportion to w (soft best-of-n), and all
-            of them count in the answer by their weights.
-        tempering: factors above 1, ascending, infinity allowed: each chain gets a replica with
-            the target pi w^(1/factor) for each of them, and neighbours exchange states. A replica
-            costs as much as the chain itself.
-        answer: which of the states, repeated as they are, is the answer (`rsalign.selectors`).
-            `Last`: a draw from the target, as far as the chain has mixed. Selectors that can weigh
-            (`MajorityVote`, `RewardWeightedVote`, `MinimumBayesRisk`, `Hard`) are given each
-            distinct response once, with its weight.
-        burn_in: first states of each chain that do not count.
-        recycle: whether proposals count too, with the probability that they had of being taken.
-        stopping: ends the chains of a prompt before `steps` (`rsalign.chains.stopping`).
-        truncated: what a response that reached `max_tokens` is worth: ``"as_scored"``, or
-            ``"excluded"`` from the target.
+        chains: number of independent chains for each prompt; they never wait for each other.
+        pool: None: each chain starts from its own draw of the policy. A number: that many responses
+            are drawn first, each chain starts from one of them, drawn in proportion to w (soft
+            best-of-n), and all of them count in the answer by their weights.
+        tempering: factors above 1, ascending, infinity allowed. For each factor each chain gets a
+            replica with the target pi w^(1/factor), and neighbours exchange states. A replica costs
+            as much as the chain itself.
+        answer: the selector that chooses the answer from the states, repeats included
+            (`rsalign.selectors`). `Last` gives a draw from the target, as far as the chain has
+            mixed. Selectors that can weigh (`MajorityVote`, `RewardWeightedVote`,
+            `MinimumBayesRisk`, `Hard`) are given each distinct response once, with its weight.
+        burn_in: number of first states of each chain that do not count.
+        recycle: whether proposals count too, with the probability that they had of being accepted.
+        stopping: a rule that may end the chains before `steps` (`rsalign.chains.stopping`).
+        truncated: how a response that reached `max_tokens` counts: ``"as_scored"``, by its reward,
+            or ``"excluded"`` from the target.
 
     Raises:
         ConfigError: if a setting is out of its range, or two contradict each other.
@@ -87,10 +89,10 @@ class MarkovChain(ABC):
         self.check()
 
     def check(self, **allowed: Allowed) -> None:
-        """Refuses settings that cannot work; a subclass calls it in its ``__post_init__``.
+        """Checks all settings; a subclass calls it in its ``__post_init__``.
 
         Args:
-            **allowed: of the subclass's own settings (`rsalign.core.checks.check_settings`).
+            **allowed: what the subclass's own settings may be (`check_settings`).
 
         Raises:
             ConfigError: names the setting, and says what is allowed.
@@ -124,21 +126,24 @@ class MarkovChain(ABC):
             )
 
     varies_by_policy_alone: ClassVar[bool] = True
+    trace_kind: ClassVar[TraceKind] = "chains"
+    kl_source: ClassVar[KLSource] = "target"
+    note_meanings: ClassVar[dict[str, str]] = CHAIN_NOTES
 
     @abstractmethod
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
-        """Ln w of a response.
+        """The function from a response to ln w.
 
         Args:
             prompt_rewards: of the draws that the chains were started from, ``(draws,)``.
         """
 
-    def exponent(self, value: float) -> float:
-        """An ln w that a subclass has computed, if differences of such numbers are finite too.
+    def finite_log_weight(self, value: float) -> float:
+        """Returns an ln w that a subclass has computed, if it is small enough to compute with.
 
         Raises:
-            ConfigError: if not: the reward divided by beta has left the floats, and minus infinity
-                would mean that the response is excluded.
+            ConfigError: if it is not: the reward divided by beta is too large for floats, and
+                minus infinity would mean that the response is excluded.
         """
         if abs(value) <= _LARGEST:  # false for NaN
             return value
@@ -148,17 +153,17 @@ class MarkovChain(ABC):
             "reward (rsalign.rewards.calibration)"
         )
 
-    def found(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
-        """Notes on what was found for this prompt; arguments as in `log_weight`."""
+    def weight_notes(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
+        """Notes about w, such as the beta found for this prompt; arguments as in `log_weight`."""
         return {}
 
-    def warnings(self, prompt_rewards: Sequence[float]) -> Sequence[str]:
-        """What the user should know about what was found; arguments as in `log_weight`."""
+    def weight_warnings(self, prompt_rewards: Sequence[float]) -> Sequence[str]:
+        """Warnings for the user about w; arguments as in `log_weight`."""
         return ()
 
     @property
     def kernel(self) -> Kernel:
-        """The move."""
+        """The move that all chains make."""
         return Kernel(
             cuts=self.cuts,
             restart=self.restart,
@@ -174,19 +179,19 @@ class MarkovChain(ABC):
     async def step(
         self, prompt: Prompt, state: Candidate, run: Run, log_weight: LogWeight | None = None
     ) -> Step:
-        """One step from a state, for whoever wants to drive a chain of their own.
+        """Makes one step from a state, for callers that drive a chain by themselves.
 
         Args:
             prompt: what is answered.
-            state: a complete response, with log-probabilities or certainty where they are needed.
-            run: at an address of this step alone.
-            log_weight: ln w; None: what it is where nothing depends on other draws.
+            state: a complete response, with log-probabilities or certainty if they are needed.
+            run: at an address that this step alone uses.
+            log_weight: ln w; None: ``log_weight(())``, for a w that does not depend on other draws.
         """
         log_weight = self._included(log_weight or self.log_weight(()))
         return await self.kernel.step(prompt, state, log_weight, run)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
-        """Runs the chains and chooses an answer from what they visited."""
+        """Runs the chains and chooses an answer from the states that they visited."""
         factors = (1.0, *self.tempering)
         num_draws = self.pool or self.chains * len(factors)
         drawn: dict[int, Candidate] = {}
@@ -226,7 +231,7 @@ class MarkovChain(ABC):
             )
         rewards = [draw.reward for draw in draws]
         log_weight = self._included(self.log_weight(rewards))
-        for warning in () if is_stuck else self.warnings(rewards):
+        for warning in () if is_stuck else self.weight_warnings(rewards):
             run.trace.warn(warning)
         starts = self._starts(draws, log_weight, factors, run)
         histories += [History(start=chain[0]) for chain in starts]
@@ -255,18 +260,18 @@ class MarkovChain(ABC):
         log_weight: LogWeight,
         run: Run,
     ) -> Candidate:
-        """What the states tell, and what is noted about them; also of chains that were cut short.
+        """Chooses the answer and records the notes; also for chains that were ended early.
 
         Args:
             prompt: what is answered.
-            draws: of the policy, that the chains were started from.
+            draws: the draws of the policy that the chains were started from.
             histories: ``(chains,)``; they may have made different numbers of steps.
             log_weight: ln w.
             run: the strategy's own.
         """
-        # of chains that were ended before they had burned in, the latest states count
+        # if chains were ended within their burn-in, their latest states count
         burn_in = min(self.burn_in, *(len(history.steps) for history in histories))
-        sample = collected(
+        sample = collect_sample(
             histories,
             burn_in=burn_in,
             recycle=self.recycle,
@@ -276,7 +281,7 @@ class MarkovChain(ABC):
         )
         run.trace.note(
             **summary(histories, sample, draws, log_weight, burn_in=burn_in),
-            **self.found([draw.reward for draw in draws]),
+            **self.weight_notes([draw.reward for draw in draws]),
         )
         return await self._choose(prompt, histories, sample, log_weight, burn_in, run)
 
@@ -292,7 +297,7 @@ class MarkovChain(ABC):
         factors: Sequence[float],
         run: Run,
     ) -> list[list[Candidate]]:
-        """A first state for each replica of each chain, ``(chains, replicas)``."""
+        """The first state of each replica of each chain, ``(chains, replicas)``."""
         size = len(factors)
         if self.pool is None:
             return [list(draws[c * size : (c + 1) * size]) for c in range(self.chains)]
@@ -309,7 +314,7 @@ class MarkovChain(ABC):
         self,
         prompt: Prompt,
         histories: Sequence[History],
-        sample: Sample,
+        sample: WeightedSample,
         log_weight: LogWeight,
         burn_in: int,
         run: Run,
@@ -326,14 +331,7 @@ class MarkovChain(ABC):
             selection = await self.answer.select(prompt, candidates, key)
         run.trace.note(**selection.notes)
         chosen, prob = candidates[selection.index], selection.probs[selection.index]
-        run.trace.propose(
-            Proposal(
-                candidate=chosen,
-                kept=0,
-                log_accept=min(0.0, math.log(prob)),
-                verdict=Verdict.ACCEPTED,
-            )
-        )
+        run.record_proposal(chosen, verdict=Verdict.ACCEPTED, prob=prob)
         return chosen
 
 

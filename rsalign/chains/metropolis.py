@@ -1,8 +1,9 @@
-"""Which of the current state and some proposals comes next, as probabilities.
+"""Acceptance probabilities: which of the current state and some proposals comes next.
 
-All states share what was kept before a cut, and every proposal was drawn from the policy given
-that, so that the policy's own probability cancels and one number tells a state's worth:
-ln v(y) = ln w(y) - ln H(y), where the target is pi(y) w(y) and H is the cut law's normaliser.
+All states share the tokens that were kept before the cut, and every proposal was drawn from the
+policy given these. The policy's own probability therefore cancels, and one number tells the worth
+of a state: ln v(y) = ln w(y) - ln H(y), where the target is pi(y) w(y) and H is the normaliser of
+the cut law.
 
 >>> [round(p, 3) for p in multi_try(math.log(2.0), [math.log(1.0)])]
 [0.5, 0.5]
@@ -15,17 +16,19 @@ from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 Combine: TypeAlias = Literal["multi_try", "i_sir"]
+"""How several proposals of one step compete, by the name of the rule in `COMBINE`."""
 
 
 def multi_try(current: float, proposals: Sequence[float]) -> tuple[float, ...]:
-    """Independent multiple-try Metropolis; with one proposal, Metropolis-Hastings.
+    """Independent multiple-try Metropolis; with one proposal it is Metropolis-Hastings.
 
     Proposal j is picked with probability v_j / V, where V is the sum of all v_j, and accepted with
-    min(1, V / (V - v_j + v)). Proposals that do not depend on the current state need no reference
-    draws: detailed balance holds term by term (Liu, Liang and Wong 2000, with independent tries).
+    probability min(1, V / (V - v_j + v)). Proposals that do not depend on the current state need no
+    reference draws: detailed balance holds term by term (Liu, Liang and Wong 2000, with independent
+    tries).
 
     Args:
-        current: ln v of the state; minus infinity: it cannot be stayed at.
+        current: ln v of the state; minus infinity if the target excludes it.
         proposals: ln v of each proposal, ``(proposals,)``, at least one.
 
     Returns:
@@ -40,10 +43,10 @@ def multi_try(current: float, proposals: Sequence[float]) -> tuple[float, ...]:
 
 
 def iterated_resampling(current: float, proposals: Sequence[float]) -> tuple[float, ...]:
-    """i-SIR: the next state is drawn from the current one and all proposals, in proportion to v.
+    """i-SIR: draws the next state from the current one and all proposals, in proportion to v.
 
-    Never "rejected", yet it stays more often than `multi_try` (Andrieu, Lee and Vihola 2018;
-    Tjelmeland 2004). Arguments and result as there.
+    There is no separate rejection, yet the chain stays more often than with `multi_try` (Andrieu,
+    Lee and Vihola 2018; Tjelmeland 2004). Arguments and result are those of `multi_try`.
     """
     v, tried = _scaled(current, proposals)
     total = math.fsum((v, *tried))
@@ -60,10 +63,10 @@ COMBINE: dict[Combine, Callable[[float, Sequence[float]], tuple[float, ...]]] = 
 
 
 def log_swap(one: float, other: float, factor: float, other_factor: float) -> float:
-    """Ln of the probability that two tempered replicas exchange their states.
+    """The log-probability that two tempered replicas exchange their states, nats.
 
-    The replicas target pi w^(1/f) and pi w^(1/g); the exchange that leaves their product as it is
-    has probability min(1, (w_other / w_one)^(1/f - 1/g)). No model is asked.
+    The replicas target pi w^(1/f) and pi w^(1/g). An exchange with probability
+    min(1, (w_other / w_one)^(1/f - 1/g)) keeps the product of both invariant. No model is asked.
 
     Args:
         one: ln w of the state at `factor`.
@@ -73,20 +76,20 @@ def log_swap(one: float, other: float, factor: float, other_factor: float) -> fl
     """
     after = tempered(other, factor) + tempered(one, other_factor)
     before = tempered(one, factor) + tempered(other, other_factor)
-    if before == -math.inf:  # one of them is where it cannot be: anything possible is better
+    if before == -math.inf:  # one of them has an excluded state: any allowed pair is better
         return 0.0 if after > before else -math.inf
     return min(0.0, after - before)
 
 
 def tempered(log_weight: float, factor: float) -> float:
-    """Ln w^(1/factor), where a state that is excluded stays so at every factor."""
+    """Ln w^(1/factor); an excluded state (minus infinity) stays excluded at every factor."""
     if log_weight == -math.inf:
         return log_weight
     return 0.0 if math.isinf(factor) else log_weight / factor
 
 
 def _scaled(current: float, proposals: Sequence[float]) -> tuple[float, list[float]]:
-    """The v themselves, scaled so that the greatest is 1: nothing overflows."""
+    """The values v, scaled so that the greatest is 1 and nothing overflows."""
     highest = max(current, *proposals)
     if highest == -math.inf:
         return 0.0, [0.0] * len(proposals)

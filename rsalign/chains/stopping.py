@@ -1,5 +1,10 @@
-"""When the chains of a prompt have done enough."""
+"""Stopping rules: when the chains of a prompt have done enough.
 
+>>> log_evidence(1, 1) < 0 < log_evidence(12, 1)
+True
+"""
+
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,45 +12,47 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from rsalign.chains.diagnostics import effective_samples
 from rsalign.chains.kernel import Step
-from rsalign.chains.leads import decided
 from rsalign.core.checks import above, at_least, check_settings
 
 
 @runtime_checkable
 class Stopping(Protocol):
-    """Says when the chains of a prompt may stop. A value; it sees only what it is given.
-
-    Attributes:
-        needs_answers: whether it votes, so that an answer must be extracted from each state.
-    """
+    """A rule that says when the chains of a prompt may stop. An immutable value."""
 
     @property
     def needs_answers(self) -> bool:
-        """Whether it looks at `answers`."""
+        """Whether it reads `answers`, so that an answer must be extracted from each state."""
         ...
 
     def enough(
         self, chains: Sequence[Sequence[Step]], answers: Sequence[Sequence[str | None]]
     ) -> bool:
-        """Whether it is enough after these steps.
+        """Whether the chains may stop after these steps.
 
         Args:
-            chains: the steps of each that count so far, ``(chains, steps)``, at least one.
-            answers: of the states after them, ``(chains, steps)``; empty unless something votes.
+            chains: the steps of each chain that count so far, ``(chains, steps)``, at least one.
+            answers: of the states after these steps, ``(chains, steps)``; empty if no answers are
+                extracted.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectiveSamples:
-    """Enough effective samples of the reward, all chains together (bulk, rank-normalised).
+    """Stops at a given effective sample size of the reward, all chains together.
+
+    It is the bulk, rank-normalised size (`rsalign.chains.diagnostics.effective_samples`).
 
     Attributes:
-        at_least: such as 50.
-        every: steps between two looks.
+        at_least: the effective sample size to reach, such as 50.
+        every: number of steps between two looks.
 
     Raises:
         ConfigError: if a setting is not above 0.
+
+    Example:
+        >>> from rsalign import QAlign
+        >>> strategy = QAlign(steps=200, stopping=EffectiveSamples(at_least=50))
     """
 
     at_least: float
@@ -59,7 +66,7 @@ class EffectiveSamples:
     def enough(
         self, chains: Sequence[Sequence[Step]], answers: Sequence[Sequence[str | None]]
     ) -> bool:
-        """Looked at now and then."""
+        """Whether the effective sample size is reached; looks every `every` steps."""
         if len(chains[0]) % self.every:
             return False
         reached = effective_samples([[step.state.reward for step in chain] for chain in chains])
@@ -68,20 +75,27 @@ class EffectiveSamples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecidedLead:
-    """The most frequent answer leads all others beyond doubt (`rsalign.chains.leads.decided`).
+    """Stops when the most frequent answer leads all others by a sequential test (`is_decided`).
 
-    The test's level holds for independent votes. States of a chain are not independent: their votes
-    are divided by the autocorrelation time of the leader's, as measured so far, and count as no
-    more than there were whole responses: the chains' first ones, and those drawn anew from a cut
-    at 0 (`restart` makes them more frequent). That leaves the level approximate, and exact with
-    ``restart=1`` and a target equal to the policy.
+    The test's level holds for independent votes. States of a chain are not independent. Their votes
+    are therefore divided by the autocorrelation time of the leader's votes, as measured so far, and
+    count as at most as many as there were whole responses: the first ones of the chains, and those
+    drawn anew from a cut at 0 (`MarkovChain.restart` makes them more frequent). The level is then
+    approximate; it is exact with ``restart=1`` and a target equal to the policy.
 
     Attributes:
-        error: the probability of stopping with an answer that is not the most probable.
-        every: steps between two looks; the test allows for any number of looks.
+        error: probability of stopping with an answer that is not the most probable one.
+        every: number of steps between two looks; the test allows for any number of looks.
 
     Raises:
         ConfigError: if `error` is not between 0 and 1, or `every` not at least 1.
+
+    Example:
+        >>> from rsalign import QAlign
+        >>> from rsalign.selectors import MajorityVote
+        >>> from rsalign.selectors.extraction import LastNumber
+        >>> vote = MajorityVote(extract=LastNumber())
+        >>> strategy = QAlign(steps=200, answer=vote, stopping=DecidedLead(error=0.05))
     """
 
     error: float = 0.05
@@ -95,7 +109,7 @@ class DecidedLead:
     def enough(
         self, chains: Sequence[Sequence[Step]], answers: Sequence[Sequence[str | None]]
     ) -> bool:
-        """Looked at now and then."""
+        """Whether the lead is decided; looks every `every` steps."""
         if len(chains[0]) % self.every:
             return False
         # in the order in which they came, as if all chains had made each step together
@@ -106,20 +120,62 @@ class DecidedLead:
         if not counts:
             return False
         leader, count = counts.most_common(1)[0]
-        num_states = sum(map(len, chains))  # those that abstain are states too
+        num_states = sum(map(len, chains))  # states without an answer included
         measured = effective_samples([[float(a == leader) for a in one] for one in answers])
-        # what lies before all cuts has not been drawn again, however often the rest was
+        # the tokens before all cuts have been drawn once, however often the rest was drawn anew
         renewed = len(chains) + sum(
             step.moved and step.cut == 0 for chain in chains for step in chain
         )
         time = max(1.0, num_states / min(measured or num_states, renewed))
         rivals = [other / time for answer, other in counts.items() if answer != leader]
         order = 1 + list(counts).index(leader)  # a Counter keeps the order of first appearance
-        return decided([count / time, *rivals], order, self.error)
+        return is_decided([count / time, *rivals], order, self.error)
 
 
 STOPPING: dict[str, type[EffectiveSamples] | type[DecidedLead]] = {
     "effective_samples": EffectiveSamples,
     "decided_lead": DecidedLead,
 }
-"""What the command line calls them; a class of one's own is named ``module:Class``."""
+"""Stopping rules by their names in settings; any other class is named ``module:Class``."""
+
+
+def log_evidence(leader: float, rival: float) -> float:
+    """The logarithm of the evidence that the leader's long-run share exceeds the rival's.
+
+    Let p be the leader's share of the votes that the two get in the long run. The mixture over
+    p > 1/2 of likelihood ratios against p = 1/2 is
+    ln (2 * integral over p from 1/2 to 1 of (2 p)^leader (2 (1 - p))^rival).
+    If p <= 1/2, its exponential is a test martingale. By Ville's inequality it then exceeds
+    1 / level with probability at most `level`, however often one looks (the anytime-valid form of
+    the tests in Aggarwal et al. 2023, arXiv:2305.11860, and of PPR-1v1, Jain et al. 2022).
+
+    Args:
+        leader: votes of the leader, at least 0; need not be whole.
+        rival: votes of the rival.
+    """
+    from scipy.special import betainc, betaln
+
+    upper = 1.0 - betainc(leader + 1, rival + 1, 0.5)
+    if upper <= 0:
+        return -math.inf
+    log_integral = betaln(leader + 1, rival + 1) + math.log(upper)
+    return float(log_integral + (leader + rival + 1) * math.log(2))
+
+
+def is_decided(votes: Sequence[float], order: int, error: float) -> bool:
+    """Whether one answer leads all others, those not seen so far included.
+
+    If votes are independent draws, the probability that it is ever true for an answer that is not
+    the most probable one is at most `error`. Answers share this level by the order in which they
+    were first seen: the j-th gets error / (j (j + 1)). The first vote of the leader, without which
+    it would not be tested, does not count.
+
+    Args:
+        votes: of the leader first, then of each rival that was seen.
+        order: the leader was the `order`-th answer to be seen, from 1.
+        error: above 0 and below 1.
+    """
+    leader, *rivals = votes
+    strongest = max(rivals, default=0.0)
+    needed = math.log(order * (order + 1) / error)
+    return log_evidence(max(0.0, leader - 1), strongest) >= needed

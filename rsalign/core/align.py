@@ -16,6 +16,7 @@ from rsalign.core.journal import Journal
 from rsalign.core.journaled import JournaledPolicy, JournaledReward
 from rsalign.core.key import Key
 from rsalign.core.meter import MeteredPolicy, MeteredReward
+from rsalign.core.nesting import walk_strategies
 from rsalign.core.protocols import Policy, Reward, Strategy, get_sampling
 from rsalign.core.run import Run
 from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
@@ -238,7 +239,7 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
     if own is None or own.tokens[: len(committed)] != committed:
         own = meter.best_finished(committed)
     if own is not None:
-        return own, reward is not None
+        return own, reward is not None and not _is_unjudged(own.response, meter)
     if unjudged := meter.first_unjudged(committed):
         return Candidate(unjudged, 0.0), False
     for proposal in reversed(trace.proposals):
@@ -247,6 +248,17 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
     tokens = committed or meter.partial
     text = response_text(run.policy, meter.prompt.tokens, tokens)
     return Candidate(Response(tokens, text, None), 0.0), False
+
+
+def _is_unjudged(response: Response, meter: Meter) -> bool:
+    """Whether the run ended before the reward of a response was known."""
+
+    def is_same(other: Response) -> bool:
+        return other.address == response.address and other.tokens == response.tokens
+
+    return any(map(is_same, meter.unjudged)) and not any(
+        is_same(candidate.response) for candidate in meter.finished
+    )
 
 
 async def _own_answer(run: Run) -> Candidate | None:
@@ -324,8 +336,5 @@ async def _completed(kept: Tokens, run: Run, meter: Meter, max_tokens: int) -> C
 
 def _max_tokens(strategy: Strategy) -> int:
     """Returns the `max_tokens` of a strategy, or of the strategy that it wraps."""
-    own = getattr(strategy, "max_tokens", None)
-    inner = getattr(strategy, "inner", None)
-    if isinstance(own, int):
-        return own
-    return sys.maxsize if inner is None else _max_tokens(inner)
+    limits = (getattr(one, "max_tokens", None) for one in walk_strategies(strategy))
+    return next((limit for limit in limits if isinstance(limit, int)), sys.maxsize)

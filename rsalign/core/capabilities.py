@@ -1,28 +1,43 @@
-"""Optional attributes by which strategies, selectors and policies declare properties.
+"""What a part declares about itself: optional class attributes, their defaults and meanings.
 
-A class declares a property with an attribute of the name below. The attributes are optional, so
-that a class with a single method is a complete strategy, selector or policy: code that needs the
-value calls the function of this module, which returns the default if the attribute is missing.
-Further *methods* of a policy or reward (`rsalign.core.protocols.Likelihood` and others) are tested
-with ``isinstance`` instead.
+A part declares a capability by an attribute or property of the name given here. The protocols do
+not require these attributes, so that a class with one method is a complete part; every reader
+therefore calls the function of this module and gets the default if the part declares nothing. No
+code asks a part for its class. What a policy or reward can do *besides* its protocol
+(`rsalign.core.protocols.Likelihood` and the like) is asked with ``isinstance``.
 
-===========================  ========  =========================================================
-attribute                    default   of
-===========================  ========  =========================================================
-``needs_reward``             True      strategies, selectors, answer rules of chains
-``cuts_answers``             True      strategies
-``varies_by_policy_alone``   False     strategies
-``answers_in_one_draw``      False     strategies
-``missing_setting``          ``""``    strategies
-``needs_certainty``          False     selectors
-``asks_judge``               False     selectors
-``overdraws``                None      policies
-``tells_log_probs``          True      policies
-===========================  ========  =========================================================
+===========================  =============  ====================================================
+attribute                    default        of
+===========================  =============  ====================================================
+``needs_reward``             True           strategies, selectors, answer rules of chains
+``cuts_answers``             True           strategies
+``varies_by_policy_alone``   False          strategies
+``answers_in_one_draw``      False          strategies
+``missing_setting``          ""             strategies
+``trace_kind``               "proposals"    strategies
+``kl_source``                None           strategies
+``stops_early``              False          strategies
+``threshold_by_length``      None           strategies
+``note_meanings``            {}             strategies, selectors, rules for beta
+``needs_certainty``          False          selectors
+``asks_judge``               False          selectors
+``chooses_by_position``      False          selectors
+``takes_highest_reward``     False          selectors
+``overdraws``                None           policies
+``tells_log_probs``          True           policies
+===========================  =============  ====================================================
 """
 
-from dataclasses import fields, is_dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+from rsalign.core.nesting import inner_strategies, setting_names
+
+TraceKind: TypeAlias = Literal["proposals", "pool", "segments", "chains"]
+"""How the proposals of a run are to be read; see `trace_kind`."""
+
+KLSource: TypeAlias = Literal["policy", "pool", "target", "accepted", "accepted_given_target"]
+"""How the divergence of an answer's law from the policy is known; see `kl_source`."""
 
 
 def needs_reward(part: object) -> bool:
@@ -58,9 +73,10 @@ def varies_by_policy_alone(strategy: object) -> bool:
 def answers_in_one_draw(strategy: object) -> bool:
     """Whether a strategy's answer is a single draw from the policy, as it comes.
 
-    Its tokens may be shown while they are drawn, and nobody needs their log-probabilities. Every
-    other strategy compares several draws, and so says nothing under greedy decoding (temperature
-    0), where all draws are equal.
+    Its tokens may be shown while they are drawn, nobody needs their log-probabilities, and a
+    complete draw is the answer even if no reward was asked about it. Every other strategy compares
+    several draws, and so says nothing under greedy decoding (temperature 0), where all draws are
+    equal.
 
     Example:
         >>> from rsalign import BestOf, Plain
@@ -77,9 +93,88 @@ def missing_setting(strategy: Any) -> str:
     """
     if hasattr(strategy, "missing_setting"):
         return str(strategy.missing_setting)
-    inner = (getattr(strategy, each.name) for each in fields(strategy))
-    nested = (one for one in inner if is_dataclass(one) and hasattr(one, "sample"))
-    return next(filter(None, map(missing_setting, nested)), "")
+    return next(filter(None, map(missing_setting, inner_strategies(strategy).values())), "")
+
+
+def trace_kind(strategy: object) -> TraceKind:
+    """How the proposals in the trace of a strategy's run are to be read.
+
+    - ``"proposals"``: whole candidates, in the order in which they were considered.
+    - ``"pool"``: whole candidates of which one was chosen, so that their order means nothing.
+    - ``"segments"``: drafts of one segment after another; those with equal `Proposal.kept` compete.
+    - ``"chains"``: one inner trace ``("chain", c)`` for each Markov chain, with one below it,
+      ``("replica", j)``, for each tempered replica. The address of a proposal has the number of
+      its step after the label ``"step"``, and `Proposal.state` is the state that it was made from.
+      The settings ``burn_in`` and ``tempering`` are those of `MarkovChain`, if there are any.
+    """
+    kind: TraceKind = getattr(strategy, "trace_kind", "proposals")
+    return kind
+
+
+def kl_source(strategy: object) -> KLSource | None:
+    """How KL(law of the answer || policy) is known from a run; None if it is not.
+
+    - ``"policy"``: the law is the policy's, and the divergence is 0.
+    - ``"pool"``: the notes ``kl_formula`` and ``kl_estimate`` tell the divergence from the law of
+      an *inner* draw.
+    - ``"target"``: the note ``kl`` tells that of the target distribution of a Markov chain.
+    - ``"accepted"``: what was accepted was drawn by rejection sampling, and the probabilities in
+      the trace tell it (`eval.analysis.acceptance`).
+    - ``"accepted_given_target"``: the same, for the law given a target that the run drew first. By
+      convexity its mean bounds that of the answer from above.
+
+    Args:
+        strategy: an instance or a class.
+    """
+    source: KLSource | None = getattr(strategy, "kl_source", None)
+    return source
+
+
+def stops_early(strategy: object) -> bool:
+    """Whether the number of candidates in a strategy's pool depends on the candidates.
+
+    Args:
+        strategy: an instance or a class.
+    """
+    return bool(getattr(strategy, "stops_early", False))
+
+
+def threshold_by_length(
+    strategy: object, notes: Mapping[str, Any]
+) -> Callable[[int], float] | None:
+    """The reward that a partial answer of so many tokens was held to, in the reward's units.
+
+    A strategy declares it by a method ``threshold_by_length(notes)``.
+
+    Args:
+        strategy: any.
+        notes: of its run.
+
+    Returns:
+        None if the strategy has no threshold, or the notes do not tell what it depends on.
+    """
+    declared = getattr(strategy, "threshold_by_length", None)
+    found: Callable[[int], float] | None = None if declared is None else declared(notes)
+    return found
+
+
+def note_meanings(part: object) -> dict[str, str]:
+    """What the notes of a strategy's run mean, in a few words each, by name.
+
+    Each part declares the notes that it makes by itself: ``note_meanings = {"beta": "divides the
+    reward"}``. Those of the parts that it has as settings are added.
+
+    Example:
+        >>> from rsalign import BestOf
+        >>> note_meanings(BestOf(n=4))["kl_formula"]
+        'KL(law || inner draw) if no two rewards are equal, nats'
+    """
+    found: dict[str, str] = {}
+    for name in setting_names(part):
+        inner = getattr(part, name, None)
+        if hasattr(inner, "note_meanings"):
+            found |= note_meanings(inner)
+    return found | dict(getattr(part, "note_meanings", {}))
 
 
 def needs_certainty(selector: object) -> bool:
@@ -90,6 +185,19 @@ def needs_certainty(selector: object) -> bool:
 def asks_judge(selector: object) -> bool:
     """Whether a selector calls a judge or model; it is not run after a budget is spent."""
     return bool(getattr(selector, "asks_judge", False))
+
+
+def chooses_by_position(selector: object) -> bool:
+    """Whether a selector looks at the positions of the candidates alone, as `Last` does.
+
+    The chosen state of a Markov chain then has the distribution of the state at that step.
+    """
+    return bool(getattr(selector, "chooses_by_position", False))
+
+
+def takes_highest_reward(selector: object) -> bool:
+    """Whether a selector takes the candidate with the highest reward, so that it is best-of-n."""
+    return bool(getattr(selector, "takes_highest_reward", False))
 
 
 def overdraws(policy: object) -> bool | None:

@@ -346,9 +346,9 @@ class Strategy(Protocol):
     not depend on what else runs; no task outlives the call; strategies are equal by value and
     picklable.
 
-    A strategy may declare ``needs_reward``, ``cuts_answers``, ``varies_by_policy_alone``,
-    ``answers_in_one_draw`` and ``missing_setting`` (`rsalign.core.capabilities`). A strategy that
-    selects its answer among responses tells the trace how (`Trace.answer_by`), so that the
+    A strategy may declare what others need to know about it, such as ``needs_reward``,
+    ``cuts_answers``, ``trace_kind`` and ``note_meanings`` (`rsalign.core.capabilities`). A strategy
+    that selects its answer among responses tells the trace how (`Trace.answer_by`), so that the
     selection also works if a budget ends the run early.
 
     Example:

@@ -30,6 +30,15 @@ from rsalign.core.types import (
 )
 
 
+def is_certain(response: Response, kept: int = 0) -> bool:
+    """Whether the policy could have drawn nothing else after the first `kept` tokens.
+
+    That is the case if each token after them is known to have had probability 1 (to the rounding of
+    the engine's own log-probabilities), so that another draw from there repeats it.
+    """
+    return response.log_probs is not None and not any(response.log_probs[kept:])
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """The policy, reward, key and trace with which a strategy answers one prompt.
@@ -249,16 +258,47 @@ class Run:
         Returns:
             Whether it is accepted.
         """
-        log_accept = min(0.0, log_accept)
-        accepted = self.key.child("accept").bernoulli(math.exp(log_accept))
-        verdict = Verdict.ACCEPTED if accepted else Verdict.REJECTED
-        self.trace.propose(
-            Proposal(
-                candidate=draft,
-                kept=kept,
-                log_accept=log_accept,
-                verdict=verdict,
-                address=self.key.path,
-            )
+        accepted = self.key.child("accept").bernoulli(math.exp(min(0.0, log_accept)))
+        self.record_proposal(
+            draft,
+            verdict=Verdict.ACCEPTED if accepted else Verdict.REJECTED,
+            kept=kept,
+            log_accept=log_accept,
+            address=self.key.path,
         )
         return accepted
+
+    def record_proposal(
+        self,
+        candidate: Candidate,
+        *,
+        verdict: Verdict,
+        prob: float = 1.0,
+        log_accept: float | None = None,
+        kept: int = 0,
+        state: Candidate | None = None,
+        address: tuple[Label, ...] = (),
+    ) -> None:
+        """Adds a proposal to the trace.
+
+        Args:
+            candidate: what was proposed.
+            verdict: what became of it.
+            prob: probability of accepting or choosing it, 0 to 1 (a rounding error above is 1).
+            log_accept: ln of that probability, nats, instead of `prob`; above 0 counts as 0.
+            kept: number of tokens it shares with the state it was proposed from.
+            state: the complete response that it would replace; None if it replaces none.
+            address: path of the key that it was drawn and decided under (`Proposal.address`).
+        """
+        if log_accept is None:
+            log_accept = math.log(prob) if prob > 0 else -math.inf
+        self.trace.propose(
+            Proposal(
+                candidate=candidate,
+                kept=kept,
+                log_accept=min(0.0, log_accept),
+                verdict=verdict,
+                state=state,
+                address=address,
+            )
+        )

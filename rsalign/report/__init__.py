@@ -1,7 +1,7 @@
-"""One self-contained page on which a person sees how answers came about.
+"""One self-contained HTML page that shows how answers came about.
 
-No script and nothing from the network: texts, tables and drawings in one file. Whatever a model
-wrote is escaped, and the page forbids its browser to run or fetch anything.
+It has texts, tables and drawings in one file, no script, and loads nothing from the network. All
+text that a model wrote is escaped, and the page forbids the browser to run or fetch anything.
 """
 
 from rsalign.report.page import write_page

@@ -1,4 +1,4 @@
-"""Canvas: a drawing in SVG with two axes; colours are the style sheet's."""
+"""Canvas: a drawing in SVG with two axes; the style sheet sets the colours."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ class Axis:
     """A linear scale.
 
     Attributes:
-        low: value at `start`.
-        high: value at `end`.
-        start: place, pixels.
-        end: place, pixels.
+        low: the value at `start`.
+        high: the value at `end`.
+        start: position in pixels.
+        end: position in pixels.
     """
 
     low: float
@@ -23,11 +23,11 @@ class Axis:
     end: float
 
     def at(self, value: float) -> float:
-        """Where a value is, pixels."""
+        """The position of a value in pixels."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, number: int = 5) -> list[float]:
-        """About so many round values on it."""
+        """About `number` round values on the axis."""
         rough = (self.high - self.low) / number
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
@@ -35,8 +35,8 @@ class Axis:
         return [i * step for i in range(first, last + 1)]
 
 
-def spanning(values: list[float], start: float, end: float) -> Axis:
-    """An axis on which all values have room, also if they are all the same."""
+def axis_spanning(values: list[float], start: float, end: float) -> Axis:
+    """An axis with room for all values, also if they are all equal."""
     low, high = min(values), max(values)
     room = (high - low) * 0.06 or max(abs(high) * 0.1, 0.5)
     return Axis(low - room, high + room, start, end)
@@ -47,9 +47,9 @@ class Canvas:
     """Elements in the order they are painted.
 
     Attributes:
-        width: pixels of its own; the browser scales it.
-        height: pixels of its own.
-        label: what it shows, for those who cannot see it.
+        width: in pixels of the drawing; the browser scales it.
+        height: in pixels of the drawing.
+        label: what it shows, for screen readers.
     """
 
     width: float
@@ -58,14 +58,14 @@ class Canvas:
     _parts: list[Markup] = field(default_factory=list)
 
     def line(self, points: list[tuple[float, float]], kind: str) -> None:
-        """A line through points."""
+        """Adds a line through points."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         self._parts.append(Markup('<polyline class="{}" points="{}"/>').format(kind, path))
 
     def rect(
         self, x: float, y: float, width: float, height: float, kind: str, *, tip: str = ""
     ) -> None:
-        """A filled rectangle; sizes below nothing are nothing."""
+        """Adds a filled rectangle; a negative width or height counts as 0."""
         self._parts.append(
             Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">').format(
                 kind, x, y, max(width, 0.0), max(height, 0.0)
@@ -77,7 +77,7 @@ class Canvas:
     def dot(
         self, x: float, y: float, kind: str, *, tip: str, href: str = "", radius: float = 3
     ) -> None:
-        """A point that tells what it is, and leads to more about it."""
+        """Adds a point with a tooltip and, if `href` is given, a link."""
         dot = (
             Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}">').format(kind, x, y, radius)
             + _title(tip)
@@ -86,7 +86,7 @@ class Canvas:
         self._parts.append(Markup('<a href="{}">{}</a>').format(href, dot) if href else dot)
 
     def text(self, x: float, y: float, text: str, anchor: str = "start") -> None:
-        """A label; `anchor` is ``"start"``, ``"middle"`` or ``"end"``."""
+        """Adds a text; `anchor` is ``"start"``, ``"middle"`` or ``"end"``."""
         self._parts.append(
             Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
                 x, y, anchor, text
@@ -94,14 +94,14 @@ class Canvas:
         )
 
     def axes(self, x: Axis, y: Axis, *, x_name: str, y_name: str, whole: bool = False) -> None:
-        """Ticks with values, lines across, and names.
+        """Adds ticks with values, grid lines, and the names of both axes.
 
         Args:
-            x: from left to right.
-            y: from bottom to top.
-            x_name: of the horizontal axis, and its unit.
-            y_name: of the vertical axis, and its unit.
-            whole: whether only whole numbers make sense on the vertical axis.
+            x: the horizontal axis, from left to right.
+            y: the vertical axis, from bottom to top.
+            x_name: name and unit of the horizontal axis.
+            y_name: name and unit of the vertical axis.
+            whole: whether the vertical axis has ticks at whole numbers only.
         """
         for value in y.ticks(round((y.start - y.end) / 26)):
             if whole and value != round(value):
@@ -115,7 +115,7 @@ class Canvas:
         self.text(x.start - 6, y.end - 8, y_name, "end")
 
     def svg(self) -> Markup:
-        """The drawing as an element."""
+        """The drawing as an SVG element."""
         return Markup(
             '<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}" style="max-width:{}px">{}'
             "</svg>"

@@ -1,22 +1,35 @@
-"""How Markov chains went: every step, where it cut, what it tried and what it took."""
+"""The view of Markov chains: each step, where it cut, what it tried and what it accepted."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from markupsafe import Markup
 
-from rsalign.chains.markov_chain import MarkovChain
 from rsalign.core.trace import Trace, Verdict
 from rsalign.report import figures
 from rsalign.report.figures import Cut, Dot, RewardLine
-from rsalign.report.moves import Moves, below, moves, state, taken
-from rsalign.report.notes import Diagnostic, Vote, diagnostics, number, votes
-from rsalign.report.texts import Clipped, Decode, Parts, end, parts, rest, tip
+from rsalign.report.moves import (
+    Moves,
+    accepted_proposal,
+    read_moves,
+    state_before,
+    traces_with_label,
+)
+from rsalign.report.notes import Diagnostic, Vote, diagnostic_rows, format_number, vote_rows
+from rsalign.report.texts import (
+    Clipped,
+    Decode,
+    TextParts,
+    describe_end,
+    text_after,
+    text_parts,
+    tooltip,
+)
 
-_LEAST_STEPS = 2
-_FLAT = 0.2  # states that take up less of the axis are drawn once more by themselves
+_FEWEST_STEPS = 2
+_FLAT = 0.2  # if the states take up less of the axis, they get a drawing of their own
 _SHOWN_ELSEWHERE = {
     *("num_cuts_by_position", "num_accepted_by_position", "rewards"),
     *("answers", "vote_shares", "answer"),
@@ -29,15 +42,15 @@ class Try:
 
     Attributes:
         reward: of the whole response.
-        prob: of being taken.
+        prob: of being accepted.
         verdict: what became of it.
-        text: in pieces.
+        text: its text in pieces.
     """
 
     reward: float
     prob: float
     verdict: str
-    text: Parts
+    text: TextParts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +59,16 @@ class StepView:
 
     Attributes:
         number: from 1.
-        anchor: where it is on the page.
-        kept: tokens before the cut.
-        length: of the state, tokens.
-        reward: of the state.
-        exchanged: whether the state came from another replica just before.
-        counts: false in the burn-in, and behind the end.
-        moved: whether a proposal was taken.
+        anchor: its id on the page.
+        kept: number of tokens before the cut.
+        length: of the state before the step, tokens.
+        reward: of the state before the step.
+        exchanged: whether that state came from another replica just before.
+        counts: false in the burn-in, and after the last step that counts.
+        moved: whether a proposal was accepted.
         tries: its proposals.
-        replaced: what of the state came after the cut.
-        replaced_end: why the state ended.
+        replaced: the text of the state after the cut.
+        replaced_end: why the response of the state ended.
     """
 
     number: int
@@ -76,15 +89,15 @@ class ChainView:
     """One chain, or one of its replicas.
 
     Attributes:
-        name: for people.
-        colour: class of its line.
-        num_steps: of all.
-        acceptance: share of the steps with proposals at which one was taken.
-        cuts: the drawing.
+        name: as it is shown.
+        colour: style class of its line.
+        num_steps: number of all steps.
+        acceptance: share of the steps with proposals at which one was accepted.
+        cuts: the drawing of the cuts.
         steps: those that are listed.
-        gap_before: number of the listed step before which others are left out; None: none are.
-        num_hidden: how many of these there are.
-        replicas: of it, at other temperatures.
+        gap_before: number of the listed step before which others are left out; None if none are.
+        num_hidden: number of steps that are left out.
+        replicas: of this chain, at other temperatures.
     """
 
     name: str
@@ -103,13 +116,13 @@ class ChainsView:
     """All chains of a prompt.
 
     Attributes:
-        rewards: the drawing.
-        enlarged: the drawing of the states alone; None where it would show nothing new.
-        acceptance: the drawing; None if the run did not get that far.
-        chains: each by itself.
-        votes: on the answer.
-        diagnostics: what was noted.
-        burn_in: first states of each chain that do not count.
+        rewards: the drawing of all rewards.
+        enlarged: the drawing of the states alone; None if it would show nothing new.
+        acceptance: the drawing of acceptance by cut position; None if the run ended before.
+        chains: the view of each chain.
+        votes: for the answers.
+        diagnostics: the notes of the run.
+        burn_in: number of first states of each chain that do not count.
     """
 
     rewards: Markup
@@ -123,35 +136,37 @@ class ChainsView:
     template: ClassVar[str] = "chain.html"
 
 
-def chains(
-    trace: Trace, strategy: MarkovChain, decode: Decode, *, most: int, anchor: str
+def view_chains(
+    trace: Trace, strategy: Any, decode: Decode, *, most: int, anchor: str
 ) -> ChainsView | None:
-    """The chains of one prompt; None if nothing was ever proposed.
+    """The view of the chains of one prompt; None if nothing was ever proposed.
 
     Args:
-        trace: of the strategy.
-        strategy: with its settings.
-        decode: text of given tokens.
-        most: proposals to be listed, of all chains together.
-        anchor: where this is on the page.
+        trace: of the run.
+        strategy: with its settings ``burn_in`` and ``tempering``, if there are any.
+        decode: from tokens to their text.
+        most: greatest number of proposals that are listed, of all chains together.
+        anchor: id of the section on the page.
     """
-    notes, burn_in = trace.notes, strategy.burn_in
+    notes, burn_in = trace.notes, getattr(strategy, "burn_in", 0)
+    factors = tuple(getattr(strategy, "tempering", ()))
     noted = notes.get("num_steps")
     num_counted = int(noted) if isinstance(noted, int | float) else 0
     found = [
         (i, child, made)
-        for i, child in below(trace, "chain")
-        if (made := moves(child, num_counted)) is not None
+        for i, child in traces_with_label(trace, "chain")
+        if (made := read_moves(child, num_counted)) is not None
     ]
     if not found:
         return None
     num_steps = max(made.num_steps for _, _, made in found)
     last = num_counted or num_steps
-    num_runs = strategy.chains * (1 + len(strategy.tempering)) * strategy.candidates
+    num_tries = max(len(tries) for _, _, made in found for tries in made.steps.values())
+    num_runs = len(found) * (1 + len(factors)) * num_tries
     listing = _Listing(
         decode=decode,
-        factors=strategy.tempering,
-        most=max(_LEAST_STEPS, most // num_runs),
+        factors=factors,
+        most=max(_FEWEST_STEPS, most // num_runs),
         num_steps=num_steps,
         counted=range(burn_in, last + 1),
     )
@@ -171,22 +186,22 @@ def chains(
             listing.chain(made, child, f"chain {i}", figures.colour(n), f"{anchor}-{i}")
             for n, (i, child, made) in enumerate(found)
         ],
-        votes=votes(notes),
-        diagnostics=diagnostics(notes, _SHOWN_ELSEWHERE),
+        votes=vote_rows(notes),
+        diagnostics=diagnostic_rows(notes, strategy, _SHOWN_ELSEWHERE),
         burn_in=burn_in,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Listing:
-    """What is listed of each chain.
+    """What is listed of each chain, and how its views are made.
 
     Attributes:
-        decode: text of given tokens.
-        factors: of beta, by replica, from the second.
-        most: steps.
+        decode: from tokens to their text.
+        factors: of beta, one for each replica but the first.
+        most: greatest number of steps of a chain that are listed.
         num_steps: of the longest chain.
-        counted: steps whose state counts.
+        counted: the steps whose state counts.
     """
 
     decode: Decode
@@ -196,12 +211,12 @@ class _Listing:
     counted: range
 
     def chain(self, made: Moves, trace: Trace, name: str, colour: str, anchor: str) -> ChainView:
-        numbers = made.ends(self.most)
+        numbers = made.first_and_last(self.most)
         num_hidden = len(made.steps) - len(numbers)
         replicas = [
             (j, child, own)
-            for j, child in below(trace, "replica")
-            if (own := moves(child)) is not None
+            for j, child in traces_with_label(trace, "replica")
+            if (own := read_moves(child)) is not None
         ]
         return ChainView(
             name=name,
@@ -216,7 +231,7 @@ class _Listing:
                 self.chain(
                     own,
                     child,
-                    f"{name}, replica at {number(self.factors[j - 1])} times beta",
+                    f"{name}, replica{self._at_factor(j)}",
                     colour,
                     f"{anchor}-replica-{j}",
                 )
@@ -224,9 +239,14 @@ class _Listing:
             ],
         )
 
+    def _at_factor(self, replica: int) -> str:
+        if replica > len(self.factors):  # a strategy that does not tell its factors
+            return f" {replica}"
+        return f" at {format_number(self.factors[replica - 1])} times beta"
+
     def step(self, made: Moves, step: int, anchor: str) -> StepView:
         tries = made.steps[step]
-        before, kept = state(tries), tries[0].kept
+        before, kept = state_before(tries), tries[0].kept
         return StepView(
             number=step,
             anchor=anchor,
@@ -235,35 +255,35 @@ class _Listing:
             reward=before.reward,
             exchanged=step in made.exchanged,
             counts=step in self.counted,
-            moved=taken(tries) is not None,
+            moved=accepted_proposal(tries) is not None,
             tries=[
                 Try(
                     reward=one.candidate.reward,
                     prob=math.exp(one.log_accept),
                     verdict=one.verdict,
-                    text=parts(one, self.decode),
+                    text=text_parts(one, self.decode),
                 )
                 for one in tries
             ],
-            replaced=rest(before.response, kept, self.decode),
-            replaced_end=end(before.response),
+            replaced=text_after(before.response, kept, self.decode),
+            replaced_end=describe_end(before.response),
         )
 
     def dots(self, made: Moves, anchor: str) -> Iterator[Dot]:
-        for step in made.ends(self.most):
-            # what was taken is painted last
+        for step in made.first_and_last(self.most):
+            # accepted proposals are painted last, above the others
             for one in sorted(made.steps[step], key=lambda one: one.verdict is Verdict.ACCEPTED):
                 yield Dot(
                     x=step,
                     reward=one.candidate.reward,
                     kind=one.verdict,
-                    tip=f"step {step}: {one.verdict}, {tip(one.candidate)}",
+                    tip=f"step {step}: {one.verdict}, {tooltip(one.candidate)}",
                     href=f"#{anchor}-{step}",
                 )
 
 
 def _enlarged(lines: list[RewardLine], counted: range) -> Markup | None:
-    """The states that count, if they are too close to each other to be told apart otherwise."""
+    """A drawing of the states that count, if they are too close to be told apart without it."""
     shown = [RewardLine(line.rewards[: counted.stop], ()) for line in lines]
     states = [reward for line in shown for reward in line.rewards[counted.start :]]
     if not states:
@@ -277,11 +297,11 @@ def _enlarged(lines: list[RewardLine], counted: range) -> Markup | None:
 
 def _cut(made: Moves, step: int) -> Cut:
     tries = made.steps[step]
-    shown = taken(tries) or tries[0]
+    shown = accepted_proposal(tries) or tries[0]
     return Cut(
         step=step,
         kept=shown.kept,
         length=len(shown.candidate.tokens),
-        before=len(state(tries).tokens),
+        before=len(state_before(tries).tokens),
         kind=shown.verdict,
     )

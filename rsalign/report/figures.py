@@ -1,16 +1,16 @@
-"""The drawings of a page. Each takes plain records and knows nothing of strategies."""
+"""The drawings of a page. Each takes plain records and depends on no strategy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from rsalign.report.canvas import Axis, Canvas, spanning
+from rsalign.report.canvas import Axis, Canvas, axis_spanning
 
 _WIDTH, _LEFT, _RIGHT = 760.0, 52.0, 748.0
 _NUM_COLOURS = 6
 _FEW_STEPS = 100
-_MOST_STATES = 400  # of a line: more than can be told apart
+_MOST_STATES = 400  # of a line: more cannot be told apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +18,11 @@ class Dot:
     """A proposal in a drawing.
 
     Attributes:
-        x: a step, or a number of tokens.
+        x: number of the step, or of tokens.
         reward: in the reward's units.
-        kind: its verdict, a class of the style sheet.
-        tip: what it is.
-        href: where there is more about it; empty: nowhere.
+        kind: its verdict, which is a class of the style sheet.
+        tip: text of its tooltip.
+        href: link to more about it; empty if there is none.
     """
 
     x: float
@@ -34,11 +34,11 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class RewardLine:
-    """The rewards of one chain's states.
+    """The rewards of the states of one chain.
 
     Attributes:
-        rewards: after each step, the start included, ``(steps + 1,)``.
-        dots: its proposals.
+        rewards: of the start and of the state after each step, ``(steps + 1,)``.
+        dots: the proposals of the chain.
     """
 
     rewards: Sequence[float]
@@ -47,14 +47,14 @@ class RewardLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """One step, as a column of tokens.
+    """One step of a chain, drawn as a column of tokens.
 
     Attributes:
-        step: from 1.
-        kept: tokens that stayed.
-        length: tokens of the proposal.
-        before: tokens of the state.
-        kind: verdict.
+        step: its number, from 1.
+        kept: number of tokens before the cut.
+        length: number of tokens of the proposal.
+        before: number of tokens of the state before the step.
+        kind: the verdict, which is a class of the style sheet.
     """
 
     step: int
@@ -65,26 +65,26 @@ class Cut:
 
 
 def colour(index: int) -> str:
-    """The class of a chain's colour."""
+    """The style class of the colour of chain `index`."""
     return f"chain-{index % _NUM_COLOURS}"
 
 
 def reward_trace(
     lines: Sequence[RewardLine], *, first: int = 0, burn_in: int = 0, last: int
 ) -> Markup:
-    """Rewards over steps: states as lines, proposals as dots.
+    """Draws rewards over steps: states as lines, proposals as dots.
 
     Args:
         lines: one per chain.
-        first: the step that it begins with.
-        burn_in: first states that do not count; they are shaded.
-        last: the last step that counts; what comes behind it is shaded too.
+        first: the step that the drawing begins with.
+        burn_in: number of first states that do not count; they are shaded.
+        last: the last step that counts; later ones are shaded too.
     """
     canvas = Canvas(_WIDTH, 236, "reward over steps")
     most = max(len(line.rewards) - 1 for line in lines)
     values = [reward for line in lines for reward in line.rewards[first:]]
     values += [dot.reward for line in lines for dot in line.dots]
-    x, y = Axis(first, max(most, first + 1), _LEFT, _RIGHT - 6), spanning(values, 210, 24)
+    x, y = Axis(first, max(most, first + 1), _LEFT, _RIGHT - 6), axis_spanning(values, 210, 24)
     for start, end in ((first, min(burn_in, most)), (last, most)):
         if start < end:
             canvas.rect(x.at(start), y.end, x.at(end) - x.at(start), y.start - y.end, "unused")
@@ -108,11 +108,11 @@ def reward_trace(
 
 
 def cuts(columns: Sequence[Cut], *, num_steps: int) -> Markup:
-    """One column for each step: what was kept, and what was drawn on it.
+    """Draws one column for each step: the kept tokens, and above them the new ones.
 
     Args:
-        columns: steps at which something was drawn.
-        num_steps: of all.
+        columns: the steps at which something was drawn.
+        num_steps: number of all steps.
     """
     canvas = Canvas(_WIDTH, 118, "where cuts fell, step by step")
     most = max(max(column.length, column.before) for column in columns)
@@ -135,7 +135,7 @@ def cuts(columns: Sequence[Cut], *, num_steps: int) -> Markup:
 
 
 def acceptance(tried: Sequence[float], accepted: Sequence[float]) -> Markup:
-    """Cuts, and those whose proposal was taken, by tenths of the state's length."""
+    """Draws cuts, and those with an accepted proposal, by tenths of the length of the state."""
     canvas = Canvas(420, 150, "acceptance by cut position")
     x, y = Axis(0, len(tried), _LEFT, 412), Axis(0, max(1, *tried), 124, 34)
     canvas.axes(Axis(0, 100, _LEFT, 412), y, x_name="cut, %", y_name="steps", whole=True)
@@ -151,15 +151,15 @@ def acceptance(tried: Sequence[float], accepted: Sequence[float]) -> Markup:
 
 
 def rewards_by_length(dots: Sequence[Dot], threshold: Sequence[tuple[float, float]]) -> Markup:
-    """Drafts of an answer that grows, and the threshold that they were held to.
+    """Draws the drafts of an answer over its length, and the threshold that they had to reach.
 
     Args:
-        dots: drafts, by their number of tokens.
-        threshold: points of number of tokens and reward; none if it is not known.
+        dots: the drafts, by number of tokens.
+        threshold: points (number of tokens, reward); empty if it is not known.
     """
     canvas = Canvas(_WIDTH, 236, "rewards of drafts by their length")
     values = [dot.reward for dot in dots] + [reward for _, reward in threshold]
-    x, y = Axis(0, max(dot.x for dot in dots), _LEFT, _RIGHT - 6), spanning(values, 210, 24)
+    x, y = Axis(0, max(dot.x for dot in dots), _LEFT, _RIGHT - 6), axis_spanning(values, 210, 24)
     canvas.axes(x, y, x_name="tokens", y_name="reward")
     if threshold:
         canvas.line([(x.at(length), y.at(bar)) for length, bar in threshold], "threshold")
@@ -171,9 +171,9 @@ def rewards_by_length(dots: Sequence[Dot], threshold: Sequence[tuple[float, floa
 
 
 def reward_strip(dots: Sequence[Dot]) -> Markup:
-    """Rewards of a pool on one axis; `Dot.x` does not matter."""
+    """Draws the rewards of a pool on one axis; `Dot.x` is not used."""
     canvas = Canvas(_WIDTH, 74, "rewards of all candidates")
-    x = spanning([dot.reward for dot in dots], 12, _RIGHT)
+    x = axis_spanning([dot.reward for dot in dots], 12, _RIGHT)
     canvas.line([(x.start, 40), (x.end, 40)], "grid")
     for value in x.ticks(8):
         canvas.text(x.at(value), 60, f"{value:.6g}", "middle")

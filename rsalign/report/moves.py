@@ -1,4 +1,4 @@
-"""What one chain did, as its trace tells it."""
+"""The steps of one Markov chain, as they are read from its trace."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ class Moves:
     """One chain, or one of its replicas.
 
     Attributes:
-        steps: proposals of each step at which something was drawn, by the step's number from 1.
-        num_steps: of all.
+        steps: the proposals of each step at which something was drawn, by number of the step from
+            1.
+        num_steps: number of all steps.
         rewards: of the states, the start included, ``(steps + 1,)``.
-        exchanged: steps before which the state came from another replica.
+        exchanged: numbers of the steps before which the state came from another replica.
     """
 
     steps: dict[int, list[Proposal]]
@@ -25,38 +26,40 @@ class Moves:
 
     @property
     def acceptance(self) -> float:
-        """Share of the steps with proposals at which one was taken."""
-        return sum(taken(tries) is not None for tries in self.steps.values()) / len(self.steps)
+        """Share of the steps with proposals at which one was accepted."""
+        return sum(accepted_proposal(tries) is not None for tries in self.steps.values()) / len(
+            self.steps
+        )
 
-    def ends(self, most: int) -> list[int]:
-        """Numbers of the first and the last steps with proposals, so many at most."""
+    def first_and_last(self, most: int) -> list[int]:
+        """Numbers of the first and the last steps with proposals, at most `most` of them."""
         numbers = sorted(self.steps)
         if len(numbers) <= most:
             return numbers
         return [*numbers[: most // 2], *numbers[-(most - most // 2) :]]
 
 
-def moves(trace: Trace, num_steps: int = 0) -> Moves | None:
-    """The chain of a trace; None if nothing was ever proposed.
+def read_moves(trace: Trace, num_steps: int = 0) -> Moves | None:
+    """Reads the steps of a chain from its trace; None if nothing was ever proposed.
 
     Args:
         trace: of one chain or replica.
-        num_steps: that it made at least: the last ones may have no proposal.
+        num_steps: that it made at least; the last ones may have no proposal.
     """
     steps: dict[int, list[Proposal]] = {}
     for proposal in trace.proposals:
-        steps.setdefault(_number(proposal), []).append(proposal)
+        steps.setdefault(_step_number(proposal), []).append(proposal)
     if not steps:
         return None
     num_steps = max(num_steps, *steps)
-    now = state(steps[min(steps)])
+    now = state_before(steps[min(steps)])
     rewards, exchanged = [now.reward], set()
     for step in range(1, num_steps + 1):
         if step in steps:
-            before = state(steps[step])
+            before = state_before(steps[step])
             if before.tokens != now.tokens:
                 exchanged.add(step)
-            one = taken(steps[step])
+            one = accepted_proposal(steps[step])
             now = before if one is None else one.candidate
         rewards.append(now.reward)
     return Moves(
@@ -67,25 +70,25 @@ def moves(trace: Trace, num_steps: int = 0) -> Moves | None:
     )
 
 
-def state(tries: Sequence[Proposal]) -> Candidate:
-    """What the proposals of a step would have replaced."""
+def state_before(tries: Sequence[Proposal]) -> Candidate:
+    """The state that the proposals of a step were made from."""
     found = tries[0].state
     assert found is not None  # a step of a chain replaces its state
     return found
 
 
-def taken(tries: Sequence[Proposal]) -> Proposal | None:
-    """The proposal that replaced it, if one did."""
+def accepted_proposal(tries: Sequence[Proposal]) -> Proposal | None:
+    """The proposal of a step that was accepted; None if none was."""
     return next((one for one in tries if one.verdict is Verdict.ACCEPTED), None)
 
 
-def below(trace: Trace, role: str) -> list[tuple[int, Trace]]:
-    """The traces of inner runs with this role (``"chain"``, ``"replica"``), and their numbers."""
-    return [(int(path[-1]), child) for path, child in trace.children.items() if path[0] == role]
+def traces_with_label(trace: Trace, label: str) -> list[tuple[int, Trace]]:
+    """The traces of inner runs with this label (``"chain"``, ``"replica"``), with their numbers."""
+    return [(int(path[-1]), child) for path, child in trace.children.items() if path[0] == label]
 
 
-def _number(proposal: Proposal) -> int:
-    """Of its step, from 1; its address has it, from 0."""
+def _step_number(proposal: Proposal) -> int:
+    """The number of the proposal's step, from 1; its address has it from 0."""
     labels = proposal.address
     at = max(i for i, label in enumerate(labels[:-1]) if label == "step")
     return int(labels[at + 1]) + 1

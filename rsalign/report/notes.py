@@ -1,49 +1,24 @@
-"""What a strategy noted about its own run, as rows of a table and as votes."""
+"""The notes of a run: as rows of a table, and as votes for answers."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from rsalign.core.capabilities import note_meanings
 from rsalign.core.trace import Note
 
-_MEANINGS = {
-    "acceptance_rate": "share of the tried that were accepted",
-    "beta": "divides the reward",
-    "clipped_share": "share of rewards above the bound",
-    "effective_sample_size": "independent draws that the weights are worth",
-    "ess_length": "effective sample size of the length",
-    "ess_reward": "effective sample size of the reward",
-    "hopeless": "the target was out of reach",
-    "kl": "estimate of KL(target || policy), nats",
-    "kl_estimate": "bounds KL(law || inner draw) on average, nats",
-    "kl_formula": "KL(law || inner draw) if no two rewards are equal, nats",
-    "log_z": "estimate of ln Z, nats",
-    "mean_reward": "of the target, as estimated",
-    "mean_segment_length": "tokens",
-    "num_distinct_states": "different responses among the states",
-    "num_forced": "segments taken without being accepted",
-    "num_steps": "of each chain, that count",
-    "num_without_cut": "steps whose cut fell behind the end",
-    "prompt_reward": "of the prompt without an answer",
-    "r_hat_length": "near 1: chains agree about the length",
-    "r_hat_reward": "near 1: chains agree about the reward",
-    "reward_failed": "the reward ended the run",
-    "share_truncated": "share of states that reached the greatest length",
-    "stopped_early": "a rule ended the run before its last step",
-    "swap_rate": "share of exchanges with the next replica that were made",
-    "target_unreachable": "no beta gives what the rule asks for",
-    "target": "reward of a whole answer that is aimed at",
-    "unused_drafts": "begun for nothing",
-}
+_MEANINGS = {"reward_failed": "the reward ended the run"}
+"""Of the notes that `align` makes; strategies and their parts declare those of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One row.
+    """One row of the table of notes.
 
     Attributes:
         name: of the note.
         value: as text.
-        meaning: in a few words; empty where the name says it.
+        meaning: in a few words; empty if nothing declares it.
     """
 
     name: str
@@ -53,12 +28,12 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """One answer.
+    """One answer that was voted on.
 
     Attributes:
-        answer: what was extracted; None: nothing was.
+        answer: as it was extracted; None stands for responses without an answer.
         share: of all votes, 0 to 1.
-        num_candidates: different responses that say so.
+        num_candidates: number of different responses with this answer.
         elected: whether it won.
     """
 
@@ -68,17 +43,26 @@ class Vote:
     elected: bool
 
 
-def diagnostics(notes: Mapping[str, Note], drawn: Collection[str] = ()) -> list[Diagnostic]:
-    """The notes as rows, without those that are drawn or listed elsewhere."""
+def diagnostic_rows(
+    notes: Mapping[str, Note], strategy: Any, shown_elsewhere: Collection[str] = ()
+) -> list[Diagnostic]:
+    """The notes as rows of a table.
+
+    Args:
+        notes: of the run.
+        strategy: declares what its notes mean (`rsalign.core.capabilities.note_meanings`).
+        shown_elsewhere: names of notes that are left out.
+    """
+    meanings = _MEANINGS | note_meanings(strategy)
     return [
-        Diagnostic(name, _value(value), _MEANINGS.get(name, ""))
+        Diagnostic(name, _format_value(value), meanings.get(name, ""))
         for name, value in notes.items()
-        if name not in drawn
+        if name not in shown_elsewhere
     ]
 
 
-def votes(notes: Mapping[str, Note]) -> list[Vote]:
-    """The answers that were voted on, the most votes first; none if nothing was."""
+def vote_rows(notes: Mapping[str, Note]) -> list[Vote]:
+    """The answers that were voted on: the winner, then by votes; empty if there was no vote."""
     answers, shares = notes.get("answers"), notes.get("vote_shares")
     if not isinstance(answers, tuple) or not isinstance(shares, tuple):
         return []
@@ -97,17 +81,17 @@ def votes(notes: Mapping[str, Note]) -> list[Vote]:
     return sorted(found, key=lambda vote: (not vote.elected, -vote.share))
 
 
-def number(value: float) -> str:
-    """Four digits, which is more than a sample tells."""
+def format_number(value: float) -> str:
+    """A number with four significant digits."""
     return f"{value:.4g}"
 
 
-def _value(value: Note) -> str:
+def _format_value(value: Note) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
         return "unknown"
     if isinstance(value, tuple):
-        shown = [number(one) if isinstance(one, float) else str(one) for one in value[:12]]
+        shown = [format_number(one) if isinstance(one, float) else str(one) for one in value[:12]]
         return ", ".join(shown) + (f", ... ({len(value)})" if len(value) > 12 else "")
-    return value if isinstance(value, str) else number(value)
+    return value if isinstance(value, str) else format_number(value)

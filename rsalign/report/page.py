@@ -12,13 +12,13 @@ from markupsafe import Markup
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.core.budget import Usage
 from rsalign.core.errors import ConfigError
-from rsalign.report.notes import number
-from rsalign.report.sections import section
-from rsalign.report.texts import Clipped, Decode, clipped
+from rsalign.report.notes import format_number
+from rsalign.report.sections import view_run
+from rsalign.report.texts import Clipped, Decode, clip
 
 _MOST_PROMPTS = 50
 _MOST_PROPOSALS = 2000
-"""Of the whole page, so that it stays below some 5 MB."""
+"""Greatest number of proposals on the whole page, so that it stays below about 5 MB."""
 _MOST_CHARACTERS = 8000
 _TEMPLATES = ("page.html", "parts.html", "chain.html", "segments.html", "pool.html")
 
@@ -28,10 +28,10 @@ class AnswerView:
     """One answer.
 
     Attributes:
-        text: of it.
+        text: its text.
         reward: None if there is none.
-        num_tokens: of it.
-        ended: whether it ended of its own.
+        num_tokens: its number of tokens.
+        ended: whether it ended by itself, and was not cut off.
     """
 
     text: Clipped
@@ -45,13 +45,13 @@ class PromptView:
     """One prompt.
 
     Attributes:
-        anchor: where it is on the page.
+        anchor: its id on the page.
         name: its number or id.
         prompt: its text.
-        answers: best first; none if it failed.
+        answers: the best first; empty if the request failed.
         error: why it failed; None if it did not.
         alignment: how the answers came about.
-        sections: one for each answer's run.
+        sections: the view of the run of each answer.
     """
 
     anchor: str
@@ -64,27 +64,28 @@ class PromptView:
 
 
 def write_page(outputs: Sequence[AlignedOutput], path: str | Path, *, decode: Decode) -> None:
-    """Writes a page that shows how each answer came about; see the package's docstring.
+    """Writes a page that shows how each answer came about (see the docstring of the package).
 
-    A long run is shown in part, and the page says so.
+    Of a long run only a part is shown, and the page says so.
 
     Args:
         outputs: as `Aligner.generate` returns them.
-        path: the file; one that is there is overwritten.
-        decode: text of given tokens, such as `Aligner.policy.text`: it tells what was kept.
+        path: the file; an existing one is overwritten.
+        decode: from tokens to their text, such as `Aligner.policy.text`; it tells which part of a
+            response was kept.
 
     Raises:
         ConfigError: if the file cannot be written.
     """
-    text = page(outputs, decode=decode)
+    text = render_page(outputs, decode=decode)
     try:
         Path(path).write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise ConfigError(f"cannot write the page {path}: {error}") from error
 
 
-def page(outputs: Sequence[AlignedOutput], *, decode: Decode) -> str:
-    """The page itself; arguments as in `write_page`."""
+def render_page(outputs: Sequence[AlignedOutput], *, decode: Decode) -> str:
+    """The HTML of the page; arguments as in `write_page`."""
     shown = outputs[:_MOST_PROMPTS]
     most = _MOST_PROPOSALS // max(1, len(shown))
     done = [output for output in outputs if output.finished]
@@ -112,10 +113,10 @@ def _prompt(index: int, output: AlignedOutput, decode: Decode, most: int) -> Pro
     return PromptView(
         anchor=anchor,
         name=output.request_id,
-        prompt=clipped(output.prompt, _MOST_CHARACTERS),
+        prompt=clip(output.prompt, _MOST_CHARACTERS),
         answers=[
             AnswerView(
-                clipped(answer.text, _MOST_CHARACTERS),
+                clip(answer.text, _MOST_CHARACTERS),
                 answer.reward,
                 len(answer.token_ids),
                 answer.finish_reason == "stop",
@@ -125,7 +126,7 @@ def _prompt(index: int, output: AlignedOutput, decode: Decode, most: int) -> Pro
         error=None if output.error is None else str(output.error),
         alignment=how,
         sections=[
-            section(run, how.strategy, decode, most=most // len(runs), anchor=f"{anchor}-{i}")
+            view_run(run, how.strategy, decode, most=most // len(runs), anchor=f"{anchor}-{i}")
             for i, run in enumerate(runs)
             if output.error is None
         ],
@@ -140,7 +141,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
+    environment.filters["number"] = format_number
     return environment
 
 

@@ -1,4 +1,4 @@
-"""Candidates side by side: best-of-n, and any strategy that has no view of its own."""
+"""The view of candidates side by side: pools, and all strategies without a view of their own."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from markupsafe import Markup
 from rsalign.core.trace import Proposal, Trace
 from rsalign.report import figures
 from rsalign.report.figures import Dot
-from rsalign.report.notes import Diagnostic, Vote, diagnostics, votes
-from rsalign.report.texts import Decode, Parts, parts, tip
+from rsalign.report.notes import Diagnostic, Vote, diagnostic_rows, vote_rows
+from rsalign.report.texts import Decode, TextParts, text_parts, tooltip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,13 +19,13 @@ class CandidateView:
     """One candidate.
 
     Attributes:
-        number: from 0, in the order in which it is on record.
-        anchor: where it is on the page.
+        number: from 0, in the order in which the proposals were recorded.
+        anchor: its id on the page.
         reward: of the response.
-        prob: of being taken, given the others.
+        prob: of being chosen, given the others.
         verdict: what became of it.
-        answer: what was extracted from it to be voted on; None: nothing.
-        text: in pieces.
+        answer: that was extracted from it to be voted on; None if there is none.
+        text: its text in pieces.
     """
 
     number: int
@@ -34,15 +34,15 @@ class CandidateView:
     prob: float
     verdict: str
     answer: str | None
-    text: Parts
+    text: TextParts
 
 
 @dataclass(frozen=True, slots=True)
 class InnerView:
-    """How an inner run went.
+    """One inner run.
 
     Attributes:
-        name: for people.
+        name: as it is shown.
         section: its own view.
     """
 
@@ -55,13 +55,13 @@ class PoolView:
     """A list of candidates.
 
     Attributes:
-        rewards: the drawing; None where there is nothing to compare.
+        rewards: the drawing of all rewards; None if there is nothing to compare.
         candidates: those that are listed.
-        num_hidden: candidates that are not.
+        num_hidden: number of candidates that are not listed.
         ranked: whether they are in the order of their rewards.
-        votes: on the answer.
-        diagnostics: what was noted.
-        inner: runs below.
+        votes: for the answers.
+        diagnostics: the notes of the run.
+        inner: the views of inner runs.
     """
 
     rewards: Markup | None
@@ -75,8 +75,9 @@ class PoolView:
     template: ClassVar[str] = "pool.html"
 
 
-def pool(
+def view_pool(
     trace: Trace,
+    strategy: Any,
     decode: Decode,
     *,
     ranked: bool,
@@ -84,15 +85,16 @@ def pool(
     most: int,
     anchor: str,
 ) -> PoolView:
-    """The candidates of one run.
+    """The view of the candidates of one run.
 
     Args:
-        trace: of the strategy.
-        decode: text of given tokens.
-        ranked: whether the highest reward comes first, after the one that was taken.
-        inner: views of the runs below.
-        most: proposals to be listed.
-        anchor: where this is on the page.
+        trace: of the run.
+        strategy: declares what the notes mean.
+        decode: from tokens to their text.
+        ranked: whether candidates are listed by reward, after the one that was chosen.
+        inner: views of the inner runs.
+        most: greatest number of proposals that are listed.
+        anchor: id of the section on the page.
     """
     notes = trace.notes
     answers = notes.get("answers")
@@ -116,14 +118,16 @@ def pool(
                 prob=math.exp(proposal.log_accept),
                 verdict=proposal.verdict,
                 answer=None if answers[i] is None else str(answers[i]),
-                text=parts(proposal, decode),
+                text=text_parts(proposal, decode),
             )
             for i, proposal in listed
         ],
         num_hidden=num_hidden,
         ranked=ranked,
-        votes=votes(notes),
-        diagnostics=diagnostics(notes, {"answers", "vote_shares", "answer", "rewards"}),
+        votes=vote_rows(notes),
+        diagnostics=diagnostic_rows(
+            notes, strategy, {"answers", "vote_shares", "answer", "rewards"}
+        ),
         inner=list(inner),
     )
 
@@ -133,6 +137,6 @@ def _dot(i: int, proposal: Proposal, anchor: str) -> Dot:
         x=0,
         reward=proposal.candidate.reward,
         kind=proposal.verdict,
-        tip=f"{i}: {proposal.verdict}, {tip(proposal.candidate)}",
+        tip=f"{i}: {proposal.verdict}, {tooltip(proposal.candidate)}",
         href=f"#{anchor}",
     )

@@ -1,50 +1,52 @@
-"""Which view a run gets, by its strategy; runs below it get theirs."""
+"""The view of a run on the page, by the kind of trace that its strategy leaves."""
 
 from typing import Any
 
-from rsalign.chains.markov_chain import MarkovChain
+from rsalign.core.capabilities import trace_kind
+from rsalign.core.nesting import inner_strategies
 from rsalign.core.trace import Trace
-from rsalign.report.chain import chains
-from rsalign.report.pool import InnerView, pool
-from rsalign.report.segments import segments
+from rsalign.report.chain import view_chains
+from rsalign.report.pool import InnerView, view_pool
+from rsalign.report.segments import view_segments
 from rsalign.report.texts import Decode
-from rsalign.strategies.best_of import BestOf
-from rsalign.strategies.calibrate import Calibrate
-from rsalign.strategies.cards import Cards
-from rsalign.strategies.early_stop import EarlyStop
 
-_LEAST = 2
+_FEWEST = 2
 
 
-def section(trace: Trace, strategy: Any, decode: Decode, *, most: int, anchor: str) -> Any:
-    """The view of one run: an object with its ``template``.
+def view_run(trace: Trace, strategy: Any, decode: Decode, *, most: int, anchor: str) -> Any:
+    """The view of one run and of the inner runs below it: an object with a ``template``.
 
     Args:
         trace: of the run.
-        strategy: that made it; any.
-        decode: text of given tokens.
-        most: proposals to be listed, of inner runs too (a few of each, at least).
-        anchor: where it is on the page.
+        strategy: any strategy; it declares how its trace is to be read
+            (`rsalign.core.capabilities.trace_kind`). None if it is not known.
+        decode: from tokens to their text.
+        most: greatest number of proposals that are listed, those of inner runs included (each
+            inner run has a few, at least).
+        anchor: id of the section on the page.
     """
-    found: Any = None
-    if isinstance(strategy, MarkovChain):
-        found = chains(trace, strategy, decode, most=most, anchor=anchor)
-    elif isinstance(strategy, Cards | Calibrate):
-        found = segments(trace, strategy, decode, most=most, anchor=anchor)
-    if found is not None:
-        return found
+    kind = trace_kind(strategy)
+    view: Any = None
+    if kind == "chains":
+        view = view_chains(trace, strategy, decode, most=most, anchor=anchor)
+    elif kind == "segments":
+        view = view_segments(trace, strategy, decode, most=most, anchor=anchor)
+    if view is not None:
+        return view
     below = [
         (path, child)
         for path, child in trace.children.items()
-        if child.children or len(child.proposals) > 1  # others say nothing that is not here
+        # an inner run with a single proposal has nothing that is not shown here
+        if child.children or len(child.proposals) > 1
     ]
-    share = max(_LEAST, most // (1 + len(below)))
+    share = max(_FEWEST, most // (1 + len(below)))
+    inner_strategy = next(iter(inner_strategies(strategy).values()), None)
     inner = [
         InnerView(
             " ".join(map(str, path)),
-            section(
+            view_run(
                 child,
-                getattr(strategy, "inner", None),
+                inner_strategy,
                 decode,
                 most=share,
                 anchor="-".join([anchor, *map(str, path)]),
@@ -52,10 +54,11 @@ def section(trace: Trace, strategy: Any, decode: Decode, *, most: int, anchor: s
         )
         for path, child in below
     ]
-    return pool(
+    return view_pool(
         trace,
+        strategy,
         decode,
-        ranked=isinstance(strategy, BestOf | EarlyStop),
+        ranked=kind == "pool",
         inner=inner,
         most=share,
         anchor=anchor,

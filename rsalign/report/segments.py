@@ -1,22 +1,21 @@
-"""How an answer grew segment by segment: each segment's tries against the threshold."""
+"""The view of an answer that grew segment by segment: the tries of each, and the threshold."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from markupsafe import Markup
 
-from rsalign.core.trace import Note, Proposal, Trace, Verdict
+from rsalign.core.capabilities import threshold_by_length
+from rsalign.core.trace import Proposal, Trace, Verdict
 from rsalign.report import figures
 from rsalign.report.figures import Dot
-from rsalign.report.notes import Diagnostic, diagnostics
-from rsalign.report.texts import Decode, Parts, parts, tip
-from rsalign.strategies.calibrate import Calibrate
-from rsalign.strategies.cards import Cards
+from rsalign.report.notes import Diagnostic, diagnostic_rows
+from rsalign.report.texts import Decode, TextParts, text_parts, tooltip
 
-_MOST_KEPT = 60  # characters: the same for all tries, and in the text above
-Bar = Callable[[int], float]
+_MOST_KEPT = 60  # characters; they are the same for all tries, and are in the text above
+_Threshold = Callable[[int], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,18 +23,18 @@ class Draft:
     """One try of a segment.
 
     Attributes:
-        reward: of the answer up to its end.
-        threshold: that it was held to; None if it is not known.
+        reward: of the answer up to the end of this draft.
+        threshold: that it had to reach; None if it is not known.
         prob: of being accepted.
         verdict: what became of it.
-        text: in pieces.
+        text: its text in pieces.
     """
 
     reward: float
     threshold: float | None
     prob: float
     verdict: str
-    text: Parts
+    text: TextParts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +43,10 @@ class SegmentView:
 
     Attributes:
         number: from 1.
-        anchor: where it is on the page.
-        start: tokens before it.
-        drafts: its tries that are listed; the last is the one that was taken.
-        num_hidden: tries that are not.
+        anchor: its id on the page.
+        start: number of tokens before it.
+        drafts: its tries that are listed; the last one was taken.
+        num_hidden: number of tries that are not listed.
     """
 
     number: int
@@ -58,7 +57,7 @@ class SegmentView:
 
     @property
     def taken(self) -> Draft:
-        """What became a part of the answer."""
+        """The draft that became part of the answer."""
         return next((one for one in self.drafts if one.verdict != "rejected"), self.drafts[-1])
 
 
@@ -67,10 +66,10 @@ class SegmentsView:
     """All segments of an answer.
 
     Attributes:
-        rewards: the drawing.
+        rewards: the drawing of all rewards.
         segments: those that are listed.
-        num_hidden: segments that are not.
-        diagnostics: what was noted.
+        num_hidden: number of segments that are not listed.
+        diagnostics: the notes of the run.
         has_threshold: whether the threshold is in the drawing.
     """
 
@@ -83,28 +82,28 @@ class SegmentsView:
     template: ClassVar[str] = "segments.html"
 
 
-def segments(
-    trace: Trace, strategy: Cards | Calibrate, decode: Decode, *, most: int, anchor: str
+def view_segments(
+    trace: Trace, strategy: Any, decode: Decode, *, most: int, anchor: str
 ) -> SegmentsView | None:
-    """The segments of one answer; None if there is none yet.
+    """The view of the segments of one answer; None if there is none yet.
 
     Args:
-        trace: of the strategy.
+        trace: of the run.
         strategy: with its settings.
-        decode: text of given tokens.
-        most: proposals to be listed.
-        anchor: where this is on the page.
+        decode: from tokens to their text.
+        most: greatest number of proposals that are listed.
+        anchor: id of the section on the page.
     """
-    found = _by_segment(trace.proposals)
+    found = _group_by_segment(trace.proposals)
     if not found:
         return None
-    bar = _threshold(strategy, trace.notes)
+    threshold = threshold_by_length(strategy, trace.notes)
     views: list[SegmentView] = []
     left = most
     for i, tries in enumerate(found):
         if left <= 0:
             break
-        # the one that was taken is shown in any case
+        # the try that was taken is shown in any case
         shown = [*tries[: max(1, left) - 1], tries[-1]] if len(tries) > left else tries
         left -= len(shown)
         views.append(
@@ -112,7 +111,7 @@ def segments(
                 number=i + 1,
                 anchor=f"{anchor}-{i + 1}",
                 start=tries[0].kept,
-                drafts=[_draft(one, bar, decode) for one in shown],
+                drafts=[_view_draft(one, threshold, decode) for one in shown],
                 num_hidden=len(tries) - len(shown),
             )
         )
@@ -121,26 +120,26 @@ def segments(
             x=len(one.candidate.tokens),
             reward=one.candidate.reward,
             kind=one.verdict,
-            tip=f"segment {view.number}: {one.verdict}, {tip(one.candidate)}",
+            tip=f"segment {view.number}: {one.verdict}, {tooltip(one.candidate)}",
             href=f"#{view.anchor}",
         )
         for view, tries in zip(views, found, strict=False)
         for one in tries
     ]
     line: list[tuple[float, float]] = []
-    if bar is not None:
-        line = [(n, bar(n)) for n in range(1, int(max(dot.x for dot in dots)) + 1)]
+    if threshold is not None:
+        line = [(n, threshold(n)) for n in range(1, int(max(dot.x for dot in dots)) + 1)]
     return SegmentsView(
         rewards=figures.rewards_by_length(dots, line),
         segments=views,
         num_hidden=len(found) - len(views),
-        diagnostics=diagnostics(trace.notes),
+        diagnostics=diagnostic_rows(trace.notes, strategy),
         has_threshold=bool(line),
     )
 
 
-def _by_segment(proposals: list[Proposal]) -> list[list[Proposal]]:
-    """Tries of each segment in order; one that was rejected and then forced is there once, last."""
+def _group_by_segment(proposals: list[Proposal]) -> list[list[Proposal]]:
+    """The tries of each segment, in order; a rejected one that was then forced comes once, last."""
     found: list[list[Proposal]] = []
     for proposal in proposals:
         if not found or found[-1][0].kept != proposal.kept:
@@ -151,27 +150,11 @@ def _by_segment(proposals: list[Proposal]) -> list[list[Proposal]]:
     return found
 
 
-def _threshold(strategy: Cards | Calibrate, notes: dict[str, Note]) -> Bar | None:
-    """The threshold by number of tokens, as far as the notes tell what it rests on."""
-    cards = strategy.inner if isinstance(strategy, Calibrate) else strategy
-    threshold, target = cards.threshold, notes.get("target")
-    if isinstance(strategy, Calibrate) and isinstance(target, int | float):
-        threshold = strategy.aimed(target)
-    if threshold is None:
-        return None
-    prompt_reward = notes.get("prompt_reward", None if threshold.needs_prompt_reward else 0.0)
-    if not isinstance(prompt_reward, int | float):
-        return None
-    return lambda length: threshold.at(
-        length, prompt_reward=prompt_reward, max_tokens=cards.max_tokens
-    )
-
-
-def _draft(proposal: Proposal, bar: Bar | None, decode: Decode) -> Draft:
+def _view_draft(proposal: Proposal, threshold: _Threshold | None, decode: Decode) -> Draft:
     return Draft(
         reward=proposal.candidate.reward,
-        threshold=None if bar is None else bar(len(proposal.candidate.tokens)),
+        threshold=None if threshold is None else threshold(len(proposal.candidate.tokens)),
         prob=math.exp(proposal.log_accept),
         verdict=proposal.verdict,
-        text=parts(proposal, decode, _MOST_KEPT),
+        text=text_parts(proposal, decode, _MOST_KEPT),
     )

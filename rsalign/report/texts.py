@@ -1,15 +1,16 @@
-"""What of a proposal's text was kept, and what is new; long ones are shortened, and say so."""
+"""Texts on the page: which part of a proposal was kept and which is new; long ones are clipped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rsalign.core.trace import Proposal
 from rsalign.core.types import Candidate, Response, Stop, Tokens
-from rsalign.report.notes import number
+from rsalign.report.notes import format_number
 
 Decode = Callable[[Tokens], str]
+"""From tokens to their text."""
 
-_MOST_KEPT = 300  # characters before the cut: enough to see where it fell
+_MOST_KEPT = 300  # characters before the cut, enough to see where it is
 _MOST_NEW = 1200
 _MOST_REPLACED = 600
 _MOST_OF_TIP = 160
@@ -21,8 +22,8 @@ class Clipped:
     """A text, or the part of one that is shown.
 
     Attributes:
-        text: what is shown.
-        num_hidden: characters that are not.
+        text: the part that is shown.
+        num_hidden: number of characters that are not shown.
     """
 
     text: str
@@ -30,13 +31,13 @@ class Clipped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class TextParts:
     """A proposal's text.
 
     Attributes:
-        kept: what stayed of the state before; its end, if it is long.
-        new: what was drawn.
-        end: why the response ended; empty if it is open.
+        kept: the text before the cut; the end of it, if it is long.
+        new: the text that was drawn.
+        end: why the response ended; empty if it can go on.
         num_tokens: of the whole response.
     """
 
@@ -46,43 +47,43 @@ class Parts:
     num_tokens: int
 
 
-def parts(proposal: Proposal, decode: Decode, most_kept: int = _MOST_KEPT) -> Parts:
+def text_parts(proposal: Proposal, decode: Decode, most_kept: int = _MOST_KEPT) -> TextParts:
     """The text of a proposal in pieces.
 
     Args:
-        proposal: what was tried.
-        decode: text of given tokens.
-        most_kept: characters that are shown of what was kept.
+        proposal: any.
+        decode: from tokens to their text.
+        most_kept: greatest number of characters before the cut that are shown.
     """
     response = proposal.candidate.response
     kept = _kept(response, proposal.kept, decode)
-    return Parts(
+    return TextParts(
         kept=Clipped(kept[-most_kept:], max(0, len(kept) - most_kept)),
-        new=clipped(response.text[len(kept) :], _MOST_NEW),
-        end=end(response),
+        new=clip(response.text[len(kept) :], _MOST_NEW),
+        end=describe_end(response),
         num_tokens=len(response.tokens),
     )
 
 
-def rest(response: Response, num_tokens: int, decode: Decode) -> Clipped:
-    """The text after the first tokens of a response."""
-    return clipped(response.text[len(_kept(response, num_tokens, decode)) :], _MOST_REPLACED)
+def text_after(response: Response, num_tokens: int, decode: Decode) -> Clipped:
+    """The text of a response after its first `num_tokens` tokens."""
+    return clip(response.text[len(_kept(response, num_tokens, decode)) :], _MOST_REPLACED)
 
 
-def clipped(text: str, most: int = _MOST_NEW) -> Clipped:
-    """The beginning of a text."""
+def clip(text: str, most: int = _MOST_NEW) -> Clipped:
+    """The first `most` characters of a text."""
     return Clipped(text[:most], max(0, len(text) - most))
 
 
-def end(response: Response) -> str:
-    """Why a response ended, in a word; empty if it is open."""
+def describe_end(response: Response) -> str:
+    """Why a response ended, in a word; empty if it can go on."""
     return "" if response.stop is None else _ENDS.get(response.stop, "")
 
 
-def tip(candidate: Candidate) -> str:
-    """Two lines for a tooltip."""
+def tooltip(candidate: Candidate) -> str:
+    """Two lines for a tooltip: the reward and the beginning of the text."""
     text = " / ".join(candidate.response.text.split("\n"))
-    return f"reward {number(candidate.reward)}\n{text[:_MOST_OF_TIP]}"
+    return f"reward {format_number(candidate.reward)}\n{text[:_MOST_OF_TIP]}"
 
 
 def _kept(response: Response, num_tokens: int, decode: Decode) -> str:

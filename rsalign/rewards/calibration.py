@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
+from rsalign.chains.beta_rules import greatest_beta
 from rsalign.core.checks import above, at_least, check_float, check_int, check_value, quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
@@ -195,8 +196,6 @@ def _no_unit(draws: Sequence[float]) -> ConfigError:
 
 def _inverse_beta(pools: Sequence[tuple[float, ...]], wanted: float) -> float:
     """The scale 1 / beta at which the pools' mean effective fraction is `wanted`."""
-    from scipy.optimize import brentq
-
     least = math.fsum(pool.count(max(pool)) / len(pool) for pool in pools) / len(pools)
     if not least < wanted < 1:
         raise ConfigError(
@@ -204,18 +203,15 @@ def _inverse_beta(pools: Sequence[tuple[float, ...]], wanted: float) -> float:
             f"1, or draw more answers (num_draws): of these draws a fraction of {least:.3g} have "
             "their prompt's best reward, and always count in full"
         )
-
-    def excess(log_scale: float) -> float:
-        scale = math.exp(log_scale)
-        return math.fsum(effective_fraction(pool, scale) for pool in pools) / len(pools) - wanted
-
-    # The fraction falls from 1 to `least` as the scale grows. With weights in [exp(-scale * range),
-    # 1] it is at least 1 / cosh(scale * range / 2)^2 (Kantorovich); with weights of at most e below
-    # the best it is at most `least` + e * draws. Both solved for the scale bracket the root.
     widest = max(max(pool) - min(pool) for pool in pools)
     gap = min(max(pool) - r for pool in pools for r in pool if r < max(pool))
     if not (_is_normal(widest) and _is_normal(gap)):
         raise _no_unit([draw for pool in pools for draw in pool])
-    low = 2 * math.acosh(1 / math.sqrt(wanted)) / widest
-    high = math.log(max(map(len, pools)) / (wanted - least)) / gap
-    return math.exp(brentq(excess, math.log(low) - 1, math.log(high) + 1))
+
+    def excess(beta: float) -> float:
+        fractions = (effective_fraction(pool, 1 / beta) for pool in pools)
+        return wanted - math.fsum(fractions) / len(pools)
+
+    beta = greatest_beta(pools, excess)
+    assert beta is not None  # a fraction below 1 takes rewards that differ
+    return 1 / beta

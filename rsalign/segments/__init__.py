@@ -1,10 +1,9 @@
-"""Where a segment may end: values that a policy honours while it draws."""
+"""What strategies that draw an answer segment by segment are made of.
 
-from rsalign.segments.entropy import Entropy
-from rsalign.segments.fixed_size import FixedSize
-from rsalign.segments.punctuation import Punctuation
+`segmenters` say where segments end, `thresholds` which reward a partial answer must reach, and
+`acceptance` with what probability a draft is accepted.
+"""
+
+from rsalign.segments.segmenters import SEGMENTERS, Entropy, FixedSize, Punctuation
 
 __all__ = ["SEGMENTERS", "Entropy", "FixedSize", "Punctuation"]
-
-SEGMENTERS = {"fixed_size": FixedSize, "entropy": Entropy, "punctuation": Punctuation}
-"""What settings call them; a class of one's own is named ``module:Class``."""

@@ -1,12 +1,7 @@
-"""How probable it is that a draft is accepted, given its reward and a threshold.
+"""Acceptance rules: the probability that a draft is accepted, given its reward and a threshold.
 
-Soft acceptance is exact rejection sampling for the clipped reward min(r, threshold): what lies
-above the threshold is not preferred any further. Both are those of CARDS, arXiv:2406.16306.
-
-    >>> SoftAcceptance(beta=0.5).log_accept(1.0, 2.0)
-    -2.0
-    >>> HardAcceptance().log_accept(2.0, 2.0), HardAcceptance().log_accept(1.0, 2.0)
-    (0.0, -inf)
+`SoftAcceptance` is exact rejection sampling for the clipped reward min(r, threshold): rewards above
+the threshold are not preferred any further. Both rules are those of CARDS, arXiv:2406.16306.
 """
 
 import math
@@ -17,13 +12,13 @@ from rsalign.core.checks import POSITIVE_REWARD, check_settings
 
 
 class Acceptance(Protocol):
-    """A rule by which a draft is accepted. A value."""
+    """A rule for accepting drafts. An immutable value."""
 
     def log_accept(self, reward: float, threshold: float) -> float:
-        """Ln of the acceptance probability, nats, at most 0.
+        """The natural logarithm of the acceptance probability, nats, at most 0.
 
         Args:
-            reward: of the draft, finite.
+            reward: of the answer up to the end of the draft, finite.
             threshold: in the reward's units, finite.
         """
         ...
@@ -38,6 +33,10 @@ class SoftAcceptance:
 
     Raises:
         ConfigError: if `beta` is not a finite number above 0.
+
+    Example:
+        >>> SoftAcceptance(beta=0.5).log_accept(1.0, 2.0)
+        -2.0
     """
 
     beta: float
@@ -46,16 +45,21 @@ class SoftAcceptance:
         check_settings(self, beta=POSITIVE_REWARD)
 
     def log_accept(self, reward: float, threshold: float) -> float:
-        """(reward - threshold) / beta, at most 0."""
+        """(reward - threshold) / beta, but at most 0."""
         return min(0.0, reward - threshold) / self.beta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HardAcceptance:
-    """Accepts if and only if the reward is at least the threshold."""
+    """Accepts if and only if the reward is at least the threshold.
+
+    Example:
+        >>> HardAcceptance().log_accept(2.0, 2.0), HardAcceptance().log_accept(1.0, 2.0)
+        (0.0, -inf)
+    """
 
     def log_accept(self, reward: float, threshold: float) -> float:
-        """0 or minus infinity."""
+        """0 if the reward is at least the threshold, else minus infinity."""
         return 0.0 if reward >= threshold else -math.inf
 
 
@@ -63,4 +67,4 @@ ACCEPTANCES: dict[str, type[SoftAcceptance | HardAcceptance]] = {
     "soft": SoftAcceptance,
     "hard": HardAcceptance,
 }
-"""What the command line calls them; a class of one's own is named ``module:Class``."""
+"""Acceptance rules by their names in settings; any other class is ``module:Class``."""

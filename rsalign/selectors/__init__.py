@@ -1,19 +1,22 @@
-"""Which of several candidates is the answer: the part of `BestOf` that decides."""
+"""Selectors: rules that choose one of several candidates as the answer.
+
+`BestOf` and `EarlyStop` apply them to independent draws, `MarkovChain` to the states of its chains.
+"""
 
 from typing import Any
 
-from rsalign.selectors.best_of_majority import BestOfMajority
+from rsalign.selectors.by_reward import Hard, Last, Soft, StatisticalRejection, TopFraction
 from rsalign.selectors.chi_squared_pessimism import ChiSquaredPessimism
-from rsalign.selectors.hard import Hard
 from rsalign.selectors.knockout import Knockout
-from rsalign.selectors.last import Last
 from rsalign.selectors.minimum_bayes_risk import MinimumBayesRisk
 from rsalign.selectors.protocol import Selection, Selector
 from rsalign.selectors.self_certainty import SelfCertainty
-from rsalign.selectors.soft import Soft
-from rsalign.selectors.statistical_rejection import StatisticalRejection
-from rsalign.selectors.top_fraction import TopFraction
-from rsalign.selectors.votes import ConfidenceWeightedVote, MajorityVote, RewardWeightedVote
+from rsalign.selectors.votes import (
+    BestOfMajority,
+    ConfidenceWeightedVote,
+    MajorityVote,
+    RewardWeightedVote,
+)
 
 __all__ = [
     "SELECTORS",
@@ -49,4 +52,4 @@ SELECTORS: dict[str, type[Any]] = {
     "chi_squared_pessimism": ChiSquaredPessimism,
     "statistical_rejection": StatisticalRejection,
 }
-"""What the command line calls them; a class of one's own is named ``module:Class``."""
+"""Selectors by their names in settings; any other class is named as ``module:Class``."""

@@ -1,10 +1,11 @@
-"""Counting votes for answers: the pure part of every selector that votes.
+"""Counting votes for answers: what all selectors that vote have in common.
 
-Abstaining: a candidate without an answer (None) has no vote that counts, but its weight stays in
-the total that shares refer to. Only where no candidate has an answer, "none" is elected.
-Ties: the greatest weight wins; of equal weights the highest total reward; of these the answer that
-was seen first. The answer is represented by its candidate with the highest reward, the first among
-equals (so simply by its first where nothing was rewarded).
+- A candidate without an answer (None) casts no vote, but its weight stays in the total that shares
+  refer to. Only if no candidate has an answer, "no answer" is elected.
+- The answer with the greatest weight wins; of equal weights the one with the highest total reward;
+  of these the one that was seen first.
+- The candidate with the highest reward among those that give the winning answer represents it, the
+  first of equal ones (so simply the first candidate if there are no rewards).
 """
 
 import math
@@ -19,8 +20,13 @@ from rsalign.selectors.estimators import effective_sample_size
 from rsalign.selectors.extraction import Extract, extracted
 
 Ties: TypeAlias = Literal["reward", "first"]
-"""What decides between answers of equal weight: the highest total reward, then the first seen; or
-the first seen at once."""
+"""What decides between answers of equal weight. ``"reward"``: the highest total reward, then the
+answer that was seen first. ``"first"``: the answer that was seen first."""
+
+BALLOT_NOTES = {
+    "effective_sample_size": "independent draws that the weights are worth",
+}
+"""What the notes of a vote mean (`rsalign.core.capabilities.note_meanings`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +34,13 @@ class Ballot:
     """The votes of one pool.
 
     Attributes:
-        answers: what each candidate votes for, ``(candidates,)``.
-        weights: of its vote, non-negative, ``(candidates,)``.
-        rewards: ``(candidates,)``.
+        answers: the answer that each candidate votes for; None if it has none, ``(candidates,)``.
+        weights: the weight of each vote, not negative, ``(candidates,)``.
+        rewards: of the candidates, ``(candidates,)``.
+
+    Example:
+        >>> Ballot(("3", "4", "4"), (1.0, 1.0, 1.0), (9.0, 1.0, 2.0)).elect()
+        2
     """
 
     answers: tuple[str | None, ...]
@@ -39,7 +49,10 @@ class Ballot:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Share of all weight that votes like each candidate, ``(candidates,)``; 0 without one."""
+        """Share of the total weight that the answer of each candidate has, ``(candidates,)``.
+
+        It is 0 for a candidate without an answer.
+        """
         total = math.fsum(self.weights)
         voters: defaultdict[str | None, list[float]] = defaultdict(list)
         for answer, weight in zip(self.answers, self.weights, strict=True):
@@ -48,7 +61,7 @@ class Ballot:
         return tuple(0.0 if answer is None else share[answer] for answer in self.answers)
 
     def elect(self, ties: Ties = "reward") -> int:
-        """Index of the candidate that represents the winning answer."""
+        """The index of the candidate that represents the winning answer."""
         voters: defaultdict[str | None, list[int]] = defaultdict(list)
         for i, answer in enumerate(self.answers):
             voters[answer].append(i)
@@ -68,10 +81,11 @@ class Ballot:
         return max(winners, key=self.rewards.__getitem__)
 
     def notes(self, chosen: int) -> dict[str, Note]:
-        """What the election rests on.
+        """The diagnostics of the election.
 
-        ``answers`` of the candidates and the ``vote_shares`` of these; the ``answer`` that won;
-        ``effective_sample_size``.
+        They are ``answers``, those of all candidates; ``vote_shares``, the share that the answer of
+        each candidate has; ``answer``, the one that won; and ``effective_sample_size`` of the
+        weights.
         """
         return {
             "answers": self.answers,
@@ -84,7 +98,7 @@ class Ballot:
 def ballot(
     candidates: Sequence[Candidate], extract: Extract, weights: Sequence[float] | None = None
 ) -> Ballot:
-    """The votes of `candidates`; of equal weight if there are no `weights`."""
+    """The votes of `candidates`; each has weight 1 if `weights` is None."""
     return Ballot(
         tuple(extracted(extract, candidate.response.text) for candidate in candidates),
         (1.0,) * len(candidates) if weights is None else tuple(weights),

@@ -1,7 +1,7 @@
-"""What a pool of candidates tells about the law that it was selected by.
+"""Estimates from a pool of candidates: weights, effective sample sizes and divergences.
 
-A pool is n independent draws of one law, here called the policy; a selector gives each candidate
-a probability. Everything here is computed from the pool alone.
+A pool is n independent draws of one law, here called the policy. A selector gives each candidate a
+probability. Everything here is computed from the pool alone.
 """
 
 import math
@@ -12,8 +12,8 @@ from collections.abc import Hashable, Sequence
 def tilted_weights(rewards: Sequence[float], temperature: float) -> tuple[float, ...]:
     """Self-normalised importance weights of the tilted law pi(y) exp(r(y) / temperature).
 
-    Shifting all rewards changes nothing, and no sign of a reward can make a weight negative. The
-    greatest exponent is 0, so nothing overflows.
+    Adding a constant to all rewards changes nothing, and weights are positive whatever the sign of
+    a reward. The greatest exponent is 0, so that nothing overflows.
 
     Args:
         rewards: ``(candidates,)``, at least one, finite.
@@ -21,6 +21,10 @@ def tilted_weights(rewards: Sequence[float], temperature: float) -> tuple[float,
 
     Returns:
         Weights that sum to 1, ``(candidates,)``.
+
+    Example:
+        >>> [round(weight, 3) for weight in tilted_weights((0.0, 1.0), 1.0)]
+        [0.269, 0.731]
     """
     highest = max(rewards)
     weights = [math.exp((reward - highest) / temperature) for reward in rewards]
@@ -29,9 +33,9 @@ def tilted_weights(rewards: Sequence[float], temperature: float) -> tuple[float,
 
 
 def effective_sample_size(weights: Sequence[float]) -> float:
-    """How many equal weights reach as far as these: (sum w)^2 / sum w^2 (Kish 1965).
+    """The number of equal weights that these are worth: (sum w)^2 / sum w^2 (Kish 1965).
 
-    Between 1 (one weight has everything) and their number (all equal).
+    It lies between 1 (one weight has everything) and the number of weights (all are equal).
 
     Args:
         weights: non-negative, not all zero, ``(candidates,)``; they need not sum to one.
@@ -42,20 +46,21 @@ def effective_sample_size(weights: Sequence[float]) -> float:
 
 
 def pool_kl(probs: Sequence[float], responses: Sequence[Hashable]) -> float:
-    """An estimate from above of KL(law of the selected response || policy), nats.
+    """An upper estimate of KL(law of the selected response || policy), nats.
 
     With Q(y) the probability of selecting response y from this pool and P(y) its share of the
     pool, it is sum_y Q(y) ln(Q(y) / P(y)); where no response occurs twice: ln n + sum_i p_i ln p_i.
 
-    Its mean over pools is at least the divergence. Let J be selected by `probs` and U uniformly,
-    both from the same pool. The pool's candidates are exchangeable, so y_U has the policy's law.
-    By the chain rule KL((pool, y_J) || (pool, y_U)) is the mean of the sum above, and forgetting
-    the pool cannot increase a divergence. The bound is loose for a deterministic choice (ln n at
-    most; compare `best_of_kl`), and tight where the pool says little about the choice.
+    Its mean over pools is at least the divergence. Proof: let J be selected by `probs` and U
+    uniformly, both from the same pool. The pool's candidates are exchangeable, so that y_U has the
+    policy's law. By the chain rule KL((pool, y_J) || (pool, y_U)) is the mean of the sum above, and
+    dropping the pool cannot increase a divergence. The bound is loose for a deterministic choice
+    (ln n at most; compare `best_of_kl`) and tight if the choice depends little on the pool.
 
     Args:
-        probs: of being selected, given the pool, ``(candidates,)``; they sum to 1.
-        responses: equal where the responses are, ``(candidates,)``.
+        probs: probability of each candidate being selected, given the pool, ``(candidates,)``; they
+            sum to 1.
+        responses: values that are equal if and only if the responses are, ``(candidates,)``.
     """
     selected: defaultdict[Hashable, list[float]] = defaultdict(list)
     for prob, response in zip(probs, responses, strict=True):
@@ -69,10 +74,10 @@ def pool_kl(probs: Sequence[float], responses: Sequence[Hashable]) -> float:
 
 
 def best_of_kl(n: int) -> float:
-    """KL(best of n || policy) where no two rewards are equal and no response has mass, nats.
+    """KL(best of n || policy) if no two rewards are equal and no response has mass, nats.
 
     The rank u of the best among n has density n u^(n-1) on (0, 1), so the divergence is ln n +
-    (n - 1) E[ln u] = ln n - (n - 1) / n. It is an upper bound where rewards or responses repeat
+    (n - 1) E[ln u] = ln n - (n - 1) / n. It is an upper bound if rewards or responses repeat
     (Beirami et al. 2024, arXiv:2401.01879).
     """
     return math.log(n) - (n - 1) / n
@@ -81,8 +86,8 @@ def best_of_kl(n: int) -> float:
 def top_kl(n: int, kept: int) -> float:
     """An upper bound of KL(uniform among the best `kept` of n || policy), nats: ln(n / kept).
 
-    No candidate is selected with more than n / kept times the probability that a uniform choice
-    gives it, so no response is with more than n / kept times the policy's.
+    The probability of no candidate is more than n / kept times that of a uniform choice. Therefore
+    the probability of no response is more than n / kept times the policy's.
     """
     return math.log(n / kept)
 
@@ -90,19 +95,19 @@ def top_kl(n: int, kept: int) -> float:
 def chi_squared_depth(rewards: Sequence[float], beta: float) -> float:
     """How far below the highest reward the threshold lambda of the chi-squared law lies, above 0.
 
-    At lambda the mean of the weights relu(r - lambda) / beta is 1. The sum over the k highest
-    rewards, of r_i - lambda, is at most the sum of all positive parts, with equality for the right
-    k; so the depth is the least over k of (gap_1 + ... + gap_k + beta n) / k, where gap_i is how
-    far r_i lies below the highest. A depth, and not lambda itself: for a beta below the rounding of
-    the rewards lambda would be the highest reward, and no candidate would have any weight.
+    At lambda the mean of the weights relu(r - lambda) / beta is 1. The sum of r_i - lambda over the
+    k highest rewards is at most the sum of all positive parts, with equality for the right k.
+    Therefore the depth is the least over k of (gap_1 + ... + gap_k + beta n) / k, where gap_i is
+    the distance of r_i below the highest reward. The depth is returned, not lambda itself: for a
+    beta below the rounding error of the rewards lambda would be the highest reward, and no
+    candidate would have any weight.
 
     Args:
         rewards: ``(candidates,)``, at least one, finite.
         beta: in the reward's units, above 0.
 
     Returns:
-        In the reward's units; infinity where beta is too large for a float to tell: all weights
-        are then equal.
+        In the reward's units; infinity if beta is too large for a float, and all weights are equal.
     """
     highest, n = max(rewards), len(rewards)
     depths, total = [], 0.0
@@ -115,7 +120,8 @@ def chi_squared_depth(rewards: Sequence[float], beta: float) -> float:
 def mean_and_sd(rewards: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation of the rewards themselves (divided by their number).
 
-    Right for rewards as large as floats can be: their sum and squares are never computed.
+    It is accurate for rewards as large as floats can be: their sum and their squares are never
+    computed.
 
     Args:
         rewards: ``(draws,)``, at least one, finite.

@@ -1,8 +1,8 @@
-r"""What of a text is its answer: values that map a text to its answer, or to None.
+r"""Extractors: from the text of a response to its answer, or to None if it has none.
 
-Two answers are the same if they are equal as strings, so each rule brings what it finds into one
-form. Anything callable with a text that returns a string or None is an extractor too; a lambda
-works, but cannot be pickled.
+Two answers are the same if they are equal as strings; each extractor therefore brings what it finds
+into one form. Any function that takes a text and returns a string or None is an extractor too. A
+lambda works, but cannot be pickled.
 
     >>> LastNumber()("12 + 7 = 19, so 1,019.50")
     '1019.5'
@@ -25,13 +25,13 @@ from rsalign.core.fingerprint import name_of
 from rsalign.selectors.numbers import Number, find_numbers, last_number, read_number, spell
 
 Extract: TypeAlias = Callable[[str], str | None]
-"""From a response's text to its answer; None where it gives none."""
+"""A function from the text of a response to its answer; None if it has none."""
 EXTRACTOR = part(
     "an extractor, such as LastNumber() or AfterMarker('Answer:') of "
     "rsalign.selectors.extraction, or "
     "a function text -> answer or None"
 )
-"""What an `Extract` is called where it is a setting."""
+"""What an `Extract` must be where it is a setting, for `check_settings`."""
 
 
 def extracted(extract: Extract, text: str) -> str | None:
@@ -65,15 +65,18 @@ _FILLERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LastNumber:
-    r"""The last number, in one spelling: as a decimal where that is exact, else as a fraction.
+    r"""The last number of a text, in one spelling: as a decimal if that is exact, else a fraction.
 
-    `rsalign.selectors.numbers` says what is read as a number. None where the text has no number,
-    and
-    where the last one is not one definite value: "3 or 4", "2x", "3:30", "1.234,5".
+    `rsalign.selectors.numbers` says what is read as a number. The answer is None if the text has no
+    number, or if the last one is not one definite value: "3 or 4", "2x", "3:30", "1.234,5".
+
+    Example:
+        >>> LastNumber()("5 + 7 = 12"), LastNumber()("3 or 4")
+        ('12', None)
     """
 
     def __call__(self, text: str) -> str | None:
-        """The answer of `text`."""
+        """The answer in `text`, or None."""
         return _spelled(last_number(text))
 
 
@@ -83,17 +86,18 @@ class FinalNumber:
 
     It is looked for in this order: in the last ``\boxed{...}``; after the last "####"; after the
     last "answer is" or "answer:"; and in the whole text, of which the last number counts. The
-    first of these places that has a number decides; where that is not one definite value ("3 or
-    4", two numbers in a box) there is no answer.
+    first of these places that has a number decides. If that is not one definite value ("3 or 4",
+    two numbers in a box), the answer is None.
 
-    >>> FinalNumber()("3 + 4 = 7, and 7 * 2 = 14.\n#### 14")
-    '14'
-    >>> FinalNumber()("The answer is 3 * 6 = $18. That is for 2 days.")
-    '18'
+    Example:
+        >>> FinalNumber()("3 + 4 = 7, and 7 * 2 = 14.\n#### 14")
+        '14'
+        >>> FinalNumber()("The answer is 3 * 6 = $18. That is for 2 days.")
+        '18'
     """
 
     def __call__(self, text: str) -> str | None:
-        """The answer of `text`."""
+        """The answer in `text`, or None."""
         boxed = last_box(text)
         if boxed is not None and find_numbers(boxed, formula=True):
             value = read_number(boxed)
@@ -107,15 +111,19 @@ class FinalNumber:
 
 @dataclass(frozen=True, slots=True)
 class AfterMarker:
-    """All text after the last `marker`; None where there is no marker or nothing after it.
+    """All text after the last `marker`; None if there is no marker or nothing after it.
 
-    White space at the ends is dropped, and any other counts as one blank.
+    White space at both ends is dropped, and each other run of white space becomes one blank.
 
     Attributes:
         marker: such as ``"Answer:"``; upper and lower case differ.
 
     Raises:
         ConfigError: if `marker` is not a string, or is empty.
+
+    Example:
+        >>> AfterMarker("Answer:")("Let me think. Answer: blue ")
+        'blue'
     """
 
     marker: str
@@ -124,31 +132,40 @@ class AfterMarker:
         check_settings(self, marker=at_least(1, note="it announces an answer, such as 'Answer:'"))
 
     def __call__(self, text: str) -> str | None:
-        """The answer of `text`."""
+        """The answer in `text`, or None."""
         _, found, answer = text.rpartition(self.marker)
         return (_one_line(answer) or None) if found else None
 
 
 @dataclass(frozen=True, slots=True)
 class Boxed:
-    r"""What the last ``\boxed{...}`` or ``\fbox{...}`` holds, white space counting as one blank.
+    r"""The content of the last ``\boxed{...}`` or ``\fbox{...}``.
 
-    None where no box is closed, or the last is empty. Braces inside are balanced; ``\{`` and
-    ``\}`` do not count.
+    Each run of white space becomes one blank. The answer is None if no box is closed or the last
+    one is empty. Braces inside are balanced; ``\{`` and ``\}`` do not count.
+
+    Example:
+        >>> Boxed()(r"so \boxed{\frac{1}{2}}")
+        '\\frac{1}{2}'
     """
 
     def __call__(self, text: str) -> str | None:
-        """The answer of `text`."""
+        """The answer in `text`, or None."""
         boxed = last_box(text)
         return None if boxed is None else _one_line(boxed) or None
 
 
 @dataclass(frozen=True, slots=True)
 class WholeText:
-    """The whole text, with any white space as one blank; None where it is empty."""
+    r"""The whole text, each run of white space as one blank; None if it is empty.
+
+    Example:
+        >>> WholeText()(" a\n  b ")
+        'a b'
+    """
 
     def __call__(self, text: str) -> str | None:
-        """The answer of `text`."""
+        """The answer in `text`, or None."""
         return _one_line(text) or None
 
 
@@ -159,7 +176,7 @@ EXTRACTORS: dict[str, type[LastNumber | FinalNumber | AfterMarker | Boxed | Whol
     "boxed": Boxed,
     "whole_text": WholeText,
 }
-"""What the command line calls them; a class or function of one's own is ``module:name``."""
+"""Extractors by their names in settings; any other class or function is ``module:name``."""
 
 
 def _one_line(text: str) -> str:
@@ -167,7 +184,7 @@ def _one_line(text: str) -> str:
 
 
 def last_box(text: str) -> str | None:
-    r"""What is between the braces of the ``\boxed{...}`` that opens last, of those that are closed.
+    r"""The content of the ``\boxed{...}`` that opens last, among those that are closed.
 
     ``\fbox`` counts too, and white space before the brace is allowed. The time is linear.
     """
@@ -190,18 +207,18 @@ def _spelled(number: Number | None) -> str | None:
 
 
 def announced(text: str) -> str | None:
-    """What follows the last "answer is" or "answer:"; None where there is neither."""
+    """The text after the last "answer is" or "answer:"; None if there is neither."""
     end = max((found.end() for found in _ANNOUNCED.finditer(text)), default=None)
     return None if end is None else text[end:]
 
 
 def are_fillers(text: str) -> bool:
-    """Whether an answer may follow `text` directly: it has only words such as "about"."""
+    """Whether `text` has only words that may stand before an answer, such as "about"."""
     return _FILLERS.issuperset(re.findall("[a-z]+", text.lower()))
 
 
 def leading_number(text: str) -> Number | None:
-    """The number that `text` opens with, fillers aside; None where it opens otherwise."""
+    """The number that `text` begins with, after fillers; None if it begins otherwise."""
     lines = text.lstrip(" \t\r\n*_$:[(\\").splitlines()[:1]
     numbers = find_numbers(lines[0]) if lines else []
     return numbers[0] if numbers and are_fillers(numbers[0].before) else None

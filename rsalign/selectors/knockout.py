@@ -1,14 +1,15 @@
 """Knockout: a tournament in which a judge compares two responses at a time.
 
-Law      the candidates are put into an order drawn uniformly; in each round neighbours meet, the
-         preferred one stays (of equally good ones the one with the smaller number), and whoever
-         is left over starts the next round. The last one is the answer. `Selection.probs` is
-         given the order drawn: its law over orders would take all n (n - 1) / 2 comparisons.
+Law      The candidates are put into an order drawn uniformly. In each round neighbours are compared
+         and the preferred one stays (of equally good ones the one with the smaller number); a
+         candidate without an opponent goes first in the next round. The last one standing is the
+         answer. `Selection.probs` is given the order drawn: the law over all orders would take all
+         n (n - 1) / 2 comparisons.
 Paper    Liu et al. 2025, arXiv:2501.13007 (a generative pairwise judge).
-Departs  the judge's probability is compared with 1/2; there is no draw from it.
-Cost     n - 1 comparisons in ceil(log2 n) rounds, those of a round at once; a `Budget` does not
-         count them. If a budget ends the run before, they are not made: the highest reward comes
-         back, or the first answer where there is no reward.
+Departs  The judge's probability is compared with 1/2; the winner is not drawn from it.
+Cost     n - 1 comparisons in ceil(log2 n) rounds, those of one round at once; a `Budget` does not
+         count them. If a budget ends the run first, they are not made, and the highest reward is
+         returned, or the first answer if there is no reward.
 """
 
 from collections.abc import Sequence
@@ -27,23 +28,37 @@ from rsalign.selectors.protocol import Selection, certain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knockout:
-    """The winner of a tournament.
+    """Chooses the winner of a tournament of pairwise comparisons.
 
-    Notes: ``preferences``, the judge's probability that the winner of each match is better, in the
-    order of the matches, and ``num_comparisons``.
+    Notes: ``preferences``, the judge's probability that the winner of each comparison is better, in
+    the order of the comparisons; ``num_comparisons``.
 
     Attributes:
-        judge: compares two responses.
+        judge: compares two responses (`rsalign.core.protocols.PairwiseReward`).
 
     Raises:
         ConfigError: if `judge` has no `prefer`.
         RewardError: in `select`, if the judge failed or its value is not between 0 and 1.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign.testing.pools import example_pool
+        >>> class Longer:
+        ...     async def prefer(self, prompt, one, other):
+        ...         return float(len(one.text) > len(other.text))
+        >>> pool = example_pool(0.0, 0.0, 0.0, texts=("a", "abc", "ab"))
+        >>> asyncio.run(Knockout(judge=Longer()).select(*pool)).index
+        1
     """
 
     judge: PairwiseReward
 
     needs_reward: ClassVar[bool] = False
     asks_judge: ClassVar[bool] = True
+    note_meanings: ClassVar[dict[str, str]] = {
+        "preferences": "judge's probability that each winner is better",
+        "num_comparisons": "calls of the judge",
+    }
 
     def __post_init__(self) -> None:
         judge = part(
@@ -53,7 +68,7 @@ class Knockout:
         check_settings(self, judge=judge)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
-        """Draws the order, then asks the judge round by round."""
+        """Draws an order, then asks the judge round by round."""
         standing = _shuffled(len(candidates), key)
         preferences: list[float] = []
         while len(standing) > 1:
@@ -98,7 +113,7 @@ class Knockout:
 
 
 def _shuffled(n: int, key: Key) -> list[int]:
-    """0 .. n - 1 in an order drawn uniformly (Fisher and Yates), each swap at its own address."""
+    """0 .. n - 1 in an order drawn uniformly (Fisher-Yates); each swap has its own address."""
     order = list(range(n))
     for last in range(n - 1, 0, -1):
         other = key.child("swap", last).below(last + 1)

@@ -1,12 +1,12 @@
 """MinimumBayesRisk: the candidate that agrees most with the others.
 
 Law      the candidate with the greatest expected utility sum_j w_j U(y_i, y_j) over the pool,
-         itself included; of equal ones that with the highest reward, then the first. The weights
-         are equal (the references are draws of the policy), or in proportion to exp(r / T) (then
-         they stand for the tilted law pi(y) exp(r(y) / T)).
-Paper    Suzgun et al. 2022, arXiv:2211.07634; with `ExactMatch` it is a majority vote.
-Departs  weights exp(r / T), never raw rewards, which can be negative.
-Cost     n^2 utilities, no model; those of `rsalign.selectors.utilities` are one product of
+         itself included; of equal ones the one with the highest reward, then the first. The weights
+         w are equal (the references are draws of the policy) or in proportion to exp(r / T) (they
+         then stand for the tilted policy pi(y) exp(r(y) / T)).
+Paper    Suzgun et al. 2022, arXiv:2211.07634. With `ExactMatch` it is a majority vote.
+Departs  The weights are exp(r / T), never raw rewards, which can be negative.
+Cost     n^2 utilities and no model; those of `rsalign.selectors.utilities` are one product of
          matrices.
 """
 
@@ -25,27 +25,39 @@ from rsalign.selectors.utilities import Utility, expected_utilities
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinimumBayesRisk:
-    """The candidate with the greatest expected utility if any candidate may be the right one.
+    """Chooses the candidate with the greatest expected utility, if any candidate may be right.
 
     Attributes:
         utility: a function ``(candidate, reference) -> float`` of texts, such as those of
             `rsalign.selectors.utilities`.
-        temperature: weighs references by exp(reward / temperature), in the reward's units; None
-            weighs all alike, and then no reward is needed.
+        temperature: weighs references by exp(reward / temperature), in the reward's units. None
+            gives all the same weight, and no reward is needed.
 
     Raises:
         ConfigError: if `utility` cannot be called, or `temperature` is neither None nor finite
             and above 0.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign.selectors.utilities import UnigramF1
+        >>> from rsalign.testing.pools import example_pool
+        >>> pool = example_pool(0.0, 0.0, 0.0, texts=("a dog", "the cat sat", "the cat"))
+        >>> asyncio.run(MinimumBayesRisk(utility=UnigramF1()).select(*pool)).index
+        1
     """
 
     utility: Utility
     temperature: float | None = None
 
     weighs: ClassVar[bool] = True
+    note_meanings: ClassVar[dict[str, str]] = {
+        "expected_utilities": "of the candidates",
+        "effective_sample_size": "independent draws that the weights are worth",
+    }
 
     @property
     def needs_reward(self) -> bool:
-        """Only for weights."""
+        """Whether `temperature` is given: rewards only weigh the references."""
         return self.temperature is not None
 
     def __post_init__(self) -> None:
@@ -63,7 +75,7 @@ class MinimumBayesRisk:
         *,
         weights: Sequence[float] | None = None,
     ) -> Selection:
-        """Draws nothing."""
+        """Compares all candidates with each other; no randomness."""
         n = len(candidates)
         rewards = [candidate.reward for candidate in candidates]
         given = (1.0,) * n if weights is None else weights

@@ -1,4 +1,4 @@
-"""What a selector must be: a law on the candidates of one pool."""
+"""What a selector must be: a rule, possibly random, that chooses one candidate of a pool."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,21 @@ from rsalign.core.types import Candidate, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which candidate is the answer, and what this rests on.
+    """Which candidate was chosen, and what the choice rests on.
 
     Attributes:
         index: of the chosen candidate.
-        probs: of each candidate being chosen, given the pool (and whatever the selector says it
-            had drawn before it asked anyone), ``(candidates,)``.
+        probs: the probability of each candidate being chosen, given the pool (and what the selector
+            says it had drawn before it asked a judge), ``(candidates,)``.
         notes: diagnostics. `BestOf` adds ``rewards``, ``kl_estimate`` and, unless it is here,
             ``effective_sample_size`` of `probs`.
 
     Raises:
         ConfigError: if `probs` is not a distribution that can choose `index`.
+
+    Example:
+        >>> Selection(1, (0.25, 0.75)).index
+        1
     """
 
     index: int
@@ -44,22 +48,24 @@ class Selection:
 
 @runtime_checkable
 class Selector(Protocol):
-    """A frozen dataclass that says which of several candidates is the answer.
+    """A frozen dataclass that chooses one of several candidates.
 
-    Laws: `Selection.probs` is the law of its index; every key is drawn once, and only finite
-    choices; the result depends on prompt, candidates and key alone; equal by value, picklable.
+    Laws: `Selection.probs` is the distribution of `Selection.index`; each key is used for one draw,
+    and only for draws from finitely many outcomes; the result depends on prompt, candidates and key
+    alone; selectors are equal by value and can be pickled.
 
-    A selector may declare ``needs_reward``, ``needs_certainty`` and ``asks_judge``
+    A selector may declare ``needs_reward``, ``needs_certainty``, ``asks_judge``,
+    ``chooses_by_position``, ``takes_highest_reward`` and ``note_meanings``
     (`rsalign.core.capabilities`).
     """
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
-        """Chooses one.
+        """Chooses one candidate.
 
         Args:
             prompt: what they answer.
-            candidates: ``(candidates,)``, at least one, in the order they were numbered when
-                drawing began (not the order they were finished in).
+            candidates: ``(candidates,)``, at least one, in the order of their numbers, which were
+                given when drawing began (not in the order in which they were finished).
             key: the address of this choice.
 
         Raises:
@@ -69,7 +75,7 @@ class Selector(Protocol):
 
 
 SELECTOR = part("a selector, such as Hard() or Soft(temperature=0.5) of rsalign.selectors")
-"""What a `Selector` is called where it is a setting."""
+"""What a `Selector` must be where it is a setting, for `check_settings`."""
 
 
 @runtime_checkable
@@ -90,13 +96,14 @@ class WeighingSelector(Protocol):
         *,
         weights: Sequence[float] | None = None,
     ) -> Selection:
-        """As `Selector.select`.
+        """Chooses one candidate, as `Selector.select`.
 
         Args:
             prompt: what they answer.
             candidates: each distinct response once, ``(candidates,)``.
             key: the address of this choice.
-            weights: of each, above 0, ``(candidates,)``; None: all alike.
+            weights: number of draws that each stands for, above 0, ``(candidates,)``; None: one
+                each.
         """
         ...
 

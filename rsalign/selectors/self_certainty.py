@@ -1,16 +1,16 @@
-"""SelfCertainty: a vote in which the policy's more certain answers count for more.
+"""SelfCertainty: a vote in which answers that the policy was certain of count for more.
 
-Law      the candidates are ranked by the mean of their tokens' self-certainty, KL(uniform || law)
-         of the model's own law (`rsalign.core.types.Certainty`), the most certain first and the
-         first
-         seen before its equals. The candidate of rank k = 0 .. n - 1 has (n - k)^power votes for
-         its answer, and the answer with most votes wins; ties, abstaining and the candidate that
-         represents it: see `rsalign.selectors.ballot`. Power 0 is `MajorityVote`; towards infinity
-         it is the most certain candidate that has an answer.
+Law      Candidates are ranked by the mean self-certainty of their tokens, KL(uniform || q) where q
+         is the model's own distribution of the token (`rsalign.core.types.Certainty`); the most
+         certain first, of equal ones the first seen. The candidate of rank k = 0 .. n - 1 has
+         (n - k)^power votes for its answer, and the answer with most votes wins. For ties,
+         candidates without an answer and the candidate that represents the winner see
+         `rsalign.selectors.ballot`. Power 0 is `MajorityVote`; towards infinity it chooses the most
+         certain candidate that has an answer.
 Paper    Kang et al. 2025, arXiv:2502.18581 (Borda voting, p = `power`; they tune it to n, from 0.3
          for n = 8 to 1.2 for n = 64).
-Departs  a reward decides ties and picks the representative, where there is one.
-Cost     none beyond the measurement, which the engine makes as it draws.
+Departs  A reward, if there is one, decides ties and which candidate represents the answer.
+Cost     none beyond the measurement, which the engine makes while it draws.
 """
 
 import math
@@ -22,25 +22,36 @@ from rsalign.core.checks import at_least, check_settings
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.core.types import Candidate, Prompt
-from rsalign.selectors.ballot import ballot
+from rsalign.selectors.ballot import BALLOT_NOTES, ballot
 from rsalign.selectors.extraction import EXTRACTOR, Extract
 from rsalign.selectors.protocol import Selection, certain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfCertainty:
-    """The answer with the greatest sum of (n - rank)^`power`, ranked by self-certainty.
+    """Chooses the answer with the greatest sum of (n - rank)^`power`, ranked by self-certainty.
 
-    Notes: ``self_certainties``, the mean of each candidate's tokens, nats; and those of a vote.
+    Notes: ``self_certainties``, the mean over the tokens of each candidate, nats; and those of a
+    vote.
 
     Attributes:
-        extract: what of a text is its answer (see `rsalign.selectors.extraction`). With `WholeText`
-            different texts never agree, and the most certain candidate is the answer.
-        power: of the votes, at least 0.
+        extract: from a text to its answer (see `rsalign.selectors.extraction`). With `WholeText`
+            different texts never agree, and the most certain candidate is chosen.
+        power: exponent of the votes, at least 0.
 
     Raises:
         ConfigError: if `extract` cannot be called, or `power` is not finite and at least 0; in
             `select`, if a response has no certainty.
+
+    Example:
+        >>> from rsalign import Aligner, BestOf
+        >>> from rsalign.selectors.extraction import WholeText
+        >>> from rsalign.testing import ToyPolicy
+        >>> strategy = BestOf(n=3, select=SelfCertainty(extract=WholeText()))
+        >>> with Aligner(ToyPolicy(), None, strategy) as aligner:
+        ...     [output] = aligner.generate("1 2", use_tqdm=False)
+        >>> len(output.alignment.diagnostics["self_certainties"])
+        3
     """
 
     extract: Extract
@@ -48,13 +59,16 @@ class SelfCertainty:
 
     needs_reward: ClassVar[bool] = False
     needs_certainty: ClassVar[bool] = True
+    note_meanings: ClassVar[dict[str, str]] = BALLOT_NOTES | {
+        "self_certainties": "of the candidates, mean over tokens, nats"
+    }
 
     def __post_init__(self) -> None:
         power = at_least(0.0, note="0 is the plain majority")
         check_settings(self, extract=EXTRACTOR, power=power)
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
-        """Draws nothing."""
+        """Counts the votes, weighted by rank; no randomness."""
         n = len(candidates)
         means = [_mean_self_certainty(candidate) for candidate in candidates]
         # sorted is stable: of equally certain ones the first seen comes first

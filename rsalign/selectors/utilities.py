@@ -1,6 +1,6 @@
-"""How much one text is worth if another is the right one: utilities for minimum Bayes risk.
+"""Utilities: how much one text is worth if another one is right, for `MinimumBayesRisk`.
 
-Words are what white space separates, as they are written: no stemming, no lower case.
+Words are separated by white space and taken as they are written: no stemming, no lower case.
 
     >>> UnigramF1()("the cat sat", "the cat"), Rouge1()("the the cat", "the dog")
     (0.8, 0.4)
@@ -20,30 +20,30 @@ from rsalign.selectors.extraction import EXTRACTOR, Extract, WholeText, extracte
 
 
 class Utility(Protocol):
-    """A finite number for two texts, higher where they agree more. Any function will do."""
+    """A finite number for two texts, higher if they agree more. Any function will do."""
 
     def __call__(self, candidate: str, reference: str) -> float:
-        """What `candidate` is worth if `reference` is right."""
+        """The worth of `candidate` if `reference` is right."""
         ...
 
 
 @runtime_checkable
 class TableUtility(Utility, Protocol):
-    """A utility that knows a faster way to compare many texts than two at a time."""
+    """A utility that can compare many texts faster than two at a time."""
 
     def table(self, texts: Sequence[str]) -> list[list[float]]:
-        """The utility of each text (rows) for each reference (columns), ``(texts, texts)``."""
+        """The utility of each text (row) for each reference (column), ``(texts, texts)``."""
         ...
 
 
 def expected_utilities(
     utility: Utility, texts: Sequence[str], weights: Sequence[float]
 ) -> tuple[float, ...]:
-    """The weighted mean utility of each text for all of them, itself included, ``(texts,)``.
+    """The weighted mean utility of each text over all references, itself included, ``(texts,)``.
 
     Args:
-        utility: asked about each pair, unless it has a `table`.
-        texts: ``(texts,)``.
+        utility: called for each pair of texts, unless it has a `table`.
+        texts: both the candidates and the references, ``(texts,)``.
         weights: of the references, ``(texts,)``; they sum to 1.
 
     Raises:
@@ -72,47 +72,61 @@ def expected_utilities(
 
 @dataclass(frozen=True, slots=True)
 class UnigramF1:
-    """F1 of the *sets* of words: twice the common ones over both numbers of distinct words.
+    """F1 of the *sets* of words: 2 * (common words) / (sum of both numbers of distinct words).
 
-    Two texts without words agree.
+    Two texts without words have utility 1.
+
+    Example:
+        >>> UnigramF1()("the cat sat", "the cat")
+        0.8
     """
 
     def __call__(self, candidate: str, reference: str) -> float:
-        """Between 0 and 1."""
+        """The F1 of two texts, between 0 and 1."""
         return self.table((candidate, reference))[0][1]
 
     def table(self, texts: Sequence[str]) -> list[list[float]]:
-        """All pairs at once."""
+        """The utility of all pairs, by one product of matrices."""
         return _f1([frozenset(text.split()) for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
 class Rouge1:
-    """ROUGE-1 F1 (Lin 2004): of the *counts* of words, each common one as often as in both.
+    """ROUGE-1 F1 (Lin 2004): F1 of the *counts* of words.
 
-    The published script also takes lower case and drops punctuation; this one reads the words as
-    they are. Two texts without words agree.
+    A word that occurs a times in one text and b times in the other is common min(a, b) times. The
+    published script also converts to lower case and drops punctuation; this one takes the words as
+    they are. Two texts without words have utility 1.
+
+    Example:
+        >>> Rouge1()("the the cat", "the dog")
+        0.4
     """
 
     def __call__(self, candidate: str, reference: str) -> float:
-        """Between 0 and 1."""
+        """The F1 of two texts, between 0 and 1."""
         return self.table((candidate, reference))[0][1]
 
     def table(self, texts: Sequence[str]) -> list[list[float]]:
-        """All pairs at once."""
+        """The utility of all pairs, by one product of matrices."""
         return _f1([_numbered(text.split()) for text in texts])
 
 
 @dataclass(frozen=True, slots=True)
 class ExactMatch:
-    """1 where the answers are equal, else 0. Expected utilities are then shares of the vote.
+    """1 if the answers of both texts are equal, else 0: expected utilities are shares of a vote.
 
     Attributes:
-        extract: what of a text is its answer (see `rsalign.selectors.extraction`). A text without
-            one agrees with nothing, not even with itself.
+        extract: from a text to its answer (see `rsalign.selectors.extraction`). A text without an
+            answer has utility 0, also for itself.
 
     Raises:
         ConfigError: if `extract` cannot be called.
+
+    Example:
+        >>> from rsalign.selectors.extraction import LastNumber
+        >>> ExactMatch(extract=LastNumber())("so 4", "it is 4.0")
+        1.0
     """
 
     extract: Extract = field(default_factory=WholeText)
@@ -121,12 +135,12 @@ class ExactMatch:
         check_settings(self, extract=EXTRACTOR)
 
     def __call__(self, candidate: str, reference: str) -> float:
-        """0 or 1."""
+        """Whether the answers are equal: 0 or 1."""
         answer = extracted(self.extract, candidate)
         return float(answer is not None and answer == extracted(self.extract, reference))
 
     def table(self, texts: Sequence[str]) -> list[list[float]]:
-        """All pairs at once; each answer is extracted once."""
+        """The utility of all pairs; each answer is extracted once."""
         answers = [extracted(self.extract, text) for text in texts]
         return [[float(one is not None and one == other) for other in answers] for one in answers]
 
@@ -136,11 +150,14 @@ UTILITIES: dict[str, type[UnigramF1 | Rouge1 | ExactMatch]] = {
     "rouge_1": Rouge1,
     "exact_match": ExactMatch,
 }
-"""What the command line calls them; a class or function of one's own is ``module:name``."""
+"""Utilities by their names in settings; any other class or function is ``module:name``."""
 
 
 def _numbered(words: Sequence[str]) -> frozenset[tuple[str, int]]:
-    """Words told apart by how often they came before: counts become sets, minima intersections."""
+    """Each word with the number of times that it came before.
+
+    The intersection of two such sets has each common word min(a, b) times.
+    """
     seen: Counter[str] = Counter()
     numbered = set()
     for word in words:
@@ -150,7 +167,7 @@ def _numbered(words: Sequence[str]) -> frozenset[tuple[str, int]]:
 
 
 def _f1(items: Sequence[frozenset[Hashable]]) -> list[list[float]]:
-    """F1 of all pairs of sets, ``(sets, sets)``; all intersections are one product of matrices."""
+    """F1 of all pairs of sets, ``(sets, sets)``, by one product of matrices."""
     import numpy as np  # here, so that importing the package stays light
 
     column = {item: i for i, item in enumerate(frozenset[Hashable]().union(*items))}

@@ -1,4 +1,4 @@
-"""Strategies by name: the stem of the file that each has to itself."""
+"""Strategies: methods that draw an answer. Each has its own file, named as in `STRATEGIES`."""
 
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.calibrate import Calibrate
@@ -21,4 +21,4 @@ STRATEGIES = {
     "power": Power,
     "rejection": Rejection,
 }
-"""What the command line calls them; a class of one's own is named ``module:Class``."""
+"""The registry: strategies by their names in settings; any other class is ``module:Class``."""

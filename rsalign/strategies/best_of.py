@@ -1,55 +1,70 @@
 """BestOf: n independent draws, of which a selector chooses one.
 
-Law      By default the highest reward (`Hard`, the first among equals): y has probability
-         F(r(y))^n - F(r(y)-)^n, split among responses of equal reward in proportion to their
-         probability, where F is the distribution function of the reward of one inner draw and
-         F(r-) its left limit (order statistics). For inner draws from pi: KL(law || pi) <=
-         ln n - (n - 1) / n, with equality where no two rewards are equal and no response has much
-         mass (Beirami et al. 2024, arXiv:2401.01879).
-         Any other choice among the draws is a selector, which states its own law given the pool:
+Law      By default the highest reward is chosen (`Hard`, the first among equals). The response y
+         then has probability F(r(y))^n - F(r(y)-)^n, split among responses of equal reward in
+         proportion to their probability, where F is the distribution function of the reward of one
+         inner draw and F(r-) its left limit (order statistics). For inner draws from pi:
+         KL(law || pi) <= ln n - (n - 1) / n, with equality if no two rewards are equal and no
+         response has much mass (Beirami et al. 2024, arXiv:2401.01879).
+         Any other choice is a selector, which states its own law given the pool:
          `rsalign.selectors`.
 Paper    Stiennon et al. 2020, arXiv:2009.01325; Nakano et al. 2021, arXiv:2112.09332.
-Cost     n inner draws, all at once; the prefix cache shares the prompt. Then what the selector
-         costs: nothing, but for `Knockout`. One draw where the policy has one possible answer.
-Streams  at the end: until then any candidate may still win.
+Cost     n inner draws, all at once; the prefix cache shares the prompt. The selector adds its own
+         cost: none, except for `Knockout`. If the policy has one possible answer, one draw.
+Streams  at the end: any candidate may win until all are drawn.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from rsalign.core.capabilities import cuts_answers, varies_by_policy_alone
+from rsalign.core.capabilities import KLSource, TraceKind, cuts_answers, varies_by_policy_alone
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
 from rsalign.core.types import Candidate, Prompt
-from rsalign.selectors.hard import Hard
+from rsalign.selectors.by_reward import Hard
 from rsalign.selectors.protocol import SELECTOR, Selector
 from rsalign.strategies.plain import Plain
-from rsalign.strategies.pool import STRATEGY, Pool, any_needs_reward, record, require_fit
+from rsalign.strategies.pool import POOL_NOTES, STRATEGY, Pool, any_needs_reward, require_fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestOf:
-    """One of `n` independent draws of an inner strategy, the best unless `select` says otherwise.
+    """Draws `n` independent candidates and returns the one that `select` chooses.
 
-    If a budget ends the run early, `select` chooses among the candidates that are finished by then.
+    If a budget ends the run early, `select` chooses among the candidates that are finished by then
+    (`rsalign.strategies.pool.Pool`).
 
-    Notes: ``rewards`` of all candidates (0 where there is no reward); ``kl_estimate``, the mean of
-    which bounds KL(law || law of an inner draw) from above, nats (`pool_kl`);
-    ``effective_sample_size`` of the selection weights; and those of the selector, such as
-    ``kl_formula``.
+    Notes: ``rewards`` of all candidates (0 where there is no reward); ``kl_estimate`` in nats,
+    whose mean bounds KL(law || law of an inner draw) from above (`pool_kl`);
+    ``effective_sample_size`` of the selection probabilities; ``num_unjudged`` if the run was ended
+    early; and those of the selector, such as ``kl_formula``.
 
     Attributes:
         n: number of draws. With the same seed a larger `n` only adds draws.
-        inner: the strategy that draws each candidate; measured, if `select` needs certainty.
-        select: which candidate is the answer.
+        inner: the strategy that draws each candidate. It measures certainty if `select` needs that.
+        select: the selector that chooses the answer.
 
     Raises:
         ConfigError: if `n` is not at least 1, `inner` cannot sample, or `select` cannot select.
+
+    Example:
+        >>> from rsalign import Aligner
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> strategy = BestOf(n=4, inner=Plain(max_tokens=8))
+        >>> with Aligner(ToyPolicy(), ToyReward(), strategy) as aligner:
+        ...     [output] = aligner.generate("1 2", use_tqdm=False)
+        >>> output.outputs[0].reward == max(output.alignment.diagnostics["rewards"])
+        True
     """
 
     n: int = 4
     inner: Strategy = field(default_factory=Plain)
     select: Selector = field(default_factory=Hard)
+
+    trace_kind: ClassVar[TraceKind] = "pool"
+    kl_source: ClassVar[KLSource] = "pool"
+    note_meanings: ClassVar[dict[str, str]] = POOL_NOTES
 
     def __post_init__(self) -> None:
         check_settings(self, n=at_least(1), inner=STRATEGY, select=SELECTOR)
@@ -57,12 +72,12 @@ class BestOf:
 
     @property
     def needs_reward(self) -> bool:
-        """Whether the selector or the inner strategy does."""
+        """Whether the selector or the inner strategy needs a reward."""
         return any_needs_reward(self.inner, self.select)
 
     @property
     def varies_by_policy_alone(self) -> bool:
-        """As the inner strategy."""
+        """Whether this holds for the inner strategy."""
         return varies_by_policy_alone(self.inner)
 
     @property
@@ -71,12 +86,12 @@ class BestOf:
         return cuts_answers(self.inner)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
-        """Draws n candidates and keeps the one that the selector chooses."""
+        """Draws n candidates and returns the one that the selector chooses."""
         key = run.key.child("select")
         pool = Pool(prompt, run, self.inner, self.select, select_key=lambda _: key)
         await pool.draw(range(pool.distinct(self.n)))
         candidates, selection = await pool.choose()
-        record(run.trace, candidates, selection)
+        pool.record(candidates, selection)
         chosen = candidates[selection.index]
         run.trace.commit(chosen.tokens)
         return chosen

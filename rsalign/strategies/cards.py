@@ -1,51 +1,52 @@
 """Cards: segments by rejection sampling against a threshold that rises along the answer.
 
-Law      Let y be kept, q(s) the probability that pi writes the segment s after y and ends it
-         there (EOS, the segmenter, or `max_tokens` of the whole), a(s) = P(accept) for the reward
-         of y + s (cumulative, not of s alone) against the threshold at the length of y + s,
-         A = sum q a, K = max_tries. The next segment is s with probability
+Law      Let y be the tokens kept so far, q(s) the probability that pi writes the segment s after y
+         and ends it there (at EOS, by the segmenter, or because the whole has `max_tokens` tokens),
+         a(s) = P(accept) for the reward of y + s (of the whole, not of s alone) against the
+         threshold at the length of y + s, A = sum q a, and K = max_tries. The next segment is s
+         with probability
              q(s) a(s) (1 + (1 - A) + ... + (1 - A)^(K-1))  +  forced(s).
-         P(forced) = (1 - A)^K, of which s has, by `when_exhausted`:
+         P(forced) = (1 - A)^K. The share of s in it depends on `when_exhausted`:
          best: G(r(s))^K - G(r(s)-)^K, split among segments of equal reward in proportion to
          q (1 - a), where G(v) = sum of q (1 - a) over rewards up to v and G(v-) its left limit;
          last: (1 - A)^(K-1) q(s) (1 - a(s)); fail: `TriesExhaustedError`.
          For soft acceptance without the forced branch this is pi(s) exp(min(r, tau) / beta) / Z(y):
-         exact for the clipped reward *within* each segment. Z(y) is not corrected for, so the
-         whole answer is not tilted by its reward alone. `proposals` changes no draw.
-Move     Draft a segment, judge the whole so far, accept or draft again.
-Accept   `rsalign.segments.acceptance` against `rsalign.segments.thresholds`.
+         exact for the clipped reward *within* each segment. Z(y) is not corrected for, so that the
+         law of the whole answer is not tilted by its reward alone. `proposals` changes no draw.
+Move     Draft a segment, judge the whole answer so far, accept it or draft again.
+Accept   a rule of `rsalign.segments.acceptance` against a threshold of
+         `rsalign.segments.thresholds`.
 Paper    CARDS, Li et al. 2024, arXiv:2406.16306; its settings: `Cards.paper`.
 Departs  EOS ends the answer and no segment exceeds `max_tokens` (the published code runs past
-         both); after K rejections the best of those K is forced (there: of K + 1, the last of
-         which is never tested); the reward of the prompt is asked only if the threshold needs it;
+         both). After K rejections the best of those K is forced (there: of K + 1, the last of which
+         is never tested). The reward of the empty response is asked only if the threshold needs it.
          beta and the policy's temperature are two numbers (there: one).
-Cost     about 1 / A drafts a segment, at most K; with `proposals` = m fewer than m more, and as
-         many fewer rounds. The prefix cache makes the kept tokens cheap. What a policy drew past
-         the end of a segment that was taken is the first draft of the next
-         (`rsalign.core.overdraw`).
-         A draft that is certain to repeat (all of its tokens had probability 1) is drawn and judged
-         once; the tries left test it again.
+Cost     about 1 / A drafts for each segment, at most K; with `proposals` = m up to m - 1 more, and
+         fewer rounds in return. The prefix cache makes the kept tokens cheap. Tokens that a policy
+         drew past the end of an accepted segment begin the first draft of the next one
+         (`rsalign.core.overdraw`). A draft that is certain to repeat (all of its tokens had
+         probability 1) is drawn and judged once; the remaining tries test it again.
 Streams  each segment as soon as it is taken.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from rsalign.chains.likelihood import is_certain
+from rsalign.core.capabilities import KLSource, TraceKind
 from rsalign.core.checks import at_least, check_settings, part
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.protocols import SEGMENTER, Boundary, Policy, get_headroom, get_sampling
-from rsalign.core.run import Run
+from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import until
-from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.segments.acceptance import Acceptance, SoftAcceptance
 from rsalign.segments.thresholds import Line, Threshold
-from rsalign.selectors.selection import best
+from rsalign.selectors.by_reward import index_of_highest
 
-_MOST_AT_ONCE = 8  # for "auto": beyond it hardly a round is saved at acceptance rates that work
+_MOST_AT_ONCE = 8  # of "auto": more save hardly a round at useful acceptance rates
 
 
 class TriesExhaustedError(RsalignError):
@@ -53,8 +54,8 @@ class TriesExhaustedError(RsalignError):
 
     Attributes:
         prompt: what was being answered.
-        kept: the answer up to that segment, which was accepted.
-        rejected: the drafts.
+        kept: the accepted answer up to that segment.
+        rejected: the drafts of the segment.
     """
 
     def __init__(self, prompt: Prompt, kept: Response, rejected: tuple[Candidate, ...]) -> None:
@@ -71,7 +72,7 @@ class TriesExhaustedError(RsalignError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cards:
-    """Cascade reward sampling: an answer grows by accepted segments.
+    """Cascade reward sampling: draws an answer segment by segment, each by rejection sampling.
 
     If a budget ends the run early, drafts of the present segment that were judged but not tested
     yet are tested, in order. If the accepted one completes the answer, it is the answer. If there
@@ -80,38 +81,60 @@ class Cards:
     accepted segments. A strategy that chooses among several such runs leaves out those that have
     no accepted answer, as long as one has.
 
-    Notes: ``num_segments``; ``num_proposals`` that were tested; ``num_forced`` segments that were
-    taken without being accepted; ``acceptance_rate`` of the tested; ``mean_segment_length`` in
-    tokens; ``unused_drafts``, begun for nothing because an earlier one of the same round was
-    accepted; ``hopeless``; ``prompt_reward``, where the threshold needs it.
+    Notes: ``num_segments``; ``num_proposals``, drafts that were tested; ``num_forced``, segments
+    that were taken without being accepted; ``acceptance_rate`` of the tested drafts;
+    ``mean_segment_length`` in tokens; ``unused_drafts``, begun for nothing because an earlier one
+    of the same round was accepted; ``hopeless``; ``prompt_reward``, if the threshold needs it.
 
     Attributes:
         segmenter: where segments end, such as ``FixedSize(16)``.
-        threshold: what a draft is held to. None only inside `Calibrate`, which sets it.
-        acceptance: how it is held to it. The default has the paper's beta, which suits rewards of
-            a spread of several units.
-        max_tokens: bounds the whole answer, EOS included.
-        max_tries: drafts of one segment.
-        proposals: drafts drawn at once; the first accepted *in order of index* is taken, what is
-            still being drawn is then cancelled, and each try has an address of its own, so this
-            changes cost but never the answer. ``"auto"`` takes 1 / a of them, with
+        threshold: the reward that the answer must reach at the end of each draft, by its length.
+            None only inside `Calibrate`, which sets it.
+        acceptance: the probability of accepting a draft, given its reward and the threshold. The
+            default has the paper's beta, which suits rewards with a spread of several units.
+        max_tokens: greatest length of the whole answer in tokens, EOS included.
+        max_tries: greatest number of drafts of one segment.
+        proposals: number of drafts drawn at once. The first accepted *in order of index* is taken
+            and the other draws are cancelled. Each try has its own address, so that this changes
+            the cost but never the answer. ``"auto"`` draws 1 / a at once, with
             a = (accepted + 1) / (tested + 1) over this answer so far (one at first, and twice as
-            many in each fruitless round), but at most 8, and no more than the engine has room for
-            if every open request did the same (`rsalign.core.protocols.headroom`).
-        when_exhausted: what becomes of a segment whose tries are all rejected. ``"best"``: the
-            rejected draft with the highest reward (the first of equals); ``"last"``: the last one;
-            both are recorded as forced. ``"fail"``: an error.
+            many in each round without success), but at most 8, and at most as many as the engine
+            has room for if every open request did the same (`rsalign.core.protocols.headroom`).
+        when_exhausted: what happens if all tries of a segment are rejected. ``"best"`` takes the
+            rejected draft with the highest reward (the first of equal ones), ``"last"`` the last
+            one; both are recorded as forced. ``"fail"`` raises an error.
         hopeless_below: if the *first* segment uses up its tries, and the mean acceptance
-            probability of these drafts is below this, the target counts as out of reach: one more
-            draw completes the answer untested (forced). So a hopeless answer costs ``max_tries +
-            1`` drafts, not as many for every segment. 0: never. Hard acceptance has a mean of
-            0 whenever all tries are rejected. With ``"fail"`` it is not asked.
+            probability of these drafts is below this number, the target counts as out of reach: one
+            more draw completes the answer untested (forced). A hopeless answer then costs
+            ``max_tries + 1`` drafts instead of `max_tries` for every segment. 0 turns this off.
+            With hard acceptance the mean is 0 whenever all tries are rejected. It has no effect
+            with ``"fail"``.
 
     Raises:
         ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> from rsalign import Aligner, FixedSize
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> strategy = Cards(segmenter=FixedSize(2), threshold=Line(target=1.0), max_tokens=6)
+        >>> with Aligner(ToyPolicy(), ToyReward(), strategy) as aligner:
+        ...     [output] = aligner.generate("1 2", use_tqdm=False)
+        >>> output.alignment.diagnostics["num_segments"] <= 3
+        True
     """
 
     varies_by_policy_alone: ClassVar[bool] = True
+    trace_kind: ClassVar[TraceKind] = "segments"
+    kl_source: ClassVar[KLSource] = "accepted"
+    note_meanings: ClassVar[dict[str, str]] = {
+        "num_proposals": "drafts that were tested",
+        "num_forced": "segments taken without being accepted",
+        "acceptance_rate": "share of the tried that were accepted",
+        "mean_segment_length": "tokens",
+        "unused_drafts": "begun for nothing",
+        "hopeless": "the target was out of reach",
+        "prompt_reward": "of the prompt without an answer",
+    }
 
     segmenter: Boundary
     threshold: Threshold | None = None
@@ -157,19 +180,19 @@ class Cards:
         max_tokens: int = 128,
         max_tries: int = 20,
     ) -> "Cards":
-        """The published settings, up to what the module's docstring lists under *Departs*.
+        """The published settings, except for what the module's docstring lists under *Departs*.
 
-        There the same number is beta and the temperature of the policy. Temperature is the
-        policy's affair, so give it that number too: ``Sampling(temperature=0.7, top_k=40)`` (or
-        vLLM's `SamplingParams`). The segmenter there: next-token entropy of 3 nats, 4 to 64 tokens.
+        In the paper one number is both beta and the temperature of the policy. Here the temperature
+        belongs to the policy, so give it the same number: ``Sampling(temperature=0.7, top_k=40)``
+        (or vLLM's `SamplingParams`). The paper's segmenter is ``Entropy(3.0, 4, 64)``.
 
         Args:
             segmenter: where segments end.
-            target: r*, in units of the reward model; 8.5 belongs to the paper's own.
-            alpha: weight of the target in the line's start value.
+            target: r* of the paper, in the reward's units; 8.5 belongs to its reward model.
+            alpha: weight of the target in the start value of the line.
             beta: divides the reward.
-            max_tokens: T.
-            max_tries: rejections after which a segment is forced.
+            max_tokens: T of the paper.
+            max_tries: number of rejections after which a segment is forced.
         """
         return cls(
             segmenter=segmenter,
@@ -179,8 +202,20 @@ class Cards:
             max_tries=max_tries,
         )
 
+    def threshold_by_length(self, notes: Mapping[str, Any]) -> Callable[[int], float] | None:
+        """The threshold by number of tokens; None if there is none, or r(prompt) is not noted."""
+        threshold = self.threshold
+        if threshold is None:
+            return None
+        prompt_reward = notes.get("prompt_reward", None if threshold.needs_prompt_reward else 0.0)
+        if not isinstance(prompt_reward, int | float):
+            return None
+        return lambda num_tokens: threshold.at(
+            num_tokens, prompt_reward=prompt_reward, max_tokens=self.max_tokens
+        )
+
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
-        """Draws segment by segment."""
+        """Draws and commits segment after segment until the answer is complete."""
         run.has_one_answer(f"segments are drafted once each, and not up to {self.max_tries} times")
         log_accept = await self._log_accept(prompt, run)
         kept, tally = Response((), "", None, ()), _Tally()
@@ -193,7 +228,7 @@ class Cards:
             tally.num_segments += 1
             tally.num_forced += run.trace.proposals[-1].verdict is Verdict.FORCED
             run.trace.commit(chosen.tokens[len(kept.tokens) :])
-            # after every segment, so that they are there if a budget ends the run
+            # after every segment, so that the notes exist if a budget ends the run
             run.trace.note(
                 num_segments=tally.num_segments,
                 num_proposals=tally.num_tested,
@@ -208,7 +243,7 @@ class Cards:
             kept = chosen.response
 
     async def _log_accept(self, prompt: Prompt, run: Run) -> Callable[[Candidate], float]:
-        """Ln P(accept) of a draft for this prompt."""
+        """The function from a draft to ln P(accept) for this prompt."""
         threshold = self.threshold
         if threshold is None:
             raise ConfigError(
@@ -236,7 +271,7 @@ class Cards:
         run: Run,
         tally: "_Tally",
     ) -> Candidate:
-        """The kept tokens and one more segment, which is on record as accepted or forced."""
+        """The kept tokens and one more segment, which is recorded as accepted or forced."""
         drawn: dict[int, Candidate] = {}
         tested: list[Candidate] = []
         accepted = False
@@ -295,14 +330,14 @@ class Cards:
                 "target (Calibrate finds one for each prompt)"
             )
         last = self.when_exhausted == "last"
-        chosen = tested[-1 if last else best([draft.reward for draft in tested])]
+        chosen = tested[-1 if last else index_of_highest([draft.reward for draft in tested])]
         _force(chosen, len(kept.tokens), log_accept(chosen), run)
         return chosen
 
     async def _rest(
         self, prompt: Prompt, kept: Response, log_accept: Callable[[Candidate], float], run: Run
     ) -> Candidate:
-        """The kept tokens completed as pi would, untested."""
+        """The kept tokens and a completion drawn from pi without a test."""
         chosen = await run.draft(
             prompt, kept.tokens, max_tokens=self.max_tokens, kept_log_probs=kept.log_probs
         )
@@ -312,7 +347,7 @@ class Cards:
 
 @dataclass(slots=True)
 class _Tally:
-    """What one answer took so far."""
+    """Counts of one answer so far."""
 
     num_segments: int = 0
     num_tested: int = 0
@@ -322,18 +357,19 @@ class _Tally:
     hopeless: bool = False
 
     def round_size(self, policy: Policy) -> int:
-        """The tries that one acceptance is expected to take; one acceptance is taken on trust."""
+        """The expected number of tries until one is accepted, within the limits of "auto".
+
+        The acceptance rate is estimated as if one more try had been tested and accepted.
+        """
         expected = math.ceil((self.num_tested + 1) / (self.num_accepted + 1))
         return max(1, math.floor(min(_MOST_AT_ONCE, expected, get_headroom(policy))))
 
 
 def _force(chosen: Candidate, kept: int, log_accept: float, run: Run) -> None:
-    run.trace.propose(
-        Proposal(
-            candidate=chosen,
-            kept=kept,
-            log_accept=min(0.0, log_accept),
-            verdict=Verdict.FORCED,
-            address=run.key.path,
-        )
+    run.record_proposal(
+        chosen,
+        verdict=Verdict.FORCED,
+        log_accept=log_accept,
+        kept=kept,
+        address=run.key.path,
     )

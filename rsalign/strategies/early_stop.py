@@ -1,51 +1,66 @@
-"""EarlyStop: independent draws until they agree, at most n.
+"""EarlyStop: independent draws until their vote is clear, at most n.
 
-Law      rounds of `batch` inner draws (the first of `at_least`, if that is more), numbered as
-         `BestOf` numbers them, until the answer that leads the vote of all of them has at least
-         `share` of its weight; n draws at most. Whether to go on depends on the draws so far
-         alone: the pool is the first k of n independent draws, k a stopping time, and the answer is
-         what `select` chooses from it: P(y) = sum_k P(stops after k, y is chosen among these k).
-         With share = 1 it stops when all agree. It is not the law of n draws: an answer that leads
-         early by chance may stay.
+Law      Rounds of `batch` inner draws (the first of `at_least`, if that is more), numbered as
+         `BestOf` numbers them, until the answer that leads the vote among all draws has at least
+         `share` of the vote's weight; n draws at most. Whether to go on depends on the draws so far
+         alone. The pool is therefore the first k of n independent draws, where k is a stopping
+         time, and the answer is what `select` chooses from it:
+         P(y) = sum_k P(stops after k, y is chosen among these k).
+         With share = 1 it stops when all agree. This is not the law of n draws: an answer that
+         leads early by chance may win.
 Paper    Aggarwal et al. 2023, arXiv:2305.11860 (adaptive consistency); Li et al. 2024,
          arXiv:2401.10480 (share = 1 in a window of `batch` draws).
-Departs  the share is that of the selector's own weights (by self-certainty, reward or
-         probability), and of all draws and not of the last window.
-Cost     k inner draws, those of a round at once; one where the policy has one possible answer.
+Departs  The share is that of the selector's own weights (self-certainty, reward or probability),
+         and of all draws, not of the last window.
+Cost     k inner draws; those of one round at once. If the policy has one possible answer, one draw.
 Streams  at the end.
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from rsalign.core.capabilities import cuts_answers, varies_by_policy_alone
+from rsalign.core.capabilities import KLSource, TraceKind, cuts_answers, varies_by_policy_alone
 from rsalign.core.checks import above, at_least, check_settings, setting_error
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
 from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.protocol import SELECTOR, Selection, Selector
 from rsalign.strategies.plain import Plain
-from rsalign.strategies.pool import STRATEGY, Pool, any_needs_reward, record, require_fit
+from rsalign.strategies.pool import POOL_NOTES, STRATEGY, Pool, any_needs_reward, require_fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyStop:
-    """The winner of a vote that ends as soon as it is clear enough.
+    """Draws candidates in rounds and stops as soon as one answer has a clear share of the votes.
 
-    If a budget ends the run early, the vote is among the candidates that are finished by then.
+    If a budget ends the run early, the vote is among the candidates that are finished by then
+    (`rsalign.strategies.pool.Pool`).
 
     Notes: ``num_draws``, and those of `BestOf`.
 
     Attributes:
         select: a selector that votes, such as `SelfCertainty` or `MajorityVote`.
-        n: greatest number of draws. With the same seed the draws are the first of `BestOf`'s.
-        share: of the vote's weight, above 0 and at most 1. Draws without an answer count in it.
-        at_least: fewest draws before it may stop; n, if that is less.
-        batch: draws at once; it looks after each round.
+        n: greatest number of draws. With the same seed they are the first draws of `BestOf`.
+        share: the share of the vote's weight at which it stops, above 0 and at most 1. The weight
+            of draws without an answer counts in the whole.
+        at_least: fewest draws before it may stop; `n`, if that is less.
+        batch: draws of one round, made at once. The share is looked at after each round.
         inner: the strategy that draws each candidate.
 
     Raises:
         ConfigError: if a number is out of its range, `inner` cannot sample, or `select` does not
             vote.
+
+    Example:
+        >>> from rsalign import Aligner
+        >>> from rsalign.selectors import MajorityVote
+        >>> from rsalign.selectors.extraction import LastNumber
+        >>> from rsalign.testing import ToyPolicy
+        >>> strategy = EarlyStop(select=MajorityVote(extract=LastNumber()), n=8, share=0.5)
+        >>> with Aligner(ToyPolicy(), None, strategy) as aligner:
+        ...     [output] = aligner.generate("1 2", use_tqdm=False)
+        >>> output.alignment.diagnostics["num_draws"] <= 8
+        True
     """
 
     select: Selector
@@ -54,6 +69,11 @@ class EarlyStop:
     at_least: int = 4
     batch: int = 4
     inner: Strategy = field(default_factory=Plain)
+
+    trace_kind: ClassVar[TraceKind] = "pool"
+    kl_source: ClassVar[KLSource] = "pool"
+    stops_early: ClassVar[bool] = True
+    note_meanings: ClassVar[dict[str, str]] = POOL_NOTES
 
     def __post_init__(self) -> None:
         check_settings(
@@ -73,12 +93,12 @@ class EarlyStop:
 
     @property
     def needs_reward(self) -> bool:
-        """Whether the selector or the inner strategy does."""
+        """Whether the selector or the inner strategy needs a reward."""
         return any_needs_reward(self.inner, self.select)
 
     @property
     def varies_by_policy_alone(self) -> bool:
-        """As the inner strategy."""
+        """Whether this holds for the inner strategy."""
         return varies_by_policy_alone(self.inner)
 
     @property
@@ -87,7 +107,7 @@ class EarlyStop:
         return cuts_answers(self.inner)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
-        """Draws in rounds until the vote is clear."""
+        """Draws round by round until the vote is clear, and returns its winner."""
         pool = Pool(
             prompt,
             run,
@@ -101,16 +121,16 @@ class EarlyStop:
             await pool.draw(range(num_drawn, until))
             candidates, selection = await pool.choose()
             num_drawn = until
-            if num_drawn == most or _share(selection) >= self.share:
+            if num_drawn == most or _vote_share(selection) >= self.share:
                 break
-        record(run.trace, candidates, selection)
+        pool.record(candidates, selection)
         run.trace.note(num_draws=len(candidates))
         chosen = candidates[selection.index]
         run.trace.commit(chosen.tokens)
         return chosen
 
 
-def _share(selection: Selection) -> float:
-    """Of the chosen answer's votes in all; 0 where none has an answer."""
+def _vote_share(selection: Selection) -> float:
+    """The share of all votes that the chosen answer has; 0 if no candidate has an answer."""
     shares = selection.notes.get("vote_shares")
     return float(shares[selection.index] or 0) if isinstance(shares, tuple) else 0.0

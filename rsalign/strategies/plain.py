@@ -1,30 +1,40 @@
 """Plain: one draw from the policy.
 
-Law      pi(y|x) on responses of at most max_tokens.
-Cost     one extension; one reward call if there is a reward.
-Streams  at the end (one request).
+Law      pi(y|x) on responses of at most `max_tokens` tokens.
+Cost     one request to the policy; one reward call if there is a reward.
+Streams  at the end. The serving doors stream its tokens as they are drawn
+         (`rsalign.core.capabilities.answers_in_one_draw`).
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.core.capabilities import KLSource
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.run import Run
-from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Certainty, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plain:
-    """One draw from the policy: the baseline that every table needs.
+    """One draw from the policy: the baseline that other strategies are compared with.
 
     Attributes:
-        max_tokens: bounds the response, EOS included.
+        max_tokens: greatest length of the response in tokens, EOS included.
         measured: whether the response tells how certain the policy was of each token
-            (`Response.certainty`), which takes a policy that can tell.
+            (`Response.certainty`). The policy must be able to tell (`Measuring`).
 
     Raises:
         ConfigError: if `max_tokens` is not at least 1.
+
+    Example:
+        >>> from rsalign import Aligner
+        >>> from rsalign.testing import ToyPolicy
+        >>> with Aligner(ToyPolicy(4), None, Plain(max_tokens=5)) as aligner:
+        ...     [output] = aligner.generate("1 2", use_tqdm=False)
+        >>> len(output.outputs[0].token_ids) <= 5
+        True
     """
 
     max_tokens: int = 256
@@ -34,20 +44,19 @@ class Plain:
     varies_by_policy_alone: ClassVar[bool] = True
     cuts_answers: ClassVar[bool] = False
     answers_in_one_draw: ClassVar[bool] = True
+    kl_source: ClassVar[KLSource] = "policy"
 
     def __post_init__(self) -> None:
         check_settings(self, max_tokens=at_least(1))
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
-        """Draws from pi."""
+        """Draws one response from the policy and commits it."""
         drawn = await run.draft(
             prompt,
             (),
             max_tokens=self.max_tokens,
             kept_certainty=Certainty() if self.measured else None,
         )
-        run.trace.propose(
-            Proposal(candidate=drawn, kept=0, log_accept=0.0, verdict=Verdict.ACCEPTED)
-        )
+        run.record_proposal(drawn, verdict=Verdict.ACCEPTED)
         run.trace.commit(drawn.tokens)
         return drawn

@@ -1,11 +1,11 @@
-"""A pool of candidates: how they are drawn as a selector needs them, and what is put on record."""
+"""A pool of candidates: how they are drawn, how one of them is chosen, and what is recorded."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rsalign.core.capabilities import (
+    answers_in_one_draw,
     asks_judge,
     needs_certainty,
     needs_reward,
@@ -14,20 +14,28 @@ from rsalign.core.capabilities import (
 from rsalign.core.checks import part, quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
-from rsalign.core.protocols import Strategy
+from rsalign.core.protocols import Reward, Strategy
 from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
-from rsalign.core.trace import Note, Proposal, Trace, Verdict
-from rsalign.core.types import Candidate, Prompt
+from rsalign.core.trace import Note, Verdict
+from rsalign.core.types import Candidate, Prompt, Response
+from rsalign.core.wrapper import Wrapper
 from rsalign.selectors.estimators import effective_sample_size, pool_kl
 from rsalign.selectors.protocol import Selection, Selector
 
 STRATEGY = part("a strategy, such as Plain()")
-"""What a strategy inside another one must be."""
+"""What an inner strategy must be, for `check_settings`."""
+
+POOL_NOTES = {
+    "effective_sample_size": "independent draws that the weights are worth",
+    "kl_estimate": "bounds KL(law || inner draw) on average, nats",
+    "num_unjudged": "finished candidates that the run's end left without a reward",
+}
+"""What the notes of `Pool.record` mean (`rsalign.core.capabilities.note_meanings`)."""
 
 
 def require_fit(owner: object, inner: Strategy, select: Selector) -> None:
-    """Refuses a selector that must know what the inner strategy does not tell.
+    """Refuses a selector that reads token certainties together with a strategy without them.
 
     Raises:
         ConfigError: with both.
@@ -47,17 +55,22 @@ def any_needs_reward(inner: Strategy, select: Selector) -> bool:
 
 @dataclass(slots=True)
 class Pool:
-    """The candidates of one prompt, and how one of them is chosen.
+    """The candidates for one prompt, and the choice of one of them.
 
-    Candidate i is drawn at the address ``("candidate", i)`` below the run. If the run is ended
-    early, the selector chooses among those that are finished by then.
+    Candidate i is drawn at the address ``("candidate", i)`` below the run.
+
+    If the run is ended early, the selector chooses among the candidates that are finished by then.
+    For a selector that needs no reward this includes complete draws whose reward was not known in
+    time; it is recorded as 0. The selector is then shown no rewards at all, as if no reward had
+    been given: known and unknown ones cannot be compared, not even to break ties. The note
+    ``num_unjudged`` and a warning tell how many there are.
 
     Attributes:
         prompt: what is answered.
-        run: of the strategy that owns the pool.
-        inner: draws each candidate.
-        select: chooses.
-        select_key: the address of the choice among so many candidates.
+        run: the run of the strategy that owns the pool.
+        inner: the strategy that draws each candidate.
+        select: chooses one of them.
+        select_key: from the number of candidates to the address of the choice among them.
     """
 
     prompt: Prompt
@@ -66,6 +79,7 @@ class Pool:
     select: Selector
     select_key: Callable[[int], Key]
     _drawn: dict[int, Candidate] = field(default_factory=dict)
+    _asked: dict[int, Response] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if needs_certainty(self.select):
@@ -73,61 +87,97 @@ class Pool:
         self.run.trace.answer_by(self._choose_so_far)
 
     def distinct(self, n: int) -> int:
-        """How many of n candidates must be drawn: one, where the others could only repeat it."""
+        """How many of n candidates must be drawn: one, if the others could only repeat it."""
         if n == 1 or not varies_by_policy_alone(self.inner):
             return n
         return 1 if self.run.has_one_answer(f"1 candidate was drawn instead of {n}") else n
 
     async def draw(self, numbers: Iterable[int]) -> None:
-        """Draws the candidates of these numbers, all at once."""
+        """Draws the candidates with these numbers, all at once."""
 
-        async def one(i: int) -> None:
+        async def draw_one(i: int) -> None:
             run = self.run.branch("candidate", i)
+            if answers_in_one_draw(
+                self.inner
+            ):  # what the reward is asked about is then the candidate
+                run = replace(run, reward=_RememberingReward(run.reward, i, self._asked))
             self._drawn[i] = await self.inner.sample(self.prompt, run)
 
-        await concurrently(one(i) for i in numbers)
+        await concurrently(draw_one(i) for i in numbers)
 
     async def choose(self) -> tuple[Sequence[Candidate], Selection]:
         """All candidates, by number, and the choice among them."""
         candidates = [self._drawn[i] for i in sorted(self._drawn)]
         return candidates, await self._selection(candidates)
 
+    def record(self, candidates: Sequence[Candidate], selection: Selection) -> None:
+        """Records each candidate with its probability of being chosen, and the pool's notes."""
+        for i, (candidate, prob) in enumerate(zip(candidates, selection.probs, strict=True)):
+            verdict = Verdict.ACCEPTED if i == selection.index else Verdict.REJECTED
+            self.run.record_proposal(candidate, verdict=verdict, prob=prob)
+        notes: dict[str, Note] = {
+            "rewards": tuple(float(candidate.reward) for candidate in candidates),
+            "kl_estimate": pool_kl(selection.probs, [candidate.tokens for candidate in candidates]),
+            "effective_sample_size": effective_sample_size(selection.probs),
+        }
+        self.run.trace.note(**notes | dict(selection.notes))
+
     async def _selection(self, candidates: Sequence[Candidate]) -> Selection:
         return await self.select.select(self.prompt, candidates, self.select_key(len(candidates)))
 
     async def _choose_so_far(self) -> Candidate | None:
-        """Among finished candidates; an unfinished inner run may know its answer all the same."""
+        """The choice among the candidates that are finished when the run is ended early."""
+        trace = self.run.trace
         if asks_judge(self.select):
-            self.run.trace.warn(
+            trace.warn(
                 f"the run was ended before {type(self.select).__name__} had chosen, and no judge "
                 "is asked then: the best answer by reward is returned, or the first where there "
                 "is no reward"
             )
             return None
         finished = dict(self._drawn)
-        for labels, child in self.run.trace.children.items():
+        for labels, child in trace.children.items():
             match labels:
+                # an inner run that is not finished may know its answer all the same
                 case ("candidate", int(i)) if i not in finished and child.estimate is not None:
                     answer = await child.estimate()
                     if answer is not None and answer.response.complete:
                         finished[i] = answer
+        unjudged = {} if needs_reward(self.select) else self._unjudged()
+        finished |= unjudged
         if not finished:
             return None
         candidates = [finished[i] for i in sorted(finished)]
-        selection = await self._selection(candidates)
-        record(self.run.trace, candidates, selection)
+        shown_candidates: Sequence[Candidate] = candidates
+        if unjudged:
+            shown_candidates = [Candidate(candidate.response, 0.0) for candidate in candidates]
+            trace.note(num_unjudged=len(unjudged))
+            trace.warn(
+                f"the run was ended before {len(unjudged)} of {len(candidates)} finished answers "
+                "had a reward: the selector, which needs none, chose among all of them and was "
+                "shown no rewards"
+            )
+        selection = await self._selection(shown_candidates)
+        self.record(candidates, selection)
         return candidates[selection.index]
 
+    def _unjudged(self) -> dict[int, Candidate]:
+        """Complete responses whose reward was not known in time; 0 stands for it."""
+        return {
+            i: Candidate(response, 0.0)
+            for i, response in self._asked.items()
+            if i not in self._drawn and response.complete
+        }
 
-def record(trace: Trace, candidates: Sequence[Candidate], selection: Selection) -> None:
-    """All candidates with the probability of choosing them, and what the choice rests on."""
-    for i, (candidate, prob) in enumerate(zip(candidates, selection.probs, strict=True)):
-        verdict = Verdict.ACCEPTED if i == selection.index else Verdict.REJECTED
-        log_accept = min(0.0, math.log(prob)) if prob > 0 else float("-inf")
-        trace.propose(Proposal(candidate=candidate, kept=0, log_accept=log_accept, verdict=verdict))
-    notes: dict[str, Note] = {
-        "rewards": tuple(float(candidate.reward) for candidate in candidates),
-        "kl_estimate": pool_kl(selection.probs, [candidate.tokens for candidate in candidates]),
-        "effective_sample_size": effective_sample_size(selection.probs),
-    }
-    trace.note(**notes | dict(selection.notes))
+
+@dataclass(frozen=True, slots=True)
+class _RememberingReward(Wrapper):
+    """The same reward; it remembers what it was last asked about for one candidate."""
+
+    inner: Reward
+    number: int
+    asked: dict[int, Response]
+
+    async def score(self, prompt: Prompt, response: Response) -> float:
+        self.asked[self.number] = response
+        return await self.inner.score(prompt, response)

@@ -1,30 +1,30 @@
-"""Rejection: whole responses by rejection sampling under a declared bound.
+"""Rejection: whole responses by rejection sampling under a declared bound of the reward.
 
 Law      Let a(y) = min(1, exp((r(y) - bound) / beta)) and A = sum pi a. An accepted answer has the
-         law pi(y) a(y) / A = pi(y) exp(min(r(y), bound) / beta) / Z: exactly the tilted policy
-         pi(y) exp(r(y) / beta) / Z if no reward exceeds `bound`, and otherwise the tilted policy of
-         the reward clipped there (quasi-rejection sampling). The share of the drawn rewards above
-         the bound comes back as ``clipped_share``. After `max_draws` rejections, with probability
-         (1 - A)^max_draws, one of them is forced: as tilted resampling of these draws.
-Move     Draw whole responses, `at_once` at a time, accept the first in order.
+         law pi(y) a(y) / A = pi(y) exp(min(r(y), bound) / beta) / Z. If no reward exceeds `bound`,
+         this is exactly the tilted policy pi(y) exp(r(y) / beta) / Z; otherwise it is the tilted
+         policy of the reward clipped at `bound` (quasi-rejection sampling). The note
+         ``clipped_share`` is the share of the tested rewards above the bound. After `max_draws`
+         rejections, which has probability (1 - A)^max_draws, one of the rejected responses is
+         forced: it is drawn from them in proportion to exp(r / beta).
+Move     Draw whole responses, `at_once` at a time, and take the first that is accepted, in order.
 Accept   exp((r - bound) / beta), at most 1.
 Paper    von Neumann 1951; quasi-rejection: Eikema et al. 2022, arXiv:2206.05088, who give the
          total variation that clipping costs. Statistical rejection sampling with an *estimated*
          bound is a selector: `rsalign.selectors.StatisticalRejection`.
-Cost     about 1 / A whole responses, at most `max_draws`; one where the policy has one possible
-         answer, which is then tested as often.
-Streams  the answer once it is accepted.
+Cost     about 1 / A whole responses, at most `max_draws`. If the policy has one possible answer, it
+         is drawn once and tested as often.
+Streams  the answer as soon as it is accepted.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.chains.likelihood import is_certain
+from rsalign.core.capabilities import KLSource
 from rsalign.core.checks import POSITIVE_REWARD, REWARD, at_least, check_settings
-from rsalign.core.run import Run
+from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import until
-from rsalign.core.trace import Proposal, Verdict
+from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.selectors.estimators import tilted_weights
@@ -32,28 +32,36 @@ from rsalign.selectors.estimators import tilted_weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """An exact draw from pi exp(r / beta) if `bound` is one.
+    """Draws exactly from pi exp(r / beta) / Z if no reward exceeds `bound`.
 
-    If a budget ends the run early, what was drawn is tested, and if none of it is accepted, one is
-    forced as after `max_draws` rejections.
+    If a budget ends the run early, the responses drawn until then are tested, and if none of them
+    is accepted, one is forced as after `max_draws` rejections.
 
-    Notes: ``num_tested``; ``acceptance_rate``; ``clipped_share`` of the tested whose reward exceeds
-    the bound; ``forced``.
+    Notes: ``num_tested``; ``acceptance_rate``; ``clipped_share``, the share of the tested responses
+    whose reward exceeds the bound; ``forced``, whether the answer was not accepted.
 
     Attributes:
         beta: divides the reward, in its units, above 0.
-        bound: at least the greatest reward, for an exact law; in the reward's units. A lower one is
-            cheaper by exp((greatest - bound) / beta) and no longer tells rewards above it apart.
-        max_tokens: bounds the response.
-        max_draws: responses tested before one is forced.
-        at_once: responses drawn at once; the first accepted *in order of index* is the answer, so
-            this changes cost and not the answer.
+        bound: in the reward's units; at least the greatest reward, for an exact law. A lower bound
+            is cheaper by a factor of exp((greatest - bound) / beta), and rewards above it count as
+            equal.
+        max_tokens: greatest length of the response in tokens.
+        max_draws: number of responses tested before one is forced.
+        at_once: number of responses drawn at once. The first accepted *in order of index* is the
+            answer, so that this changes the cost and not the answer.
 
     Raises:
         ConfigError: if a setting is out of its range.
-    """
 
-    varies_by_policy_alone: ClassVar[bool] = True
+    Example:
+        >>> from rsalign import Aligner
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> strategy = Rejection(beta=0.5, bound=2.0, max_tokens=6)
+        >>> with Aligner(ToyPolicy(), ToyReward(), strategy) as aligner:
+        ...     [output] = aligner.generate("1 2", use_tqdm=False)
+        >>> output.alignment.diagnostics["forced"]
+        False
+    """
 
     beta: float
     bound: float
@@ -61,7 +69,15 @@ class Rejection:
     max_draws: int = 64
     at_once: int = 4
 
+    varies_by_policy_alone: ClassVar[bool] = True
     cuts_answers: ClassVar[bool] = False
+    kl_source: ClassVar[KLSource] = "accepted"
+    note_meanings: ClassVar[dict[str, str]] = {
+        "num_tested": "responses",
+        "acceptance_rate": "share of the tried that were accepted",
+        "clipped_share": "share of rewards above the bound",
+        "forced": "no response was accepted",
+    }
 
     def __post_init__(self) -> None:
         check_settings(
@@ -74,7 +90,7 @@ class Rejection:
         )
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
-        """Draws until one is accepted."""
+        """Draws and tests responses until one is accepted."""
         acceptance = SoftAcceptance(beta=self.beta)
         drawn: dict[int, Candidate] = {}
         tested: list[Candidate] = []
@@ -99,7 +115,7 @@ class Rejection:
             return accepted
 
         async def answer_so_far() -> Candidate | None:
-            # the others in order of index, as they would have been tested
+            # test the others in order of index, as without a budget
             for index in sorted(drawn)[len(tested) :]:
                 if accepted or accepts(index):
                     break
@@ -126,12 +142,5 @@ class Rejection:
     def _forced(self, tested: list[Candidate], run: Run) -> Candidate:
         probs = tilted_weights([draft.reward for draft in tested], self.beta)
         index = run.key.child("forced").categorical(probs)
-        run.trace.propose(
-            Proposal(
-                candidate=tested[index],
-                kept=0,
-                log_accept=math.log(probs[index]),
-                verdict=Verdict.FORCED,
-            )
-        )
+        run.record_proposal(tested[index], verdict=Verdict.FORCED, prob=probs[index])
         return tested[index]

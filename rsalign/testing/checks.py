@@ -17,7 +17,7 @@ from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Trace, Verdict
 from rsalign.core.types import Prompt, Response, Segment, Stop, Tokens
-from rsalign.segments.fixed_size import FixedSize
+from rsalign.segments.segmenters import FixedSize
 
 
 async def check_policy(

@@ -8,7 +8,7 @@ from rsalign.core.answer import rank_results
 from rsalign.core.budget import Usage
 from rsalign.core.trace import Trace
 from rsalign.core.types import Candidate, Response, Stop
-from rsalign.report.page import page
+from rsalign.report.page import render_page
 from rsalign.segments.thresholds import Constant
 from rsalign.testing import ToyPolicy, ToyReward
 
@@ -128,7 +128,7 @@ def test_the_page_shows_each_answer_above_its_own_run():
     """The text of answer i is the one that its run took."""
     with Aligner(Tunable(6), ToyReward(), BEST, seed=1) as aligner:
         (output,) = aligner.generate("1", params(n=4), use_tqdm=False)
-        shown = page([output], decode=aligner.policy.text)
+        shown = render_page([output], decode=aligner.policy.text)
     from rsalign.report.page import _prompt
 
     view = _prompt(0, output, aligner.policy.text, 100)

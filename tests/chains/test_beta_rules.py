@@ -12,7 +12,7 @@ from rsalign.chains.beta_rules import (
     TargetSampleSize,
     beta_notes,
     beta_warnings,
-    found_beta,
+    resolve_beta,
 )
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.strategies.quest import Quest
@@ -148,10 +148,10 @@ def test_targets_out_of_range_are_refused(value):
 
 
 def test_a_number_stands_for_itself():
-    assert found_beta(0.3, ()) == 0.3
-    assert found_beta(TargetKL(nats=0.5), POOL) == TargetKL(nats=0.5).beta(POOL)
+    assert resolve_beta(0.3, ()) == 0.3
+    assert resolve_beta(TargetKL(nats=0.5), POOL) == TargetKL(nats=0.5).beta(POOL)
     with pytest.raises(ConfigError, match="pool"):
-        found_beta(TargetKL(nats=0.5), ())
+        resolve_beta(TargetKL(nats=0.5), ())
 
 
 @pytest.mark.parametrize("strategy", [QAlign, Quest])

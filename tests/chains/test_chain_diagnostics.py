@@ -11,7 +11,7 @@ from scipy.stats import norm
 from rsalign import Key, Run
 from rsalign.chains.cuts import FixedCuts
 from rsalign.chains.diagnostics import effective_samples, log_normaliser, r_hat, summary
-from rsalign.chains.history import History, joined
+from rsalign.chains.history import History, merge_weighted
 from rsalign.chains.kernel import Step
 from rsalign.core.types import Candidate, Response, Stop
 from rsalign.selectors.protocol import certain
@@ -84,7 +84,7 @@ def test_counts_by_hand():
     second.steps.append(step(a, c, cut=10))
     first.swaps += [True, False]
     second.swaps += [False, False]
-    sample = joined([(a, 1.0), (b, 3.0)])
+    sample = merge_weighted([(a, 1.0), (b, 3.0)])
     notes = summary([first, second], sample, [a, b, c], lambda y: y.reward / 2, burn_in=1)
     assert notes["num_steps"] == 3
     assert notes["acceptance_rate"] == 2 / 5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta as beta_law
 
-from rsalign.chains.leads import decided, log_evidence
+from rsalign.chains.stopping import is_decided, log_evidence
 
 ERROR = 0.3
 
@@ -47,7 +47,7 @@ def outcome(probs, horizon, says):
 
 @functools.cache
 def ours(leader, rival, order):
-    return decided([leader, rival], order, ERROR)
+    return is_decided([leader, rival], order, ERROR)
 
 
 @functools.cache
@@ -107,24 +107,25 @@ def test_evidence_of_many_votes_is_finite():
 
 def test_only_the_strongest_rival_counts():
     for leader in range(1, 30):
-        assert decided([leader, 2, 1, 1], 1, ERROR) == decided([leader, 2], 1, ERROR)
+        assert is_decided([leader, 2, 1, 1], 1, ERROR) == is_decided([leader, 2], 1, ERROR)
 
 
 def test_who_comes_late_has_to_show_more():
     needed = [
-        next(votes for votes in range(100) if decided([votes], order, ERROR)) for order in (1, 2, 9)
+        next(votes for votes in range(100) if is_decided([votes], order, ERROR))
+        for order in (1, 2, 9)
     ]
     assert needed == sorted(set(needed))
 
 
 def test_one_vote_decides_nothing():
-    assert not decided([1], 1, 0.999)
-    assert not decided([0.2], 1, 0.999)
+    assert not is_decided([1], 1, 0.999)
+    assert not is_decided([0.2], 1, 0.999)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 7])
 def test_answers_share_the_level_by_the_order_in_which_they_were_seen(order):
     """The j-th has error / (j (j + 1)), which sums to the error over all j."""
     level = math.exp(-log_evidence(11, 1)) * order * (order + 1)
-    assert decided((12, 1), order, 1.01 * level)
-    assert not decided((12, 1), order, 0.99 * level)
+    assert is_decided((12, 1), order, 1.01 * level)
+    assert not is_decided((12, 1), order, 0.99 * level)

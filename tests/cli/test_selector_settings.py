@@ -85,7 +85,7 @@ def best_of(*settings):
             BestOf(inner=BestOf(select=Soft(temperature=2))),
         ),
         (
-            ["select=rsalign.selectors.soft:Soft", "select.temperature=2"],
+            ["select=rsalign.selectors.by_reward:Soft", "select.temperature=2"],
             BestOf(select=Soft(temperature=2)),
         ),
     ],

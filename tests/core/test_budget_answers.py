@@ -670,3 +670,47 @@ def test_selectors_that_ask_say_so():
     assert [
         name for name, one in select.SELECTORS.items() if getattr(one, "asks_judge", False)
     ] == ["knockout"]
+
+
+class JudgesFirst:
+    """A reward that answers for the first draws only; for the others it never does."""
+
+    def __init__(self, most):
+        self.most = most
+
+    async def score(self, prompt, response):
+        if response.address[1] >= self.most:
+            await asyncio.sleep(3600)
+        return 5.0 + float(response.address[1])
+
+
+@pytest.mark.parametrize("kind", ["best_of", "early_stop"])
+def test_a_vote_that_needs_no_reward_counts_the_unjudged(kind):
+    """It is among all 16 answers that were drawn, not among the 3 that were judged."""
+    differs = 0
+    for seed in range(12):
+        strategy = BestOf(n=16, inner=PLAIN, select=VOTE)
+        if kind == "early_stop":
+            strategy = EarlyStop(n=16, at_least=16, inner=PLAIN, select=VOTE)
+        held = run(strategy, reward=JudgesFirst(3), seed=seed, reward_calls=3)
+        free = run(strategy, seed=seed)
+        assert held.expired
+        assert held.candidate.tokens == free.candidate.tokens
+        assert held.trace.notes["num_unjudged"] == 13
+        assert held.trace.notes["vote_shares"] == free.trace.notes["vote_shares"]
+        assert "13 of 16 finished answers had a reward" in held.warnings[0]
+        # the reward of an unjudged answer is unknown, and is not said to be 0
+        judged = held.candidate.response.address[1] < 3
+        assert held.judged is judged
+        assert (held.reward is None) is not judged
+        differs += not judged
+    assert differs
+
+
+def test_a_selector_that_needs_rewards_sees_only_the_judged():
+    for seed in range(6):
+        strategy = BestOf(n=8, inner=PLAIN, select=select.Hard())
+        held = run(strategy, reward=JudgesFirst(3), seed=seed, reward_calls=3)
+        assert held.candidate.response.address == ("candidate", 2)
+        assert held.reward == 7.0
+        assert "num_unjudged" not in held.trace.notes

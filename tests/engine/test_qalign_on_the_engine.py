@@ -15,7 +15,7 @@ import torch
 from exact import check_draws, next_probs, power, rewards, tokenizer
 
 from rsalign import Key, Run, Sampling
-from rsalign.chains.cuts import BlockCuts, EntropyCuts, Weights
+from rsalign.chains.cuts import BlockCuts, CutWeights, EntropyCuts
 from rsalign.chains.diagnostics import effective_samples
 from rsalign.chains.kernel import Kernel
 from rsalign.rewards.wrappers import Cached
@@ -56,7 +56,7 @@ class NoLengthTerm(QAlign):
 
 class Uncorrected(Kernel):
     def _weights(self, prompt, candidate, run):
-        return Weights(super()._weights(prompt, candidate, run).values, 0.0)
+        return CutWeights(super()._weights(prompt, candidate, run).values, 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from rsalign.engines import remote
 from rsalign.engines.remote import Replicas
 from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.rewards.remote import RemoteReward
-from rsalign.segments.fixed_size import FixedSize
+from rsalign.segments.segmenters import FixedSize
 from rsalign.testing import check_policy, check_reward, check_strategy
 
 # what the proxies of these tests leave open when a loop ends is closed by the garbage collector

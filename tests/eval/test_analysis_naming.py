@@ -2,7 +2,8 @@
 
 import pytest
 
-from eval.analysis.naming import is_best_of, is_best_of_plain, method_names
+from eval.analysis.declared import is_pool_of_draws
+from eval.analysis.naming import is_best_of, method_names
 from rsalign import BestOf, Cards, Entropy, FixedSize, Plain, QAlign
 from rsalign.cli.generate import plain_data
 from rsalign.selectors import MajorityVote, MinimumBayesRisk, Soft
@@ -82,5 +83,5 @@ def test_classes_deep_inside_are_named_too():
     ],
 )
 def test_what_is_best_of_n(strategy, plain_pool, best_of):
-    assert is_best_of_plain(plain_data(strategy)) is plain_pool
+    assert is_pool_of_draws(plain_data(strategy)) is plain_pool
     assert is_best_of(plain_data(strategy)) is best_of

@@ -18,7 +18,7 @@ from rsalign.hooks.segment_end.rule import (
 )
 from rsalign.hooks.segment_end.sentinel import choose_sentinel
 from rsalign.segments import Entropy, FixedSize, Punctuation
-from rsalign.segments.fixed_size import MOST
+from rsalign.segments.segmenters import MOST
 
 VOCAB, SENTINEL = 11, 7
 ENTROPY = {"rsalign_entropy_threshold": 1.5, "rsalign_sentinel": SENTINEL}

@@ -18,11 +18,11 @@ from rsalign import (
 )
 from rsalign.chains.cuts import (
     BlockCuts,
+    CutWeights,
     EntropyCuts,
     FixedCuts,
     SegmentCuts,
     UniformCuts,
-    Weights,
     cut_weights,
 )
 from rsalign.chains.kernel import Kernel
@@ -143,7 +143,7 @@ def mutant(wrong, **settings):
 
 
 def total(values, log_total):
-    return Weights(values, log_total)
+    return CutWeights(values, log_total)
 
 
 def eos_not_counted(found, candidate):

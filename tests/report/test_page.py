@@ -23,8 +23,8 @@ from rsalign import (
 )
 from rsalign.chains.cuts import FixedCuts
 from rsalign.report import write_page
-from rsalign.report.moves import below, moves
-from rsalign.report.page import page
+from rsalign.report.moves import read_moves, traces_with_label
+from rsalign.report.page import render_page
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.selectors import MajorityVote
 from rsalign.selectors import Soft as SoftSelector
@@ -72,7 +72,7 @@ def outputs(strategy, *, prompts=("1 2", "3"), policy=TOY, **given):
 
 def drawn(strategy, decode=TOY.text, **given):
     found = outputs(strategy, **given)
-    return read(page(found, decode=decode)), found
+    return read(render_page(found, decode=decode)), found
 
 
 def section(root, i):
@@ -99,13 +99,13 @@ def test_every_step_of_every_chain(strategy):
     for i, output in enumerate(found):
         here = section(root, i)
         traces = {}
-        for c, chain in below(output.alignment.trace, "chain"):
+        for c, chain in traces_with_label(output.alignment.trace, "chain"):
             traces[f"p{i}-0-{c}"] = chain
-            for j, replica in below(chain, "replica"):
+            for j, replica in traces_with_label(chain, "replica"):
                 traces[f"p{i}-0-{c}-replica-{j}"] = replica
         rows = here.all("li", "step")
         assert len(rows) == sum(
-            len(moves(trace).steps) for trace in traces.values() if trace.proposals
+            len(read_moves(trace).steps) for trace in traces.values() if trace.proposals
         )
         for anchor, trace in traces.items():
             check_steps(anchor, trace, {row.attributes["id"]: row for row in rows})
@@ -139,8 +139,8 @@ def test_the_reward_trace_is_that_of_the_states(strategy):
     for output in outputs(strategy):
         rewards = output.alignment.diagnostics["rewards"]
         size = strategy.steps + 1 - strategy.burn_in
-        for c, chain in below(output.alignment.trace, "chain"):
-            found = moves(chain, strategy.steps)
+        for c, chain in traces_with_label(output.alignment.trace, "chain"):
+            found = read_moves(chain, strategy.steps)
             assert found.rewards[strategy.burn_in :] == rewards[c * size : (c + 1) * size]
 
 
@@ -342,7 +342,7 @@ def test_a_long_run_is_shown_in_part_and_says_so():
     assert "those of the steps that are listed" in root.one("main").text
     ends = {int(row.attributes["id"].rpartition("-")[2]) for row in rows}
     assert {1, 1100} <= ends
-    many = read(page(found * 150, decode=TOY.text))
+    many = read(render_page(found * 150, decode=TOY.text))
     assert len(many.all("details", "prompt")) == 50
     assert "first 50 prompts" in many.one("header").text
     assert 200 <= len(many.all("li", "step")) <= 2000
@@ -368,7 +368,7 @@ def test_a_page_stays_small(strategy):
             return (0.02, 0.58, 0.4)
 
     found = outputs(strategy, prompts=("1",), policy=Wordy())
-    one, many = (page(found * n, decode=Wordy().text) for n in (1, 100))
+    one, many = (render_page(found * n, decode=Wordy().text) for n in (1, 100))
     assert "more characters" in one or "characters before" in one
     assert max(len(one.encode()), len(many.encode())) < 10e6
 
@@ -376,7 +376,9 @@ def test_a_page_stays_small(strategy):
 def test_write_page(tmp_path):
     found = outputs(PLAIN)
     write_page(found, tmp_path / "out.html", decode=TOY.text)
-    assert (tmp_path / "out.html").read_text(encoding="utf-8") == page(found, decode=TOY.text)
+    assert (tmp_path / "out.html").read_text(encoding="utf-8") == render_page(
+        found, decode=TOY.text
+    )
     with pytest.raises(ConfigError, match="cannot write the page"):
         write_page(found, tmp_path / "no" / "out.html", decode=TOY.text)
-    read(page([], decode=TOY.text))
+    read(render_page([], decode=TOY.text))

@@ -4,7 +4,7 @@ import pytest
 from page_reader import read
 
 from rsalign import Aligner, BestOf, Cards, Constant, FixedSize, Plain, QAlign
-from rsalign.report.page import page
+from rsalign.report.page import render_page
 from rsalign.selectors import MajorityVote
 from rsalign.testing import ToyPolicy, ToyReward
 
@@ -43,7 +43,7 @@ def test_texts_are_shown_and_not_run(strategy):
     policy = Evil(9)
     with Aligner(policy, ToyReward(), strategy, seed=1) as aligner:
         found = aligner.generate(EVIL, use_tqdm=False)
-    root = read(page(found, decode=policy.text))  # refuses all that could run
+    root = read(render_page(found, decode=policy.text))  # refuses all that could run
     assert len(root.all("style")) == 1
     for i, output in enumerate(found):
         (exchange,) = (
@@ -64,6 +64,6 @@ def test_errors_and_names_are_shown_and_not_run():
     prompts = [{"prompt": "1", "id": EVIL[2]}, {"prompt": "1", "id": EVIL[0]}]
     with Aligner(Evil(9), broken, BestOf(n=2, inner=Plain(max_tokens=3))) as aligner:
         found = aligner.generate(prompts, use_tqdm=False, on_error="return")
-    root = read(page(found, decode=Evil(9).text))
+    root = read(render_page(found, decode=Evil(9).text))
     assert EVIL[1] in root.one("main").text
     assert EVIL[2] in root.one("main").text

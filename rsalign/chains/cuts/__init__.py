@@ -1,28 +1,24 @@
-"""Where a Markov chain may cut a response, and with what probability.
+"""Cut laws: where a Markov chain may cut a response, and with what probability.
 
-A cut law is a value with a weight h for every position, which may depend on what lies before the
-cut and on nothing else: q(i | y) = h(y_<i) / H(y), where H(y) = sum over i < |y| of h(y_<i). For a
-fixed cut the chain's move is then an independence sampler on the suffix, and the correction in its
-acceptance is H(y) / H(y'), whatever the law.
+A cut law is a value with a weight h for every position. A weight may depend on what comes before
+the cut and on nothing else: q(i | y) = h(y_<i) / H(y), where H(y) = sum over i < |y| of h(y_<i).
+Given the cut, the chain's move is then an independence sampler on the suffix, and the correction in
+its acceptance probability is H(y) / H(y'), whatever the law.
 """
 
-from rsalign.chains.cuts.blocks import BlockCuts
-from rsalign.chains.cuts.entropy import EntropyCuts
-from rsalign.chains.cuts.fixed import FixedCuts
-from rsalign.chains.cuts.protocol import CutLaw, Position, Weights, cut_weights
-from rsalign.chains.cuts.segments import SegmentCuts
-from rsalign.chains.cuts.uniform import UniformCuts
+from rsalign.chains.cuts.laws import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts, UniformCuts
+from rsalign.chains.cuts.protocol import CutLaw, CutWeights, Position, cut_weights
 
 __all__ = [
     "CUTS",
     "BlockCuts",
     "CutLaw",
+    "CutWeights",
     "EntropyCuts",
     "FixedCuts",
     "Position",
     "SegmentCuts",
     "UniformCuts",
-    "Weights",
     "cut_weights",
 ]
 
@@ -36,4 +32,4 @@ CUTS: dict[
     "entropy": EntropyCuts,
     "fixed": FixedCuts,
 }
-"""What the command line calls them; a class of one's own is named ``module:Class``."""
+"""Cut laws by their names in settings; any other class is named as ``module:Class``."""

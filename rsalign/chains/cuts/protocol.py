@@ -1,4 +1,7 @@
-"""What a cut law is, and how it is asked: one position at a time, so that it cannot look ahead."""
+"""The protocol of cut laws, and the only way to ask one: position by position.
+
+A law that is given positions one at a time cannot look behind the cut that it weighs.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,16 +12,16 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.types import Prompt, Response, Tokens
 
 
-@dataclass(slots=True)  # not frozen: a step makes one for each token, and that takes twice as long
+@dataclass(slots=True)  # not frozen: a step makes one per token, and freezing doubles the time
 class Position:
     """A place where a response may be cut, and what a cut law may know there.
 
     Attributes:
-        index: tokens of the response before the cut.
-        num_before: tokens before the cut, the prompt's included.
+        index: number of tokens of the response before the cut.
+        num_before: number of tokens before the cut, the prompt's included.
         token: the last token of the response before the cut; None at 0.
-        entropy: of the law of the token after the cut, nats; None unless the law asked for it.
-        decode: text of given tokens.
+        entropy: of the distribution of the token after the cut, nats; None unless the law needs it.
+        decode: from tokens to their text.
     """
 
     index: int
@@ -29,48 +32,51 @@ class Position:
 
     @property
     def text(self) -> str:
-        """Of the last token alone; empty at 0."""
+        """The text of the last token before the cut alone; empty at 0."""
         return "" if self.token is None else self.decode((self.token,))
 
 
 @runtime_checkable
 class CutLaw(Protocol):
-    """A law on the positions of a response. A value.
+    """A distribution on the positions of a response. An immutable value.
 
-    Laws: it yields one weight for each position before it takes the next, finite and not negative;
-    position 0 has a positive one, so that every response can be reached; equal positions have equal
-    weights.
+    Laws: it yields one weight for each position before it takes the next one; weights are finite
+    and not negative; the weight of position 0 is positive, so that every response can be reached;
+    equal positions have equal weights.
     """
 
     @property
     def needs_entropy(self) -> bool:
-        """Whether it looks at `Position.entropy`, which takes a policy that can tell it."""
+        """Whether it reads `Position.entropy`, which the policy must then be able to measure."""
         ...
 
     @property
     def fixed(self) -> bool:
-        """Whether a cut may fall behind the response's end, where it does nothing.
+        """Whether the weights depend on the index alone.
 
-        The weights then depend on the index alone, and nothing is to be corrected for.
+        The cut may then fall behind the end of the response, where it does nothing, and the
+        acceptance probability needs no correction.
         """
         ...
 
     def weights(self, positions: Iterator[Position]) -> Iterator[float]:
-        """The weight h of each position, in order.
+        """Yields the weight h of each position, in order.
 
         Args:
-            positions: 0, 1, ...; taking one before the weight of the last was yielded is refused.
+            positions: 0, 1, ...; taking one before the weight of the previous one was yielded is an
+                error.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """A cut law at one response.
+class CutWeights:
+    """The weights of a cut law at one response.
 
     Attributes:
         values: h of each position, ``(positions,)``.
-        log_total: ln H, the normaliser that moves are corrected for; 0 for a fixed law.
+        log_total: ln H, the normaliser that acceptance probabilities are corrected for; 0 for a
+            fixed law.
     """
 
     values: tuple[float, ...]
@@ -84,19 +90,27 @@ def cut_weights(
     *,
     max_tokens: int,
     decode: Callable[[Tokens], str],
-) -> Weights:
-    """The weight of each cut of a response.
+) -> CutWeights:
+    """Asks a cut law for the weight of each position of a response.
 
     Args:
-        law: is asked.
+        law: the cut law.
         prompt: what is answered.
-        response: at least one token; with its certainty, if the law needs it.
-        max_tokens: greatest length of a response; a fixed law has so many positions.
-        decode: text of given tokens.
+        response: has at least one token, and its certainty if the law needs entropies.
+        max_tokens: greatest length of a response, and the number of positions of a fixed law.
+        decode: from tokens to their text.
 
     Raises:
-        ConfigError: if the law looks beyond a cut, a weight cannot be one, or the certainty that
-            it needs is missing.
+        ConfigError: if the law looks behind a cut, a weight is not finite or negative, or the
+            certainty that the law needs is missing.
+
+    Example:
+        >>> from rsalign.chains.cuts import BlockCuts
+        >>> from rsalign.testing.pools import example_pool
+        >>> prompt, _, _ = example_pool(0.0)
+        >>> response = Response((5, 6, 7, 8), "5 6 7 8", None)
+        >>> cut_weights(BlockCuts(size=2), prompt, response, max_tokens=8, decode=str).values
+        (1.0, 0.0, 1.0, 0.0)
     """
     if law.needs_entropy and response.certainty is None:
         raise ConfigError(
@@ -145,4 +159,4 @@ def cut_weights(
             f"{law!r} gave weights of up to {max(values):.3g}, whose sum is beyond all floats: "
             "scale them, only their ratios count"
         ) from None
-    return Weights(tuple(values), 0.0 if law.fixed else math.log(total))
+    return CutWeights(tuple(values), 0.0 if law.fixed else math.log(total))
