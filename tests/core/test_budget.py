@@ -21,8 +21,11 @@ from rsalign import (
     Stop,
     align,
 )
+from rsalign.core.budget import Meter
 from rsalign.core.cancelled_draws import report_cancelled_draw
+from rsalign.core.meter import MeteredReward
 from rsalign.core.tasks import concurrently
+from rsalign.core.types import Response
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Constant
 from rsalign.strategies.cards import Cards
@@ -321,6 +324,28 @@ def test_a_budget_that_is_large_enough_changes_nothing(overdraws, past):
         assert not bound.expired
         assert bound.candidate == free.candidate
         assert bound.trace.proposals == free.trace.proposals
+
+
+def test_a_reward_call_that_is_open_when_the_budget_ends_may_finish():
+    class Slow:
+        async def score(self, prompt, response):
+            await asyncio.sleep(0.01)
+            return 1.0
+
+    async def expire():
+        try:
+            async with asyncio.timeout(None) as deadline:
+                meter = Meter(PROMPT, Budget(policy_tokens=4), deadline)
+                reward = MeteredReward(Slow(), meter)
+                scored = asyncio.ensure_future(
+                    reward.score(PROMPT, Response((2, 0), "2", Stop.EOS))
+                )
+                await asyncio.sleep(0)
+                await meter.expire()
+        except TimeoutError:
+            return [candidate.reward for candidate in meter.finished], await scored
+
+    assert asyncio.run(expire()) == ([1.0], 1.0)
 
 
 def test_draws_are_served_in_order_and_the_last_gets_what_is_left():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import threading
+import tracemalloc
 from typing import ClassVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from rsalign import (
     RewardError,
     align,
 )
-from rsalign.core.journal import Journal, JournalStatistics
+from rsalign.core.journal import Journal, JournalStatistics, request_address
 from rsalign.core.journaled import JournaledPolicy, JournaledReward, decode_segment, encode_segment
 from rsalign.core.protocols import Ranked, Scored
 from rsalign.core.types import Certainty, Response, Segment, Stop
@@ -228,6 +229,32 @@ def test_a_reward_that_counts_its_calls_is_one_reward_for_all_of_a_batch(tmp_pat
     assert first.calls > 3
     assert again.calls == 0
     assert [one.outputs for one in after] == [one.outputs for one in before]
+
+
+def test_a_part_that_changes_while_its_fingerprint_is_held_is_the_same_part(tmp_path):
+    async def changed(journal, reward):
+        before = journal.fingerprint_of(reward)
+        async with journal.hold_fingerprints(reward):
+            reward.shift += 1
+            during = journal.fingerprint_of(reward)
+        return before == during, before == journal.fingerprint_of(reward)
+
+    with Journal(tmp_path / "j") as journal:
+        assert asyncio.run(changed(journal, Shifted(1))) == (True, False)
+
+
+def test_memory_holds_positions_of_records_and_not_their_content(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        for i in range(50):
+            journal.record(request_address(i), [0.123456789] * 2_000)
+    tracemalloc.start()
+    try:
+        with Journal(tmp_path / "j", also=[tmp_path / "j"]) as journal:
+            held, _ = tracemalloc.get_traced_memory()
+            assert journal.find(request_address(7)) == [0.123456789] * 2_000
+    finally:
+        tracemalloc.stop()
+    assert held < (tmp_path / "j").stat().st_size / 10
 
 
 def test_what_cannot_be_told_is_refused_before_any_work(tmp_path):
