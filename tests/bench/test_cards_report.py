@@ -1,4 +1,4 @@
-"""`rsalign bench cards`: its figures are what happened."""
+"""`python -m eval.bench cards`: its figures are what happened."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -6,13 +6,13 @@ from statistics import fmean
 
 import pytest
 
+from eval.bench.__main__ import main
+from eval.bench.cards import Bench
+from eval.bench.cards_costs import of_policy, of_reward
+from eval.bench.cards_quality import quality, segments
+from eval.bench.measured import Looped, Row
+from eval.bench.reference_cards import Spent
 from rsalign import Aligner, BestOf, Cards, Entropy, FixedSize, Plain, Stop, Verdict
-from rsalign.bench.cards import Bench
-from rsalign.bench.cards_costs import of_policy, of_reward
-from rsalign.bench.cards_quality import quality, segments
-from rsalign.bench.measured import Looped, Row
-from rsalign.bench.reference_cards import Spent
-from rsalign.cli.main import main
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Candidate, Response
 from rsalign.embedded import POLICY, REWARD
@@ -242,6 +242,6 @@ def test_the_report(bench):
 def test_numbers_are_checked_before_anything_starts(capsys):
     for option in ("--repeats", "--loop-prompts", "--concurrency", "--max-tokens"):
         with pytest.raises(SystemExit) as stopped:
-            main(["bench", "cards", option, "0"])
+            main(["cards", option, "0"])
         assert stopped.value.code == 2
         assert "0 is not at least 1" in capsys.readouterr().err

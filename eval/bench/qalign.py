@@ -19,8 +19,8 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
-from rsalign.bench import qalign_tables
-from rsalign.bench.bare_engine import (
+from eval.bench import chain_runs
+from eval.bench.bare_engine import (
     Draw,
     RecordedPolicy,
     RecordedReward,
@@ -28,8 +28,8 @@ from rsalign.bench.bare_engine import (
     drawing_seconds,
     judging_seconds,
 )
-from rsalign.bench.chain_runs import Cell, Compared, Measured
-from rsalign.bench.lock_step import lock_step
+from eval.bench.chain_runs import Cell, Compared, Measured
+from eval.bench.lock_step import lock_step
 from rsalign.core.align import Result, align
 from rsalign.core.key import Key, Label
 from rsalign.core.protocols import Policy, Reward
@@ -258,17 +258,17 @@ def report(
     bench = Bench(policy, reward, settings, max(num_prompts), backend)
     try:
         cells = {k: bench.cells(num_prompts, chains, k) for k in candidates}
-        yield from qalign_tables.speed_header(bench.capacity)
+        yield from chain_runs.speed_header(bench.capacity)
         for k, sizes in cells.items():
             mixing = bench.mixing(k)
             for cell in sizes:
-                yield qalign_tables.speed(cell, bench.free(cell), *mixing)
+                yield chain_runs.speed(cell, bench.free(cell), *mixing)
         many = compared_cells([cell for sizes in cells.values() for cell in sizes])
         rounds = []
         for seed in range(repeats):
             started = time.perf_counter()
             rounds.append([bench.compared(cell, 1 + seed) for cell in many])
             yield f"repeat {seed + 1} of {repeats}: {time.perf_counter() - started:.0f} s"
-        yield from qalign_tables.comparisons(many, rounds)
+        yield from chain_runs.comparisons(many, rounds)
     finally:
         bench.close()

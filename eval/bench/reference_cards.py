@@ -1,4 +1,4 @@
-"""CARDS as its paper writes it, one token at a time: what `rsalign bench cards` compares with.
+"""CARDS as its paper writes it, one token at a time; `python -m eval.bench cards` compares with it.
 
 The published loop (Li et al. 2024, arXiv:2406.16306; no key-value cache, batch size 1): every token
 is drawn after a forward pass over everything before it, every draft is scored by a pass over the

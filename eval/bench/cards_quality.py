@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import fsum, nan, sqrt
 from statistics import fmean, stdev
 
+from eval.bench.measured import Looped, Row, asked_alike
 from rsalign.aligner import AlignedOutput
-from rsalign.bench.measured import Looped, Row, asked_alike
 from rsalign.core.types import Candidate
 from rsalign.embedded.problems import Problem
 

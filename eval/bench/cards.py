@@ -3,7 +3,7 @@
 Everything is measured within one run, in turn, on held-out embedded problems. The unit of cost is
 the token-forward: a token for which a model ran. For the engines that is what their schedulers
 granted, the prefix caches being empty at the start of every measurement; for the paper's loop
-(`rsalign.bench.reference_cards`), every token of every pass.
+(`eval.bench.reference_cards`), every token of every pass.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from eval.bench import cards_costs, cards_quality
+from eval.bench.counted_engine import CountedEngine
+from eval.bench.measured import Looped, Row
+from eval.bench.reference_cards import Reference, TransformersModels
 from rsalign.aligner import AlignedOutput, Aligner
-from rsalign.bench import cards_costs, cards_quality
-from rsalign.bench.counted_engine import CountedEngine
-from rsalign.bench.measured import Looped, Row
-from rsalign.bench.reference_cards import Reference, TransformersModels
 from rsalign.core.capabilities import needs_reward
 from rsalign.core.key import Key
 from rsalign.core.tasks import concurrently

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from rsalign.bench.measured import Looped, Row, asked_alike
+from eval.bench.measured import Looped, Row, asked_alike
 from rsalign.core.protocols import Scored
 from rsalign.core.trace import Verdict
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
+from eval.bench.reference_cards import Spent
 from rsalign.aligner import AlignedOutput
-from rsalign.bench.reference_cards import Spent
 from rsalign.core.protocols import Strategy
 from rsalign.core.types import Candidate
 from rsalign.embedded.problems import Problem
