@@ -4,7 +4,6 @@ Only what lies in this repository can be named, everything is checked before any
 an unknown name comes with the nearest that there is.
 """
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rsalign import ConfigError
 from rsalign.words.build import construct
+from rsalign.words.messages import suggest
 
 _ALLOWED = ("rsalign.", "eval.")
 _NOT_HASHED = (
@@ -76,14 +76,6 @@ def config_hash(config: DictConfig) -> str:
     kept = {name: value for name, value in plain.items() if name not in _NOT_HASHED}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """The end of a message about an unknown name: what was meant, perhaps, or all that there is."""
-    guesses = difflib.get_close_matches(name, list(known), n=1)
-    if guesses:
-        return f"did you mean {guesses[0]!r}?"
-    return f"there are {', '.join(sorted(known))}" if known else "it has none"
 
 
 def targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -158,7 +150,7 @@ def _check(where: str, node: Mapping[str, Any]) -> None:
     given = {name for name in node if name != "_target_"}
     for name in sorted(given - set(parameters)):
         raise ConfigError(
-            f"{where}.{name}: {target} has no such setting; {nearest(name, list(parameters))}"
+            f"{where}.{name}: {target} has no such setting{suggest(name, parameters)}"
         )
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given:

@@ -1,5 +1,6 @@
 """The command line's overrides, looked at before Hydra does: an unknown name gets a near one."""
 
+import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from eval.configuration import found_at, nearest
+from eval.configuration import found_at
 from eval.plugins import PLUGINS, check_hydra
 from rsalign import ConfigError
+from rsalign.words.messages import suggest
 
 CONF = Path(__file__).parent.parent / "conf"
 _PRESET = "hydra.sweeper.params."
@@ -127,7 +129,9 @@ def _chosen(overrides: Sequence[Override]) -> list[str]:
             choices = [path.stem for path in (CONF / name).glob("*.yaml")]
             for choice in _values(override):
                 if choice not in (*choices, "null"):
-                    raise ConfigError(f"{name}={choice}: {nearest(choice, choices)}")
+                    raise ConfigError(
+                        f"{name}={choice}: there is no such choice{suggest(choice, choices)}"
+                    )
             chosen[name] = f"{name}={_values(override)[0]}"
     return list(chosen.values())
 
@@ -157,7 +161,22 @@ def _check_settings(overrides: Sequence[Override], config: DictConfig) -> None:
             if _takes(config, name):
                 raise ConfigError(f"{name}: its file leaves it out; add it as +{name}=...")
             alike = [one for one in known if one.startswith("hydra") == name.startswith("hydra")]
-            raise ConfigError(f"{name}: {nearest(name, sorted({*alike, *_groups()}))}")
+            listed = _siblings(name, [*alike, *_groups()])
+            raise ConfigError(f"{name}: there is no such setting{suggest(name, listed)}")
+
+
+def _siblings(name: str, known: Sequence[str]) -> list[str]:
+    """The settings that a message about an unknown name lists: a few of all that there are.
+
+    Those beside it; if its node is unknown too, those of nearly the same name, or else the nodes.
+    """
+    node = name.rpartition(".")[0]
+    beside = [one for one in known if one.rpartition(".")[0] == node] if node else []
+    return (
+        beside
+        or difflib.get_close_matches(name, sorted(set(known)))
+        or [one for one in known if "." not in one]
+    )
 
 
 def _takes(config: DictConfig, name: str) -> bool:
@@ -174,10 +193,10 @@ def _check_names(config: DictConfig, config_name: str) -> None:
     known = {*map(str, composed([], config_name)), "hydra", "workers"}
     for name in map(str, config):
         if name not in known:
-            raise ConfigError(f"{name}: {nearest(name, sorted(known))}")
+            raise ConfigError(f"{name}: there is no such setting{suggest(name, known)}")
     for name in map(str, config.budget):
         if name not in _BUDGET:
-            raise ConfigError(f"budget.{name}: {nearest(name, list(_BUDGET))}")
+            raise ConfigError(f"budget.{name}: there is no such setting{suggest(name, _BUDGET)}")
 
 
 def _groups() -> set[str]:

@@ -9,7 +9,10 @@ from typing import Any
 from eval import host
 from eval.records import SCHEMA
 from eval.tasks.protocol import Grade, Item
-from rsalign import AlignedOutput, Budget
+from rsalign import AlignedOutput, Budget, RsalignError
+from rsalign.core.budget import Usage
+from rsalign.core.capabilities import AnswerLaw, answer_law, describe_part, independent_draws
+from rsalign.core.protocols import Strategy
 from rsalign.core.trace import Proposal, Trace, Verdict
 
 MOST_CANDIDATES = 1024
@@ -27,6 +30,10 @@ MOST_TEXTS = 16
 """Proposals of one record that have their text, for whoever wants to see some."""
 
 
+GIVEN_ANSWERS = {"class": "Choices"}
+"""The ``strategy`` of a record whose answers the task gave, so that no strategy drew any."""
+
+
 def record(
     output: AlignedOutput,
     item: Item,
@@ -35,19 +42,20 @@ def record(
     *,
     config: str,
     task: str,
-    strategy: Mapping[str, Any],
+    strategy: Strategy,
     budget: Budget | None,
     tokens: bool = False,
 ) -> dict[str, Any]:
-    """The record of one answered item.
+    """Makes the record of one item that a strategy answered.
 
     Fields: ``schema``, ``config`` (hash), ``task``, ``item``, ``group``, ``cluster``, ``prompt``,
-    ``seed``, ``strategy``, ``budget``; ``answers``, best first; ``grade`` of the first; ``usage``
-    with all of its fields (where ``replayed`` is not 0, a journal had some draws, and the seconds
-    are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``, ``warnings``;
-    ``candidates``, whole responses that were considered, with their grades; ``proposals``, what was
-    accepted or rejected and where, the first with their texts; ``error``; ``host``, versions and
-    facts of the machine; ``time``, when it was written.
+    ``seed``, ``strategy``; ``answer_law`` and ``independent_draws``, what the strategy declares of
+    its answers (`rsalign.core.capabilities`); ``budget``; ``answers``, best first; ``grade`` of the
+    first; ``usage`` with all of its fields (where ``replayed`` is not 0, a journal had some draws,
+    and the seconds are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``,
+    ``warnings``; ``candidates``, whole responses that were considered, with their grades;
+    ``proposals``, what was accepted or rejected and where, the first with their texts; ``error``;
+    ``host``, versions and facts of the machine; ``time``, when it was written.
 
     Whoever runs the same configuration again, interrupted or not, gets the same records but for
     `DEPENDS_ON_TIMING` and, elsewhere, the host.
@@ -59,7 +67,7 @@ def record(
         candidate_grades: of `candidates(output)`, in order.
         config: hash of the configuration.
         task: its name.
-        strategy: as plain data.
+        strategy: that answered.
         budget: hard limits.
         tokens: whether `eval.export` is to find what it needs: ``messages`` and
             ``prompt_token_ids``; ``token_ids`` and ``log_probs`` (nats, under the law they were
@@ -67,17 +75,13 @@ def record(
             ``complete``. Records are then several times as large.
     """
     how = output.alignment
+    considered = candidates(output)
     return {
-        "schema": SCHEMA,
-        "config": config,
-        "task": task,
-        "item": item.id,
-        "group": item.group,
-        "cluster": item.cluster,
-        "prompt": output.prompt,
+        **_frame(item, output.prompt, how.seed, config, task, output.error),
         **(_prompt(output, item) if tokens else {}),
-        "seed": how.seed,
-        "strategy": strategy,
+        "strategy": describe_part(strategy),
+        "answer_law": str(answer_law(strategy)),
+        "independent_draws": independent_draws(strategy),
         "budget": None if budget is None else asdict(budget),
         "answers": [
             {
@@ -103,7 +107,7 @@ def record(
                 "score": graded.score,
                 "answer": graded.answer,
             }
-            for proposal, graded in zip(candidates(output), candidate_grades, strict=True)
+            for proposal, graded in zip(considered, candidate_grades, strict=True)
         ],
         "proposals": [
             {
@@ -119,9 +123,70 @@ def record(
             for i, proposal in enumerate(_proposals(how.trace))
             for response in (proposal.candidate.response,)
         ],
-        "error": None
-        if output.error is None
-        else {"kind": type(output.error).__name__, "message": str(output.error)},
+    }
+
+
+def choice_record(
+    item: Item,
+    seed: int,
+    *,
+    config: str,
+    task: str,
+    answer: Mapping[str, Any] | None = None,
+    grade: Grade | None = None,
+    usage: Usage | None = None,
+    log_probs: Sequence[float] = (),
+    error: RsalignError | None = None,
+) -> dict[str, Any]:
+    """Makes the record of one item whose answers the task gave: no strategy drew anything.
+
+    Args:
+        item: what was asked.
+        seed: of the job; it changes nothing.
+        config: hash of the configuration.
+        task: its name.
+        answer: the most probable choice, as in ``answers`` of `record`; None if the item failed.
+        grade: of the item.
+        usage: of weighing the choices.
+        log_probs: of each choice, nats.
+        error: why there is no answer.
+    """
+    return {
+        **_frame(item, item.text or "", seed, config, task, error),
+        "answers": [] if answer is None else [dict(answer)],
+        "grade": None if grade is None else _plain_grade(grade),
+        "usage": asdict(usage or Usage()),
+        "diagnostics": {"log_probs": _finite(tuple(log_probs))} if log_probs else {},
+    }
+
+
+def _frame(
+    item: Item, prompt: str, seed: int, config: str, task: str, error: RsalignError | None
+) -> dict[str, Any]:
+    """All fields of a record, those of the answer empty."""
+    return {
+        "schema": SCHEMA,
+        "config": config,
+        "task": task,
+        "item": item.id,
+        "group": item.group,
+        "cluster": item.cluster,
+        "prompt": prompt,
+        "seed": seed,
+        "strategy": GIVEN_ANSWERS,
+        "answer_law": str(AnswerLaw.UNKNOWN),
+        "independent_draws": 0,
+        "budget": None,
+        "answers": [],
+        "grade": None,
+        "usage": {},
+        "diagnostics": {},
+        "forced": False,
+        "expired": False,
+        "warnings": [],
+        "candidates": [],
+        "proposals": [],
+        "error": None if error is None else {"kind": type(error).__name__, "message": str(error)},
         "host": host.facts(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

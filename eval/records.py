@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from rsalign import ConfigError
 from rsalign.core.append_only import AppendOnlyFile
 
-SCHEMA = 2
+SCHEMA = 3
 Record: TypeAlias = Mapping[str, Any]
 """JSON data; `eval.record` says what is in it."""
 

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eval import overrides, resolvers, sweep, workers
+from eval.job import Answer
 from rsalign import RsalignError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ def job(config: DictConfig) -> float:
     return done(config)
 
 
-def done(config: DictConfig, answer: sweep.Answer | None = None) -> float:
+def done(config: DictConfig, answer: Answer | None = None) -> float:
     """Does a job, says what came of it and returns its mean score, or NaN.
 
     Args:

@@ -1,42 +1,26 @@
-"""One job of a sweep: a configuration on all items and seeds, resumed where it stopped."""
+"""Runs one job of a sweep on all its items and seeds, and continues where it was stopped."""
 
-import json
 import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeAlias
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from eval.analysis.items import is_graded, score
-from eval.choices import Choices, answer_choices
-from eval.configuration import build, config_hash, resolved
-from eval.grading import Grading
-from eval.record import candidates, record
+from eval.choices import answer_choices
+from eval.configuration import build, resolved
+from eval.job import Answer, Job
 from eval.records import Record, RecordFile, read, replaced, write_parquet
-from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere, Task
+from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere
 from eval.trackers.figures import figures, flat
 from eval.trackers.protocol import Tracker
-from rsalign import (
-    AlignedOutput,
-    Aligner,
-    Budget,
-    ConfigError,
-    InstallError,
-    Prompt,
-    Response,
-    RsalignError,
-    Stop,
-)
-from rsalign.aligner.outputs import AlignedCompletion, failure
-from rsalign.cli.generate import plain_data
-from rsalign.core.foreign import errors_as, told
+from rsalign import AlignedOutput, ConfigError
 from rsalign.core.journal import Journal
-from rsalign.core.protocols import Strategy
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +43,7 @@ class Summary:
     mean_score: float | None
 
 
-def run(config: DictConfig, name: str | None = None, answer: "Answer | None" = None) -> Summary:
+def run(config: DictConfig, name: str | None = None, answer: Answer | None = None) -> Summary:
     """Answers and grades what has no record yet.
 
     Args:
@@ -108,7 +92,7 @@ def run(config: DictConfig, name: str | None = None, answer: "Answer | None" = N
 
 
 def _write_answers(
-    job: "Job", items: Sequence[Item], records: Sequence[Record], folder: Path
+    job: Job, items: Sequence[Item], records: Sequence[Record], folder: Path
 ) -> None:
     """The answers of each seed, for a judge elsewhere; items that failed have none."""
     assert isinstance(job.task, JudgedElsewhere)
@@ -122,123 +106,6 @@ def _write_answers(
         ]
         if answers:
             job.task.write(answers, folder, name=f"{name}-{seed}")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a configuration asks for, wherever it is answered.
-
-    Attributes:
-        digest: hash of the configuration.
-        task: gives and grades the items.
-        strategy: how they are answered.
-        budget: hard limits for each.
-        tokens: whether records keep token ids and log-probabilities.
-    """
-
-    digest: str
-    task: Task | ChoiceTask
-    strategy: Strategy
-    budget: Budget | None
-    tokens: bool
-
-    @classmethod
-    def of(cls, config: DictConfig) -> "Job":
-        """Builds everything but the engines.
-
-        Raises:
-            ConfigError: if the configuration cannot work.
-        """
-        task: Task | ChoiceTask = build(config.task, "task")
-        _match(task, config.strategy)
-        if config.grader.get("reward") is not None and config.grader.reward == config.reward:
-            raise ConfigError(
-                f"grader.reward={dict(config.reward)} is the reward that is maximised, whose grade "
-                "says nothing: name another reward model or a judge"
-            )
-        return cls(
-            digest=config_hash(config),
-            task=task,
-            strategy=build(config.strategy, "strategy"),
-            budget=build(config.budget.limit, "budget.limit"),
-            tokens=config.tokens,
-        )
-
-    @property
-    def text_task(self) -> Task:
-        """The task, if its answers are drawn.
-
-        Raises:
-            ConfigError: if they are given, so that there is nothing to draw and to grade.
-        """
-        if not isinstance(self.task, Task):
-            raise ConfigError(
-                f"task {self.task.name!r} gives the answers itself, which only eval.run weighs"
-            )
-        return self.task
-
-    def aligner(self, config: DictConfig, journal: Journal) -> Aligner:
-        """The aligner of this job; starts its engines, unless this process has them already."""
-        policy, reward = build(config.policy, "policy"), build(config.reward, "reward")
-        if stop := self.text_task.stop:
-            law = policy.sampling
-            policy = policy.with_sampling(replace(law, stop=(*law.stop, *stop)))
-        return Aligner(policy, reward, self.strategy, budget=self.budget, journal=journal)
-
-    def grading(self, config: DictConfig) -> Grading:
-        """What grades the answers; starts the grader's engine, if it needs one."""
-        name = json.dumps(resolved(config.grader), sort_keys=True, default=str)
-        return Grading(self.text_task, build(config.grader, "grader"), name=name)
-
-    def record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:
-        """The record of one item, graded; without `grading` of one that has no answer.
-
-        Where grading fails, the item has: its record has the error, and it is answered again when
-        the job is started again.
-
-        Raises:
-            ConfigError: if nothing can be graded.
-            InstallError: if a package that grading needs is missing.
-        """
-
-        def ungraded(raised: BaseException) -> RsalignError:
-            return RsalignError(f"grading raised {told(raised)}")
-
-        try:
-            with errors_as(ungraded):
-                return self._record(output, item, grading)
-        except (ConfigError, InstallError):
-            raise
-        except RsalignError as error:
-            logger.warning("item %s, seed %s: %s", item.id, output.alignment.seed, error)
-            seed = output.alignment.seed
-            failed = failure(item.id, output.prompt, self.strategy, seed, error)
-            return self._record(failed, item, None)
-
-    def _record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:
-        responses = [proposal.candidate.response for proposal in candidates(output)]
-        answer = [_response(one) for one in output.outputs[:1]]
-        grades = []
-        if grading is not None and output.error is None:
-            prompt = Prompt(item.messages, tuple(output.prompt_token_ids))
-            grades = grading.grade(item, prompt, [*answer, *responses])
-        return record(
-            output,
-            item,
-            grades[0] if answer else None,
-            grades[len(answer) :],
-            config=self.digest,
-            task=self.task.name,
-            strategy=plain_data(self.strategy),
-            budget=self.budget,
-            tokens=self.tokens,
-        )
-
-
-Answer: TypeAlias = Callable[
-    [DictConfig, Job, Sequence[tuple[Item, int]], Callable[[Record], None]], None
-]
-"""Answers items under seeds, and hands over the record of each as soon as there is one."""
 
 
 def answer_here(
@@ -290,23 +157,6 @@ def prompt(item: Item) -> dict[str, Any]:
         return {"prompt": item.text, "id": item.id}
     messages = [one.given for one in item.messages]
     return {"messages": messages, "id": item.id}
-
-
-def _match(task: Task | ChoiceTask, strategy: DictConfig) -> None:
-    """Refuses a strategy where answers are given, and the want of one where they are not."""
-    weighs = strategy.get("_target_") == f"{Choices.__module__}.{Choices.__name__}"
-    if isinstance(task, ChoiceTask) and not weighs:
-        raise ConfigError(
-            f"task {task.name!r} gives the answers itself, and nothing is drawn: say "
-            "strategy=choices"
-        )
-    if weighs and not isinstance(task, ChoiceTask):
-        raise ConfigError(f"strategy=choices weighs given answers: task {task.name!r} has none")
-
-
-def _response(answer: AlignedCompletion) -> Response:
-    stop = Stop.LENGTH if answer.finish_reason == "length" else Stop.EOS
-    return Response(tuple(answer.token_ids), answer.text, stop)
 
 
 def _journal(config: DictConfig, folder: Path) -> Journal:

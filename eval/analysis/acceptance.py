@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from eval.record import MOST_CANDIDATES
 from eval.records import Record
+from rsalign.core.capabilities import AnswerLaw
 
 MOST_LEFT_OUT = 0.02
 """Share of the answers without an estimate, above which the mean of the others is called too low.
@@ -21,7 +22,7 @@ What is left out had the most tries. Where every second try is accepted and one 
 forced, the mean of the others is about 0.04 nats too low, which is less than an interval is wide;
 where one in two is, it may be below 0, which no divergence is.
 """
-_STRATEGIES = ("Calibrate", "Cards", "Rejection")
+_LAWS = (AnswerLaw.REJECTION, AnswerLaw.REJECTION_GIVEN_TARGET)
 
 
 def accepted_kl(record: Record) -> float | None:
@@ -34,7 +35,7 @@ def accepted_kl(record: Record) -> float | None:
     """
     proposals = record["proposals"]
     if (
-        record["strategy"]["class"] not in _STRATEGIES
+        record["answer_law"] not in _LAWS
         or record["error"] is not None
         or record["forced"]
         or record["expired"]

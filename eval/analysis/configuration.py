@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.analysis.naming import is_best_of, is_best_of_plain
 from eval.records import Record
+from rsalign.core.capabilities import AnswerLaw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class Configuration:
         method: its name; the same for all of its sizes (`eval.analysis.naming`).
         answers: its budget, in plain answers' worth.
         strategy: as plain data.
-        records: one for each item and seed, those that failed included.
+        records: one for each item and seed, those that failed included; at least one.
     """
 
     method: str
@@ -28,6 +28,16 @@ class Configuration:
     def name(self) -> str:
         """Method and size."""
         return f"{self.method} @ {self.answers}"
+
+    @property
+    def answer_law(self) -> AnswerLaw:
+        """What the strategy declares of the law of its answers."""
+        return AnswerLaw(self.records[0]["answer_law"])
+
+    @property
+    def independent_draws(self) -> int:
+        """How many independent draws of the policy the strategy declares to take for each item."""
+        return int(self.records[0]["independent_draws"])
 
 
 def by_method(configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
@@ -47,7 +57,7 @@ def best_of_n(configurations: Sequence[Configuration]) -> list[Configuration]:
     Of several such methods (other settings of the same) the first by name; empty if none was run.
     """
     for sizes in by_method(configurations).values():
-        if is_best_of(sizes[0].strategy):
+        if sizes[0].answer_law is AnswerLaw.BEST_OF:
             return sizes
     return []
 
@@ -60,7 +70,12 @@ def largest_pool(configurations: Sequence[Configuration]) -> Configuration | Non
     pools = [
         one
         for one in configurations
-        if is_best_of_plain(one.strategy)
+        if one.answer_law in (AnswerLaw.BEST_OF, AnswerLaw.POOL)
+        and one.independent_draws
         and any(c["reward"] for record in one.records for c in record["candidates"])
     ]
-    return max(pools, key=lambda one: (one.strategy["n"], is_best_of(one.strategy)), default=None)
+    return max(
+        pools,
+        key=lambda one: (one.independent_draws, one.answer_law is AnswerLaw.BEST_OF),
+        default=None,
+    )

@@ -1,20 +1,20 @@
 """How far from the policy each configuration went: KL(law of the answer || policy), nats.
 
 By formula for best-of-N, by the pool for other selectors, by log Z for tilted samplers, by the
-number of tries for rejection sampling; 0 for plain draws. All but the tries are noted by the
-strategies themselves; here they are averaged over items. What is biased, or is no divergence of the
-answer's own law, is kept apart.
+number of tries for rejection sampling; 0 for plain draws. Which of these holds is declared by the
+strategy, and each record has it (`rsalign.core.capabilities.AnswerLaw`). All but the tries are
+noted by the strategies themselves; here they are averaged over items. What is biased, or is no
+divergence of the answer's own law, is kept apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from eval.analysis import items
 from eval.analysis.acceptance import accepted_kl, is_too_low
 from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
-from eval.analysis.naming import is_best_of_plain
+from rsalign.core.capabilities import AnswerLaw
 
 FEWEST_DRAWS = 16
 """Independent draws of a prompt that an estimate of ln Z rests on, at least.
@@ -35,7 +35,7 @@ class Divergence:
         estimator: from the selection probabilities on each pool; its mean is an upper bound, and
             loose for a deterministic choice (`rsalign.selectors.estimators.pool_kl`).
         log_z: of the tilted law that a chain aims at, E[r / beta] - ln Z, where the answer is a
-            state of it (`Last`).
+            state of it.
         target: the same where the answer is elected from the states: it has another law, which
             goes further.
         has_few_draws: whether neither is told, since ln Z rests on fewer than `FEWEST_DRAWS`.
@@ -74,11 +74,12 @@ class Divergence:
 
 
 def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> Divergence:
-    """What is known of a configuration; nothing for strategies that note nothing of the kind.
+    """The divergence of a configuration, as far as its strategy declares what its answers are.
 
-    A pool of anything but plain draws tells nothing: its notes refer to what it holds.
+    Nothing is told of a strategy whose `AnswerLaw` is unknown: the notes of a pool of other
+    strategies' answers, say, refer to those and not to the policy.
     """
-    strategy, records = configuration.strategy, configuration.records
+    law, records = configuration.answer_law, configuration.records
 
     def over_items(found: items.ByItem) -> Interval | None:
         values = list(found.values())
@@ -87,24 +88,24 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
     def noted(name: str) -> Interval | None:
         return over_items(items.diagnostic(records, name))
 
-    if strategy["class"] == "Plain":
+    if law is AnswerLaw.POLICY:
         return Divergence(formula=mean_interval([0.0] * len(items.scores(records))))
-    if strategy["class"] == "BestOf" and not is_best_of_plain(strategy):
+    if law is AnswerLaw.UNKNOWN:
         return Divergence()
     log_z, tries = noted("kl"), over_items(items.by_item(records, accepted_kl))
     # a chain notes no KL where its draws cannot tell; the mean of the others would be too low
     is_untold = any(record["diagnostics"].get("kl", 0.0) is None for record in records)
-    is_few = is_untold or (log_z is not None and _num_draws(strategy) < FEWEST_DRAWS)
+    is_few = is_untold or (log_z is not None and configuration.independent_draws < FEWEST_DRAWS)
     is_low = tries is not None and is_too_low(records)
     return Divergence(
         formula=noted("kl_formula"),
         estimator=noted("kl_estimate"),
-        log_z=log_z if _answers_by_state(strategy) and not is_few else None,
-        target=None if _answers_by_state(strategy) or is_few else log_z,
+        log_z=log_z if law is AnswerLaw.CHAIN_STATE and not is_few else None,
+        target=log_z if law is AnswerLaw.CHAIN_ELECTION and not is_few else None,
         has_few_draws=is_few,
         tries=None if is_low else tries,
         low_tries=tries if is_low else None,
-        is_given_target=strategy["class"] == "Calibrate",
+        is_given_target=law is AnswerLaw.REJECTION_GIVEN_TARGET,
     )
 
 
@@ -122,18 +123,3 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
         if not kept or value > kept[-1][1]:
             kept.append((kl, value))
     return kept
-
-
-def _answers_by_state(strategy: Mapping[str, Any]) -> bool:
-    """Whether the answer is the state that a chain ended in, and so has the law it aims at."""
-    return bool(strategy.get("answer", {}).get("class") == "Last")
-
-
-def _num_draws(strategy: Mapping[str, Any]) -> int:
-    """Draws of the policy that the chains of a prompt start from.
-
-    ln Z also rests on proposals of a cut at 0, but records do not tell those of the chains from
-    those of their replicas; they are few unless a chain restarts often.
-    """
-    replicas = 1 + len(strategy.get("tempering", ()))
-    return int(strategy.get("pool") or strategy.get("chains", 1) * replicas)

@@ -40,16 +40,6 @@ def method_names(strategies: Sequence[Mapping[str, Any]], sizes: Sequence[Hashab
     return names
 
 
-def is_best_of_plain(strategy: Mapping[str, Any]) -> bool:
-    """Whether candidates are independent draws of the policy, of which one is selected."""
-    return bool(strategy["class"] == "BestOf" and strategy["inner"]["class"] == "Plain")
-
-
-def is_best_of(strategy: Mapping[str, Any]) -> bool:
-    """Whether it is plain best-of-N: of independent draws of the policy the highest reward."""
-    return bool(is_best_of_plain(strategy) and strategy["select"]["class"] == "Hard")
-
-
 def _kinds(
     leaves: Sequence[Leaves], members: Sequence[int], name: str
 ) -> Iterator[tuple[str, Sequence[int]]]:

@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from eval.configuration import build, resolved
 from eval.distributed.actor import Actor
 from eval.distributed.worker import Worker, failed
+from eval.job import Job
 from eval.optional import require
 from eval.records import Record
-from eval.sweep import Job
 from eval.tasks.protocol import Item
 from rsalign import PolicyError
 from rsalign.core.checks import at_least, check_settings
@@ -76,7 +76,7 @@ class Spread:
         missing: Sequence[tuple[Item, int]],
         keep: Callable[[Record], None],
     ) -> None:
-        """Answers items on the cluster (an `eval.sweep.Answer`).
+        """Answers items on the cluster (an `eval.job.Answer`).
 
         Raises:
             InstallError: if Ray is missing.
@@ -96,7 +96,7 @@ class Spread:
             "all workers that were given it ended before it did: the log of Ray says what of"
         )
         for (_, seed), item in waiting.items():
-            keep(job.record(failed(item, seed, error, job.strategy), item, None))
+            keep(job.record(failed(item, seed, error, job.drawing_strategy), item, None))
 
     def start(self) -> None:
         """Connects to a cluster, or starts one on this machine. Idempotent."""

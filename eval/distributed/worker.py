@@ -16,7 +16,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from eval.sweep import Job, prompt
+from eval.job import Job
+from eval.sweep import prompt
 from eval.tasks.protocol import Item
 from rsalign import AlignedOutput, EngineError, RsalignError
 from rsalign.aligner.outputs import failure
@@ -75,7 +76,7 @@ class Worker:
                 return [output for item in items for output in self._outputs([item], seed)]
             logger.exception("item %s, seed %s", items[0].id, seed)
             said = RsalignError(f"{type(error).__name__}: {error}")
-            return [failed(items[0], seed, said, self._job.strategy)]
+            return [failed(items[0], seed, said, self._job.drawing_strategy)]
 
     def _is_dead(self, error: RsalignError | None) -> bool:
         """Whether an engine of this process died; a server's failure is not mended by leaving."""

@@ -58,7 +58,7 @@ def report(
 
     Raises:
         ConfigError: if there are no records, or something cannot be read or written.
-        InstallError: if figures are wanted and matplotlib is missing.
+        InstallError: if matplotlib is missing.
     """
     if resamples < _FEWEST_RESAMPLES:
         raise ConfigError(f"resamples={resamples}: take at least {_FEWEST_RESAMPLES}")
@@ -83,7 +83,7 @@ def report(
             for i, content in enumerate(contents):
                 # of one study where documents look for them, whatever its task is called
                 apart = f"{i}-{content.study.task}" if len(contents) > 1 else ""
-                figures.save(content.charts, output / "figures" / apart)
+                figures.save_files(content.charts, output / "figures" / apart)
         sections = [(content.study, content.tables) for content in contents]
         (output / "tables.md").write_text(markdown.document(sections), encoding="utf-8")
         (output / "index.html").write_text(page(contents, runs, colours), encoding="utf-8")

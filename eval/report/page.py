@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from eval.report import palette, repeat
 from eval.report.chart import Chart
-from eval.report.drawing import drawn
 from eval.report.examples import Example
+from eval.report.figures import draw_svg
 from eval.report.folders import RunFolder
 from eval.report.studies import Study
 from eval.report.table import Table
@@ -96,6 +96,9 @@ def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colour
         contents: one for each study.
         runs: all folders that were read.
         colours: a number for each method.
+
+    Raises:
+        InstallError: if matplotlib is missing.
     """
     environment = Environment(
         autoescape=True,
@@ -107,7 +110,7 @@ def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colour
     environment.filters["number"] = number
     environment.filters["colour"] = lambda number: palette.place(number)[0]
     rendered: str = environment.get_template("page.html").render(
-        contents=[_laid_out(content) for content in contents],
+        contents=[_laid_out(content, f"s{i}") for i, content in enumerate(contents)],
         colours={method: (i, *palette.place(i)) for method, i in colours.items()},
         runs=list(zip(runs, repeat.commands(runs), strict=True)),
         hosts=repeat.hosts(runs),
@@ -117,14 +120,17 @@ def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colour
     return rendered
 
 
-def _laid_out(content: Content) -> dict[str, object]:
+def _laid_out(content: Content, anchor: str) -> dict[str, object]:
+    """What the template shows of one study, whose ids begin with `anchor`."""
     tables = {table.key: table for table in content.tables}
     charts = {chart.key: chart for chart in content.charts}
     sections = [
         {
             "section": section,
             "charts": [
-                (charts[key], drawn(charts[key])) for key in section.charts if key in charts
+                (charts[key], draw_svg(charts[key], f"{anchor}-{key}"))
+                for key in section.charts
+                if key in charts
             ],
             "tables": [tables[key] for key in section.tables if key in tables],
         }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.core.capabilities import HIGHEST_REWARD
 from rsalign.core.key import Key
 from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.estimators import best_of_kl
@@ -22,6 +23,7 @@ class Hard:
     """The candidate with the highest reward, the first among equals; weights change nothing."""
 
     weighs: ClassVar[bool] = True
+    picks: ClassVar[str] = HIGHEST_REWARD
 
     async def select(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.core.capabilities import LAST
 from rsalign.core.key import Key
 from rsalign.core.types import Candidate, Prompt
 from rsalign.selectors.protocol import Selection, certain
@@ -19,6 +20,7 @@ class Last:
     """The last candidate, whatever its reward."""
 
     needs_reward: ClassVar[bool] = False
+    picks: ClassVar[str] = LAST
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """Draws nothing."""

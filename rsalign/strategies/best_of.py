@@ -16,7 +16,14 @@ Streams  at the end: until then any candidate may still win.
 
 from dataclasses import dataclass, field
 
-from rsalign.core.capabilities import cuts_answers, varies_by_policy_alone
+from rsalign.core.capabilities import (
+    HIGHEST_REWARD,
+    AnswerLaw,
+    answer_law,
+    cuts_answers,
+    picks,
+    varies_by_policy_alone,
+)
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
@@ -69,6 +76,18 @@ class BestOf:
     def cuts_answers(self) -> bool:
         """Whether the inner strategy does."""
         return cuts_answers(self.inner)
+
+    @property
+    def answer_law(self) -> AnswerLaw:
+        """Known if each candidate is a draw of the policy."""
+        if answer_law(self.inner) is not AnswerLaw.POLICY:
+            return AnswerLaw.UNKNOWN
+        return AnswerLaw.BEST_OF if picks(self.select) == HIGHEST_REWARD else AnswerLaw.POOL
+
+    @property
+    def independent_draws(self) -> int:
+        """`n`, if each candidate is a draw of the policy."""
+        return self.n if answer_law(self.inner) is AnswerLaw.POLICY else 0
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws n candidates and keeps the one that the selector chooses."""

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from rsalign.core.capabilities import AnswerLaw
 from rsalign.core.checks import above, at_least, check_settings, part, refused, shown
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
@@ -92,6 +93,7 @@ class Calibrate:
     """
 
     varies_by_policy_alone: ClassVar[bool] = True
+    answer_law: ClassVar[AnswerLaw] = AnswerLaw.REJECTION_GIVEN_TARGET
 
     inner: Cards
     draws: int = 8

@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from rsalign.chains.likelihood import is_certain
+from rsalign.core.capabilities import AnswerLaw
 from rsalign.core.checks import at_least, check_settings, part
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.protocols import SEGMENTER, Boundary, Policy, headroom, sampling
@@ -112,6 +113,7 @@ class Cards:
     """
 
     varies_by_policy_alone: ClassVar[bool] = True
+    answer_law: ClassVar[AnswerLaw] = AnswerLaw.REJECTION
 
     segmenter: Boundary
     threshold: Threshold | None = None

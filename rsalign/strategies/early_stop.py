@@ -17,7 +17,12 @@ Streams  at the end.
 
 from dataclasses import dataclass, field
 
-from rsalign.core.capabilities import cuts_answers, varies_by_policy_alone
+from rsalign.core.capabilities import (
+    AnswerLaw,
+    answer_law,
+    cuts_answers,
+    varies_by_policy_alone,
+)
 from rsalign.core.checks import above, at_least, check_settings, refused
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
@@ -85,6 +90,12 @@ class EarlyStop:
     def cuts_answers(self) -> bool:
         """Whether the inner strategy does."""
         return cuts_answers(self.inner)
+
+    @property
+    def answer_law(self) -> AnswerLaw:
+        """Known if each candidate is a draw of the policy; how many there are, is not."""
+        is_pool = answer_law(self.inner) is AnswerLaw.POLICY
+        return AnswerLaw.POOL if is_pool else AnswerLaw.UNKNOWN
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws in rounds until the vote is clear."""

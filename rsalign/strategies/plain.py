@@ -8,6 +8,7 @@ Streams  at the end (one request).
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.core.capabilities import AnswerLaw
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.run import Run
 from rsalign.core.trace import Proposal, Verdict
@@ -33,6 +34,8 @@ class Plain:
     needs_reward: ClassVar[bool] = False
     varies_by_policy_alone: ClassVar[bool] = True
     cuts_answers: ClassVar[bool] = False
+    answer_law: ClassVar[AnswerLaw] = AnswerLaw.POLICY
+    independent_draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_settings(self, max_tokens=at_least(1))

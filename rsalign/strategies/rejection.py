@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rsalign.chains.likelihood import is_certain
+from rsalign.core.capabilities import AnswerLaw
 from rsalign.core.checks import POSITIVE_REWARD, REWARD, at_least, check_settings
 from rsalign.core.run import Run
 from rsalign.core.tasks import until
@@ -54,6 +55,7 @@ class Rejection:
     """
 
     varies_by_policy_alone: ClassVar[bool] = True
+    answer_law: ClassVar[AnswerLaw] = AnswerLaw.REJECTION
 
     beta: float
     bound: float

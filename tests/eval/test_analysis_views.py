@@ -16,7 +16,7 @@ from eval.analysis.paired import compare
 from eval.analysis.segments import positions
 from eval.analysis.views import Cost, at_equal_cost, rows
 from rsalign import BestOf, Budget, Cards, FixedSize, Plain, QAlign, Usage
-from rsalign.cli.generate import plain_data
+from rsalign.core.capabilities import describe_part
 from rsalign.segments.thresholds import Constant
 from rsalign.selectors import MajorityVote
 from rsalign.selectors.estimators import best_of_kl
@@ -30,7 +30,7 @@ def configuration(strategy, size=4, method="", **options):
     return Configuration(
         method=method or type(strategy).__name__,
         answers=size,
-        strategy=plain_data(strategy),
+        strategy=describe_part(strategy),
         records=toy_study.answer(strategy, **options),
     )
 

@@ -15,7 +15,7 @@ from test_sweep import num_lines, table
 from eval import overrides, resolvers
 from eval.configuration import config_hash
 from eval.distributed.spread import Spread, of_one_machine, spread_of
-from eval.sweep import Job
+from eval.job import Job
 from rsalign import ConfigError
 
 ROOT = Path(__file__).parents[2]

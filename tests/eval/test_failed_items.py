@@ -70,7 +70,7 @@ def test_a_grader_that_ends_its_process_is_one_ungradable_answer():
 
 
 def test_a_record_can_be_written_whatever_its_text(tmp_path):
-    record = {"schema": 2, "item": "a", "seed": 0, "error": None, "prompt": "a \ud83d"}
+    record = {"schema": 3, "item": "a", "seed": 0, "error": None, "prompt": "a \ud83d"}
     with RecordFile(tmp_path / "records.jsonl") as file:
         file.append(record | {"answers": [{"text": "\ud83d"}]})
     (found,) = read(tmp_path / "records.jsonl")
