@@ -18,8 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eval.configuration import build, resolved
-from eval.distributed.actor import Actor
-from eval.distributed.worker import Worker, failed
+from eval.distributed.worker import Actor, Worker, failed
 from eval.job import Job
 from eval.optional import require
 from eval.records import Record

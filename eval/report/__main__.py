@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.analysis.bootstrap import RESAMPLES
-from eval.report import figures, markdown
+from eval.report import figures
 from eval.report.charts import charts
 from eval.report.examples import examples
 from eval.report.findings import findings
 from eval.report.folders import find
 from eval.report.page import Content, page
 from eval.report.studies import studies
+from eval.report.table import markdown_document
 from eval.report.tables import tables
 from rsalign import ConfigError, RsalignError
 
@@ -85,7 +86,7 @@ def report(
                 apart = f"{i}-{content.study.task}" if len(contents) > 1 else ""
                 figures.save_files(content.charts, output / "figures" / apart)
         sections = [(content.study, content.tables) for content in contents]
-        (output / "tables.md").write_text(markdown.document(sections), encoding="utf-8")
+        (output / "tables.md").write_text(markdown_document(sections), encoding="utf-8")
         (output / "index.html").write_text(page(contents, runs, colours), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write to {output}: {error}") from error

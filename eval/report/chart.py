@@ -35,7 +35,7 @@ class Series:
 
     Attributes:
         name: of the method, or of something else that is drawn beside others.
-        number: its colour (`eval.report.palette`).
+        number: its colour (`eval.report.figures.COLOURS`).
         points: in order of their sizes; at least one.
         is_method: whether it comes and goes with the method of that number.
         has_marks: whether points and their intervals are drawn, or the line alone.

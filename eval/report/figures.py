@@ -16,7 +16,23 @@ from markupsafe import Markup, escape
 
 from eval.optional import require
 from eval.report.chart import Chart, Series, shifts, short
-from eval.report.palette import COLOURS, place
+
+COLOURS = (
+    ("#2a62c9", "#82aef5"),
+    ("#c2521b", "#f0955f"),
+    ("#7a3fb5", "#c39bf0"),
+    ("#00838f", "#4fc7d1"),
+    ("#ad2a63", "#f07fae"),
+    ("#5f7300", "#b5c955"),
+    ("#1f8a4c", "#4cc37f"),
+    ("#8a5a2b", "#c99b6c"),
+    ("#a67c00", "#e0b03f"),
+    ("#555e6b", "#a7b0bd"),
+)
+"""Colours of series on light and on dark ground, as far apart as ten can be.
+
+A series with a greater number takes them from the first again, dashed.
+"""
 
 _INCHES = (6.6, 3.6)
 _DOTS_PER_INCH = 180
@@ -85,7 +101,7 @@ def draw_svg(chart: Chart, prefix: str) -> Markup:
 
     def mark(series: Series, tip: str) -> str:
         """The name of a group, by which `_for_page` finds its class and what it says."""
-        colour, _ = place(series.number)
+        colour, _ = colour_and_dash(series.number)
         kind = f"series series-{colour}"
         if series.is_method:
             kind += f" method-{series.number}"
@@ -149,7 +165,7 @@ def _draw_series(
     axes: Any, series: Series, beside: float, mark: Callable[[Series, str], str]
 ) -> Any:
     """Draws lines, intervals and points, at `beside` times their place; returns the line."""
-    number, dashed = place(series.number)
+    number, dashed = colour_and_dash(series.number)
     colour = COLOURS[number][0]
     common = {"color": colour, "clip_on": False}
     [line] = axes.plot(
@@ -218,3 +234,21 @@ def _draw_axes(axes: Any, chart: Chart) -> None:
             verticalalignment="top",
             fontsize=7,
         )
+
+
+def style_sheet() -> str:
+    """Writes the colours as a style sheet: ``--c`` of the classes ``series-0``, ``series-1`` ..."""
+
+    def variables(ground: int) -> str:
+        return " ".join(f"--series-{i}: {pair[ground]};" for i, pair in enumerate(COLOURS))
+
+    classes = " ".join(f".series-{i} {{ --c: var(--series-{i}); }}" for i in range(len(COLOURS)))
+    return (
+        f":root {{ {variables(0)} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {variables(1)} }} }}\n{classes}\n"
+    )
+
+
+def colour_and_dash(number: int) -> tuple[int, bool]:
+    """The index in `COLOURS` for a series, and whether its line is dashed."""
+    return number % len(COLOURS), number >= len(COLOURS)

@@ -1,5 +1,7 @@
-"""Run folders, as `eval.sweep` writes them."""
+"""Run folders, as `eval.sweep` writes them: what they hold and how to repeat it."""
 
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,3 +69,37 @@ def _read(folder: Path) -> RunFolder:
         source=source,
         records=read(folder / RECORDS),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One set of versions and machine facts.
+
+    Attributes:
+        facts: by name.
+        num_answers: records that have it.
+    """
+
+    facts: Mapping[str, object]
+    num_answers: int
+
+
+def commands(runs: Sequence[RunFolder]) -> list[str]:
+    """Writes, for each run folder, the command that answers all of it again in another."""
+    return [
+        f"python -m eval.run --config-path={_absolute(run.path)} --config-name=config "
+        "output=outputs/again"
+        for run in runs
+    ]
+
+
+def hosts(runs: Sequence[RunFolder]) -> list[Host]:
+    """Lists the machines and versions that the records name, the most frequent first."""
+    found = Counter(tuple(record["host"].items()) for run in runs for record in run.records)
+    return [Host(dict(facts), times) for facts, times in found.most_common()]
+
+
+def _absolute(path: Path) -> str:
+    """Quotes a path for a shell. Hydra takes none that is relative to the working folder."""
+    quoted = shlex.quote(str(path))
+    return quoted if path.is_absolute() else f'"$PWD"/{quoted}'

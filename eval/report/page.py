@@ -8,11 +8,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.report import palette, repeat
 from eval.report.chart import Chart
 from eval.report.examples import Example
-from eval.report.figures import draw_svg
-from eval.report.folders import RunFolder
+from eval.report.figures import colour_and_dash, draw_svg, style_sheet
+from eval.report.folders import RunFolder, commands, hosts
 from eval.report.studies import Study
 from eval.report.table import Table
 from eval.report.tables import Colours
@@ -108,12 +107,12 @@ def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colour
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
-    environment.filters["colour"] = lambda number: palette.place(number)[0]
+    environment.filters["colour"] = lambda number: colour_and_dash(number)[0]
     rendered: str = environment.get_template("page.html").render(
         contents=[_laid_out(content, f"s{i}") for i, content in enumerate(contents)],
-        colours={method: (i, *palette.place(i)) for method, i in colours.items()},
-        runs=list(zip(runs, repeat.commands(runs), strict=True)),
-        hosts=repeat.hosts(runs),
+        colours={method: (i, *colour_and_dash(i)) for method, i in colours.items()},
+        runs=list(zip(runs, commands(runs), strict=True)),
+        hosts=hosts(runs),
         num_answers=sum(len(run.records) for run in runs),
         style=Markup(_style(colours)),
     )
@@ -151,4 +150,4 @@ def _style(colours: Colours) -> str:
         f"body:has(#show-{i}:not(:checked)) .method-{i} {{ display: none; }}"
         for i in colours.values()
     )
-    return "\n".join([shared, palette.style(), own, hidden])
+    return "\n".join([shared, style_sheet(), own, hidden])

@@ -16,17 +16,16 @@ from scipy.stats import false_discovery_control
 from eval import overrides, resolvers
 from eval.analysis.views import Cost
 from eval.configuration import config_hash
-from eval.report import figures, markdown
+from eval.report import figures
 from eval.report.__main__ import main
 from eval.report.chart import Chart, Point, Series
 from eval.report.charts import charts
+from eval.report.figures import COLOURS
 from eval.report.findings import findings
-from eval.report.folders import find
+from eval.report.folders import commands, find
 from eval.report.page import SECTIONS
-from eval.report.palette import COLOURS
-from eval.report.repeat import commands
 from eval.report.studies import studies
-from eval.report.table import Cell, Table
+from eval.report.table import Cell, Table, markdown_table
 from rsalign import BestOf, ConfigError, Plain
 
 HOSTILE = "</p><script>alert(1)</script><b onmouseover=x>| *x* `y`"
@@ -390,7 +389,7 @@ def test_markdown_means_what_it_says():
         columns=["n_1"],
         rows=[[Cell("*1* | 2\n3", "worse")]],
     )
-    text = markdown.table(table)
+    text = markdown_table(table)
     assert "## a\\|b" in text
     assert "\\<i\\>" in text
     assert "| **\\*1\\* \\| 2 3** |" in text
