@@ -50,13 +50,13 @@ def build(config: Any, where: str = "config") -> Any:
         ConfigError: if a target lies elsewhere than in `rsalign.` or `eval.`, or does not exist, or
             an argument is unknown, missing or refused; before anything is built.
     """
-    plain = resolved(config, where)
-    for path, node in targets(plain, where):
+    plain = resolve(config, where)
+    for path, node in find_targets(plain, where):
         _check(path, node)
     return _built(plain, where)
 
 
-def resolved(config: Any, where: str = "config") -> Any:
+def resolve(config: Any, where: str = "config") -> Any:
     """Plain containers with all interpolations resolved.
 
     Raises:
@@ -70,24 +70,24 @@ def resolved(config: Any, where: str = "config") -> Any:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def config_hash(config: DictConfig) -> str:
+def hash_config(config: DictConfig) -> str:
     """Tells one configuration from another by what determines draws and grades."""
-    plain = resolved(config)
+    plain = resolve(config)
     kept = {name: value for name, value in plain.items() if name not in _NOT_HASHED}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def find_targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All nodes with a ``_target_``, inner ones first, with their places."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from targets(value, f"{where}.{name}")
+            yield from find_targets(value, f"{where}.{name}")
         if "_target_" in node:
             yield where, node
     elif isinstance(node, list | tuple):
         for i, value in enumerate(node):
-            yield from targets(value, f"{where}[{i}]")
+            yield from find_targets(value, f"{where}[{i}]")
 
 
 def check_origin(where: str, target: object, allowed: tuple[str, ...] = _ALLOWED) -> None:
@@ -108,7 +108,7 @@ def check_origin(where: str, target: object, allowed: tuple[str, ...] = _ALLOWED
         )
 
 
-def found_at(where: str, target: Any, allowed: tuple[str, ...] = _ALLOWED) -> Any:
+def import_target(where: str, target: Any, allowed: tuple[str, ...] = _ALLOWED) -> Any:
     """What a target names, imported and not called.
 
     A name may lead out again, by way of what a module has imported (``eval.host.os.system``): what
@@ -141,7 +141,7 @@ def _check(where: str, node: Mapping[str, Any]) -> None:
     check_origin(where, target)
     if any(part.startswith("_") for part in target.split(".")):
         raise ConfigError(f"{where}._target_={target!r}: names with an underscore are not public")
-    found = found_at(where, target)
+    found = import_target(where, target)
     if not callable(found):
         raise ConfigError(f"{where}._target_={target!r} cannot be called")
     parameters = inspect.signature(found).parameters

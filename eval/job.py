@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from omegaconf import DictConfig
 
-from eval.configuration import build, config_hash, resolved
+from eval.configuration import build, hash_config, resolve
 from eval.grading import Grading
-from eval.record import candidates, record
+from eval.record import list_candidates, make_record
 from eval.records import Record
 from eval.tasks.protocol import ChoiceTask, Item, Task
 from rsalign import (
@@ -72,7 +72,7 @@ class Job:
                 "says nothing: name another reward model or a judge"
             )
         return cls(
-            digest=config_hash(config),
+            digest=hash_config(config),
             task=task,
             strategy=strategy,
             budget=build(config.budget.limit, "budget.limit"),
@@ -113,7 +113,7 @@ class Job:
 
     def grading(self, config: DictConfig) -> Grading:
         """What grades the answers; starts the grader's engine, if it needs one."""
-        name = json.dumps(resolved(config.grader), sort_keys=True, default=str)
+        name = json.dumps(resolve(config.grader), sort_keys=True, default=str)
         return Grading(self.text_task, build(config.grader, "grader"), name=name)
 
     def record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:
@@ -142,13 +142,13 @@ class Job:
             return self._record(failed, item, None)
 
     def _record(self, output: AlignedOutput, item: Item, grading: Grading | None) -> dict[str, Any]:
-        responses = [proposal.candidate.response for proposal in candidates(output)]
+        responses = [proposal.candidate.response for proposal in list_candidates(output)]
         answer = [_response(one) for one in output.outputs[:1]]
         grades = []
         if grading is not None and output.error is None:
             prompt = Prompt(item.messages, tuple(output.prompt_token_ids))
             grades = grading.grade(item, prompt, [*answer, *responses])
-        return record(
+        return make_record(
             output,
             item,
             grades[0] if answer else None,

@@ -34,7 +34,7 @@ GIVEN_ANSWERS = {"class": "Choices"}
 """The ``strategy`` of a record whose answers the task gave, so that no strategy drew any."""
 
 
-def record(
+def make_record(
     output: AlignedOutput,
     item: Item,
     grade: Grade | None,
@@ -64,7 +64,7 @@ def record(
         output: what `Aligner` returned.
         item: what was asked.
         grade: of the first answer; None if the item failed.
-        candidate_grades: of `candidates(output)`, in order.
+        candidate_grades: of `list_candidates(output)`, in order.
         config: hash of the configuration.
         task: its name.
         strategy: that answered.
@@ -75,7 +75,7 @@ def record(
             ``complete``. Records are then several times as large.
     """
     how = output.alignment
-    considered = candidates(output)
+    considered = list_candidates(output)
     return {
         **_frame(item, output.prompt, how.seed, config, task, output.error),
         **(_prompt(output, item) if tokens else {}),
@@ -187,12 +187,12 @@ def _frame(
         "candidates": [],
         "proposals": [],
         "error": None if error is None else {"kind": type(error).__name__, "message": str(error)},
-        "host": host.facts(),
+        "host": host.read_facts(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def candidates(output: AlignedOutput) -> list[Proposal]:
+def list_candidates(output: AlignedOutput) -> list[Proposal]:
     """The proposals that were whole responses."""
     return [
         proposal

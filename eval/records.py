@@ -61,7 +61,7 @@ class RecordFile:
         self._file.close()
 
 
-def read(path: Path) -> list[Record]:
+def read_records(path: Path) -> list[Record]:
     """The records of a file, the last of each (item, seed), in order of item and seed.
 
     An item that failed and was answered later counts once, by its answer.
@@ -88,12 +88,12 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
     pyarrow = require("pyarrow", "records in Parquet")
     parquet = require("pyarrow.parquet", "records in Parquet")
     rows = [{name: _cell(value) for name, value in record.items()} for record in records]
-    with replaced(path) as partial:
+    with replace_file(path) as partial:
         parquet.write_table(pyarrow.Table.from_pylist(rows), partial)
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """A file to write, which takes the place of `path` in one move when all went well.
 
     Each writer has a file of its own, so that of two at once the later one wins as a whole.

@@ -25,4 +25,4 @@ def register() -> None:
     """Makes ``${steps:...}``, ``${pool:...}`` and ``${workers:}`` known. Idempotent."""
     OmegaConf.register_new_resolver("steps", steps, replace=True)
     OmegaConf.register_new_resolver("pool", pool, replace=True)
-    OmegaConf.register_new_resolver("workers", workers.number, replace=True)
+    OmegaConf.register_new_resolver("workers", workers.count_workers, replace=True)

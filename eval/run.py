@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 def job(config: DictConfig) -> float:
     """One job; its result is the mean score, for sweepers that optimise."""
     workers.claim(Path(config.output) / "workers")
-    return done(config)
+    return run_job(config)
 
 
-def done(config: DictConfig, answer: Answer | None = None) -> float:
+def run_job(config: DictConfig, answer: Answer | None = None) -> float:
     """Does a job, says what came of it and returns its mean score, or NaN.
 
     Args:
@@ -56,8 +56,8 @@ def main(
     """
     try:
         resolvers.register()
-        sys.argv[1:] = overrides.quoted(sys.argv[1:])
-        config = overrides.check(overrides.given(sys.argv[1:]), config_name)
+        sys.argv[1:] = overrides.quote_numbers(sys.argv[1:])
+        config = overrides.check_overrides(overrides.read_overrides(sys.argv[1:]), config_name)
         if "workers" in config and "spread" not in config:  # a launcher's, on this machine
             workers.offer(config.workers)
         run()

@@ -13,11 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval.analysis.items import is_graded, score
 from eval.choices import answer_choices
-from eval.configuration import build, resolved
+from eval.configuration import build, resolve
 from eval.job import Answer, Job
-from eval.records import Record, RecordFile, read, replaced, write_parquet
+from eval.records import Record, RecordFile, read_records, replace_file, write_parquet
 from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere
-from eval.trackers.figures import figures, flat
+from eval.trackers.figures import flatten_config, summarize_records
 from eval.trackers.protocol import Tracker
 from rsalign import AlignedOutput, ConfigError
 from rsalign.core.journal import Journal
@@ -64,7 +64,7 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     # all that is written in the folder is written by whoever may write records
     with RecordFile(folder / "records.jsonl") as file:
-        with replaced(folder / "config.yaml") as partial:
+        with replace_file(folder / "config.yaml") as partial:
             partial.write_text(OmegaConf.to_yaml(config, resolve=True))
         missing = [
             (item, seed)
@@ -75,12 +75,17 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
         if missing:
             here = answer_choices if isinstance(job.task, ChoiceTask) else answer_here
             (answer or here)(config, job, missing, file.append)
-        records = read(folder / "records.jsonl")
+        records = read_records(folder / "records.jsonl")
         write_parquet(records, folder / "records.parquet")
         if isinstance(job.task, JudgedElsewhere):
             _write_answers(job, items, records, folder)
         try:
-            tracker.job(job.digest, name or job.digest, flat(resolved(config)), figures(records))
+            tracker.job(
+                job.digest,
+                name or job.digest,
+                flatten_config(resolve(config)),
+                summarize_records(records),
+            )
         except Exception:  # whatever a tracker does, the records are there and the sweep goes on
             logger.warning("the tracker failed; the records are complete", exc_info=True)
     return Summary(
@@ -139,7 +144,7 @@ def answer_here(
                     if ended:  # nothing that is drawn now would be kept
                         break
                     aligner.generate(
-                        [prompt(item) for item, of in missing if of == seed],
+                        [prompt_of(item) for item, of in missing if of == seed],
                         seed=seed,
                         on_error="return",
                         on_result=lambda output: done.put((output, items[output.request_id])),
@@ -151,7 +156,7 @@ def answer_here(
         raise ended[0]
 
 
-def prompt(item: Item) -> dict[str, Any]:
+def prompt_of(item: Item) -> dict[str, Any]:
     """An item as `Aligner.generate` takes it: its draws are addressed by its id."""
     if item.text is not None:
         return {"prompt": item.text, "id": item.id}

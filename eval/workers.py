@@ -30,7 +30,7 @@ _CORES = 2
 _held: list[IO[bytes]] = []
 
 
-def number() -> int:
+def count_workers() -> int:
     """How many workers have room: one for each GPU, or for every two cores where there is none."""
     return len(_gpus()) or max(1, len(_cpus()) // _CORES)
 
@@ -60,7 +60,7 @@ def claim(folder: Path) -> None:
         multiprocessing.set_start_method("spawn", force=True)
     folder.mkdir(parents=True, exist_ok=True)
     worker = _lock(folder, workers)
-    gpus, cpus = (part(offered[name], worker, workers) for name in ("gpus", "cpus"))
+    gpus, cpus = (take_share(offered[name], worker, workers) for name in ("gpus", "cpus"))
     logger.info("worker %d of %d has GPUs %s and cores %s", worker + 1, workers, gpus, cpus)
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
@@ -68,12 +68,12 @@ def claim(folder: Path) -> None:
         os.sched_setaffinity(0, cpus)  # of this thread, and of all that it starts
 
 
-def part(things: Sequence[T], worker: int, workers: int) -> Sequence[T]:
+def take_share(things: Sequence[T], worker: int, workers: int) -> Sequence[T]:
     """Neighbours; where there are fewer things than workers, one that others have too.
 
-    >>> [part([0, 1, 2, 3, 4], worker, 2) for worker in range(2)]
+    >>> [take_share([0, 1, 2, 3, 4], worker, 2) for worker in range(2)]
     [[0, 1], [2, 3, 4]]
-    >>> [part([0, 1], worker, 3) for worker in range(3)]
+    >>> [take_share([0, 1], worker, 3) for worker in range(3)]
     [[0], [1], [0]]
     """
     if len(things) < workers:

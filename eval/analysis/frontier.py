@@ -73,7 +73,7 @@ class Divergence:
         return bool(self.best or self.target or self.has_few_draws or self.low_tries)
 
 
-def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> Divergence:
+def estimate_divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> Divergence:
     """The divergence of a configuration, as far as its strategy declares what its answers are.
 
     Nothing is told of a strategy whose `AnswerLaw` is unknown: the notes of a pool of other
@@ -109,7 +109,7 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
     )
 
 
-def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def find_frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The points that no other beats: none has as much value for as little divergence.
 
     Args:

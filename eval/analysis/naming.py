@@ -14,7 +14,7 @@ Leaves: TypeAlias = Mapping[str, str]
 _USUAL = "Plain"
 
 
-def method_names(strategies: Sequence[Mapping[str, Any]], sizes: Sequence[Hashable]) -> list[str]:
+def name_methods(strategies: Sequence[Mapping[str, Any]], sizes: Sequence[Hashable]) -> list[str]:
     """A name for the method of each configuration.
 
     It begins with the classes: the strategy's own, those it holds that differ between strategies

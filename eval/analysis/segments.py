@@ -42,7 +42,7 @@ class Position:
         return self.wasted_tokens / self.drawn_tokens if self.drawn_tokens else 0.0
 
 
-def positions(records: Iterable[Record], *, num_bins: int = NUM_BINS) -> list[Position]:
+def bin_positions(records: Iterable[Record], *, num_bins: int = NUM_BINS) -> list[Position]:
     """Proposals by the number of tokens that were kept before them, in bins of equal width.
 
     What a record does not list (`eval.record.MOST_CANDIDATES`) is not counted.

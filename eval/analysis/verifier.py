@@ -53,7 +53,7 @@ class Verifier:
     penalty: float
 
 
-def verifiers(
+def evaluate_verifiers(
     records: Sequence[Record],
     *,
     penalty: float = 1.0,

@@ -58,7 +58,7 @@ class Row:
     scores_by_group: dict[str, float]
 
 
-def rows(configurations: Sequence[Configuration], *, resamples: int = RESAMPLES) -> list[Row]:
+def make_rows(configurations: Sequence[Configuration], *, resamples: int = RESAMPLES) -> list[Row]:
     """A row for each configuration, the best score first; without scores, the best reward.
 
     Args:
@@ -74,7 +74,7 @@ def rows(configurations: Sequence[Configuration], *, resamples: int = RESAMPLES)
     return sorted(found, key=lambda row: (rank(row.score), rank(row.reward)))
 
 
-def at_equal_cost(
+def compare_at_equal_cost(
     configuration: Configuration,
     reference: Sequence[Configuration],
     cost: Cost,

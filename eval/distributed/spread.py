@@ -17,8 +17,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.configuration import build, resolved
-from eval.distributed.worker import Actor, Worker, failed
+from eval.configuration import build, resolve
+from eval.distributed.worker import Actor, Worker, failed_output
 from eval.job import Job
 from eval.optional import require
 from eval.records import Record
@@ -85,7 +85,7 @@ class Spread:
         self.start()
         output = Path(config.output).absolute()  # workers have working folders of their own
         journals = output if config.journal else output / job.digest
-        arguments = (resolved(config), str(journals))
+        arguments = (resolve(config), str(journals))
         waiting = {(item.id, seed): item for item, seed in missing}
         for pool in (self, replace(self, batch_size=1, batches_at_once=1)):
             for record in pool.records(arguments, dict(waiting)):
@@ -95,7 +95,7 @@ class Spread:
             "all workers that were given it ended before it did: the log of Ray says what of"
         )
         for (_, seed), item in waiting.items():
-            keep(job.record(failed(item, seed, error, job.drawing_strategy), item, None))
+            keep(job.record(failed_output(item, seed, error, job.drawing_strategy), item, None))
 
     def start(self) -> None:
         """Connects to a cluster, or starts one on this machine. Idempotent."""

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from eval.job import Job
 from eval.optional import require
-from eval.sweep import prompt
+from eval.sweep import prompt_of
 from eval.tasks.protocol import Item
 from rsalign import AlignedOutput, EngineError, RsalignError
 from rsalign.aligner.outputs import failure
@@ -73,7 +73,7 @@ class Worker:
 
     def _outputs(self, items: Sequence[Item], seed: int) -> list[AlignedOutput]:
         """The outputs of items; one that fails, in whatever way, has its error."""
-        asked = [prompt(item) for item in items]
+        asked = [prompt_of(item) for item in items]
         try:
             return self._loop.call(self._aligner.agenerate(asked, seed=seed, on_error="return"))
         except Exception as error:
@@ -81,7 +81,7 @@ class Worker:
                 return [output for item in items for output in self._outputs([item], seed)]
             logger.exception("item %s, seed %s", items[0].id, seed)
             said = RsalignError(f"{type(error).__name__}: {error}")
-            return [failed(items[0], seed, said, self._job.drawing_strategy)]
+            return [failed_output(items[0], seed, said, self._job.drawing_strategy)]
 
     def _is_dead(self, error: RsalignError | None) -> bool:
         """Whether an engine of this process died; a server's failure is not mended by leaving."""
@@ -89,7 +89,7 @@ class Worker:
         return own and any(isinstance(one, EngineError) for one in (error, _cause(error)))
 
 
-def failed(item: Item, seed: int, error: RsalignError, strategy: Strategy) -> AlignedOutput:
+def failed_output(item: Item, seed: int, error: RsalignError, strategy: Strategy) -> AlignedOutput:
     """What stands for an item that has no answer."""
     text = item.text or "\n".join(message.text for message in item.messages)
     return failure(item.id, text, strategy, seed, error)

@@ -83,7 +83,7 @@ class Chart:
         return [point.x for series in self.series for point in series.points]
 
 
-def shifts(chart: Chart) -> list[float]:
+def shift_series(chart: Chart) -> list[float]:
     """How far each series stands beside its place, points."""
     if not chart.side_by_side:
         return [0.0] * len(chart.series)
@@ -96,10 +96,10 @@ def shifts(chart: Chart) -> list[float]:
     ]
 
 
-def short(value: float) -> str:
+def format_tick(value: float) -> str:
     """A number for a tick.
 
-    >>> [short(value) for value in (0.02, 5, 1500, 20000, 3e6)]
+    >>> [format_tick(value) for value in (0.02, 5, 1500, 20000, 3e6)]
     ['0.02', '5', '1.5k', '20k', '3M']
     """
     for unit, size in (("M", 1e6), ("k", 1e3)):

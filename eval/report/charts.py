@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from eval.analysis.bootstrap import Interval
-from eval.analysis.frontier import frontier
+from eval.analysis.frontier import find_frontier
 from eval.analysis.over_optimisation import Point as PoolPoint
 from eval.analysis.segments import Position
 from eval.analysis.views import Cost, Row
@@ -25,7 +25,7 @@ _FRONTIER = 19  # grey, dashed
 _TITLES = {"score": "Score", "reward": "Reward", "kl": "KL to the policy"}
 
 
-def charts(found: Findings, colours: Colours) -> list[Chart]:
+def make_charts(found: Findings, colours: Colours) -> list[Chart]:
     """All figures that have a point."""
 
     def kl(row: Row) -> Interval | None:
@@ -94,7 +94,7 @@ def _against_kl(
         return made
 
     series = list(_series(found, colours, point))
-    best = [reached[place] for place in frontier(list(reached))]
+    best = [reached[place] for place in find_frontier(list(reached))]
     if len(best) > 1:
         series.append(
             Series(name="frontier", number=_FRONTIER, is_method=False, has_marks=False, points=best)

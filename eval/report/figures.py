@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from eval.optional import require
-from eval.report.chart import Chart, Series, shifts, short
+from eval.report.chart import Chart, Series, format_tick, shift_series
 
 COLOURS = (
     ("#2a62c9", "#82aef5"),
@@ -149,7 +149,7 @@ def _plot(chart: Chart, mark: Callable[[Series, str], str]) -> Any:
     axes = figure.subplots()
     spread = max(chart.xs) / min(chart.xs) if chart.logarithmic else 1.0
     handles = []
-    for series, shift in zip(chart.series, shifts(chart), strict=True):
+    for series, shift in zip(chart.series, shift_series(chart), strict=True):
         handles.append(_draw_series(axes, series, spread ** (shift / _AXIS_POINTS), mark))
     _draw_axes(axes, chart)
     legend = figure.legend(
@@ -213,7 +213,7 @@ def _draw_axes(axes: Any, chart: Chart) -> None:
             ticker.FixedLocator(chart.ticks) if chart.ticks else ticker.LogLocator(subs=steps)
         )
         axes.xaxis.set_minor_locator(ticker.NullLocator())
-    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short(value)))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: format_tick(value)))
     axes.tick_params(bottom=False, left=False)
     axes.set_xlabel(chart.x_name)
     axes.set_ylabel(chart.y_name)

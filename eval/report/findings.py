@@ -8,14 +8,14 @@ from scipy.stats import false_discovery_control
 from eval.analysis import items
 from eval.analysis.bootstrap import RESAMPLES
 from eval.analysis.configuration import Configuration, best_of_n, by_method, largest_pool
-from eval.analysis.frontier import Divergence, divergence
+from eval.analysis.frontier import Divergence, estimate_divergence
 from eval.analysis.length import LengthCorrelation, length_correlation
 from eval.analysis.oracle import OracleGap, oracle_gap
 from eval.analysis.over_optimisation import Curve, best_of_curve
 from eval.analysis.paired import Comparison, compare
-from eval.analysis.segments import Position, positions
-from eval.analysis.verifier import Verifier, verifiers
-from eval.analysis.views import Cost, Row, at_equal_cost, rows
+from eval.analysis.segments import Position, bin_positions
+from eval.analysis.verifier import Verifier, evaluate_verifiers
+from eval.analysis.views import Cost, Row, compare_at_equal_cost, make_rows
 from eval.report.studies import Study
 
 
@@ -79,14 +79,14 @@ class Findings:
     positions: Mapping[str, Sequence[Position]]
 
 
-def findings(study: Study, *, resamples: int = RESAMPLES) -> Findings:
+def analyse_study(study: Study, *, resamples: int = RESAMPLES) -> Findings:
     """All of a study.
 
     Args:
         study: with at least one configuration.
         resamples: of every interval and test.
     """
-    ranked = rows(study.configurations, resamples=resamples)
+    ranked = make_rows(study.configurations, resamples=resamples)
     all_of = [row.configuration for row in ranked]
     reference = best_of_n(all_of)
     names_of_reference = {one.name for one in reference}
@@ -98,12 +98,13 @@ def findings(study: Study, *, resamples: int = RESAMPLES) -> Findings:
         reference=reference,
         equal_cost={
             cost: _paired(
-                (one, at_equal_cost(one, reference, cost, resamples=resamples)) for one in others
+                (one, compare_at_equal_cost(one, reference, cost, resamples=resamples))
+                for one in others
             )
             for cost in study.costs
         },
         same_size=_paired((one, _at_same_size(one, reference, resamples)) for one in others),
-        divergences={one.name: divergence(one, resamples=resamples) for one in all_of},
+        divergences={one.name: estimate_divergence(one, resamples=resamples) for one in all_of},
         gaps={name: gap for name, gap in gaps.items() if gap is not None},
         pool=_pool(all_of, resamples),
         positions=_positions(all_of),
@@ -142,7 +143,7 @@ def _pool(configurations: Sequence[Configuration], resamples: int) -> Pool | Non
     return Pool(
         configuration=pool,
         curve=curve,
-        verifiers=verifiers(pool.records),
+        verifiers=evaluate_verifiers(pool.records),
         lengths=length_correlation(pool.records, resamples=resamples),
     )
 
@@ -150,7 +151,7 @@ def _pool(configurations: Sequence[Configuration], resamples: int) -> Pool | Non
 def _positions(configurations: Sequence[Configuration]) -> dict[str, list[Position]]:
     found = {}
     for sizes in by_method(configurations).values():
-        bins = positions(sizes[-1].records)
+        bins = bin_positions(sizes[-1].records)
         if any(bin_.start > 0 for bin_ in bins):
             found[sizes[-1].name] = bins
     return found

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from eval.records import Record, read
+from eval.records import Record, read_records
 from rsalign import ConfigError
 
 RECORDS = "records.jsonl"
@@ -34,7 +34,7 @@ class RunFolder:
     records: Sequence[Record]
 
 
-def find(paths: Iterable[Path]) -> list[RunFolder]:
+def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
     """All run folders at or below these paths that have records, in order of path.
 
     Raises:
@@ -67,7 +67,7 @@ def _read(folder: Path) -> RunFolder:
         path=folder,
         config={str(name): value for name, value in config.items()},
         source=source,
-        records=read(folder / RECORDS),
+        records=read_records(folder / RECORDS),
     )
 
 
@@ -84,7 +84,7 @@ class Host:
     num_answers: int
 
 
-def commands(runs: Sequence[RunFolder]) -> list[str]:
+def write_commands(runs: Sequence[RunFolder]) -> list[str]:
     """Writes, for each run folder, the command that answers all of it again in another."""
     return [
         f"python -m eval.run --config-path={_absolute(run.path)} --config-name=config "
@@ -93,7 +93,7 @@ def commands(runs: Sequence[RunFolder]) -> list[str]:
     ]
 
 
-def hosts(runs: Sequence[RunFolder]) -> list[Host]:
+def count_hosts(runs: Sequence[RunFolder]) -> list[Host]:
     """Lists the machines and versions that the records name, the most frequent first."""
     found = Counter(tuple(record["host"].items()) for run in runs for record in run.records)
     return [Host(dict(facts), times) for facts, times in found.most_common()]

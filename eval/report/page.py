@@ -11,7 +11,7 @@ from markupsafe import Markup
 from eval.report.chart import Chart
 from eval.report.examples import Example
 from eval.report.figures import colour_and_dash, draw_svg, style_sheet
-from eval.report.folders import RunFolder, commands, hosts
+from eval.report.folders import RunFolder, count_hosts, write_commands
 from eval.report.studies import Study
 from eval.report.table import Table
 from eval.report.tables import Colours
@@ -88,7 +88,7 @@ class Content:
     examples: Sequence[Example]
 
 
-def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colours) -> str:
+def render_page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colours) -> str:
     """The page's text.
 
     Args:
@@ -111,8 +111,8 @@ def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colour
     rendered: str = environment.get_template("page.html").render(
         contents=[_laid_out(content, f"s{i}") for i, content in enumerate(contents)],
         colours={method: (i, *colour_and_dash(i)) for method, i in colours.items()},
-        runs=list(zip(runs, commands(runs), strict=True)),
-        hosts=hosts(runs),
+        runs=list(zip(runs, write_commands(runs), strict=True)),
+        hosts=count_hosts(runs),
         num_answers=sum(len(run.records) for run in runs),
         style=Markup(_style(colours)),
     )

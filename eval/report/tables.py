@@ -50,7 +50,7 @@ _PAIRED = (
 _PAIRED_COLUMNS = ("wins", "ties", "losses", "difference", "p", "adjusted p")
 
 
-def tables(found: Findings, colours: Colours, *, resamples: int) -> list[Table]:
+def make_tables(found: Findings, colours: Colours, *, resamples: int) -> list[Table]:
     """All tables that have a row."""
     made = [
         results(found, colours, resamples),

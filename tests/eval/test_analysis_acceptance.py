@@ -8,7 +8,7 @@ import toy_study
 from cards_law import over, segments, soft
 
 from eval.analysis.acceptance import MOST_LEFT_OUT, accepted_kl, is_too_low
-from eval.record import record
+from eval.record import make_record
 from rsalign import Aligner, Cards, FixedSize
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Constant
@@ -52,7 +52,7 @@ def records_of(strategy, number):
         )
     nothing = {"config": "", "task": "", "strategy": strategy, "budget": None}
     item = toy_study.ITEMS[0]
-    return [record(one, item, None, toy_study.grades(one), **nothing) for one in outputs]
+    return [make_record(one, item, None, toy_study.grades(one), **nothing) for one in outputs]
 
 
 @pytest.mark.parametrize("size", [1, 2, MAX_TOKENS])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.analysis.naming import method_names
+from eval.analysis.naming import name_methods
 from rsalign import BestOf, Cards, Entropy, FixedSize, Plain, QAlign
 from rsalign.core.capabilities import AnswerLaw, answer_law, describe_part, independent_draws
 from rsalign.selectors import MajorityVote, MinimumBayesRisk, Soft
@@ -16,7 +16,7 @@ VOTE = MajorityVote(extract=LastNumber())
 
 def names(*sized):
     strategies = [describe_part(strategy) for strategy, _ in sized]
-    return method_names(strategies, [size for _, size in sized])
+    return name_methods(strategies, [size for _, size in sized])
 
 
 def test_a_strategy_alone_is_named_by_its_class():

@@ -6,7 +6,7 @@ import pytest
 
 from eval import overrides, resolvers, sweep
 from eval.grading import Grading
-from eval.records import RecordFile, read, write_parquet
+from eval.records import RecordFile, read_records, write_parquet
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Grade, Item
 from rsalign import Aligner, Message, Plain
@@ -46,7 +46,7 @@ class Exits:
 @pytest.mark.parametrize("failure", [KeyError, SystemExit, NativePanic, StopIteration])
 def test_an_item_that_cannot_be_graded(failure, tmp_path):
     resolvers.register()
-    job = sweep.Job.of(overrides.composed([]))
+    job = sweep.Job.of(overrides.compose_config([]))
     items = {name: Item(id=name, messages=(Message("user", "1"),)) for name in "ab"}
     with Aligner(ToyPolicy(4), None, Plain(max_tokens=3)) as aligner:
         outputs = aligner.generate([{"prompt": "1", "id": name} for name in items])
@@ -73,6 +73,6 @@ def test_a_record_can_be_written_whatever_its_text(tmp_path):
     record = {"schema": 3, "item": "a", "seed": 0, "error": None, "prompt": "a \ud83d"}
     with RecordFile(tmp_path / "records.jsonl") as file:
         file.append(record | {"answers": [{"text": "\ud83d"}]})
-    (found,) = read(tmp_path / "records.jsonl")
+    (found,) = read_records(tmp_path / "records.jsonl")
     assert found["prompt"] == "a \ud83d"
     write_parquet([found], tmp_path / "records.parquet")

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from eval.record import DEPENDS_ON_TIMING, candidates, record
+from eval.record import DEPENDS_ON_TIMING, list_candidates, make_record
 from eval.records import RecordFile
 from eval.tasks.protocol import Grade, Item, ungradable
 from rsalign import AlignedOutput, Aligner, BestOf, Budget, Cards, FixedSize, Message, Plain, QAlign
@@ -70,7 +70,7 @@ def answer(
             )
         ]
     return [
-        record(
+        make_record(
             output,
             asked[output.request_id],
             grade(output.outputs[0].text) if output.outputs else None,
@@ -86,7 +86,7 @@ def answer(
 
 def grades(output: AlignedOutput) -> list[Grade]:
     """Of its candidates."""
-    return [grade(proposal.candidate.response.text) for proposal in candidates(output)]
+    return [grade(proposal.candidate.response.text) for proposal in list_candidates(output)]
 
 
 def timeless(record: Mapping[str, Any]) -> dict[str, Any]:
