@@ -50,10 +50,26 @@ def build(config: Any, where: str = "config") -> Any:
         ConfigError: if a target lies elsewhere than in `rsalign.` or `eval.`, or does not exist, or
             an argument is unknown, missing or refused; before anything is built.
     """
+    return _built(check_node(config, where), where)
+
+
+def check_node(config: Any, where: str) -> Any:
+    """Checks a node as `build` does, and builds nothing.
+
+    Args:
+        config: a node.
+        where: its place, for messages.
+
+    Returns:
+        The node in plain containers, its interpolations resolved.
+
+    Raises:
+        ConfigError: as `build`, if a target or the name of an argument is wrong.
+    """
     plain = resolve(config, where)
     for path, node in find_targets(plain, where):
         _check(path, node)
-    return _built(plain, where)
+    return plain
 
 
 def resolve(config: Any, where: str = "config") -> Any:

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from omegaconf import DictConfig
 
-from eval.configuration import build, hash_config, resolve
+from eval import engines
+from eval.configuration import build, check_node, hash_config, import_target, resolve
 from eval.grading import Grading
 from eval.record import list_candidates, make_record
 from eval.records import Record
@@ -25,9 +26,12 @@ from rsalign import (
     Stop,
 )
 from rsalign.aligner.outputs import AlignedCompletion, failure
+from rsalign.core.capabilities import needs_reward
+from rsalign.core.checks import SEED, whole
 from rsalign.core.foreign import errors_as, told
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Strategy
+from rsalign.words.values import convert
 
 logger = logging.getLogger(__name__)
 
@@ -40,23 +44,29 @@ class Job:
         digest: hash of the configuration.
         task: gives and grades the items.
         strategy: draws the answers; None if the task gives them.
+        seeds: under each of which all items are answered.
         budget: hard limits for each.
+        shares_journal: whether the draws of other jobs of the sweep are used.
         tokens: whether records keep token ids and log-probabilities.
     """
 
     digest: str
     task: Task | ChoiceTask
     strategy: Strategy | None
+    seeds: tuple[int, ...]
     budget: Budget | None
+    shares_journal: bool
     tokens: bool
 
     @classmethod
     def of(cls, config: DictConfig) -> "Job":
-        """Builds everything but the engines.
+        """Builds everything but the engines, and checks the settings of those.
 
         Raises:
             ConfigError: if the configuration cannot work.
         """
+        for part in ("policy", "reward", "grader"):
+            check_node(config[part], part)
         task: Task | ChoiceTask = build(config.task, "task")
         strategy: Strategy | None = build(config.strategy, "strategy")
         if strategy is not None and isinstance(task, ChoiceTask):
@@ -71,12 +81,18 @@ class Job:
                 f"grader.reward={dict(config.reward)} is the reward that is maximised, whose grade "
                 "says nothing: name another reward model or a judge"
             )
+        if strategy is not None and needs_reward(strategy) and _is_no_reward(config.reward):
+            raise ConfigError(
+                f"reward=none, but {type(strategy).__name__} asks for rewards: name a reward"
+            )
         return cls(
             digest=hash_config(config),
             task=task,
             strategy=strategy,
+            seeds=_read_seeds(config),
             budget=build(config.budget.limit, "budget.limit"),
-            tokens=config.tokens,
+            shares_journal=convert("journal", resolve(config.journal), bool),
+            tokens=convert("tokens", resolve(config.tokens), bool),
         )
 
     @property
@@ -170,3 +186,23 @@ Answer: TypeAlias = Callable[
 def _response(answer: AlignedCompletion) -> Response:
     stop = Stop.LENGTH if answer.finish_reason == "length" else Stop.EOS
     return Response(tuple(answer.token_ids), answer.text, stop)
+
+
+def _read_seeds(config: DictConfig) -> tuple[int, ...]:
+    """The seeds of a job.
+
+    Raises:
+        ConfigError: if there are none, one occurs twice, or one is no whole number in range.
+    """
+    given = resolve(config.seeds, "seeds")
+    if not isinstance(given, list) or not given:
+        raise ConfigError(f"seeds={given!r}: give a list of whole numbers, such as seeds=[0,1]")
+    seeds = tuple(whole("config", "seeds", convert("seeds", one, int), SEED) for one in given)
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds={given!r}: one occurs twice, and would be answered twice")
+    return seeds
+
+
+def _is_no_reward(node: DictConfig) -> bool:
+    target = node.get("_target_")
+    return target is not None and import_target("reward", target) is engines.no_reward

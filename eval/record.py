@@ -6,6 +6,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from eval import host
 from eval.records import SCHEMA
 from eval.tasks.protocol import Grade, Item
@@ -95,7 +97,7 @@ def make_record(
         ],
         "grade": None if grade is None else _plain_grade(grade),
         "usage": asdict(how.usage),
-        "diagnostics": {name: _finite(value) for name, value in how.diagnostics.items()},
+        "diagnostics": to_json(how.diagnostics),
         "forced": how.forced,
         "expired": how.expired,
         "warnings": list(how.warnings),
@@ -114,7 +116,7 @@ def make_record(
                 "kept": proposal.kept,
                 "num_tokens": len(proposal.candidate.tokens),
                 "reward": float(proposal.candidate.reward),
-                "log_accept": _finite(proposal.log_accept),
+                "log_accept": to_json(proposal.log_accept),
                 "verdict": str(proposal.verdict),
                 "text": response.text if tokens or i < MOST_TEXTS else None,
                 **(_drawn(response.tokens, response.log_probs) if tokens else {}),
@@ -156,7 +158,7 @@ def choice_record(
         "answers": [] if answer is None else [dict(answer)],
         "grade": None if grade is None else _plain_grade(grade),
         "usage": asdict(usage or Usage()),
-        "diagnostics": {"log_probs": _finite(tuple(log_probs))} if log_probs else {},
+        "diagnostics": {"log_probs": to_json(tuple(log_probs))} if log_probs else {},
     }
 
 
@@ -231,7 +233,7 @@ def _drawn(tokens: Sequence[int], log_probs: Sequence[float] | None) -> dict[str
 
 
 def _plain_grade(grade: Grade) -> dict[str, Any]:
-    return {"score": grade.score, "answer": grade.answer, "details": dict(grade.details)}
+    return {"score": grade.score, "answer": grade.answer, "details": to_json(grade.details)}
 
 
 def _log_prob(proposal: Proposal) -> float | None:
@@ -239,10 +241,24 @@ def _log_prob(proposal: Proposal) -> float | None:
     return None if log_probs is None else math.fsum(log_probs)
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no infinities: they become None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, tuple):
-        return [_finite(one) for one in value]
-    return value
+def to_json(value: Any) -> Any:
+    """Makes JSON data of whatever a strategy noted or a grader returned.
+
+    JSON has no infinities: they become None. NumPy's numbers and arrays become plain ones; what
+    has no counterpart in JSON becomes its `repr`, so that one odd note does not cost a record.
+
+    Example:
+        >>> to_json({"kl": float("inf"), "sizes": (1, 2), "seen": {3}})
+        {'kl': None, 'sizes': [1, 2], 'seen': [3]}
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic | np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(name): to_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(one) for one in value]
+    return repr(value)

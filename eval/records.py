@@ -87,7 +87,11 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
 
     pyarrow = require("pyarrow", "records in Parquet")
     parquet = require("pyarrow.parquet", "records in Parquet")
-    rows = [{name: _cell(value) for name, value in record.items()} for record in records]
+    large = {name for record in records for name, value in record.items() if _is_large(value)}
+    rows = [
+        {name: str(value) if name in large else _cell(value) for name, value in record.items()}
+        for record in records
+    ]
     with replace_file(path) as partial:
         parquet.write_table(pyarrow.Table.from_pylist(rows), partial)
 
@@ -104,6 +108,11 @@ def replace_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_large(value: Any) -> bool:
+    """Whether a value is a whole number of more than 64 bits, such as a seed may be."""
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _cell(value: Any) -> Any:

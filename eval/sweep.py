@@ -15,6 +15,7 @@ from eval.analysis.items import is_graded, score
 from eval.choices import answer_choices
 from eval.configuration import build, resolve
 from eval.job import Answer, Job
+from eval.optional import require
 from eval.records import Record, RecordFile, read_records, replace_file, write_parquet
 from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere
 from eval.trackers.figures import flatten_config, summarize_records
@@ -53,8 +54,9 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
 
     Raises:
         ConfigError: if the configuration cannot work; before an engine starts where possible.
-        InstallError: if the tracker's package is missing; before an engine starts.
+        InstallError: if pyarrow or the tracker's package is missing; before an engine starts.
     """
+    require("pyarrow.parquet", "records in Parquet")
     tracker: Tracker = build(config.tracker, "tracker")
     job = Job.of(config)
     folder = Path(config.output) / job.digest
@@ -67,10 +69,7 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
         with replace_file(folder / "config.yaml") as partial:
             partial.write_text(OmegaConf.to_yaml(config, resolve=True))
         missing = [
-            (item, seed)
-            for seed in config.seeds
-            for item in items
-            if (item.id, seed) not in file.done
+            (item, seed) for seed in job.seeds for item in items if (item.id, seed) not in file.done
         ]
         if missing:
             here = answer_choices if isinstance(job.task, ChoiceTask) else answer_here
@@ -107,7 +106,8 @@ def _write_answers(
         answers = [
             (by_id[one["item"]], one["answers"][0]["text"])
             for one in records
-            if one["seed"] == seed and one["answers"]
+            # an item that the task's file no longer has is not judged again
+            if one["seed"] == seed and one["answers"] and one["item"] in by_id
         ]
         if answers:
             job.task.write(answers, folder, name=f"{name}-{seed}")
@@ -137,7 +137,7 @@ def answer_here(
         writer.start()
         try:
             with (
-                _journal(config, Path(config.output) / job.digest) as journal,
+                _open_journal(job, Path(config.output)) as journal,
                 job.aligner(config, journal) as aligner,
             ):
                 for seed in dict.fromkeys(seed for _, seed in missing):
@@ -164,17 +164,17 @@ def prompt_of(item: Item) -> dict[str, Any]:
     return {"messages": messages, "id": item.id}
 
 
-def _journal(config: DictConfig, folder: Path) -> Journal:
-    """One journal for all jobs of this process: what one has drawn, another need not draw.
+def _open_journal(job: Job, output: Path) -> Journal:
+    """Opens one journal for all jobs of this process: what one has drawn, another need not draw.
 
     Draws are addressed by item, seed and place, so that best-of-16 contains best-of-4, and all
     selectors choose among the same draws. Where another process has it, this job has its own, and
     keeps to that when it is started again. What other journals of the sweep have is read.
     """
-    own = folder / "draws.journal"
-    if not config.journal:
+    own = output / job.digest / "draws.journal"
+    if not job.shares_journal:
         return Journal(own)
-    shared, *others = _journals(Path(config.output))
+    shared, *others = _journals(output)
     if not own.exists():
         try:
             return Journal(shared, also=others)

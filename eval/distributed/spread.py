@@ -84,7 +84,7 @@ class Spread:
         _ = job.text_task  # refuses what is not drawn, before a cluster is started
         self.start()
         output = Path(config.output).absolute()  # workers have working folders of their own
-        journals = output if config.journal else output / job.digest
+        journals = output if job.shares_journal else output / job.digest
         arguments = (resolve(config), str(journals))
         waiting = {(item.id, seed): item for item, seed in missing}
         for pool in (self, replace(self, batch_size=1, batches_at_once=1)):
