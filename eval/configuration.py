@@ -35,7 +35,7 @@ _NOT_HASHED = (
 
 
 def build(config: Any, where: str = "config") -> Any:
-    """What a node of a configuration stands for.
+    """Builds the object that a node of a configuration describes.
 
     A mapping with ``_target_`` becomes a call of that class or function with the other entries as
     arguments; lists become tuples; everything else is itself. What a dataclass of rsalign's takes
@@ -73,7 +73,7 @@ def check_node(config: Any, where: str) -> Any:
 
 
 def resolve(config: Any, where: str = "config") -> Any:
-    """Plain containers with all interpolations resolved.
+    """Converts a node to plain containers, with all interpolations resolved.
 
     Raises:
         ConfigError: if one points nowhere, or a value is missing (``???``).
@@ -87,7 +87,7 @@ def resolve(config: Any, where: str = "config") -> Any:
 
 
 def hash_config(config: DictConfig) -> str:
-    """Tells one configuration from another by what determines draws and grades."""
+    """Hashes what determines draws and grades, so that it tells configurations apart."""
     plain = resolve(config)
     kept = {name: value for name, value in plain.items() if name not in _NOT_HASHED}
     text = json.dumps(kept, sort_keys=True, default=str)
@@ -95,7 +95,7 @@ def hash_config(config: DictConfig) -> str:
 
 
 def find_targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All nodes with a ``_target_``, inner ones first, with their places."""
+    """Yields all nodes with a ``_target_`` and their places, inner ones first."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from find_targets(value, f"{where}.{name}")
@@ -125,7 +125,7 @@ def check_origin(where: str, target: object, allowed: tuple[str, ...] = _ALLOWED
 
 
 def import_target(where: str, target: Any, allowed: tuple[str, ...] = _ALLOWED) -> Any:
-    """What a target names, imported and not called.
+    """Imports what a target names, without calling it.
 
     A name may lead out again, by way of what a module has imported (``eval.host.os.system``): what
     is found must have been made at home, too.

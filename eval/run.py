@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 @hydra.main(config_path=str(overrides.CONF), config_name="config", version_base="1.3")
 def job(config: DictConfig) -> float:
-    """One job; its result is the mean score, for sweepers that optimise."""
+    """Runs one job; returns the mean score, for sweepers that optimise it."""
     workers.claim(Path(config.output) / "workers")
     return run_job(config)
 
 
 def run_job(config: DictConfig, answer: Answer | None = None) -> float:
-    """Does a job, says what came of it and returns its mean score, or NaN.
+    """Runs a job, logs its result and returns its mean score, or NaN if nothing was graded.
 
     Args:
         config: of the job.

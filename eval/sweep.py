@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a job.
+    """The result of a job.
 
     Attributes:
         folder: where its records are.
@@ -45,7 +45,7 @@ class Summary:
 
 
 def run(config: DictConfig, name: str | None = None, answer: Answer | None = None) -> Summary:
-    """Answers and grades what has no record yet.
+    """Answers and grades each item and seed that has no record yet.
 
     Args:
         config: of this job.
@@ -98,7 +98,7 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
 def _write_answers(
     job: Job, items: Sequence[Item], records: Sequence[Record], folder: Path
 ) -> None:
-    """The answers of each seed, for a judge elsewhere; items that failed have none."""
+    """Writes the answers of each seed for another tool to judge; failed items have none."""
     assert isinstance(job.task, JudgedElsewhere)
     by_id = {item.id: item for item in items}
     name = f"{type(job.strategy).__name__}-{job.digest[:8]}"  # a leaderboard tells them apart by it
@@ -119,7 +119,7 @@ def answer_here(
     missing: Sequence[tuple[Item, int]],
     keep: Callable[[Record], None],
 ) -> None:
-    """Draws on this thread, grades and keeps on another (an `Answer`)."""
+    """Draws on this thread; grades and writes records on another (an `eval.job.Answer`)."""
     job.text_task.prepare()  # what grading lacks is missed before an engine starts
     done: queue.SimpleQueue[tuple[AlignedOutput, Item] | None] = queue.SimpleQueue()
     ended: list[BaseException] = []
@@ -157,7 +157,7 @@ def answer_here(
 
 
 def prompt_of(item: Item) -> dict[str, Any]:
-    """An item as `Aligner.generate` takes it: its draws are addressed by its id."""
+    """Makes the prompt of an item for `Aligner.generate`; its draws are addressed by its id."""
     if item.text is not None:
         return {"prompt": item.text, "id": item.id}
     messages = [one.given for one in item.messages]
@@ -184,5 +184,5 @@ def _open_journal(job: Job, output: Path) -> Journal:
 
 
 def _journals(output: Path) -> list[Path]:
-    """That of `eval.run`, and those of the workers of `eval.distributed`."""
+    """Paths of the journals of `eval.run` and of the workers of `eval.distributed`."""
     return [output / "draws.journal", *sorted(output.glob("draws-*.journal"))]

@@ -26,7 +26,7 @@ _LAWS = (AnswerLaw.REJECTION, AnswerLaw.REJECTION_GIVEN_TARGET)
 
 
 def accepted_kl(record: Record) -> float | None:
-    """The estimate of one answer, nats; its mean over seeds and items estimates KL(law || policy).
+    """Estimates KL(law || policy) from one answer, nats; the mean over answers is unbiased.
 
     Returns:
         None if the strategy is no rejection sampling, or what it took was not accepted: it failed,
@@ -48,7 +48,7 @@ def accepted_kl(record: Record) -> float | None:
 
 
 def is_too_low(records: Sequence[Record]) -> bool:
-    """Whether so many answers have no estimate that the mean of the others is too low.
+    """Tells whether too many answers have no estimate, so that the mean of the others is too low.
 
     Args:
         records: of one rejection sampler; those that failed have no answer, and do not count.
@@ -59,5 +59,5 @@ def is_too_low(records: Sequence[Record]) -> bool:
 
 
 def _harmonic(tries: int) -> float:
-    """1 + 1/2 + ... + 1 / (tries - 1)."""
+    """Sums 1 + 1/2 + ... + 1 / (tries - 1)."""
     return math.fsum(1 / k for k in range(1, tries))

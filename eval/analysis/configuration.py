@@ -1,4 +1,4 @@
-"""What is compared: a method at a size, with its records."""
+"""A configuration that is compared with others: a method at one size, with its records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rsalign.core.capabilities import AnswerLaw
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """One method at one size.
+    """The records of one method at one size.
 
     Attributes:
         method: its name; the same for all of its sizes (`eval.analysis.naming`).
@@ -26,7 +26,7 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """Method and size."""
+        """Method and size, such as ``BestOf @ 16``."""
         return f"{self.method} @ {self.answers}"
 
     @property
@@ -41,7 +41,7 @@ class Configuration:
 
 
 def by_method(configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
-    """The sizes of each method, the smallest first; methods by name."""
+    """Groups configurations by method: methods by name, their sizes in ascending order."""
     methods = sorted({one.method for one in configurations})
     return {
         method: sorted(
@@ -52,7 +52,7 @@ def by_method(configurations: Sequence[Configuration]) -> dict[str, list[Configu
 
 
 def best_of_n(configurations: Sequence[Configuration]) -> list[Configuration]:
-    """Plain best-of-N, which everything is held against, the smallest size first.
+    """Finds plain best-of-N, the reference of all comparisons, in ascending order of size.
 
     Of several such methods (other settings of the same) the first by name; empty if none was run.
     """
@@ -63,7 +63,7 @@ def best_of_n(configurations: Sequence[Configuration]) -> list[Configuration]:
 
 
 def largest_pool(configurations: Sequence[Configuration]) -> Configuration | None:
-    """The configuration with the most independent draws of the policy, all with rewards.
+    """Finds the configuration with the most independent draws of the policy, all with rewards.
 
     None if no configuration has a pool.
     """

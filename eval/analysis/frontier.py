@@ -27,7 +27,7 @@ takes none of it away.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
-    """KL to the policy, by what is known of a strategy. Each is None where it does not apply.
+    """Estimates of KL(answer || policy), nats. Each is None where it does not apply.
 
     Attributes:
         formula: of best-of-N, if no two rewards are equal and no response has much mass; an upper
@@ -56,12 +56,12 @@ class Divergence:
 
     @property
     def best(self) -> Interval | None:
-        """The tightest of the answer's own law, fit to be drawn."""
+        """The tightest estimate for the law of the answer itself; charts show this one."""
         return self.formula or self.log_z or self.tries or self.estimator
 
     @property
     def is_bound(self) -> bool:
-        """Whether that is no more than an upper bound: from the pool, or given a target."""
+        """Whether `best` is only an upper bound: from the pool, or given a target."""
         best = self.best
         return best is not None and (
             best is self.estimator or (best is self.tries and self.is_given_target)
@@ -69,12 +69,12 @@ class Divergence:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is anything to tell."""
+        """Whether any estimate is there, or a reason why there is none."""
         return bool(self.best or self.target or self.has_few_draws or self.low_tries)
 
 
 def estimate_divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> Divergence:
-    """The divergence of a configuration, as far as its strategy declares what its answers are.
+    """Estimates the divergence by what the strategy declares of the law of its answers.
 
     Nothing is told of a strategy whose `AnswerLaw` is unknown: the notes of a pool of other
     strategies' answers, say, refer to those and not to the policy.
@@ -110,7 +110,7 @@ def estimate_divergence(configuration: Configuration, *, resamples: int = RESAMP
 
 
 def find_frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats: none has as much value for as little divergence.
+    """Keeps the points that no other beats in value at the same or a smaller divergence.
 
     Args:
         points: of (divergence, value), ``(points,)``.

@@ -15,7 +15,7 @@ _USUAL = "Plain"
 
 
 def name_methods(strategies: Sequence[Mapping[str, Any]], sizes: Sequence[Hashable]) -> list[str]:
-    """A name for the method of each configuration.
+    """Names the method of each configuration.
 
     It begins with the classes: the strategy's own, those it holds that differ between strategies
     of that class, and what it wraps unless that is `Plain`. The settings follow that differ
@@ -77,7 +77,7 @@ def _varying(leaves: Sequence[Leaves], members: Sequence[int]) -> list[str]:
 def _follows(
     path: str, leaves: Sequence[Leaves], members: Sequence[int], sizes: Sequence[Hashable]
 ) -> bool:
-    """Whether a setting is known as soon as the size is."""
+    """Tells whether the size determines the setting."""
     values = {(sizes[i], leaves[i].get(path)) for i in members}
     return len(values) == len({sizes[i] for i in members})
 

@@ -63,7 +63,7 @@ class Curve:
 
 
 def best_of_curve(records: Sequence[Record], *, resamples: int = RESAMPLES) -> Curve | None:
-    """What best-of-n would have picked from the pools of these records, for each n.
+    """Computes what best-of-n would have picked from the pools of these records, for each n.
 
     Pools of one item (its seeds) are averaged. A candidate that nobody could grade counts 0.
 

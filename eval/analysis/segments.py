@@ -43,7 +43,7 @@ class Position:
 
 
 def bin_positions(records: Iterable[Record], *, num_bins: int = NUM_BINS) -> list[Position]:
-    """Proposals by the number of tokens that were kept before them, in bins of equal width.
+    """Groups proposals by the number of tokens kept before them, in bins of equal width.
 
     What a record does not list (`eval.record.MOST_CANDIDATES`) is not counted.
 

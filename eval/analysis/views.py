@@ -17,7 +17,7 @@ _AS_GOOD_AS_EQUAL = 0.05
 
 
 class Cost(StrEnum):
-    """What may be held equal: a field of `rsalign.Usage`, per answer."""
+    """A cost that a comparison may hold equal: a field of `rsalign.Usage`, per answer."""
 
     DRAWN_TOKENS = "policy_tokens_drawn"
     REWARD_CALLS = "reward_calls"
@@ -59,7 +59,7 @@ class Row:
 
 
 def make_rows(configurations: Sequence[Configuration], *, resamples: int = RESAMPLES) -> list[Row]:
-    """A row for each configuration, the best score first; without scores, the best reward.
+    """Makes a row for each configuration, the best score first; without scores, the best reward.
 
     Args:
         configurations: of one task; each with a record at least.
@@ -81,7 +81,7 @@ def compare_at_equal_cost(
     *,
     resamples: int = RESAMPLES,
 ) -> Comparison | None:
-    """Gold scores, item by item, against what the reference reaches at the same mean cost.
+    """Compares scores, item by item, with what the reference reaches at the same mean cost.
 
     Between two sizes of the reference its score, item by item, is interpolated linearly in the
     logarithm of the cost, which is taken as known; an item is a tie if it has that very score. A

@@ -89,7 +89,7 @@ class Bench:
     def report(
         self, repeats: int, concurrencies: Sequence[int], loop_prompts: int
     ) -> Iterator[str]:
-        """Measures, and says what came of it; see `report`."""
+        """Measures and yields the lines of the report; see `report`."""
         tables = {open_at_once: self.rows() for open_at_once in concurrencies}
         looped: list[Looped] = []
         for repeat in range(repeats):

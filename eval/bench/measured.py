@@ -1,4 +1,4 @@
-"""What was measured: answers, and what they took."""
+"""Measurements of `python -m eval.bench cards`: answers and their costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from rsalign.embedded.problems import Problem
 
 @dataclass(slots=True)
 class Row:
-    """One way to answer the same problems, measured again and again.
+    """The repeated measurements of one strategy on the same problems.
 
     Attributes:
         name: in the tables.
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Looped:
-    """One answer of the paper's loop."""
+    """One answer of the paper's loop, with its cost."""
 
     problem: Problem
     candidate: Candidate

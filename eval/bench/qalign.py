@@ -130,7 +130,7 @@ class Bench:
         policy: Policy | None = None,
         reward: Reward | None = None,
     ) -> Measured:
-        """Free-running chains."""
+        """Measures free-running chains."""
         started = time.perf_counter()
         results = asyncio.run(
             self._results(cell, policy or self._policy, reward or self._reward, seed)

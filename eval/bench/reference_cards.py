@@ -25,7 +25,7 @@ from rsalign.strategies.cards import Cards
 
 
 class NextToken(Protocol):
-    """The law of one token."""
+    """The distribution of one token."""
 
     @property
     def entropy(self) -> float:
@@ -33,7 +33,7 @@ class NextToken(Protocol):
         ...
 
     def draw(self, key: Key) -> int:
-        """A token from it."""
+        """Draws a token."""
         ...
 
 
@@ -105,7 +105,7 @@ class Reference:
             )
 
     def answer(self, prompt: Prompt, key: Key) -> tuple[Candidate, Spent]:
-        """Draws an answer, and says what it took."""
+        """Draws an answer; returns it with its cost."""
         started, spent, kept = time.perf_counter(), Spent(), Response((), "", None)
         prompt_reward = 0.0
         if self._threshold.needs_prompt_reward:

@@ -164,11 +164,11 @@ class Spread:
 
 
 def spread_of(config: DictConfig) -> Spread:
-    """How a configuration of ``conf/distributed.yaml`` is spread."""
+    """Builds the `Spread` of a configuration of ``conf/distributed.yaml``."""
     spread: Spread = build(config.spread, "spread")
     return spread
 
 
 def of_one_machine(config: DictConfig) -> DictConfig:
-    """The same as `eval.run` would see it: by this it is hashed, recorded and reported."""
+    """Removes what only `eval.distributed` reads, so that hash and records are as of `eval.run`."""
     return OmegaConf.masked_copy(config, [str(name) for name in config if name not in _OURS])

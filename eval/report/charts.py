@@ -26,7 +26,7 @@ _TITLES = {"score": "Score", "reward": "Reward", "kl": "KL to the policy"}
 
 
 def make_charts(found: Findings, colours: Colours) -> list[Chart]:
-    """All figures that have a point."""
+    """Makes all charts that have a point."""
 
     def kl(row: Row) -> Interval | None:
         return found.divergences[row.configuration.name].best

@@ -138,7 +138,7 @@ def _for_page(svg: str, label: str, prefix: str, groups: Sequence[Markup]) -> Ma
 
 
 def _plot(chart: Chart, mark: Callable[[Series, str], str]) -> Any:
-    """A matplotlib figure of a chart.
+    """Draws a chart as a matplotlib figure.
 
     Args:
         chart: to be drawn.
@@ -208,9 +208,10 @@ def _draw_axes(axes: Any, chart: Chart) -> None:
     if chart.logarithmic:
         axes.set_xscale("log")
         decades = math.log10(max(chart.xs) / min(chart.xs))
+        ticks = chart.ticks or (chart.xs[:1] if decades == 0 else ())
         steps = (1, 2, 5) if decades < 2.5 else (1, 3) if decades < 4 else (1,)
         axes.xaxis.set_major_locator(
-            ticker.FixedLocator(chart.ticks) if chart.ticks else ticker.LogLocator(subs=steps)
+            ticker.FixedLocator(ticks) if ticks else ticker.LogLocator(subs=steps)
         )
         axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: format_tick(value)))

@@ -21,7 +21,7 @@ from eval.report.studies import Study
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """A configuration against the reference.
+    """The comparison of a configuration with the reference.
 
     Attributes:
         configuration: what is compared.
@@ -54,7 +54,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Of one study. Mappings are by `Configuration.name`.
+    """Everything that is computed from one study. Mappings are by `Configuration.name`.
 
     Attributes:
         study: what they are of.
@@ -80,7 +80,7 @@ class Findings:
 
 
 def analyse_study(study: Study, *, resamples: int = RESAMPLES) -> Findings:
-    """All of a study.
+    """Computes everything that the page shows of a study.
 
     Args:
         study: with at least one configuration.
@@ -122,7 +122,7 @@ def _at_same_size(
 
 
 def _paired(compared: Iterable[tuple[Configuration, Comparison | None]]) -> list[Paired]:
-    """What could be compared, with p-values adjusted for each other."""
+    """Keeps what could be compared, with p-values adjusted for each other."""
     found = [(one, comparison) for one, comparison in compared if comparison is not None]
     if not found:
         return []

@@ -19,7 +19,7 @@ RECORDS = "records.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
-    """One configuration's folder.
+    """The folder that a run of one configuration wrote.
 
     Attributes:
         path: as it was given.
@@ -35,7 +35,7 @@ class RunFolder:
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
-    """All run folders at or below these paths that have records, in order of path.
+    """Finds all run folders at or below these paths that have records, in order of path.
 
     Raises:
         ConfigError: if a path does not exist, there are no records, or a file cannot be read.

@@ -89,7 +89,7 @@ class Content:
 
 
 def render_page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colours) -> str:
-    """The page's text.
+    """Renders the page.
 
     Args:
         contents: one for each study.
@@ -143,7 +143,7 @@ def _laid_out(content: Content, anchor: str) -> dict[str, object]:
 
 
 def _style(colours: Colours) -> str:
-    """The style of rsalign's own pages, and what is different here."""
+    """The style sheet: that of rsalign's pages of single answers, and what is added here."""
     shared = files("rsalign.report").joinpath("templates", "style.css").read_text(encoding="utf-8")
     own = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     hidden = "\n".join(

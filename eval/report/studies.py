@@ -38,7 +38,7 @@ class Study:
 
 
 def group_studies(runs: Sequence[RunFolder]) -> list[Study]:
-    """All studies, by name of their task."""
+    """Groups runs of the same task, policy and grader into studies, in order of task name."""
     groups: defaultdict[str, list[RunFolder]] = defaultdict(list)
     for run in runs:
         config = run.config
@@ -141,7 +141,7 @@ def _warnings(
 
 
 def _settings(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The plain settings of a node."""
+    """The settings of a node that are numbers or text."""
     return [
         (name, value)
         for name, value in node.items()

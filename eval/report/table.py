@@ -56,14 +56,14 @@ def number(value: float | None, digits: int = 3) -> Cell:
 
 
 def amount(value: float | None) -> Cell:
-    """A cost: three digits are enough, thousands apart."""
+    """A cell with a cost, to three digits."""
     if value is None:
         return Cell(NOTHING)
     return Cell(f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
 
 
 def count(value: int) -> Cell:
-    """A number of things; none is nothing to look at."""
+    """A cell with a count; 0 is shown as a dash."""
     return Cell(f"{value:,}" if value else NOTHING)
 
 

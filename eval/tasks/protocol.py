@@ -63,7 +63,7 @@ class Grade:
 
 
 def ungradable(reason: str, *, answer: str | None = None) -> Grade:
-    """A grade that says why there is none."""
+    """Makes a grade without a score, which says why there is none."""
     return Grade(score=None, answer=answer, details={"ungradable": reason})
 
 
@@ -180,7 +180,7 @@ def require_one_of(name: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def require_distinct_ids(items: Sequence[Item]) -> Sequence[Item]:
-    """The items, if no two share an id.
+    """Returns the items, if no two share an id.
 
     Raises:
         ConfigError: if two do.

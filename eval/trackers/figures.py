@@ -11,7 +11,7 @@ _COSTS = ("policy_tokens_drawn", "reward_calls", "seconds")
 
 
 def summarize_records(records: Sequence[Record]) -> dict[str, float]:
-    """The figures of all records, and of those of each seed as ``seed_0/...``.
+    """Summarizes all records, and those of each seed as ``seed_0/...``.
 
     ``num_items``, ``num_failed`` and ``num_ungradable``; ``mean_score``, to which what is
     ungradable or failed adds 0, and ``mean_reward`` over answers with a reward, left out where
@@ -29,7 +29,7 @@ def summarize_records(records: Sequence[Record]) -> dict[str, float]:
 
 
 def flatten_config(config: Mapping[str, Any]) -> dict[str, str]:
-    """Settings by their path, such as ``strategy.n``; all but words as JSON.
+    """Lists settings by their path, such as ``strategy.n``; values other than text as JSON.
 
     >>> flatten_config({"strategy": {"n": 4, "inner": {}}, "seeds": [0, 1], "output": "outputs"})
     {'strategy.n': '4', 'seeds': '[0, 1]', 'output': 'outputs'}
