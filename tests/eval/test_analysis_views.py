@@ -340,3 +340,27 @@ def test_positions_account_for_every_token(target):
 
 def test_nothing_proposed_has_no_positions():
     assert bin_positions([]) == []
+
+
+class Renamed(Plain):
+    """A strategy that analysis has never heard of, and that declares the law of its answers."""
+
+
+class Silent:
+    """A strategy that declares nothing."""
+
+    needs_reward = False
+
+    async def sample(self, prompt, run):
+        run.trace.note("kl_formula", 1.0)
+        return await Plain(max_tokens=toy_study.MAX_TOKENS).sample(prompt, run)
+
+
+def test_a_divergence_is_told_by_what_a_strategy_declares_and_not_by_its_name():
+    known = estimate_divergence(configuration(Renamed(max_tokens=toy_study.MAX_TOKENS)))
+    assert known.formula.mean == 0
+    assert not estimate_divergence(configuration(Silent())).is_known
+    wrapped = configuration(BestOf(n=4, inner=Renamed(max_tokens=toy_study.MAX_TOKENS)))
+    assert estimate_divergence(wrapped).formula.mean == pytest.approx(best_of_kl(4))
+    assert best_of_n([wrapped]) == [wrapped]
+    assert largest_pool([wrapped]) is wrapped
