@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from eval.configuration import build
-from eval.job import Job
+from eval.job import SweepJob
 from eval.record import choice_record
 from eval.records import Record
 from eval.tasks.protocol import ChoiceTask, Item
@@ -27,7 +27,7 @@ _MOST_OPEN = 64  # choices at once
 
 def answer_choices(
     config: DictConfig,
-    job: Job,
+    job: SweepJob,
     missing: Sequence[tuple[Item, int]],
     keep: Callable[[Record], None],
 ) -> None:
@@ -60,7 +60,7 @@ def answer_choices(
         loop.stop()
 
 
-async def _weigh_choices(policy: Any, job: Job, item: Item, seed: int) -> Record:
+async def _weigh_choices(policy: Any, job: SweepJob, item: Item, seed: int) -> Record:
     assert isinstance(job.task, ChoiceTask)
     started = time.perf_counter()
     text, choices = item.text or "", job.task.choices(item)

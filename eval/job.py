@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SweepJob:
     """What a configuration asks for, wherever it is answered.
 
     Attributes:
@@ -59,7 +59,7 @@ class Job:
     tokens: bool
 
     @classmethod
-    def of(cls, config: DictConfig) -> "Job":
+    def of(cls, config: DictConfig) -> "SweepJob":
         """Builds everything but the engines, and checks the settings of those.
 
         Raises:
@@ -178,7 +178,7 @@ class Job:
 
 
 Answer: TypeAlias = Callable[
-    [DictConfig, Job, Sequence[tuple[Item, int]], Callable[[Record], None]], None
+    [DictConfig, SweepJob, Sequence[tuple[Item, int]], Callable[[Record], None]], None
 ]
 """Answers items under seeds, and hands over the record of each as soon as there is one."""
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from eval.analysis.items import is_graded, score
 from eval.choices import answer_choices
 from eval.configuration import build, resolve
-from eval.job import Answer, Job
+from eval.job import Answer, SweepJob
 from eval.optional import require
 from eval.records import Record, RecordFile, read_records, replace_file, write_parquet
 from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere
@@ -58,7 +58,7 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
     """
     require("pyarrow.parquet", "records in Parquet")
     tracker: Tracker = build(config.tracker, "tracker")
-    job = Job.of(config)
+    job = SweepJob.of(config)
     folder = Path(config.output) / job.digest
     items = job.task.load()
     if not items:
@@ -96,7 +96,7 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
 
 
 def _write_answers(
-    job: Job, items: Sequence[Item], records: Sequence[Record], folder: Path
+    job: SweepJob, items: Sequence[Item], records: Sequence[Record], folder: Path
 ) -> None:
     """Writes the answers of each seed for another tool to judge; failed items have none."""
     assert isinstance(job.task, JudgedElsewhere)
@@ -115,7 +115,7 @@ def _write_answers(
 
 def answer_here(
     config: DictConfig,
-    job: Job,
+    job: SweepJob,
     missing: Sequence[tuple[Item, int]],
     keep: Callable[[Record], None],
 ) -> None:
@@ -164,7 +164,7 @@ def prompt_of(item: Item) -> dict[str, Any]:
     return {"messages": messages, "id": item.id}
 
 
-def _open_journal(job: Job, output: Path) -> Journal:
+def _open_journal(job: SweepJob, output: Path) -> Journal:
     """Opens one journal for all jobs of this process: what one has drawn, another need not draw.
 
     Draws are addressed by item, seed and place, so that best-of-16 contains best-of-4, and all

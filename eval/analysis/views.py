@@ -25,7 +25,7 @@ class Cost(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ResultRow:
     """What a configuration achieved, and what it cost. Means are per answer.
 
     Attributes:
@@ -58,7 +58,9 @@ class Row:
     scores_by_group: dict[str, float]
 
 
-def make_rows(configurations: Sequence[Configuration], *, resamples: int = RESAMPLES) -> list[Row]:
+def make_rows(
+    configurations: Sequence[Configuration], *, resamples: int = RESAMPLES
+) -> list[ResultRow]:
     """Makes a row for each configuration, the best score first; without scores, the best reward.
 
     Args:
@@ -128,12 +130,12 @@ def _interpolated(reference: Sequence[Configuration], cost: Cost, spent: float) 
     return None
 
 
-def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Row:
+def _row(configuration: Configuration, *, graded: bool, resamples: int) -> ResultRow:
     records = configuration.records
     answered = [record for record in records if record["error"] is None]
     rewards = list(items.rewards(records).values())
     scores = list(items.scores(records).values())
-    return Row(
+    return ResultRow(
         configuration=configuration,
         num_items=len(scores),
         num_answers=len(records),

@@ -6,7 +6,7 @@ from statistics import median
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class RunSize:
     """One size of a run.
 
     Attributes:
@@ -78,7 +78,7 @@ def speed_header(capacity: int) -> Iterator[str]:
     )
 
 
-def speed(cell: Cell, run: Measured, per_step: float, per_1000_drawn: float) -> str:
+def speed(cell: RunSize, run: Measured, per_step: float, per_1000_drawn: float) -> str:
     """One line; effective samples of so many a step."""
     steps_per_second = cell.num_steps / run.seconds
     return (
@@ -88,7 +88,7 @@ def speed(cell: Cell, run: Measured, per_step: float, per_1000_drawn: float) -> 
     )
 
 
-def comparisons(cells: Sequence[Cell], rounds: Sequence[Sequence[Compared]]) -> Iterator[str]:
+def comparisons(cells: Sequence[RunSize], rounds: Sequence[Sequence[Compared]]) -> Iterator[str]:
     """Medians of the ratios of each repeat; in brackets all of them."""
     if not cells:
         return

@@ -12,7 +12,7 @@ from rsalign.embedded.problems import Problem
 
 
 @dataclass(slots=True)
-class Row:
+class MeasuredRow:
     """The repeated measurements of one strategy on the same problems.
 
     Attributes:
@@ -58,7 +58,7 @@ class Looped:
     spent: Spent
 
 
-def asked_alike(row: Row, looped: Sequence[Looped]) -> list[Looped]:
+def asked_alike(row: MeasuredRow, looped: Sequence[Looped]) -> list[Looped]:
     """The loop's answers to problems that the row was asked too: costs differ widely among them."""
     questions = {problem.question for problem in row.problems}
     return [one for one in looped if one.problem.question in questions]

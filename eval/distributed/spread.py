@@ -18,8 +18,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eval.configuration import build, resolve
-from eval.distributed.worker import Actor, Worker, failed_output
-from eval.job import Job
+from eval.distributed.worker import Actor, AlignerWorker, failed_output
+from eval.job import SweepJob
 from eval.optional import require
 from eval.records import Record
 from eval.tasks.protocol import Item
@@ -44,7 +44,7 @@ class Spread:
         cpus_per_worker: what a worker reserves of its machine.
         gpus_per_worker: likewise; those that it sees.
         init: arguments of `ray.init`; None leaves one out.
-        worker: what runs in each actor; called as `Worker`.
+        worker: what runs in each actor; called as `AlignerWorker`.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -56,7 +56,7 @@ class Spread:
     cpus_per_worker: float = 1
     gpus_per_worker: float = 0
     init: Mapping[str, Any] = field(default_factory=dict)
-    worker: type = Worker
+    worker: type = AlignerWorker
 
     def __post_init__(self) -> None:
         check_settings(
@@ -71,7 +71,7 @@ class Spread:
     def answer(
         self,
         config: DictConfig,
-        job: Job,
+        job: SweepJob,
         missing: Sequence[tuple[Item, int]],
         keep: Callable[[Record], None],
     ) -> None:

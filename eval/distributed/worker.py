@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from omegaconf import OmegaConf
 
-from eval.job import Job
+from eval.job import SweepJob
 from eval.optional import require
 from eval.sweep import prompt_of
 from eval.tasks.protocol import Item
@@ -33,7 +33,7 @@ Batch: TypeAlias = Mapping[str, Sequence[Any]]
 logger = logging.getLogger(__name__)
 
 
-class Worker:
+class AlignerWorker:
     """One aligner; called with batches, from several threads at once.
 
     Args:
@@ -48,7 +48,7 @@ class Worker:
 
     def __init__(self, config: Mapping[str, Any], journals: str) -> None:
         made = OmegaConf.create(dict(config))
-        self._job = Job.of(made)
+        self._job = SweepJob.of(made)
         self._job.text_task.prepare()  # what grading lacks is missed before an engine starts
         self._aligner = self._job.aligner(made, journal_of_its_own(Path(journals)))
         self._grading = self._job.grading(made)

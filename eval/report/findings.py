@@ -13,9 +13,9 @@ from eval.analysis.length import LengthCorrelation, length_correlation
 from eval.analysis.oracle import OracleGap, oracle_gap
 from eval.analysis.over_optimisation import Curve, best_of_curve
 from eval.analysis.paired import Comparison, compare
-from eval.analysis.segments import Position, bin_positions
+from eval.analysis.segments import PositionBin, bin_positions
 from eval.analysis.verifier import Verifier, evaluate_verifiers
-from eval.analysis.views import Cost, Row, compare_at_equal_cost, make_rows
+from eval.analysis.views import Cost, ResultRow, compare_at_equal_cost, make_rows
 from eval.report.studies import Study
 
 
@@ -36,7 +36,7 @@ class Paired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class PoolFindings:
     """What the largest pool of plain draws tells.
 
     Attributes:
@@ -69,14 +69,14 @@ class Findings:
     """
 
     study: Study
-    rows: Sequence[Row]
+    rows: Sequence[ResultRow]
     reference: Sequence[Configuration]
     equal_cost: Mapping[Cost, Sequence[Paired]]
     same_size: Sequence[Paired]
     divergences: Mapping[str, Divergence]
     gaps: Mapping[str, OracleGap]
-    pool: Pool | None
-    positions: Mapping[str, Sequence[Position]]
+    pool: PoolFindings | None
+    positions: Mapping[str, Sequence[PositionBin]]
 
 
 def analyse_study(study: Study, *, resamples: int = RESAMPLES) -> Findings:
@@ -133,14 +133,14 @@ def _paired(compared: Iterable[tuple[Configuration, Comparison | None]]) -> list
     ]
 
 
-def _pool(configurations: Sequence[Configuration], resamples: int) -> Pool | None:
+def _pool(configurations: Sequence[Configuration], resamples: int) -> PoolFindings | None:
     pool = largest_pool(configurations)
     if pool is None or not items.is_graded(pool.records):
         return None
     curve = best_of_curve(pool.records, resamples=resamples)
     if curve is None:
         return None
-    return Pool(
+    return PoolFindings(
         configuration=pool,
         curve=curve,
         verifiers=evaluate_verifiers(pool.records),
@@ -148,7 +148,7 @@ def _pool(configurations: Sequence[Configuration], resamples: int) -> Pool | Non
     )
 
 
-def _positions(configurations: Sequence[Configuration]) -> dict[str, list[Position]]:
+def _positions(configurations: Sequence[Configuration]) -> dict[str, list[PositionBin]]:
     found = {}
     for sizes in by_method(configurations).values():
         bins = bin_positions(sizes[-1].records)

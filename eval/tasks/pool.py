@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from eval.tasks.protocol import Grade, Item, Task, ungradable
-from eval.tasks.worker import Ended, Worker, pickled
+from eval.tasks.worker import Ended, GradingProcess, pickled
 from rsalign import ConfigError
 from rsalign.core.checks import above, at_least, checked, number, whole
 from rsalign.rewards.workers import DaemonThreads
@@ -63,11 +63,11 @@ class GradingPool:
         self._memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
         self._threads = DaemonThreads(num_workers, name="rsalign-grade")
         # last in, first out: a process that has prepared is taken before another is started
-        self._places: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        self._places: queue.LifoQueue[GradingProcess | None] = queue.LifoQueue()
         for _ in range(num_workers):
             self._places.put(None)
         self._lock = threading.Lock()
-        self._workers: set[Worker] = set()
+        self._workers: set[GradingProcess] = set()
         self._closed = False
 
     def __enter__(self) -> "GradingPool":
@@ -140,10 +140,10 @@ class GradingPool:
                 worker = None
             self._places.put(worker)
 
-    def _start(self) -> Worker:
+    def _start(self) -> GradingProcess:
         with self._lock:
             self._require_open()
-            worker = Worker(self._task, self._memory_bytes)
+            worker = GradingProcess(self._task, self._memory_bytes)
             self._workers.add(worker)
         return worker
 

@@ -40,7 +40,7 @@ def pickled(task: Task) -> bytes:
         ) from failure
 
 
-class Worker:
+class GradingProcess:
     """Starts a grading process and asks it for one grade at a time.
 
     Args:

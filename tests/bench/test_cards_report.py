@@ -7,10 +7,10 @@ from statistics import fmean
 import pytest
 
 from eval.bench.__main__ import main
-from eval.bench.cards import Bench
+from eval.bench.cards import CardsBench
 from eval.bench.cards_costs import of_policy, of_reward
 from eval.bench.cards_quality import quality, segments
-from eval.bench.measured import Looped, Row
+from eval.bench.measured import Looped, MeasuredRow
 from eval.bench.reference_cards import Spent
 from rsalign import Aligner, BestOf, Cards, Entropy, FixedSize, Plain, Stop, Verdict
 from rsalign.core.protocols import Scored
@@ -53,7 +53,7 @@ def measured():
                 toy.generate(asked, strategy=strategy, seed=seed, use_tqdm=False)
                 for seed in range(20)
             ]
-            return Row("cards", strategy, PROBLEMS, answers)
+            return MeasuredRow("cards", strategy, PROBLEMS, answers)
 
         yield row
 
@@ -172,7 +172,7 @@ def bench():
     settings = Cards(
         segmenter=Entropy(1.0), threshold=Constant(value=1.0), max_tokens=40, max_tries=4
     )
-    with Bench(POLICY, REWARD, settings) as bench:
+    with CardsBench(POLICY, REWARD, settings) as bench:
         yield bench
 
 

@@ -40,7 +40,7 @@ def test_choices_have_the_probabilities_that_transformers_gives_them(model, tmp_
     summary = run(tmp_path, *TASK, *policy, "strategy=choices", "reward=none", "seeds=[0,1]")
     assert (summary.num_records, summary.num_failed) == (6, 0)
     records = read_records(summary.folder / "records.jsonl")
-    task = sweep.Job.of(overrides.compose_config([*TASK, "strategy=choices"])).task
+    task = sweep.SweepJob.of(overrides.compose_config([*TASK, "strategy=choices"])).task
     tokenizer, network = AutoTokenizer.from_pretrained(model), network_of(model)
     for item in task.load():
         first, second = [record for record in records if record["item"] == item.id]

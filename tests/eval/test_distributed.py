@@ -15,7 +15,7 @@ from test_sweep import num_lines, table
 from eval import overrides, resolvers
 from eval.configuration import hash_config
 from eval.distributed.spread import Spread, of_one_machine, spread_of
-from eval.job import Job
+from eval.job import SweepJob
 from rsalign import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -180,7 +180,7 @@ def test_what_a_worker_dies_of_is_recorded_and_ends_nothing_else(cluster, tmp_pa
             }
 
     config = overrides.compose_config(["task.limit=8", f"output={tmp_path}"])
-    job = Job.of(config)
+    job = SweepJob.of(config)
     kept = []
     spread = Spread(workers=1, batch_size=2, batches_at_once=2, init=cluster, worker=Dies)
     spread.answer(config, job, [(item, 5) for item in job.task.load()], kept.append)

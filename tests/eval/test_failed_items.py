@@ -46,7 +46,7 @@ class Exits:
 @pytest.mark.parametrize("failure", [KeyError, SystemExit, NativePanic, StopIteration])
 def test_an_item_that_cannot_be_graded(failure, tmp_path):
     resolvers.register()
-    job = sweep.Job.of(overrides.compose_config([]))
+    job = sweep.SweepJob.of(overrides.compose_config([]))
     items = {name: Item(id=name, messages=(Message("user", "1"),)) for name in "ab"}
     with Aligner(ToyPolicy(4), None, Plain(max_tokens=3)) as aligner:
         outputs = aligner.generate([{"prompt": "1", "id": name} for name in items])

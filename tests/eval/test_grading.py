@@ -36,7 +36,7 @@ def test_a_reward_model_grades_answers_and_candidates(tmp_path):
     few = (*FEW, "task.limit=4", "grader.threshold=0.2")
     summary, found = records(tmp_path, *JUDGED, *few)
     reward: VllmReward = engines.vllm_reward("embedded/reward")
-    items = {item.id: item for item in sweep.Job.of(overrides.compose_config([])).task.load()}
+    items = {item.id: item for item in sweep.SweepJob.of(overrides.compose_config([])).task.load()}
     scores = []
     for record in found:
         item, grade = items[record["item"]], record["grade"]

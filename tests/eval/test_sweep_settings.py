@@ -7,7 +7,7 @@ import pytest
 import toy_study
 
 from eval import overrides, resolvers
-from eval.job import Job
+from eval.job import SweepJob
 from eval.record import make_record, to_json
 from eval.records import RecordFile, read_records, write_parquet
 from rsalign import Aligner, ConfigError
@@ -21,7 +21,7 @@ def known_words():
 
 
 def job(*arguments):
-    return Job.of(overrides.compose_config(list(arguments)))
+    return SweepJob.of(overrides.compose_config(list(arguments)))
 
 
 @pytest.mark.parametrize(
