@@ -38,8 +38,8 @@ def build(config: Any, where: str = "config") -> Any:
     """Builds the object that a node of a configuration describes.
 
     A mapping with ``_target_`` becomes a call of that class or function with the other entries as
-    arguments; lists become tuples; everything else is itself. What a dataclass of rsalign's takes
-    is read as at every door: text that is a number is one, and a part may be named, as in
+    arguments; lists become tuples; everything else is itself. What a dataclass takes is read
+    as at every door: text that is a number is one, and a part may be named, as in
     ``select: hard``.
 
     Args:
@@ -187,7 +187,7 @@ def _built(node: Any, where: str) -> Any:
             if (
                 isinstance(found, type)
                 and is_dataclass(found)
-                and found.__module__.startswith("rsalign.")
+                and found.__module__.startswith(_ALLOWED)
             ):
                 return construct(found, values)
             return found(**values)

@@ -63,7 +63,10 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
     items = job.task.load()
     if not items:
         raise ConfigError(f"task {job.task.name!r} has no items: check its path, split and limit")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output={str(config.output)!r} cannot be written to: {error}") from error
     # all that is written in the folder is written by whoever may write records
     with RecordFile(folder / "records.jsonl") as file:
         with replace_file(folder / "config.yaml") as partial:

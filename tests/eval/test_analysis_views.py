@@ -352,7 +352,7 @@ class Silent:
     needs_reward = False
 
     async def sample(self, prompt, run):
-        run.trace.note("kl_formula", 1.0)
+        run.trace.note(kl_formula=1.0)
         return await Plain(max_tokens=toy_study.MAX_TOKENS).sample(prompt, run)
 
 

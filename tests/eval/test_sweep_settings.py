@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toy_study
 
-from eval import overrides, resolvers
+from eval import overrides, resolvers, sweep
 from eval.job import SweepJob
 from eval.record import make_record, to_json
 from eval.records import RecordFile, read_records, write_parquet
@@ -48,18 +48,32 @@ def test_wrong_settings_are_refused_before_an_engine_starts(arguments, says):
 
 
 def test_settings_mean_what_they_mean_at_other_doors():
-    made = job('seeds=["1",0]', "journal='no'", "tokens='true'")
+    made = job('seeds=["1",0]', "journal='false'", "tokens='true'")
     assert (made.seeds, made.shares_journal, made.tokens) == ((1, 0), False, True)
     assert job("strategy=plain", "reward=none").strategy is not None
+
+
+def test_numbers_may_be_text_wherever_a_dataclass_is_configured():
+    made = job('strategy.n="4"', 'task.limit="3"', "task.start='2'")
+    assert (made.strategy.n, made.task.limit, made.task.start) == (4, 3, 2)
+    with pytest.raises(ConfigError, match=r"limit='three'.*whole number"):
+        job("task.limit=three")
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    config = overrides.compose_config([f"output={tmp_path / 'file'}", "task.limit=1"])
+    with pytest.raises(ConfigError, match="output=.* cannot be written to"):
+        sweep.run(config)
 
 
 class Notes(Plain):
     """A strategy of one's own that notes whatever it has."""
 
     async def sample(self, prompt, run):
-        run.trace.note("single", np.float32(1.5))
-        run.trace.note("table", [np.int64(3), float("nan")])
-        run.trace.note("odd", object)
+        run.trace.note(single=np.float32(1.5))
+        run.trace.note(table=[np.int64(3), float("nan")])
+        run.trace.note(odd=object)
         return await super().sample(prompt, run)
 
 
