@@ -63,7 +63,7 @@ def test_numbers_may_be_text_wherever_a_dataclass_is_configured():
 def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     config = overrides.compose_config([f"output={tmp_path / 'file'}", "task.limit=1"])
-    with pytest.raises(ConfigError, match="output=.* cannot be written to"):
+    with pytest.raises(ConfigError, match="cannot be written to"):
         sweep.run(config)
 
 
