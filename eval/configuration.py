@@ -4,7 +4,6 @@ Only what lies in this repository can be named, everything is checked before any
 an unknown name comes with the nearest that there is.
 """
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rsalign import ConfigError
 from rsalign.words.build import construct
+from rsalign.words.messages import suggest
 
 _ALLOWED = ("rsalign.", "eval.")
 _NOT_HASHED = (
@@ -35,11 +35,11 @@ _NOT_HASHED = (
 
 
 def build(config: Any, where: str = "config") -> Any:
-    """What a node of a configuration stands for.
+    """Builds the object that a node of a configuration describes.
 
     A mapping with ``_target_`` becomes a call of that class or function with the other entries as
-    arguments; lists become tuples; everything else is itself. What a dataclass of rsalign's takes
-    is read as at every door: text that is a number is one, and a part may be named, as in
+    arguments; lists become tuples; everything else is itself. What a dataclass takes is read
+    as at every door: text that is a number is one, and a part may be named, as in
     ``select: hard``.
 
     Args:
@@ -50,14 +50,30 @@ def build(config: Any, where: str = "config") -> Any:
         ConfigError: if a target lies elsewhere than in `rsalign.` or `eval.`, or does not exist, or
             an argument is unknown, missing or refused; before anything is built.
     """
-    plain = resolved(config, where)
-    for path, node in targets(plain, where):
+    return _built(check_node(config, where), where)
+
+
+def check_node(config: Any, where: str) -> Any:
+    """Checks a node as `build` does, and builds nothing.
+
+    Args:
+        config: a node.
+        where: its place, for messages.
+
+    Returns:
+        The node in plain containers, its interpolations resolved.
+
+    Raises:
+        ConfigError: as `build`, if a target or the name of an argument is wrong.
+    """
+    plain = resolve(config, where)
+    for path, node in find_targets(plain, where):
         _check(path, node)
-    return _built(plain, where)
+    return plain
 
 
-def resolved(config: Any, where: str = "config") -> Any:
-    """Plain containers with all interpolations resolved.
+def resolve(config: Any, where: str = "config") -> Any:
+    """Converts a node to plain containers, with all interpolations resolved.
 
     Raises:
         ConfigError: if one points nowhere, or a value is missing (``???``).
@@ -70,32 +86,24 @@ def resolved(config: Any, where: str = "config") -> Any:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def config_hash(config: DictConfig) -> str:
-    """Tells one configuration from another by what determines draws and grades."""
-    plain = resolved(config)
+def hash_config(config: DictConfig) -> str:
+    """Hashes what determines draws and grades, so that it tells configurations apart."""
+    plain = resolve(config)
     kept = {name: value for name, value in plain.items() if name not in _NOT_HASHED}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """The end of a message about an unknown name: what was meant, perhaps, or all that there is."""
-    guesses = difflib.get_close_matches(name, list(known), n=1)
-    if guesses:
-        return f"did you mean {guesses[0]!r}?"
-    return f"there are {', '.join(sorted(known))}" if known else "it has none"
-
-
-def targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All nodes with a ``_target_``, inner ones first, with their places."""
+def find_targets(node: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields all nodes with a ``_target_`` and their places, inner ones first."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from targets(value, f"{where}.{name}")
+            yield from find_targets(value, f"{where}.{name}")
         if "_target_" in node:
             yield where, node
     elif isinstance(node, list | tuple):
         for i, value in enumerate(node):
-            yield from targets(value, f"{where}[{i}]")
+            yield from find_targets(value, f"{where}[{i}]")
 
 
 def check_origin(where: str, target: object, allowed: tuple[str, ...] = _ALLOWED) -> None:
@@ -116,8 +124,8 @@ def check_origin(where: str, target: object, allowed: tuple[str, ...] = _ALLOWED
         )
 
 
-def found_at(where: str, target: Any, allowed: tuple[str, ...] = _ALLOWED) -> Any:
-    """What a target names, imported and not called.
+def import_target(where: str, target: Any, allowed: tuple[str, ...] = _ALLOWED) -> Any:
+    """Imports what a target names, without calling it.
 
     A name may lead out again, by way of what a module has imported (``eval.host.os.system``): what
     is found must have been made at home, too.
@@ -149,7 +157,7 @@ def _check(where: str, node: Mapping[str, Any]) -> None:
     check_origin(where, target)
     if any(part.startswith("_") for part in target.split(".")):
         raise ConfigError(f"{where}._target_={target!r}: names with an underscore are not public")
-    found = found_at(where, target)
+    found = import_target(where, target)
     if not callable(found):
         raise ConfigError(f"{where}._target_={target!r} cannot be called")
     parameters = inspect.signature(found).parameters
@@ -158,7 +166,7 @@ def _check(where: str, node: Mapping[str, Any]) -> None:
     given = {name for name in node if name != "_target_"}
     for name in sorted(given - set(parameters)):
         raise ConfigError(
-            f"{where}.{name}: {target} has no such setting; {nearest(name, list(parameters))}"
+            f"{where}.{name}: {target} has no such setting{suggest(name, parameters)}"
         )
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given:
@@ -179,7 +187,7 @@ def _built(node: Any, where: str) -> Any:
             if (
                 isinstance(found, type)
                 and is_dataclass(found)
-                and found.__module__.startswith("rsalign.")
+                and found.__module__.startswith(_ALLOWED)
             ):
                 return construct(found, values)
             return found(**values)

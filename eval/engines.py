@@ -101,6 +101,11 @@ def named_strategy(
     return strategy_of(replace(asked, max_tokens=max_tokens))
 
 
+def no_strategy() -> None:
+    """None, for tasks that give the answers themselves (`eval.choices`)."""
+    return
+
+
 def server_reward(address: str, model: str | None = None) -> RemoteReward:
     """A classifier behind a running vLLM pooling server (`RemoteReward.connect`)."""
     return _once(

@@ -5,8 +5,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from eval.graders.reward import RewardGrader
-from eval.tasks.known import address, known
-from eval.tasks.pool import GradingPool
+from eval.tasks.pool import GradingPool, grade_key, shared_grades
 from eval.tasks.protocol import Grade, Item, Task
 from rsalign import Prompt, Response
 from rsalign.core.tasks import concurrently
@@ -31,9 +30,9 @@ class Grading:
     """
 
     def __init__(self, task: Task, grader: RewardGrader | None = None, *, name: str = "") -> None:
-        self._pool = GradingPool(task, known=known(task))
+        self._pool = GradingPool(task, known=shared_grades(task))
         self._grader = grader
-        self._judged = known(task, name)
+        self._judged = shared_grades(task, name)
         self._loop = None if grader is None else LoopThread("eval-grading")
 
     def __enter__(self) -> "Grading":
@@ -78,7 +77,7 @@ class Grading:
         self, grader: RewardGrader, item: Item, prompt: Prompt, responses: Sequence[Response]
     ) -> list[Grade]:
         # a reward model closes the turn of an answer that has ended, and only of such a one
-        given = [address(item, repr((each.text, each.finished))) for each in responses]
+        given = [grade_key(item, repr((each.text, each.finished))) for each in responses]
         unknown = {
             at: response
             for at, response in zip(given, responses, strict=True)

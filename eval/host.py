@@ -17,7 +17,7 @@ _PACKAGES = (
 
 
 @cache
-def facts() -> dict[str, str | int | None]:
+def read_facts() -> dict[str, str | int | None]:
     """Versions, the commit, and the machine; nothing that names its owner or its paths."""
     found: dict[str, str | int | None] = {
         "rsalign": rsalign.__version__,

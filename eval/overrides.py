@@ -1,5 +1,6 @@
 """The command line's overrides, looked at before Hydra does: an unknown name gets a near one."""
 
+import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +14,23 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from eval.configuration import found_at, nearest
-from eval.plugins import PLUGINS, check_hydra
-from rsalign import ConfigError
+from eval.configuration import find_targets, import_target
+from rsalign import ConfigError, InstallError
+from rsalign.words.messages import suggest
 
 CONF = Path(__file__).parent.parent / "conf"
+PLUGINS = ("hydra.launcher.", "hydra.sweeper.")
+_HOMES = ("hydra_plugins.", "hydra._internal.core_plugins.")
 _PRESET = "hydra.sweeper.params."
 _BUDGET = ("answers", "limit")
 
 
-def quoted(arguments: Sequence[str]) -> list[str]:
+def quote_numbers(arguments: Sequence[str]) -> list[str]:
     """The command line with choices that are numbers in quotes: Hydra takes only words for them.
 
-    >>> quoted(["budget=4,16", "strategy.n=4"])
+    >>> quote_numbers(["budget=4,16", "strategy.n=4"])
     ["budget='4','16'", 'strategy.n=4']
-    >>> print(*quoted(["hydra.sweeper.params.budget=4"]))
+    >>> print(*quote_numbers(["hydra.sweeper.params.budget=4"]))
     hydra.sweeper.params.budget="'4'"
     """
 
@@ -43,7 +46,7 @@ def quoted(arguments: Sequence[str]) -> list[str]:
     return [one(argument) for argument in arguments]
 
 
-def given(arguments: Sequence[str]) -> list[str]:
+def read_overrides(arguments: Sequence[str]) -> list[str]:
     """The overrides of a command line, without Hydra's flags.
 
     Raises:
@@ -67,7 +70,7 @@ def _repeats_a_run(parsed: Any) -> bool:
     return parsed.config_name == "config" and path.is_file() and "hydra" not in OmegaConf.load(path)
 
 
-def check(arguments: Sequence[str], config_name: str = "config") -> DictConfig:
+def check_overrides(arguments: Sequence[str], config_name: str = "config") -> DictConfig:
     """Refuses a setting or a choice that there is not, and targets that Hydra would build.
 
     Args:
@@ -82,22 +85,23 @@ def check(arguments: Sequence[str], config_name: str = "config") -> DictConfig:
     """
     overrides = _parsed(arguments)
     preset = (
-        composed(_chosen(overrides), config_name, with_hydra=True).hydra.sweeper.get("params") or {}
+        compose_config(_chosen(overrides), config_name, with_hydra=True).hydra.sweeper.get("params")
+        or {}
     )
     overrides = [*_parsed([f"{name}={values}" for name, values in preset.items()]), *overrides]
-    _check_settings(overrides, composed(_chosen(overrides), config_name, with_hydra=True))
+    _check_settings(overrides, compose_config(_chosen(overrides), config_name, with_hydra=True))
     firsts = {
         override.get_key_element(): _first(override)
         for override in overrides
         if override.is_discrete_sweep() or not override.is_sweep_override()  # an interval has none
     }
-    config = composed(list(firsts.values()), config_name, with_hydra=True)
+    config = compose_config(list(firsts.values()), config_name, with_hydra=True)
     _check_names(config, config_name)
     check_hydra(config.hydra)
     return config
 
 
-def composed(
+def compose_config(
     overrides: Sequence[str], config_name: str = "config", *, with_hydra: bool = False
 ) -> DictConfig:
     """The configuration that these overrides make, without running anything.
@@ -113,7 +117,9 @@ def composed(
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose(config_name, overrides=quoted(overrides), return_hydra_config=with_hydra)
+            return compose(
+                config_name, overrides=quote_numbers(overrides), return_hydra_config=with_hydra
+            )
     except HydraException as error:
         raise ConfigError(f"{' '.join(overrides)}: {error}") from error
 
@@ -127,7 +133,9 @@ def _chosen(overrides: Sequence[Override]) -> list[str]:
             choices = [path.stem for path in (CONF / name).glob("*.yaml")]
             for choice in _values(override):
                 if choice not in (*choices, "null"):
-                    raise ConfigError(f"{name}={choice}: {nearest(choice, choices)}")
+                    raise ConfigError(
+                        f"{name}={choice}: there is no such choice{suggest(choice, choices)}"
+                    )
             chosen[name] = f"{name}={_values(override)[0]}"
     return list(chosen.values())
 
@@ -157,7 +165,22 @@ def _check_settings(overrides: Sequence[Override], config: DictConfig) -> None:
             if _takes(config, name):
                 raise ConfigError(f"{name}: its file leaves it out; add it as +{name}=...")
             alike = [one for one in known if one.startswith("hydra") == name.startswith("hydra")]
-            raise ConfigError(f"{name}: {nearest(name, sorted({*alike, *_groups()}))}")
+            listed = _siblings(name, [*alike, *_groups()])
+            raise ConfigError(f"{name}: there is no such setting{suggest(name, listed)}")
+
+
+def _siblings(name: str, known: Sequence[str]) -> list[str]:
+    """The settings that a message about an unknown name lists: a few of all that there are.
+
+    Those beside it; if its node is unknown too, those of nearly the same name, or else the nodes.
+    """
+    node = name.rpartition(".")[0]
+    beside = [one for one in known if one.rpartition(".")[0] == node] if node else []
+    return (
+        beside
+        or difflib.get_close_matches(name, sorted(set(known)))
+        or [one for one in known if "." not in one]
+    )
 
 
 def _takes(config: DictConfig, name: str) -> bool:
@@ -166,18 +189,18 @@ def _takes(config: DictConfig, name: str) -> bool:
     node = OmegaConf.select(config, path) if path else None
     if not isinstance(node, DictConfig) or "_target_" not in node:
         return False
-    return last in inspect.signature(found_at(path, node._target_)).parameters
+    return last in inspect.signature(import_target(path, node._target_)).parameters
 
 
 def _check_names(config: DictConfig, config_name: str) -> None:
     """What was added, by an override or a preset, must be something that is read."""
-    known = {*map(str, composed([], config_name)), "hydra", "workers"}
+    known = {*map(str, compose_config([], config_name)), "hydra", "workers"}
     for name in map(str, config):
         if name not in known:
-            raise ConfigError(f"{name}: {nearest(name, sorted(known))}")
+            raise ConfigError(f"{name}: there is no such setting{suggest(name, known)}")
     for name in map(str, config.budget):
         if name not in _BUDGET:
-            raise ConfigError(f"budget.{name}: {nearest(name, list(_BUDGET))}")
+            raise ConfigError(f"budget.{name}: there is no such setting{suggest(name, _BUDGET)}")
 
 
 def _groups() -> set[str]:
@@ -217,3 +240,29 @@ def _names(config: DictConfig, prefix: str = "") -> list[str]:
         if isinstance(node, dict):
             stack += [(f"{path}.{key}" if path else str(key), value) for key, value in node.items()]
     return names
+
+
+def check_hydra(node: DictConfig) -> None:
+    """Launcher and sweeper are plugins of Hydra's; whatever else it would build must be ours.
+
+    Args:
+        node: Hydra's own settings.
+
+    Raises:
+        ConfigError: if a target lies elsewhere.
+        InstallError: if a plugin is missing.
+    """
+    for where, found in find_targets(OmegaConf.to_container(node, resolve=False), "hydra"):
+        target = found["_target_"]
+        if f"{where}." not in PLUGINS:
+            import_target(where, target)
+            continue
+        try:
+            import_target(where, target, _HOMES)
+        except ConfigError as error:
+            if error.__cause__ is None:  # it is there, and may not be named
+                raise
+            package = target.split(".")[1].replace("_", "-")
+            raise InstallError(
+                f"{where}: {target} cannot be loaded; install {package} (pip install {package})"
+            ) from error

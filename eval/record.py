@@ -6,10 +6,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from eval import host
 from eval.records import SCHEMA
 from eval.tasks.protocol import Grade, Item
-from rsalign import AlignedOutput, Budget
+from rsalign import AlignedOutput, Budget, RsalignError
+from rsalign.core.budget import Usage
+from rsalign.core.capabilities import AnswerLaw, answer_law, describe_part, independent_draws
+from rsalign.core.protocols import Strategy
 from rsalign.core.trace import Proposal, Trace, Verdict
 
 MOST_CANDIDATES = 1024
@@ -27,7 +32,11 @@ MOST_TEXTS = 16
 """Proposals of one record that have their text, for whoever wants to see some."""
 
 
-def record(
+GIVEN_ANSWERS = {"class": "Choices"}
+"""The ``strategy`` of a record whose answers the task gave, so that no strategy drew any."""
+
+
+def make_record(
     output: AlignedOutput,
     item: Item,
     grade: Grade | None,
@@ -35,19 +44,20 @@ def record(
     *,
     config: str,
     task: str,
-    strategy: Mapping[str, Any],
+    strategy: Strategy,
     budget: Budget | None,
     tokens: bool = False,
 ) -> dict[str, Any]:
-    """The record of one answered item.
+    """Makes the record of one item that a strategy answered.
 
     Fields: ``schema``, ``config`` (hash), ``task``, ``item``, ``group``, ``cluster``, ``prompt``,
-    ``seed``, ``strategy``, ``budget``; ``answers``, best first; ``grade`` of the first; ``usage``
-    with all of its fields (where ``replayed`` is not 0, a journal had some draws, and the seconds
-    are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``, ``warnings``;
-    ``candidates``, whole responses that were considered, with their grades; ``proposals``, what was
-    accepted or rejected and where, the first with their texts; ``error``; ``host``, versions and
-    facts of the machine; ``time``, when it was written.
+    ``seed``, ``strategy``; ``answer_law`` and ``independent_draws``, what the strategy declares of
+    its answers (`rsalign.core.capabilities`); ``budget``; ``answers``, best first; ``grade`` of the
+    first; ``usage`` with all of its fields (where ``replayed`` is not 0, a journal had some draws,
+    and the seconds are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``,
+    ``warnings``; ``candidates``, whole responses that were considered, with their grades;
+    ``proposals``, what was accepted or rejected and where, the first with their texts; ``error``;
+    ``host``, versions and facts of the machine; ``time``, when it was written.
 
     Whoever runs the same configuration again, interrupted or not, gets the same records but for
     `DEPENDS_ON_TIMING` and, elsewhere, the host.
@@ -56,10 +66,10 @@ def record(
         output: what `Aligner` returned.
         item: what was asked.
         grade: of the first answer; None if the item failed.
-        candidate_grades: of `candidates(output)`, in order.
+        candidate_grades: of `list_candidates(output)`, in order.
         config: hash of the configuration.
         task: its name.
-        strategy: as plain data.
+        strategy: that answered.
         budget: hard limits.
         tokens: whether `eval.export` is to find what it needs: ``messages`` and
             ``prompt_token_ids``; ``token_ids`` and ``log_probs`` (nats, under the law they were
@@ -67,17 +77,13 @@ def record(
             ``complete``. Records are then several times as large.
     """
     how = output.alignment
+    considered = list_candidates(output)
     return {
-        "schema": SCHEMA,
-        "config": config,
-        "task": task,
-        "item": item.id,
-        "group": item.group,
-        "cluster": item.cluster,
-        "prompt": output.prompt,
+        **_frame(item, output.prompt, how.seed, config, task, output.error),
         **(_prompt(output, item) if tokens else {}),
-        "seed": how.seed,
-        "strategy": strategy,
+        "strategy": describe_part(strategy),
+        "answer_law": str(answer_law(strategy)),
+        "independent_draws": independent_draws(strategy),
         "budget": None if budget is None else asdict(budget),
         "answers": [
             {
@@ -91,7 +97,7 @@ def record(
         ],
         "grade": None if grade is None else _plain_grade(grade),
         "usage": asdict(how.usage),
-        "diagnostics": {name: _finite(value) for name, value in how.diagnostics.items()},
+        "diagnostics": to_json(how.diagnostics),
         "forced": how.forced,
         "expired": how.expired,
         "warnings": list(how.warnings),
@@ -103,14 +109,14 @@ def record(
                 "score": graded.score,
                 "answer": graded.answer,
             }
-            for proposal, graded in zip(candidates(output), candidate_grades, strict=True)
+            for proposal, graded in zip(considered, candidate_grades, strict=True)
         ],
         "proposals": [
             {
                 "kept": proposal.kept,
                 "num_tokens": len(proposal.candidate.tokens),
                 "reward": float(proposal.candidate.reward),
-                "log_accept": _finite(proposal.log_accept),
+                "log_accept": to_json(proposal.log_accept),
                 "verdict": str(proposal.verdict),
                 "text": response.text if tokens or i < MOST_TEXTS else None,
                 **(_drawn(response.tokens, response.log_probs) if tokens else {}),
@@ -119,15 +125,76 @@ def record(
             for i, proposal in enumerate(_proposals(how.trace))
             for response in (proposal.candidate.response,)
         ],
-        "error": None
-        if output.error is None
-        else {"kind": type(output.error).__name__, "message": str(output.error)},
-        "host": host.facts(),
+    }
+
+
+def choice_record(
+    item: Item,
+    seed: int,
+    *,
+    config: str,
+    task: str,
+    answer: Mapping[str, Any] | None = None,
+    grade: Grade | None = None,
+    usage: Usage | None = None,
+    log_probs: Sequence[float] = (),
+    error: RsalignError | None = None,
+) -> dict[str, Any]:
+    """Makes the record of one item whose answers the task gave: no strategy drew anything.
+
+    Args:
+        item: what was asked.
+        seed: of the job; it changes nothing.
+        config: hash of the configuration.
+        task: its name.
+        answer: the most probable choice, as in ``answers`` of `record`; None if the item failed.
+        grade: of the item.
+        usage: of weighing the choices.
+        log_probs: of each choice, nats.
+        error: why there is no answer.
+    """
+    return {
+        **_frame(item, item.text or "", seed, config, task, error),
+        "answers": [] if answer is None else [dict(answer)],
+        "grade": None if grade is None else _plain_grade(grade),
+        "usage": asdict(usage or Usage()),
+        "diagnostics": {"log_probs": to_json(tuple(log_probs))} if log_probs else {},
+    }
+
+
+def _frame(
+    item: Item, prompt: str, seed: int, config: str, task: str, error: RsalignError | None
+) -> dict[str, Any]:
+    """All fields of a record, those of the answer empty."""
+    return {
+        "schema": SCHEMA,
+        "config": config,
+        "task": task,
+        "item": item.id,
+        "group": item.group,
+        "cluster": item.cluster,
+        "prompt": prompt,
+        "seed": seed,
+        "strategy": GIVEN_ANSWERS,
+        "answer_law": str(AnswerLaw.UNKNOWN),
+        "independent_draws": 0,
+        "budget": None,
+        "answers": [],
+        "grade": None,
+        "usage": {},
+        "diagnostics": {},
+        "forced": False,
+        "expired": False,
+        "warnings": [],
+        "candidates": [],
+        "proposals": [],
+        "error": None if error is None else {"kind": type(error).__name__, "message": str(error)},
+        "host": host.read_facts(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def candidates(output: AlignedOutput) -> list[Proposal]:
+def list_candidates(output: AlignedOutput) -> list[Proposal]:
     """The proposals that were whole responses."""
     return [
         proposal
@@ -166,7 +233,7 @@ def _drawn(tokens: Sequence[int], log_probs: Sequence[float] | None) -> dict[str
 
 
 def _plain_grade(grade: Grade) -> dict[str, Any]:
-    return {"score": grade.score, "answer": grade.answer, "details": dict(grade.details)}
+    return {"score": grade.score, "answer": grade.answer, "details": to_json(grade.details)}
 
 
 def _log_prob(proposal: Proposal) -> float | None:
@@ -174,10 +241,24 @@ def _log_prob(proposal: Proposal) -> float | None:
     return None if log_probs is None else math.fsum(log_probs)
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no infinities: they become None."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, tuple):
-        return [_finite(one) for one in value]
-    return value
+def to_json(value: Any) -> Any:
+    """Makes JSON data of whatever a strategy noted or a grader returned.
+
+    JSON has no infinities: they become None. NumPy's numbers and arrays become plain ones; what
+    has no counterpart in JSON becomes its `repr`, so that one odd note does not cost a record.
+
+    Example:
+        >>> to_json({"kl": float("inf"), "sizes": (1, 2), "seen": {3}})
+        {'kl': None, 'sizes': [1, 2], 'seen': [3]}
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic | np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(name): to_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [to_json(one) for one in value]
+    return repr(value)

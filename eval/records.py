@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from rsalign import ConfigError
 from rsalign.core.append_only import AppendOnlyFile
 
-SCHEMA = 2
+SCHEMA = 3
 Record: TypeAlias = Mapping[str, Any]
 """JSON data; `eval.record` says what is in it."""
 
@@ -61,7 +61,7 @@ class RecordFile:
         self._file.close()
 
 
-def read(path: Path) -> list[Record]:
+def read_records(path: Path) -> list[Record]:
     """The records of a file, the last of each (item, seed), in order of item and seed.
 
     An item that failed and was answered later counts once, by its answer.
@@ -87,13 +87,17 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
 
     pyarrow = require("pyarrow", "records in Parquet")
     parquet = require("pyarrow.parquet", "records in Parquet")
-    rows = [{name: _cell(value) for name, value in record.items()} for record in records]
-    with replaced(path) as partial:
+    large = {name for record in records for name, value in record.items() if _is_large(value)}
+    rows = [
+        {name: str(value) if name in large else _cell(value) for name, value in record.items()}
+        for record in records
+    ]
+    with replace_file(path) as partial:
         parquet.write_table(pyarrow.Table.from_pylist(rows), partial)
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """A file to write, which takes the place of `path` in one move when all went well.
 
     Each writer has a file of its own, so that of two at once the later one wins as a whole.
@@ -104,6 +108,11 @@ def replaced(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _is_large(value: Any) -> bool:
+    """Whether a value is a whole number of more than 64 bits, such as a seed may be."""
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _cell(value: Any) -> Any:

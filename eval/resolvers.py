@@ -1,4 +1,4 @@
-"""Words that configurations may use: sizes of a chain, and what this machine has room for."""
+"""Functions that YAML files may call: ``${steps:...}``, ``${pool:...}``, ``${workers:}``."""
 
 import warnings
 
@@ -12,17 +12,17 @@ warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated
 
 
 def steps(answers: int) -> int:
-    """Steps that cost, with the pool, as many tokens as so many answers: half an answer each."""
+    """Steps of a chain that costs as many tokens as `answers` answers: half an answer a step."""
     return max(1, 2 * (answers - (pool(answers) or 1)))
 
 
 def pool(answers: int) -> int | None:
-    """A quarter of the answers, if that is a pool."""
+    """Size of a chain's pool: a quarter of the answers; None below 8 answers."""
     return answers // 4 if answers >= 8 else None
 
 
 def register() -> None:
-    """Makes ``${steps:...}``, ``${pool:...}`` and ``${workers:}`` known. Idempotent."""
+    """Registers these functions with OmegaConf. Idempotent."""
     OmegaConf.register_new_resolver("steps", steps, replace=True)
     OmegaConf.register_new_resolver("pool", pool, replace=True)
-    OmegaConf.register_new_resolver("workers", workers.number, replace=True)
+    OmegaConf.register_new_resolver("workers", workers.count_workers, replace=True)

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eval import overrides, resolvers, sweep, workers
+from eval.job import Answer
 from rsalign import RsalignError
 
 logger = logging.getLogger(__name__)
@@ -17,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 @hydra.main(config_path=str(overrides.CONF), config_name="config", version_base="1.3")
 def job(config: DictConfig) -> float:
-    """One job; its result is the mean score, for sweepers that optimise."""
+    """Runs one job; returns the mean score, for sweepers that optimise it."""
     workers.claim(Path(config.output) / "workers")
-    return done(config)
+    return run_job(config)
 
 
-def done(config: DictConfig, answer: sweep.Answer | None = None) -> float:
-    """Does a job, says what came of it and returns its mean score, or NaN.
+def run_job(config: DictConfig, answer: Answer | None = None) -> float:
+    """Runs a job, logs its result and returns its mean score, or NaN if nothing was graded.
 
     Args:
         config: of the job.
@@ -55,8 +56,8 @@ def main(
     """
     try:
         resolvers.register()
-        sys.argv[1:] = overrides.quoted(sys.argv[1:])
-        config = overrides.check(overrides.given(sys.argv[1:]), config_name)
+        sys.argv[1:] = overrides.quote_numbers(sys.argv[1:])
+        config = overrides.check_overrides(overrides.read_overrides(sys.argv[1:]), config_name)
         if "workers" in config and "spread" not in config:  # a launcher's, on this machine
             workers.offer(config.workers)
         run()

@@ -30,20 +30,20 @@ _CORES = 2
 _held: list[IO[bytes]] = []
 
 
-def number() -> int:
-    """How many workers have room: one for each GPU, or for every two cores where there is none."""
+def count_workers() -> int:
+    """Number of workers for this machine: one a GPU, or one for two cores without GPUs."""
     return len(_gpus()) or max(1, len(_cpus()) // _CORES)
 
 
 def offer(workers: int) -> None:
-    """Cuts what this process may use into so many shares, for the processes that it will start."""
+    """Announces to child processes the GPUs and cores to be divided among `workers` of them."""
     prepare_environment()  # before joblib and Ray set numbers of threads, which change results
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry unless asked for
     os.environ[_OFFER] = json.dumps({"workers": workers, "gpus": _gpus(), "cpus": _cpus()})
 
 
 def claim(folder: Path) -> None:
-    """Takes a share that no other worker has; waits until there is one.
+    """Takes a share of the machine that no other worker has; waits until one is free.
 
     A process claims once, and its share is free again when it ends, however it ends. Where nothing
     is offered, nothing is done: the launcher has no workers here.
@@ -60,7 +60,7 @@ def claim(folder: Path) -> None:
         multiprocessing.set_start_method("spawn", force=True)
     folder.mkdir(parents=True, exist_ok=True)
     worker = _lock(folder, workers)
-    gpus, cpus = (part(offered[name], worker, workers) for name in ("gpus", "cpus"))
+    gpus, cpus = (take_share(offered[name], worker, workers) for name in ("gpus", "cpus"))
     logger.info("worker %d of %d has GPUs %s and cores %s", worker + 1, workers, gpus, cpus)
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
@@ -68,12 +68,12 @@ def claim(folder: Path) -> None:
         os.sched_setaffinity(0, cpus)  # of this thread, and of all that it starts
 
 
-def part(things: Sequence[T], worker: int, workers: int) -> Sequence[T]:
-    """Neighbours; where there are fewer things than workers, one that others have too.
+def take_share(things: Sequence[T], worker: int, workers: int) -> Sequence[T]:
+    """Returns one worker's part of `things`; with more workers than things, parts are shared.
 
-    >>> [part([0, 1, 2, 3, 4], worker, 2) for worker in range(2)]
+    >>> [take_share([0, 1, 2, 3, 4], worker, 2) for worker in range(2)]
     [[0, 1], [2, 3, 4]]
-    >>> [part([0, 1], worker, 3) for worker in range(3)]
+    >>> [take_share([0, 1], worker, 3) for worker in range(3)]
     [[0], [1], [0]]
     """
     if len(things) < workers:
@@ -82,7 +82,7 @@ def part(things: Sequence[T], worker: int, workers: int) -> Sequence[T]:
 
 
 def _lock(folder: Path, workers: int) -> int:
-    """The number of a share that is ours now."""
+    """Locks a free share; returns its number."""
     waiting = False
     while True:
         for worker in range(workers):
@@ -99,7 +99,7 @@ def _lock(folder: Path, workers: int) -> int:
 
 
 def _gpus() -> list[str]:
-    """As ``CUDA_VISIBLE_DEVICES`` names those that vLLM would see."""
+    """Lists the GPUs that vLLM would see, as ``CUDA_VISIBLE_DEVICES`` names them."""
     if is_cpu_build():
         return []
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:

@@ -11,9 +11,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from eval.analysis.declared import kl_source
 from eval.record import MOST_CANDIDATES
 from eval.records import Record
+from rsalign.core.capabilities import AnswerLaw
 
 MOST_LEFT_OUT = 0.02
 """Share of the answers without an estimate, above which the mean of the others is called too low.
@@ -22,10 +22,11 @@ What is left out had the most tries. Where every second try is accepted and one 
 forced, the mean of the others is about 0.04 nats too low, which is less than an interval is wide;
 where one in two is, it may be below 0, which no divergence is.
 """
+_LAWS = (AnswerLaw.REJECTION, AnswerLaw.REJECTION_GIVEN_TARGET)
 
 
 def accepted_kl(record: Record) -> float | None:
-    """The estimate of one answer, nats; its mean over seeds and items estimates KL(law || policy).
+    """Estimates KL(law || policy) from one answer, nats; the mean over answers is unbiased.
 
     Returns:
         None if the strategy is no rejection sampling, or what it took was not accepted: it failed,
@@ -34,7 +35,7 @@ def accepted_kl(record: Record) -> float | None:
     """
     proposals = record["proposals"]
     if (
-        kl_source(record["strategy"]) not in ("accepted", "accepted_given_target")
+        record["answer_law"] not in _LAWS
         or record["error"] is not None
         or record["forced"]
         or record["expired"]
@@ -47,7 +48,7 @@ def accepted_kl(record: Record) -> float | None:
 
 
 def is_too_low(records: Sequence[Record]) -> bool:
-    """Whether so many answers have no estimate that the mean of the others is too low.
+    """Tells whether too many answers have no estimate, so that the mean of the others is too low.
 
     Args:
         records: of one rejection sampler; those that failed have no answer, and do not count.
@@ -58,5 +59,5 @@ def is_too_low(records: Sequence[Record]) -> bool:
 
 
 def _harmonic(tries: int) -> float:
-    """1 + 1/2 + ... + 1 / (tries - 1)."""
+    """Sums 1 + 1/2 + ... + 1 / (tries - 1)."""
     return math.fsum(1 / k for k in range(1, tries))

@@ -34,14 +34,14 @@ class Interval:
     num_items: int
 
     def excludes(self, value: float) -> bool:
-        """Whether a value lies outside."""
+        """Tells whether `value` lies outside the interval."""
         return value < self.low or value > self.high
 
 
 def mean_interval(
     values: Sequence[float], *, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> Interval:
-    """The mean of one value per item.
+    """Computes the mean over items with its confidence interval.
 
     For differences of two configurations on the same items this is the paired bootstrap. Where all
     values are equal, or there is only one, the interval has no width, which says nothing.
@@ -57,7 +57,7 @@ def mean_interval(
 def mean_intervals(
     rows: Sequence[Sequence[float]], *, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> list[Interval]:
-    """The means of several values per item, all over the same resamples.
+    """Computes the means of several values per item, all over the same resamples.
 
     Args:
         rows: ``(values, items)``, at least one item.
@@ -81,7 +81,7 @@ def mean_intervals(
 def resampled_means(
     rows: Sequence[Sequence[float]], *, resamples: int = RESAMPLES
 ) -> npt.NDArray[np.float64]:
-    """The means of several values per item over resamples of the items.
+    """Computes the means of several values per item for each resample of the items.
 
     Args:
         rows: ``(values, items)``, at least one item.
@@ -100,7 +100,7 @@ def resampled_means(
 
 
 def batch_size(num_values: int) -> int:
-    """How many resamples of so many values are held in memory at once."""
+    """Number of resamples of `num_values` values that are held in memory at once."""
     return max(1, _MOST_AT_ONCE // num_values)
 
 

@@ -1,23 +1,22 @@
-"""What is compared: a method at a size, with its records."""
+"""A configuration that is compared with others: a method at one size, with its records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.analysis.declared import is_pool_of_draws
-from eval.analysis.naming import is_best_of
 from eval.records import Record
+from rsalign.core.capabilities import AnswerLaw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """One method at one size.
+    """The records of one method at one size.
 
     Attributes:
         method: its name; the same for all of its sizes (`eval.analysis.naming`).
         answers: its budget, in plain answers' worth.
         strategy: as plain data.
-        records: one for each item and seed, those that failed included.
+        records: one for each item and seed, those that failed included; at least one.
     """
 
     method: str
@@ -27,12 +26,22 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        """Method and size."""
+        """Method and size, such as ``BestOf @ 16``."""
         return f"{self.method} @ {self.answers}"
+
+    @property
+    def answer_law(self) -> AnswerLaw:
+        """What the strategy declares of the law of its answers."""
+        return AnswerLaw(self.records[0]["answer_law"])
+
+    @property
+    def independent_draws(self) -> int:
+        """How many independent draws of the policy the strategy declares to take for each item."""
+        return int(self.records[0]["independent_draws"])
 
 
 def by_method(configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
-    """The sizes of each method, the smallest first; methods by name."""
+    """Groups configurations by method: methods by name, their sizes in ascending order."""
     methods = sorted({one.method for one in configurations})
     return {
         method: sorted(
@@ -43,25 +52,30 @@ def by_method(configurations: Sequence[Configuration]) -> dict[str, list[Configu
 
 
 def best_of_n(configurations: Sequence[Configuration]) -> list[Configuration]:
-    """Plain best-of-N, which everything is held against, the smallest size first.
+    """Finds plain best-of-N, the reference of all comparisons, in ascending order of size.
 
     Of several such methods (other settings of the same) the first by name; empty if none was run.
     """
     for sizes in by_method(configurations).values():
-        if is_best_of(sizes[0].strategy):
+        if sizes[0].answer_law is AnswerLaw.BEST_OF:
             return sizes
     return []
 
 
 def largest_pool(configurations: Sequence[Configuration]) -> Configuration | None:
-    """The configuration with the most independent draws of the policy, all with rewards.
+    """Finds the configuration with the most independent draws of the policy, all with rewards.
 
     None if no configuration has a pool.
     """
     pools = [
         one
         for one in configurations
-        if is_pool_of_draws(one.strategy)
+        if one.answer_law in (AnswerLaw.BEST_OF, AnswerLaw.POOL)
+        and one.independent_draws
         and any(c["reward"] for record in one.records for c in record["candidates"])
     ]
-    return max(pools, key=lambda one: (one.strategy["n"], is_best_of(one.strategy)), default=None)
+    return max(
+        pools,
+        key=lambda one: (one.independent_draws, one.answer_law is AnswerLaw.BEST_OF),
+        default=None,
+    )

@@ -1,19 +1,20 @@
 """How far from the policy each configuration went: KL(law of the answer || policy), nats.
 
 By formula for best-of-N, by the pool for other selectors, by log Z for tilted samplers, by the
-number of tries for rejection sampling; 0 for plain draws. All but the tries are noted by the
-strategies themselves; here they are averaged over items. What is biased, or is no divergence of the
-answer's own law, is kept apart.
+number of tries for rejection sampling; 0 for plain draws. Which of these holds is declared by the
+strategy, and each record has it (`rsalign.core.capabilities.AnswerLaw`). All but the tries are
+noted by the strategies themselves; here they are averaged over items. What is biased, or is no
+divergence of the answer's own law, is kept apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from eval.analysis import declared, items
+from eval.analysis import items
 from eval.analysis.acceptance import accepted_kl, is_too_low
 from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
+from rsalign.core.capabilities import AnswerLaw
 
 FEWEST_DRAWS = 16
 """Independent draws of a prompt that an estimate of ln Z rests on, at least.
@@ -26,7 +27,7 @@ takes none of it away.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergence:
-    """KL to the policy, by what is known of a strategy. Each is None where it does not apply.
+    """Estimates of KL(answer || policy), nats. Each is None where it does not apply.
 
     Attributes:
         formula: of best-of-N, if no two rewards are equal and no response has much mass; an upper
@@ -34,7 +35,7 @@ class Divergence:
         estimator: from the selection probabilities on each pool; its mean is an upper bound, and
             loose for a deterministic choice (`rsalign.selectors.estimators.pool_kl`).
         log_z: of the tilted law that a chain aims at, E[r / beta] - ln Z, where the answer is a
-            state of it (`Last`).
+            state of it.
         target: the same where the answer is elected from the states: it has another law, which
             goes further.
         has_few_draws: whether neither is told, since ln Z rests on fewer than `FEWEST_DRAWS`.
@@ -55,12 +56,12 @@ class Divergence:
 
     @property
     def best(self) -> Interval | None:
-        """The tightest of the answer's own law, fit to be drawn."""
+        """The tightest estimate for the law of the answer itself; charts show this one."""
         return self.formula or self.log_z or self.tries or self.estimator
 
     @property
     def is_bound(self) -> bool:
-        """Whether that is no more than an upper bound: from the pool, or given a target."""
+        """Whether `best` is only an upper bound: from the pool, or given a target."""
         best = self.best
         return best is not None and (
             best is self.estimator or (best is self.tries and self.is_given_target)
@@ -68,16 +69,17 @@ class Divergence:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is anything to tell."""
+        """Whether any estimate is there, or a reason why there is none."""
         return bool(self.best or self.target or self.has_few_draws or self.low_tries)
 
 
-def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> Divergence:
-    """What is known of a configuration; nothing for strategies that note nothing of the kind.
+def estimate_divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> Divergence:
+    """Estimates the divergence by what the strategy declares of the law of its answers.
 
-    A pool of anything but plain draws tells nothing: its notes refer to what it holds.
+    Nothing is told of a strategy whose `AnswerLaw` is unknown: the notes of a pool of other
+    strategies' answers, say, refer to those and not to the policy.
     """
-    strategy, records = configuration.strategy, configuration.records
+    law, records = configuration.answer_law, configuration.records
 
     def over_items(found: items.ByItem) -> Interval | None:
         values = list(found.values())
@@ -86,30 +88,29 @@ def divergence(configuration: Configuration, *, resamples: int = RESAMPLES) -> D
     def noted(name: str) -> Interval | None:
         return over_items(items.diagnostic(records, name))
 
-    source = declared.kl_source(strategy)
-    if source == "policy":
+    if law is AnswerLaw.POLICY:
         return Divergence(formula=mean_interval([0.0] * len(items.scores(records))))
-    if source is None and declared.class_named(strategy["class"]) is not None:
+    if law is AnswerLaw.UNKNOWN:
         return Divergence()
     log_z, tries = noted("kl"), over_items(items.by_item(records, accepted_kl))
     # a chain notes no KL where its draws cannot tell; the mean of the others would be too low
     is_untold = any(record["diagnostics"].get("kl", 0.0) is None for record in records)
-    is_few = is_untold or (log_z is not None and _num_draws(strategy) < FEWEST_DRAWS)
+    is_few = is_untold or (log_z is not None and configuration.independent_draws < FEWEST_DRAWS)
     is_low = tries is not None and is_too_low(records)
     return Divergence(
         formula=noted("kl_formula"),
         estimator=noted("kl_estimate"),
-        log_z=log_z if _answers_by_state(strategy) and not is_few else None,
-        target=None if _answers_by_state(strategy) or is_few else log_z,
+        log_z=log_z if law is AnswerLaw.CHAIN_STATE and not is_few else None,
+        target=log_z if law is AnswerLaw.CHAIN_ELECTION and not is_few else None,
         has_few_draws=is_few,
         tries=None if is_low else tries,
         low_tries=tries if is_low else None,
-        is_given_target=source == "accepted_given_target",
+        is_given_target=law is AnswerLaw.REJECTION_GIVEN_TARGET,
     )
 
 
-def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats: none has as much value for as little divergence.
+def find_frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Keeps the points that no other beats in value at the same or a smaller divergence.
 
     Args:
         points: of (divergence, value), ``(points,)``.
@@ -122,18 +123,3 @@ def frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
         if not kept or value > kept[-1][1]:
             kept.append((kl, value))
     return kept
-
-
-def _answers_by_state(strategy: Mapping[str, Any]) -> bool:
-    """Whether the answer is the state that a chain ended in, and so has the law it aims at."""
-    return declared.chooses_by_position(strategy.get("answer", {}))
-
-
-def _num_draws(strategy: Mapping[str, Any]) -> int:
-    """Draws of the policy that the chains of a prompt start from.
-
-    ln Z also rests on proposals of a cut at 0, but records do not tell those of the chains from
-    those of their replicas; they are few unless a chain restarts often.
-    """
-    replicas = 1 + len(strategy.get("tempering", ()))
-    return int(strategy.get("pool") or strategy.get("chains", 1) * replicas)

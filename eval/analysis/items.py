@@ -15,13 +15,13 @@ ByItem: TypeAlias = Mapping[str, float]
 
 
 def score(record: Record) -> float:
-    """The gold score of the answer; 0 if nobody could tell, or if there is no answer."""
+    """Gold score of the answer; 0 if it could not be graded or there is none."""
     grade = record["grade"]
     return 0.0 if grade is None or grade["score"] is None else float(grade["score"])
 
 
 def is_ungradable(record: Record) -> bool:
-    """Whether there is an answer that nobody could grade."""
+    """Tells whether there is an answer and it could not be graded."""
     return record["grade"] is not None and record["grade"]["score"] is None
 
 
@@ -31,7 +31,7 @@ def is_tied(record: Record) -> bool:
 
 
 def is_graded(records: Iterable[Record]) -> bool:
-    """Whether any answer has a score; if none has, there is nothing to say about scores."""
+    """Tells whether any answer has a score."""
     return any(record["grade"] and record["grade"]["score"] is not None for record in records)
 
 
@@ -63,7 +63,7 @@ def usage(records: Iterable[Record], name: str) -> dict[str, float]:
 
 
 def is_timed(record: Record) -> bool:
-    """Whether its seconds are those of a fresh run."""
+    """Tells whether the seconds of a record are those of a run without replayed draws."""
     return record["error"] is None and record["usage"]["replayed"] == 0
 
 
@@ -73,7 +73,7 @@ def diagnostic(records: Iterable[Record], name: str) -> dict[str, float]:
 
 
 def unit(record: Record) -> str:
-    """What is independent of all others: an item, or the cluster that it belongs to."""
+    """Unit of the statistics: the cluster that an item belongs to, or else the item."""
     return str(record.get("cluster") or record["item"])
 
 
@@ -99,7 +99,7 @@ def mean(values: ByItem) -> float | None:
 
 
 def shared(*values: ByItem) -> list[str]:
-    """The items that have all of these, in order."""
+    """Lists the items that all of these have, in order."""
     return sorted(set.intersection(*(set(one) for one in values)))
 
 

@@ -8,19 +8,18 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from eval.analysis.declared import draws_from_policy, is_pool_of_draws, takes_highest_reward
-
 Leaves: TypeAlias = Mapping[str, str]
 """Settings by their path, such as ``select.class``, as JSON text."""
 
+_USUAL = "Plain"
 
-def method_names(strategies: Sequence[Mapping[str, Any]], sizes: Sequence[Hashable]) -> list[str]:
-    """A name for the method of each configuration.
+
+def name_methods(strategies: Sequence[Mapping[str, Any]], sizes: Sequence[Hashable]) -> list[str]:
+    """Names the method of each configuration.
 
     It begins with the classes: the strategy's own, those it holds that differ between strategies
-    of that class, and its inner strategy unless that draws from the policy (as `Plain` does). The
-    settings follow that differ between configurations of these classes and do not follow from the
-    size.
+    of that class, and what it wraps unless that is `Plain`. The settings follow that differ
+    between configurations of these classes and do not follow from the size.
 
     Args:
         strategies: as plain data with a ``class`` in every part, ``(configurations,)``.
@@ -41,11 +40,6 @@ def method_names(strategies: Sequence[Mapping[str, Any]], sizes: Sequence[Hashab
     return names
 
 
-def is_best_of(strategy: Mapping[str, Any]) -> bool:
-    """Whether it is plain best-of-N: of independent draws of the policy the highest reward."""
-    return is_pool_of_draws(strategy) and takes_highest_reward(strategy["select"])
-
-
 def _kinds(
     leaves: Sequence[Leaves], members: Sequence[int], name: str
 ) -> Iterator[tuple[str, Sequence[int]]]:
@@ -63,7 +57,7 @@ def _kinds(
     for word, group in groups.items():
         longer = f"{name} {word}".strip()
         if path == "class":
-            wrapped = {_word(leaves[i].get("inner.class", "")) for i in group}
+            wrapped = {_word(leaves[i].get("inner.class", _USUAL)) for i in group}
             longer += _brackets(wrapped.pop()) if len(wrapped) == 1 else ""
         elif path == "inner.class":
             longer = name + _brackets(word)
@@ -71,7 +65,7 @@ def _kinds(
 
 
 def _brackets(inner: str) -> str:
-    return "" if not inner or draws_from_policy({"class": inner}) else f"({inner})"
+    return "" if inner == _USUAL else f"({inner})"
 
 
 def _varying(leaves: Sequence[Leaves], members: Sequence[int]) -> list[str]:
@@ -83,7 +77,7 @@ def _varying(leaves: Sequence[Leaves], members: Sequence[int]) -> list[str]:
 def _follows(
     path: str, leaves: Sequence[Leaves], members: Sequence[int], sizes: Sequence[Hashable]
 ) -> bool:
-    """Whether a setting is known as soon as the size is."""
+    """Tells whether the size determines the setting."""
     values = {(sizes[i], leaves[i].get(path)) for i in members}
     return len(values) == len({sizes[i] for i in members})
 

@@ -24,7 +24,7 @@ from rsalign.selectors.estimators import best_of_kl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class BestOfPoint:
     """Best-of-n at one n; means over items.
 
     Attributes:
@@ -56,14 +56,14 @@ class Curve:
             turned down; near 0: it has not yet.
     """
 
-    points: Sequence[Point]
+    points: Sequence[BestOfPoint]
     peak: int
     peak_range: tuple[int, int]
     turned: float
 
 
 def best_of_curve(records: Sequence[Record], *, resamples: int = RESAMPLES) -> Curve | None:
-    """What best-of-n would have picked from the pools of these records, for each n.
+    """Computes what best-of-n would have picked from the pools of these records, for each n.
 
     Pools of one item (its seeds) are averaged. A candidate that nobody could grade counts 0.
 
@@ -83,7 +83,7 @@ def best_of_curve(records: Sequence[Record], *, resamples: int = RESAMPLES) -> C
     intervals = [mean_intervals(table, resamples=resamples) for table in tables]
     tokens = fmean(c["num_tokens"] for record in with_pool for c in record["candidates"])
     points = [
-        Point(
+        BestOfPoint(
             n=n,
             reward=reward,
             score=score,

@@ -22,7 +22,7 @@ _EQUAL = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One configuration against another.
+    """The result of comparing one configuration with another.
 
     Attributes:
         difference: of the means, the first minus the other.

@@ -10,7 +10,7 @@ NUM_BINS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class PositionBin:
     """Proposals that were begun after some number of kept tokens.
 
     Attributes:
@@ -42,8 +42,8 @@ class Position:
         return self.wasted_tokens / self.drawn_tokens if self.drawn_tokens else 0.0
 
 
-def positions(records: Iterable[Record], *, num_bins: int = NUM_BINS) -> list[Position]:
-    """Proposals by the number of tokens that were kept before them, in bins of equal width.
+def bin_positions(records: Iterable[Record], *, num_bins: int = NUM_BINS) -> list[PositionBin]:
+    """Groups proposals by the number of tokens kept before them, in bins of equal width.
 
     What a record does not list (`eval.record.MOST_CANDIDATES`) is not counted.
 
@@ -64,10 +64,10 @@ def positions(records: Iterable[Record], *, num_bins: int = NUM_BINS) -> list[Po
     return [_position(i * width, (i + 1) * width, bins[i]) for i in sorted(bins)]
 
 
-def _position(start: int, end: int, proposals: Sequence[Record]) -> Position:
+def _position(start: int, end: int, proposals: Sequence[Record]) -> PositionBin:
     verdicts = Counter(proposal["verdict"] for proposal in proposals)
     drawn = [proposal["num_tokens"] - proposal["kept"] for proposal in proposals]
-    return Position(
+    return PositionBin(
         start=start,
         end=end,
         num_proposals=len(proposals),

@@ -23,7 +23,7 @@ _EQUAL = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """The reward with one threshold.
+    """What the reward is worth as a verifier with one threshold.
 
     Attributes:
         quantile: share of all candidates below the threshold.
@@ -53,13 +53,13 @@ class Verifier:
     penalty: float
 
 
-def verifiers(
+def evaluate_verifiers(
     records: Sequence[Record],
     *,
     penalty: float = 1.0,
     quantiles: Sequence[float] = QUANTILES,
 ) -> list[Verifier]:
-    """The reward with thresholds at some quantiles of the candidates' rewards.
+    """Evaluates the reward as a verifier, with thresholds at quantiles of the rewards.
 
     Args:
         records: whose candidates are independent draws of the policy. A candidate with the full

@@ -17,7 +17,7 @@ _AS_GOOD_AS_EQUAL = 0.05
 
 
 class Cost(StrEnum):
-    """What may be held equal: a field of `rsalign.Usage`, per answer."""
+    """A cost that a comparison may hold equal: a field of `rsalign.Usage`, per answer."""
 
     DRAWN_TOKENS = "policy_tokens_drawn"
     REWARD_CALLS = "reward_calls"
@@ -25,7 +25,7 @@ class Cost(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ResultRow:
     """What a configuration achieved, and what it cost. Means are per answer.
 
     Attributes:
@@ -58,8 +58,10 @@ class Row:
     scores_by_group: dict[str, float]
 
 
-def rows(configurations: Sequence[Configuration], *, resamples: int = RESAMPLES) -> list[Row]:
-    """A row for each configuration, the best score first; without scores, the best reward.
+def make_rows(
+    configurations: Sequence[Configuration], *, resamples: int = RESAMPLES
+) -> list[ResultRow]:
+    """Makes a row for each configuration, the best score first; without scores, the best reward.
 
     Args:
         configurations: of one task; each with a record at least.
@@ -74,14 +76,14 @@ def rows(configurations: Sequence[Configuration], *, resamples: int = RESAMPLES)
     return sorted(found, key=lambda row: (rank(row.score), rank(row.reward)))
 
 
-def at_equal_cost(
+def compare_at_equal_cost(
     configuration: Configuration,
     reference: Sequence[Configuration],
     cost: Cost,
     *,
     resamples: int = RESAMPLES,
 ) -> Comparison | None:
-    """Gold scores, item by item, against what the reference reaches at the same mean cost.
+    """Compares scores, item by item, with what the reference reaches at the same mean cost.
 
     Between two sizes of the reference its score, item by item, is interpolated linearly in the
     logarithm of the cost, which is taken as known; an item is a tie if it has that very score. A
@@ -128,12 +130,12 @@ def _interpolated(reference: Sequence[Configuration], cost: Cost, spent: float) 
     return None
 
 
-def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Row:
+def _row(configuration: Configuration, *, graded: bool, resamples: int) -> ResultRow:
     records = configuration.records
     answered = [record for record in records if record["error"] is None]
     rewards = list(items.rewards(records).values())
     scores = list(items.scores(records).values())
-    return Row(
+    return ResultRow(
         configuration=configuration,
         num_items=len(scores),
         num_answers=len(records),

@@ -11,8 +11,8 @@ from eval.distributed.spread import of_one_machine, spread_of
 
 @hydra.main(config_path=str(overrides.CONF), config_name="distributed", version_base="1.3")
 def job(config: DictConfig) -> float:
-    """One job; its result is the mean score, for sweepers that optimise."""
-    return run.done(of_one_machine(config), spread_of(config).answer)
+    """Runs one job; returns the mean score, for sweepers that optimise it."""
+    return run.run_job(of_one_machine(config), spread_of(config).answer)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eval.configuration import build, resolved
-from eval.distributed.actor import Actor
-from eval.distributed.worker import Worker, failed
+from eval.configuration import build, resolve
+from eval.distributed.worker import Actor, AlignerWorker, failed_output
+from eval.job import SweepJob
 from eval.optional import require
 from eval.records import Record
-from eval.sweep import Job
 from eval.tasks.protocol import Item
 from rsalign import PolicyError
 from rsalign.core.checks import at_least, check_settings
@@ -45,7 +44,7 @@ class Spread:
         cpus_per_worker: what a worker reserves of its machine.
         gpus_per_worker: likewise; those that it sees.
         init: arguments of `ray.init`; None leaves one out.
-        worker: what runs in each actor; called as `Worker`.
+        worker: what runs in each actor; called as `AlignerWorker`.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -57,7 +56,7 @@ class Spread:
     cpus_per_worker: float = 1
     gpus_per_worker: float = 0
     init: Mapping[str, Any] = field(default_factory=dict)
-    worker: type = Worker
+    worker: type = AlignerWorker
 
     def __post_init__(self) -> None:
         check_settings(
@@ -72,11 +71,11 @@ class Spread:
     def answer(
         self,
         config: DictConfig,
-        job: Job,
+        job: SweepJob,
         missing: Sequence[tuple[Item, int]],
         keep: Callable[[Record], None],
     ) -> None:
-        """Answers items on the cluster (an `eval.sweep.Answer`).
+        """Answers items on the cluster (an `eval.job.Answer`).
 
         Raises:
             InstallError: if Ray is missing.
@@ -85,8 +84,8 @@ class Spread:
         _ = job.text_task  # refuses what is not drawn, before a cluster is started
         self.start()
         output = Path(config.output).absolute()  # workers have working folders of their own
-        journals = output if config.journal else output / job.digest
-        arguments = (resolved(config), str(journals))
+        journals = output if job.shares_journal else output / job.digest
+        arguments = (resolve(config), str(journals))
         waiting = {(item.id, seed): item for item, seed in missing}
         for pool in (self, replace(self, batch_size=1, batches_at_once=1)):
             for record in pool.records(arguments, dict(waiting)):
@@ -96,7 +95,7 @@ class Spread:
             "all workers that were given it ended before it did: the log of Ray says what of"
         )
         for (_, seed), item in waiting.items():
-            keep(job.record(failed(item, seed, error, job.strategy), item, None))
+            keep(job.record(failed_output(item, seed, error, job.drawing_strategy), item, None))
 
     def start(self) -> None:
         """Connects to a cluster, or starts one on this machine. Idempotent."""
@@ -165,11 +164,11 @@ class Spread:
 
 
 def spread_of(config: DictConfig) -> Spread:
-    """How a configuration of ``conf/distributed.yaml`` is spread."""
+    """Builds the `Spread` of a configuration of ``conf/distributed.yaml``."""
     spread: Spread = build(config.spread, "spread")
     return spread
 
 
 def of_one_machine(config: DictConfig) -> DictConfig:
-    """The same as `eval.run` would see it: by this it is hashed, recorded and reported."""
+    """Removes what only `eval.distributed` reads, so that hash and records are as of `eval.run`."""
     return OmegaConf.masked_copy(config, [str(name) for name in config if name not in _OURS])

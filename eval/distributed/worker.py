@@ -9,14 +9,17 @@ import logging
 import os
 import pickle
 import sys
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from omegaconf import OmegaConf
 
-from eval.sweep import Job, prompt
+from eval.job import SweepJob
+from eval.optional import require
+from eval.sweep import prompt_of
 from eval.tasks.protocol import Item
 from rsalign import AlignedOutput, EngineError, RsalignError
 from rsalign.aligner.outputs import make_failed_output
@@ -24,10 +27,13 @@ from rsalign.core.journal import Journal
 from rsalign.core.protocols import Strategy
 from rsalign.engines.loop_thread import LoopThread
 
+Batch: TypeAlias = Mapping[str, Sequence[Any]]
+"""Columns of equal length."""
+
 logger = logging.getLogger(__name__)
 
 
-class Worker:
+class AlignerWorker:
     """One aligner; called with batches, from several threads at once.
 
     Args:
@@ -42,7 +48,7 @@ class Worker:
 
     def __init__(self, config: Mapping[str, Any], journals: str) -> None:
         made = OmegaConf.create(dict(config))
-        self._job = Job.of(made)
+        self._job = SweepJob.of(made)
         self._job.text_task.prepare()  # what grading lacks is missed before an engine starts
         self._aligner = self._job.aligner(made, journal_of_its_own(Path(journals)))
         self._grading = self._job.grading(made)
@@ -67,7 +73,7 @@ class Worker:
 
     def _outputs(self, items: Sequence[Item], seed: int) -> list[AlignedOutput]:
         """The outputs of items; one that fails, in whatever way, has its error."""
-        asked = [prompt(item) for item in items]
+        asked = [prompt_of(item) for item in items]
         try:
             return self._loop.call(self._aligner.agenerate(asked, seed=seed, on_error="return"))
         except Exception as error:
@@ -75,7 +81,7 @@ class Worker:
                 return [output for item in items for output in self._outputs([item], seed)]
             logger.exception("item %s, seed %s", items[0].id, seed)
             said = RsalignError(f"{type(error).__name__}: {error}")
-            return [failed(items[0], seed, said, self._job.strategy)]
+            return [failed_output(items[0], seed, said, self._job.drawing_strategy)]
 
     def _is_dead(self, error: RsalignError | None) -> bool:
         """Whether an engine of this process died; a server's failure is not mended by leaving."""
@@ -83,7 +89,7 @@ class Worker:
         return own and any(isinstance(one, EngineError) for one in (error, _cause(error)))
 
 
-def failed(item: Item, seed: int, error: RsalignError, strategy: Strategy) -> AlignedOutput:
+def failed_output(item: Item, seed: int, error: RsalignError, strategy: Strategy) -> AlignedOutput:
     """What stands for an item that has no answer."""
     text = item.text or "\n".join(message.text for message in item.messages)
     return make_failed_output(item.id, text, strategy, seed, error)
@@ -109,3 +115,32 @@ def end_this_process(error: BaseException | None) -> None:
 
 def _cause(error: BaseException | None) -> BaseException | None:
     return None if error is None else error.__cause__
+
+
+class Actor:
+    """Starts its worker at once, or, in a process that takes the place of a dead one, when needed.
+
+    A first start that fails shall end the job. A later one may fail because what died still holds
+    its memory, and an actor that Ray cannot restart would keep its batches waiting for ever
+    (https://github.com/ray-project/ray/issues/62746): the batch is lost instead, and the next one
+    tries again.
+
+    Args:
+        worker: makes the worker.
+        arguments: of `worker`.
+    """
+
+    def __init__(
+        self, worker: Callable[..., Callable[[Batch], Batch]], arguments: Sequence[Any]
+    ) -> None:
+        self._make: Callable[[], Callable[[Batch], Batch]] = lambda: worker(*arguments)
+        self._lock = threading.Lock()
+        restarted = require("ray", "workers").get_runtime_context().was_current_actor_reconstructed
+        self._worker = None if restarted else self._make()
+
+    def __call__(self, batch: Batch) -> Batch:
+        """What the worker makes of a batch; several threads may call."""
+        with self._lock:
+            if self._worker is None:
+                self._worker = self._make()
+        return self._worker(batch)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.export.formats import FORMATS, Choice, Row
-from eval.records import Record, replaced
-from eval.report.folders import find
+from eval.records import Record, replace_file
+from eval.report.folders import find_runs
 from rsalign import ConfigError, RsalignError
 
 _CONTENT = ("prompt", "samples", "chosen", "rejected", "completion")
@@ -46,10 +46,10 @@ def export(folders: Sequence[Path], name: str, output: Path, choice: Choice) -> 
     Raises:
         ConfigError: if there is nothing to write, or something cannot be read or written.
     """
-    records = [one for run in find(folders) for one in run.records if one["error"] is None]
+    records = [one for run in find_runs(folders) for one in run.records if one["error"] is None]
     count = 0
     try:
-        with replaced(output) as partial:
+        with replace_file(output) as partial:
             with partial.open("w", encoding="utf-8") as file:
                 for row in _once(_rows(records, name, choice)):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")

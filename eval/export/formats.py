@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from eval.export.samples import Sample, answer, samples
+from eval.export.samples import ExportedSample, answer, samples
 from eval.records import Record
 
 Row: TypeAlias = dict[str, Any]
@@ -60,7 +60,7 @@ def segment_pairs(record: Record, choice: Choice) -> Iterator[Row]:
     Both texts begin with the prefix, which cancels in a ratio of likelihoods, and end where their
     segment does, so that they are open unless ``_complete``.
     """
-    drawn: dict[tuple[int, ...], list[Sample]] = {}
+    drawn: dict[tuple[int, ...], list[ExportedSample]] = {}
     for one in samples(record):
         drawn.setdefault(one.prefix, []).append(one)
     for siblings in drawn.values():
@@ -101,7 +101,7 @@ FORMATS: Mapping[str, Callable[[Record, Choice], Iterator[Row]]] = {
 }
 
 
-def _preference(record: Record, chosen: Sample, rejected: Sample) -> Row:
+def _preference(record: Record, chosen: ExportedSample, rejected: ExportedSample) -> Row:
     row = _prompt(record) | {
         "chosen": _said(record, chosen.text),
         "rejected": _said(record, rejected.text),
@@ -136,5 +136,5 @@ def _origin(record: Record) -> Row:
     return {name: record[name] for name in ("task", "item", "group", "seed", "config")}
 
 
-def _distinct(found: Iterable[Sample]) -> list[Sample]:
+def _distinct(found: Iterable[ExportedSample]) -> list[ExportedSample]:
     return list({one.text: one for one in found}.values())

@@ -10,7 +10,7 @@ from rsalign.core.trace import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class ExportedSample:
     """A response that was considered, whole or up to the end of a segment.
 
     Attributes:
@@ -47,7 +47,7 @@ class Sample:
         return self.token_ids[: self.prefix_length]
 
 
-def samples(record: Record) -> list[Sample]:
+def samples(record: Record) -> list[ExportedSample]:
     """All proposals of a record, in order.
 
     Raises:
@@ -56,7 +56,7 @@ def samples(record: Record) -> list[Sample]:
     _check(record)
     graded = iter(record["candidates"])
     return [
-        Sample(
+        ExportedSample(
             text=one["text"],
             token_ids=tuple(one["token_ids"]),
             log_probs=None if one["log_probs"] is None else tuple(one["log_probs"]),

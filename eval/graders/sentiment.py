@@ -17,8 +17,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from eval.tasks.protocol import require_one_of
 from eval.tasks.rows import DATA
-from eval.tasks.settings import require_one_of
 from rsalign.core.checks import check_settings
 
 Weights: TypeAlias = Literal["gold", "proxy"]

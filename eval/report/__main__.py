@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.analysis.bootstrap import RESAMPLES
-from eval.report import figures, markdown
-from eval.report.charts import charts
-from eval.report.examples import examples
-from eval.report.findings import findings
-from eval.report.folders import find
-from eval.report.page import Content, page
-from eval.report.studies import studies
-from eval.report.tables import tables
+from eval.report import figures
+from eval.report.charts import make_charts
+from eval.report.examples import choose_examples
+from eval.report.findings import analyse_study
+from eval.report.folders import find_runs
+from eval.report.page import Content, render_page
+from eval.report.studies import group_studies
+from eval.report.table import markdown_document
+from eval.report.tables import make_tables
 from rsalign import ConfigError, RsalignError
 
 _FEWEST_RESAMPLES = 100
@@ -58,23 +59,23 @@ def report(
 
     Raises:
         ConfigError: if there are no records, or something cannot be read or written.
-        InstallError: if figures are wanted and matplotlib is missing.
+        InstallError: if matplotlib is missing.
     """
     if resamples < _FEWEST_RESAMPLES:
         raise ConfigError(f"resamples={resamples}: take at least {_FEWEST_RESAMPLES}")
-    runs = find(folders)
-    compared = studies(runs)
+    runs = find_runs(folders)
+    compared = group_studies(runs)
     methods = sorted({one.method for study in compared for one in study.configurations})
     colours = {method: i for i, method in enumerate(methods)}
     contents = []
     for study in compared:
-        found = findings(study, resamples=resamples)
+        found = analyse_study(study, resamples=resamples)
         contents.append(
             Content(
                 study=study,
-                tables=tables(found, colours, resamples=resamples),
-                charts=charts(found, colours),
-                examples=examples(study, colours),
+                tables=make_tables(found, colours, resamples=resamples),
+                charts=make_charts(found, colours),
+                examples=choose_examples(study, colours),
             )
         )
     try:
@@ -83,10 +84,10 @@ def report(
             for i, content in enumerate(contents):
                 # of one study where documents look for them, whatever its task is called
                 apart = f"{i}-{content.study.task}" if len(contents) > 1 else ""
-                figures.save(content.charts, output / "figures" / apart)
+                figures.save_files(content.charts, output / "figures" / apart)
         sections = [(content.study, content.tables) for content in contents]
-        (output / "tables.md").write_text(markdown.document(sections), encoding="utf-8")
-        (output / "index.html").write_text(page(contents, runs, colours), encoding="utf-8")
+        (output / "tables.md").write_text(markdown_document(sections), encoding="utf-8")
+        (output / "index.html").write_text(render_page(contents, runs, colours), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write to {output}: {error}") from error
     return output / "index.html"

@@ -1,12 +1,11 @@
-"""A figure, before it is drawn: for the page (`eval.report.drawing`) or a paper (`figures`)."""
+"""A chart as data, before `eval.report.figures` draws it for the page or for a paper."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MOST_APART = 3.0
 _BESIDE = 16.0
-"""Pixels between series that stand side by side, and between the first and the last."""
+"""Points between series that stand side by side, and between the first and the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Series:
 
     Attributes:
         name: of the method, or of something else that is drawn beside others.
-        number: its colour (`eval.report.palette`).
+        number: its colour (`eval.report.figures.COLOURS`).
         points: in order of their sizes; at least one.
         is_method: whether it comes and goes with the method of that number.
         has_marks: whether points and their intervals are drawn, or the line alone.
@@ -83,36 +82,9 @@ class Chart:
         """Of all points."""
         return [point.x for series in self.series for point in series.points]
 
-    @property
-    def ys(self) -> list[float]:
-        """Of all points, the ends of their intervals included."""
-        return [
-            value
-            for series in self.series
-            for point in series.points
-            for value in (point.low, point.high)
-        ]
 
-
-def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Round values between two, equally far apart on a logarithmic axis as far as may be.
-
-    Args:
-        low: above 0.
-        high: at least `low`.
-        most: of them; the finest division that keeps to it is taken.
-    """
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
-        ticks = [step * 10.0**decade for decade in decades for step in steps]
-        inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-        if 2 <= len(inside) <= most:
-            return inside
-    return [low, high] if high > low else [low]
-
-
-def shifts(chart: Chart) -> list[float]:
-    """How far each series stands beside its place, pixels."""
+def shift_series(chart: Chart) -> list[float]:
+    """How far each series stands beside its place, points."""
     if not chart.side_by_side:
         return [0.0] * len(chart.series)
     marked = [series for series in chart.series if series.has_marks]
@@ -124,10 +96,10 @@ def shifts(chart: Chart) -> list[float]:
     ]
 
 
-def short(value: float) -> str:
+def format_tick(value: float) -> str:
     """A number for a tick.
 
-    >>> [short(value) for value in (0.02, 5, 1500, 20000, 3e6)]
+    >>> [format_tick(value) for value in (0.02, 5, 1500, 20000, 3e6)]
     ['0.02', '5', '1.5k', '20k', '3M']
     """
     for unit, size in (("M", 1e6), ("k", 1e3)):

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from eval.analysis.bootstrap import Interval
-from eval.analysis.frontier import frontier
-from eval.analysis.over_optimisation import Point as PoolPoint
-from eval.analysis.segments import Position
-from eval.analysis.views import Cost, Row
+from eval.analysis.frontier import find_frontier
+from eval.analysis.over_optimisation import BestOfPoint
+from eval.analysis.segments import PositionBin
+from eval.analysis.views import Cost, ResultRow
 from eval.report.chart import Chart, Point, Series
-from eval.report.findings import Findings, Pool
+from eval.report.findings import Findings, PoolFindings
 from eval.report.tables import COSTS, Colours
 
-Value = Callable[[Row], Interval | None]
+Value = Callable[[ResultRow], Interval | None]
 
 _HOLLOW = (
     "Hollow: an upper bound; the divergence may be less. Not drawn: what the table below calls too "
@@ -25,10 +25,10 @@ _FRONTIER = 19  # grey, dashed
 _TITLES = {"score": "Score", "reward": "Reward", "kl": "KL to the policy"}
 
 
-def charts(found: Findings, colours: Colours) -> list[Chart]:
-    """All figures that have a point."""
+def make_charts(found: Findings, colours: Colours) -> list[Chart]:
+    """Makes all charts that have a point."""
 
-    def kl(row: Row) -> Interval | None:
+    def kl(row: ResultRow) -> Interval | None:
         return found.divergences[row.configuration.name].best
 
     values: Mapping[str, tuple[str, Value]] = {
@@ -60,7 +60,7 @@ def charts(found: Findings, colours: Colours) -> list[Chart]:
 def _against_cost(
     found: Findings, colours: Colours, key: str, name: str, value: Value, cost: Cost
 ) -> Chart:
-    def point(row: Row) -> Point | None:
+    def point(row: ResultRow) -> Point | None:
         y, x = value(row), row.usage.get(cost, 0.0)
         if y is None or x <= 0:
             return None
@@ -84,7 +84,7 @@ def _against_kl(
 ) -> Chart:
     reached: dict[tuple[float, float], Point] = {}
 
-    def point(row: Row) -> Point | None:
+    def point(row: ResultRow) -> Point | None:
         y, x = value(row), kl(row)
         if y is None or x is None:
             return None
@@ -94,7 +94,7 @@ def _against_kl(
         return made
 
     series = list(_series(found, colours, point))
-    best = [reached[place] for place in frontier(list(reached))]
+    best = [reached[place] for place in find_frontier(list(reached))]
     if len(best) > 1:
         series.append(
             Series(name="frontier", number=_FRONTIER, is_method=False, has_marks=False, points=best)
@@ -110,11 +110,11 @@ def _against_kl(
     )
 
 
-def _best_of_n(pool: Pool | None) -> list[Chart]:
+def _best_of_n(pool: PoolFindings | None) -> list[Chart]:
     if pool is None:
         return []
 
-    def series(name: str, number: int, value: Callable[[PoolPoint], Interval]) -> Series:
+    def series(name: str, number: int, value: Callable[[BestOfPoint], Interval]) -> Series:
         return Series(
             name=name,
             number=number,
@@ -161,7 +161,7 @@ def _by_position(
     colours: Colours,
     key: str,
     name: str,
-    value: Callable[[Position], float],
+    value: Callable[[PositionBin], float],
 ) -> Chart:
     methods = {row.configuration.name: row.configuration.method for row in found.rows}
     return Chart(
@@ -193,12 +193,12 @@ def _by_position(
 
 
 def _series(
-    found: Findings, colours: Colours, point: Callable[[Row], Point | None]
+    found: Findings, colours: Colours, point: Callable[[ResultRow], Point | None]
 ) -> Iterator[Series]:
     """A series for each method that has points, by size."""
     methods = sorted({row.configuration.method for row in found.rows})
     for method in methods:
-        sizes: Sequence[Row] = sorted(
+        sizes: Sequence[ResultRow] = sorted(
             (row for row in found.rows if row.configuration.method == method),
             key=lambda row: row.configuration.answers,
         )

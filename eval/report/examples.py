@@ -77,7 +77,7 @@ class Example:
     answers: Sequence[Shown]
 
 
-def examples(study: Study, colours: Colours, *, num_items: int = NUM_ITEMS) -> list[Example]:
+def choose_examples(study: Study, colours: Colours, *, num_items: int = NUM_ITEMS) -> list[Example]:
     """The items on whose score the methods differ most, each at its largest size and first seed.
 
     They are no sample: what all methods get right, or wrong, comes last.

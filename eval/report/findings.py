@@ -8,20 +8,20 @@ from scipy.stats import false_discovery_control
 from eval.analysis import items
 from eval.analysis.bootstrap import RESAMPLES
 from eval.analysis.configuration import Configuration, best_of_n, by_method, largest_pool
-from eval.analysis.frontier import Divergence, divergence
+from eval.analysis.frontier import Divergence, estimate_divergence
 from eval.analysis.length import LengthCorrelation, length_correlation
 from eval.analysis.oracle import OracleGap, oracle_gap
 from eval.analysis.over_optimisation import Curve, best_of_curve
 from eval.analysis.paired import Comparison, compare
-from eval.analysis.segments import Position, positions
-from eval.analysis.verifier import Verifier, verifiers
-from eval.analysis.views import Cost, Row, at_equal_cost, rows
+from eval.analysis.segments import PositionBin, bin_positions
+from eval.analysis.verifier import Verifier, evaluate_verifiers
+from eval.analysis.views import Cost, ResultRow, compare_at_equal_cost, make_rows
 from eval.report.studies import Study
 
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """A configuration against the reference.
+    """The comparison of a configuration with the reference.
 
     Attributes:
         configuration: what is compared.
@@ -36,7 +36,7 @@ class Paired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class PoolFindings:
     """What the largest pool of plain draws tells.
 
     Attributes:
@@ -54,7 +54,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Of one study. Mappings are by `Configuration.name`.
+    """Everything that is computed from one study. Mappings are by `Configuration.name`.
 
     Attributes:
         study: what they are of.
@@ -69,24 +69,24 @@ class Findings:
     """
 
     study: Study
-    rows: Sequence[Row]
+    rows: Sequence[ResultRow]
     reference: Sequence[Configuration]
     equal_cost: Mapping[Cost, Sequence[Paired]]
     same_size: Sequence[Paired]
     divergences: Mapping[str, Divergence]
     gaps: Mapping[str, OracleGap]
-    pool: Pool | None
-    positions: Mapping[str, Sequence[Position]]
+    pool: PoolFindings | None
+    positions: Mapping[str, Sequence[PositionBin]]
 
 
-def findings(study: Study, *, resamples: int = RESAMPLES) -> Findings:
-    """All of a study.
+def analyse_study(study: Study, *, resamples: int = RESAMPLES) -> Findings:
+    """Computes everything that the page shows of a study.
 
     Args:
         study: with at least one configuration.
         resamples: of every interval and test.
     """
-    ranked = rows(study.configurations, resamples=resamples)
+    ranked = make_rows(study.configurations, resamples=resamples)
     all_of = [row.configuration for row in ranked]
     reference = best_of_n(all_of)
     names_of_reference = {one.name for one in reference}
@@ -98,12 +98,13 @@ def findings(study: Study, *, resamples: int = RESAMPLES) -> Findings:
         reference=reference,
         equal_cost={
             cost: _paired(
-                (one, at_equal_cost(one, reference, cost, resamples=resamples)) for one in others
+                (one, compare_at_equal_cost(one, reference, cost, resamples=resamples))
+                for one in others
             )
             for cost in study.costs
         },
         same_size=_paired((one, _at_same_size(one, reference, resamples)) for one in others),
-        divergences={one.name: divergence(one, resamples=resamples) for one in all_of},
+        divergences={one.name: estimate_divergence(one, resamples=resamples) for one in all_of},
         gaps={name: gap for name, gap in gaps.items() if gap is not None},
         pool=_pool(all_of, resamples),
         positions=_positions(all_of),
@@ -121,7 +122,7 @@ def _at_same_size(
 
 
 def _paired(compared: Iterable[tuple[Configuration, Comparison | None]]) -> list[Paired]:
-    """What could be compared, with p-values adjusted for each other."""
+    """Keeps what could be compared, with p-values adjusted for each other."""
     found = [(one, comparison) for one, comparison in compared if comparison is not None]
     if not found:
         return []
@@ -132,25 +133,25 @@ def _paired(compared: Iterable[tuple[Configuration, Comparison | None]]) -> list
     ]
 
 
-def _pool(configurations: Sequence[Configuration], resamples: int) -> Pool | None:
+def _pool(configurations: Sequence[Configuration], resamples: int) -> PoolFindings | None:
     pool = largest_pool(configurations)
     if pool is None or not items.is_graded(pool.records):
         return None
     curve = best_of_curve(pool.records, resamples=resamples)
     if curve is None:
         return None
-    return Pool(
+    return PoolFindings(
         configuration=pool,
         curve=curve,
-        verifiers=verifiers(pool.records),
+        verifiers=evaluate_verifiers(pool.records),
         lengths=length_correlation(pool.records, resamples=resamples),
     )
 
 
-def _positions(configurations: Sequence[Configuration]) -> dict[str, list[Position]]:
+def _positions(configurations: Sequence[Configuration]) -> dict[str, list[PositionBin]]:
     found = {}
     for sizes in by_method(configurations).values():
-        bins = positions(sizes[-1].records)
+        bins = bin_positions(sizes[-1].records)
         if any(bin_.start > 0 for bin_ in bins):
             found[sizes[-1].name] = bins
     return found

@@ -1,5 +1,7 @@
-"""Run folders, as `eval.sweep` writes them."""
+"""Run folders, as `eval.sweep` writes them: what they hold and how to repeat it."""
 
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from eval.records import Record, read
+from eval.records import Record, read_records
 from rsalign import ConfigError
 
 RECORDS = "records.jsonl"
@@ -17,7 +19,7 @@ RECORDS = "records.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
-    """One configuration's folder.
+    """The folder that a run of one configuration wrote.
 
     Attributes:
         path: as it was given.
@@ -32,8 +34,8 @@ class RunFolder:
     records: Sequence[Record]
 
 
-def find(paths: Iterable[Path]) -> list[RunFolder]:
-    """All run folders at or below these paths that have records, in order of path.
+def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
+    """Finds all run folders at or below these paths that have records, in order of path.
 
     Raises:
         ConfigError: if a path does not exist, there are no records, or a file cannot be read.
@@ -65,5 +67,39 @@ def _read(folder: Path) -> RunFolder:
         path=folder,
         config={str(name): value for name, value in config.items()},
         source=source,
-        records=read(folder / RECORDS),
+        records=read_records(folder / RECORDS),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One set of versions and machine facts.
+
+    Attributes:
+        facts: by name.
+        num_answers: records that have it.
+    """
+
+    facts: Mapping[str, object]
+    num_answers: int
+
+
+def write_commands(runs: Sequence[RunFolder]) -> list[str]:
+    """Writes, for each run folder, the command that answers all of it again in another."""
+    return [
+        f"python -m eval.run --config-path={_absolute(run.path)} --config-name=config "
+        "output=outputs/again"
+        for run in runs
+    ]
+
+
+def count_hosts(runs: Sequence[RunFolder]) -> list[Host]:
+    """Lists the machines and versions that the records name, the most frequent first."""
+    found = Counter(tuple(record["host"].items()) for run in runs for record in run.records)
+    return [Host(dict(facts), times) for facts, times in found.most_common()]
+
+
+def _absolute(path: Path) -> str:
+    """Quotes a path for a shell. Hydra takes none that is relative to the working folder."""
+    quoted = shlex.quote(str(path))
+    return quoted if path.is_absolute() else f'"$PWD"/{quoted}'

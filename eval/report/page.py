@@ -8,11 +8,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.report import palette, repeat
 from eval.report.chart import Chart
-from eval.report.drawing import drawn
 from eval.report.examples import Example
-from eval.report.folders import RunFolder
+from eval.report.figures import colour_and_dash, draw_svg, style_sheet
+from eval.report.folders import RunFolder, count_hosts, write_commands
 from eval.report.studies import Study
 from eval.report.table import Table
 from eval.report.tables import Colours
@@ -89,13 +88,16 @@ class Content:
     examples: Sequence[Example]
 
 
-def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colours) -> str:
-    """The page's text.
+def render_page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colours) -> str:
+    """Renders the page.
 
     Args:
         contents: one for each study.
         runs: all folders that were read.
         colours: a number for each method.
+
+    Raises:
+        InstallError: if matplotlib is missing.
     """
     environment = Environment(
         autoescape=True,
@@ -105,26 +107,29 @@ def page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colour
         lstrip_blocks=True,
     )
     environment.filters["number"] = format_number
-    environment.filters["colour"] = lambda number: palette.place(number)[0]
+    environment.filters["colour"] = lambda number: colour_and_dash(number)[0]
     rendered: str = environment.get_template("page.html").render(
-        contents=[_laid_out(content) for content in contents],
-        colours={method: (i, *palette.place(i)) for method, i in colours.items()},
-        runs=list(zip(runs, repeat.commands(runs), strict=True)),
-        hosts=repeat.hosts(runs),
+        contents=[_laid_out(content, f"s{i}") for i, content in enumerate(contents)],
+        colours={method: (i, *colour_and_dash(i)) for method, i in colours.items()},
+        runs=list(zip(runs, write_commands(runs), strict=True)),
+        hosts=count_hosts(runs),
         num_answers=sum(len(run.records) for run in runs),
         style=Markup(_style(colours)),
     )
     return rendered
 
 
-def _laid_out(content: Content) -> dict[str, object]:
+def _laid_out(content: Content, anchor: str) -> dict[str, object]:
+    """What the template shows of one study, whose ids begin with `anchor`."""
     tables = {table.key: table for table in content.tables}
     charts = {chart.key: chart for chart in content.charts}
     sections = [
         {
             "section": section,
             "charts": [
-                (charts[key], drawn(charts[key])) for key in section.charts if key in charts
+                (charts[key], draw_svg(charts[key], f"{anchor}-{key}"))
+                for key in section.charts
+                if key in charts
             ],
             "tables": [tables[key] for key in section.tables if key in tables],
         }
@@ -138,11 +143,11 @@ def _laid_out(content: Content) -> dict[str, object]:
 
 
 def _style(colours: Colours) -> str:
-    """The style of rsalign's own pages, and what is different here."""
+    """The style sheet: that of rsalign's pages of single answers, and what is added here."""
     shared = files("rsalign.report").joinpath("templates", "style.css").read_text(encoding="utf-8")
     own = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     hidden = "\n".join(
         f"body:has(#show-{i}:not(:checked)) .method-{i} {{ display: none; }}"
         for i in colours.values()
     )
-    return "\n".join([shared, palette.style(), own, hidden])
+    return "\n".join([shared, style_sheet(), own, hidden])

@@ -1,11 +1,11 @@
 """Tables of the largest pool of plain draws."""
 
 from eval.analysis.bootstrap import Interval
-from eval.report.findings import Pool
+from eval.report.findings import PoolFindings
 from eval.report.table import Table, amount, count, interval, number, share, words
 
 
-def best_of_n(pool: Pool | None) -> Table:
+def best_of_n(pool: PoolFindings | None) -> Table:
     """Best-of-n for every n, and where it turns down."""
     notes = []
     if pool:
@@ -38,7 +38,7 @@ def best_of_n(pool: Pool | None) -> Table:
     )
 
 
-def verifier(pool: Pool | None) -> Table:
+def verifier(pool: PoolFindings | None) -> Table:
     """The reward as a verifier."""
     found = pool.verifiers if pool else ()
     penalty = found[0].penalty if found else 1.0
@@ -75,7 +75,7 @@ def verifier(pool: Pool | None) -> Table:
     )
 
 
-def lengths(pool: Pool | None) -> Table:
+def lengths(pool: PoolFindings | None) -> Table:
     """What goes with length."""
     named: list[tuple[str, Interval | None]] = []
     if pool:

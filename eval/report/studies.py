@@ -8,7 +8,7 @@ from typing import Any
 
 from eval.analysis.configuration import Configuration
 from eval.analysis.items import is_timed
-from eval.analysis.naming import method_names
+from eval.analysis.naming import name_methods
 from eval.analysis.views import Cost
 from eval.records import Record
 from eval.report.folders import RunFolder
@@ -37,8 +37,8 @@ class Study:
     warnings: Sequence[str]
 
 
-def studies(runs: Sequence[RunFolder]) -> list[Study]:
-    """All studies, by name of their task."""
+def group_studies(runs: Sequence[RunFolder]) -> list[Study]:
+    """Groups runs of the same task, policy and grader into studies, in order of task name."""
     groups: defaultdict[str, list[RunFolder]] = defaultdict(list)
     for run in runs:
         config = run.config
@@ -60,7 +60,7 @@ def _study(runs: Sequence[RunFolder]) -> Study:
     firsts = [same[0] for same in merged]
     strategies = [run.records[0]["strategy"] for run in firsts]
     sizes = [_size(run) for run in firsts]
-    names = method_names(
+    names = name_methods(
         [
             {**strategy, "reward": run.config["reward"], "limit": run.config["budget"]["limit"]}
             for strategy, run in zip(strategies, firsts, strict=True)
@@ -141,7 +141,7 @@ def _warnings(
 
 
 def _settings(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The plain settings of a node."""
+    """The settings of a node that are numbers or text."""
     return [
         (name, value)
         for name, value in node.items()

@@ -1,9 +1,10 @@
-"""A table, before it is Markdown or HTML."""
+"""Tables as data, and as Markdown; the page's template makes HTML of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from eval.analysis.bootstrap import Interval
+from eval.report.studies import Study
 
 NOTHING = "-"
 
@@ -55,14 +56,14 @@ def number(value: float | None, digits: int = 3) -> Cell:
 
 
 def amount(value: float | None) -> Cell:
-    """A cost: three digits are enough, thousands apart."""
+    """A cell with a cost, to three digits."""
     if value is None:
         return Cell(NOTHING)
     return Cell(f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
 
 
 def count(value: int) -> Cell:
-    """A number of things; none is nothing to look at."""
+    """A cell with a count; 0 is shown as a dash."""
     return Cell(f"{value:,}" if value else NOTHING)
 
 
@@ -94,3 +95,42 @@ def interval_text(value: Interval) -> str:
 def p_value(value: float) -> Cell:
     """A p-value; small ones are not told apart."""
     return Cell("< 0.001" if value < 0.001 else f"{value:.3f}")
+
+
+def markdown_document(sections: Sequence[tuple[Study, Sequence[Table]]]) -> str:
+    """Writes all tables of all studies as one Markdown text."""
+    parts = []
+    for study, tables in sections:
+        parts.append(
+            f"# {_escape_markdown(study.task)}\n\n{_escape_markdown(study.settings)}. "
+            f"{study.num_items} items, seeds {', '.join(map(str, study.seeds))}."
+        )
+        parts += [f"> {_escape_markdown(warning)}" for warning in study.warnings]
+        parts += [markdown_table(one) for one in tables]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(one: Table) -> str:
+    """Writes a table under its title; what is better or worse beyond chance is in bold."""
+    align = ["---" if i < one.num_names else "---:" for i in range(len(one.columns))]
+    lines = [_markdown_row(map(_escape_markdown, one.columns)), _markdown_row(align)]
+    lines += [_markdown_row(map(_markdown_cell, row)) for row in one.rows]
+    return "\n\n".join(
+        [f"## {_escape_markdown(one.title)}", *map(_escape_markdown, one.notes), "\n".join(lines)]
+    )
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = _escape_markdown(cell.text)
+    return f"**{text}**" if cell.kind else text
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _escape_markdown(text: str) -> str:
+    """Escapes what Markdown reads as marks, and what it would pass on as HTML."""
+    for mark in ("\\", "|", "*", "_", "`", "<", ">", "[", "]"):
+        text = text.replace(mark, "\\" + mark)
+    return " ".join(text.split())

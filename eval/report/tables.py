@@ -50,8 +50,8 @@ _PAIRED = (
 _PAIRED_COLUMNS = ("wins", "ties", "losses", "difference", "p", "adjusted p")
 
 
-def tables(found: Findings, colours: Colours, *, resamples: int) -> list[Table]:
-    """All tables that have a row."""
+def make_tables(found: Findings, colours: Colours, *, resamples: int) -> list[Table]:
+    """Makes all tables that have a row."""
     made = [
         results(found, colours, resamples),
         *(equal_cost(found, colours, cost) for cost in found.study.costs),
@@ -222,7 +222,7 @@ def divergences(found: Findings, colours: Colours) -> Table:
 
 
 def oracle(found: Findings, colours: Colours) -> Table:
-    """What there was to be picked."""
+    """The best candidates that there were, next to the answers that were picked."""
     shown = [row for row in found.rows if row.configuration.name in found.gaps]
     gaps = [found.gaps[row.configuration.name] for row in shown]
     return Table(

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eval.graders.refusal import LATER, ZOU_2023, refusals
-from eval.tasks.protocol import Grade, Item, ungradable
+from eval.tasks.protocol import Grade, Item, require_distinct_ids, ungradable
 from eval.tasks.rows import column, read_rows
-from eval.tasks.settings import distinct
 from rsalign import Message
 from rsalign.core.checks import at_least, check_settings, setting_error
 
@@ -56,7 +55,7 @@ class AdvBench:
             limit=self.limit,
             bundled="advbench/harmful_behaviors.csv",
         )
-        return distinct(
+        return require_distinct_ids(
             [
                 Item(
                     id=f"{self.split}-{index}",

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from eval.tasks.protocol import Grade, Item, ungradable
+from eval.tasks.protocol import Grade, Item, require_distinct_ids, ungradable
 from eval.tasks.rows import column, read_rows
-from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
 from rsalign.core.checks import at_least, check_settings
 
@@ -47,7 +46,7 @@ class AlpacaEval:
     def load(self) -> Sequence[Item]:
         """Requests in the data set's order; the group is where each came from."""
         rows = read_rows(self.path, split="eval", limit=self.limit, hub_file="alpaca_eval.json")
-        return distinct(
+        return require_distinct_ids(
             [
                 Item(
                     id=str(index),
@@ -89,7 +88,7 @@ def write_model_outputs(
     listed = list(answers)
     if not listed:
         raise ConfigError("there are no answers to write")
-    distinct([item for item, _ in listed])
+    require_distinct_ids([item for item, _ in listed])
     rows = [
         {
             "instruction": item.messages[-1].content,

@@ -10,9 +10,8 @@ from functools import cache
 from typing import ClassVar, Literal, TypeAlias
 
 from eval.graders.math_answers import grade_number
-from eval.tasks.protocol import Grade, Item
+from eval.tasks.protocol import Grade, Item, require_distinct_ids
 from eval.tasks.rows import BUNDLED, Row, column, read_rows, require_bundled
-from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
 from rsalign.core.checks import at_least, check_settings
 from rsalign.selectors.extraction import Extract, FinalNumber
@@ -77,7 +76,7 @@ class Gsm8k:
             subset="main",
             bundled="gsm8k/test.jsonl",
         )
-        return distinct(
+        return require_distinct_ids(
             [
                 word_problem(
                     row,

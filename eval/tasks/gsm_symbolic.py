@@ -10,9 +10,8 @@ from typing import ClassVar, Literal
 
 from eval.graders.math_answers import grade_number
 from eval.tasks.gsm8k import INSTRUCTION, MOST_SHOTS, STOP, Form, word_problem
-from eval.tasks.protocol import Grade, Item
+from eval.tasks.protocol import Grade, Item, require_distinct_ids
 from eval.tasks.rows import column, read_rows
-from eval.tasks.settings import distinct
 from rsalign.core.checks import at_least, check_settings
 from rsalign.selectors.extraction import Extract, FinalNumber
 
@@ -61,7 +60,7 @@ class GsmSymbolic:
     def load(self) -> Sequence[Item]:
         """Problems in the data set's order, with ids "template-instance"."""
         rows = read_rows(self.path, split="test", limit=self.limit, subset=self.variant)
-        return distinct(
+        return require_distinct_ids(
             [
                 word_problem(
                     row,

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
-from eval.tasks.protocol import Grade, Item, ungradable
+from eval.tasks.protocol import Grade, Item, require_distinct_ids, ungradable
 from eval.tasks.rows import Row, column, read_rows, require_bundled
-from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
 from rsalign.core.checks import at_least, check_settings
 
@@ -67,7 +66,7 @@ class HhRlhf:
             bundled="hh_rlhf/harmless-base-test.jsonl",
             hub_file=f"{self.subset}/{self.split}.jsonl.gz",
         )
-        return distinct([self._item(row, index) for index, row in enumerate(rows)])
+        return require_distinct_ids([self._item(row, index) for index, row in enumerate(rows)])
 
     def _item(self, row: Row, index: int) -> Item:
         *messages, chosen = _turns(str(column(row, "chosen")))

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from eval.graders.instructions import check, prepare_checks, uncheckable
-from eval.tasks.protocol import Grade, Item, ungradable
+from eval.tasks.protocol import Grade, Item, require_distinct_ids, ungradable
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct
 from rsalign import Message
 from rsalign.core.checks import at_least, check_settings
 
@@ -52,7 +51,7 @@ class IfEval:
         rows = read_rows(
             self.path, split=self.split, limit=self.limit, bundled="ifeval/input_data.jsonl"
         )
-        return distinct([_item(row) for row in rows])
+        return require_distinct_ids([_item(row) for row in rows])
 
     def prepare(self) -> None:
         """Imports the checks."""

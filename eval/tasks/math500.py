@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eval.graders.math_answers import FinalExpression, grade_math, prepare_math
-from eval.tasks.protocol import Grade, Item
+from eval.tasks.protocol import Grade, Item, require_distinct_ids
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct
 from rsalign import Message
 from rsalign.core.checks import at_least, check_settings
 from rsalign.selectors.extraction import Extract
@@ -57,7 +56,7 @@ class Math500:
         rows = read_rows(
             self.path, split=self.split, limit=self.limit, bundled="math500/test.jsonl"
         )
-        return distinct([self._item(row, index) for index, row in enumerate(rows)])
+        return require_distinct_ids([self._item(row, index) for index, row in enumerate(rows)])
 
     def _item(self, row: Row, index: int) -> Item:
         problem = str(column(row, "problem", "question"))

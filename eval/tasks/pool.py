@@ -4,18 +4,25 @@ A text that a model wrote can make a grader run for ever, take all memory or cra
 end a study, stall its engine, or count as a success.
 """
 
+import hashlib
 import queue
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future
 from types import TracebackType
+from typing import TypeAlias
 
-from eval.tasks.known import Known, address
 from eval.tasks.protocol import Grade, Item, Task, ungradable
-from eval.tasks.worker import Ended, Worker, pickled
+from eval.tasks.worker import Ended, GradingProcess, pickled
 from rsalign import ConfigError
 from rsalign.core.checks import above, at_least, check_float, check_int, check_value
 from rsalign.rewards.workers import DaemonThreads
+
+Grades: TypeAlias = dict[bytes, Grade]
+"""Grades of one task by `grade_key`."""
+
+_grades: defaultdict[tuple[bytes, str], Grades] = defaultdict(dict)
 
 
 class GradingPool:
@@ -31,7 +38,7 @@ class GradingPool:
         num_workers: how many answers are graded at once.
         timeout_seconds: for one answer; on a slower machine fewer answers are graded in time.
         memory_gib: address space that a process may have, GiB; None sets no limit.
-        known: grades that `grade` need not ask for, and adds to (`eval.tasks.known`).
+        known: grades that `grade` need not ask for, and adds to (`shared_grades`).
 
     Raises:
         ConfigError: if a setting is out of range, or the task cannot be pickled.
@@ -44,23 +51,23 @@ class GradingPool:
         num_workers: int = 2,
         timeout_seconds: float = 30.0,
         memory_gib: float | None = 8.0,
-        known: Known | None = None,
+        known: Grades | None = None,
     ) -> None:
         name = type(self).__name__
         num_workers = check_int(name, "num_workers", num_workers, at_least(1))
         timeout_seconds = check_float(name, "timeout_seconds", timeout_seconds, above(0.0))
         memory_gib = check_value(name, "memory_gib", memory_gib, float | None, above(0.0))
         self._task = pickled(task)
-        self._known: Known = {} if known is None else known
+        self._known: Grades = {} if known is None else known
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
         self._threads = DaemonThreads(num_workers, name="rsalign-grade")
         # last in, first out: a process that has prepared is taken before another is started
-        self._places: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        self._places: queue.LifoQueue[GradingProcess | None] = queue.LifoQueue()
         for _ in range(num_workers):
             self._places.put(None)
         self._lock = threading.Lock()
-        self._workers: set[Worker] = set()
+        self._workers: set[GradingProcess] = set()
         self._closed = False
 
     def __enter__(self) -> "GradingPool":
@@ -94,7 +101,7 @@ class GradingPool:
             ConfigError: as the future of `submit`.
             InstallError: as the future of `submit`.
         """
-        given = [(address(item, text), item, text) for item, text in answers]
+        given = [(grade_key(item, text), item, text) for item, text in answers]
         futures = {
             at: self.submit(item, text)
             for at, (item, text) in {at: (item, text) for at, item, text in given}.items()
@@ -133,9 +140,30 @@ class GradingPool:
                 worker = None
             self._places.put(worker)
 
-    def _start(self) -> Worker:
+    def _start(self) -> GradingProcess:
         with self._lock:
             self._require_open()
-            worker = Worker(self._task, self._memory_bytes)
+            worker = GradingProcess(self._task, self._memory_bytes)
             self._workers.add(worker)
         return worker
+
+
+def shared_grades(task: Task, grader: str = "") -> Grades:
+    """The grades that this process has of a task's answers, shared by all jobs of equal tasks.
+
+    Strategies that choose among one pool of draws consider the same texts again and again, and a
+    grade is a pure function of item and text, so that each is graded once.
+
+    Args:
+        task: whose items are answered.
+        grader: the name of who grades them; empty: the task itself.
+
+    Raises:
+        ConfigError: if the task cannot be pickled.
+    """
+    return _grades[pickled(task), grader]
+
+
+def grade_key(item: Item, text: str) -> bytes:
+    """Digest of an item's id and a text; texts are long, and there are many."""
+    return hashlib.blake2b(repr((item.id, text)).encode(), digest_size=16).digest()

@@ -4,12 +4,13 @@ A task is a frozen dataclass whose fields are its configuration. Tasks of text a
 was written (`Task`); tasks of choices by how probable each given answer is (`ChoiceTask`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from rsalign import Message
+from rsalign import ConfigError, Message
 from rsalign.core.checks import at_least, check_settings
 from rsalign.selectors.extraction import Extract
 
@@ -62,7 +63,7 @@ class Grade:
 
 
 def ungradable(reason: str, *, answer: str | None = None) -> Grade:
-    """A grade that says why there is none."""
+    """Makes a grade without a score, which says why there is none."""
     return Grade(score=None, answer=answer, details={"ungradable": reason})
 
 
@@ -165,3 +166,29 @@ class ChoiceTask(Protocol):
                 above 0.
         """
         ...
+
+
+def require_one_of(name: str, value: str, allowed: Iterable[str]) -> None:
+    """Refuses a setting that is none of `allowed`.
+
+    Raises:
+        ConfigError: if so.
+    """
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ConfigError(f"{name}={value!r}: choose one of {', '.join(map(repr, allowed))}")
+
+
+def require_distinct_ids(items: Sequence[Item]) -> Sequence[Item]:
+    """Returns the items, if no two share an id.
+
+    Raises:
+        ConfigError: if two do.
+    """
+    twice = [id for id, count in Counter(item.id for item in items).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"{len(twice)} ids occur more than once, the first is {twice[0]!r}: results are kept "
+            "by id, so give a file in which they differ"
+        )
+    return items

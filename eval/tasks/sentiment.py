@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from eval.graders.sentiment import Polarity, log_odds, shipped
-from eval.tasks.protocol import Grade, Item, ungradable
+from eval.tasks.protocol import Grade, Item, require_distinct_ids, ungradable
 from eval.tasks.rows import BUNDLED, column, read_rows
-from eval.tasks.settings import distinct
 from rsalign import Message
 from rsalign.core.checks import at_least, check_settings
 
@@ -76,7 +75,7 @@ class Sentiment:
                     group=str(row.get("label", "")),
                 )
             )
-        return distinct(items[: self.limit])
+        return require_distinct_ids(items[: self.limit])
 
     def prepare(self) -> None:
         """Reads the classifier's weights."""

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from eval.graders.references import Rouge, overlap, prepare_rouge
-from eval.tasks.protocol import Grade, Item
+from eval.tasks.protocol import Grade, Item, require_distinct_ids
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct
 from rsalign import Message
 from rsalign.core.checks import at_least, check_settings
 
@@ -83,7 +82,7 @@ class TruthfulQa:
             subset="generation",
             bundled="truthfulqa/generation.jsonl",
         )
-        return distinct([self._item(row, index) for index, row in enumerate(rows)])
+        return require_distinct_ids([self._item(row, index) for index, row in enumerate(rows)])
 
     def _item(self, row: Row, index: int) -> Item:
         question = str(column(row, "Question", "question")).strip()

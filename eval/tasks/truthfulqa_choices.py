@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from eval.tasks.protocol import Grade, Item
+from eval.tasks.protocol import Grade, Item, require_distinct_ids
 from eval.tasks.rows import Row, column, read_rows
-from eval.tasks.settings import distinct
 from eval.tasks.truthfulqa import completion
 from rsalign import ConfigError, Message
 from rsalign.core.checks import at_least, check_settings
@@ -54,7 +53,7 @@ class TruthfulQaChoices:
             subset="multiple_choice",
             bundled="truthfulqa/choices.jsonl",
         )
-        return distinct([self._item(row, index) for index, row in enumerate(rows)])
+        return require_distinct_ids([self._item(row, index) for index, row in enumerate(rows)])
 
     def _item(self, row: Row, index: int) -> Item:
         question = str(column(row, "question")).strip()

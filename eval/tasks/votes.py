@@ -1,4 +1,4 @@
-"""By what the answers to a task are compared, so that strategies vote as its grader reads."""
+"""Selectors of a task: strategies compare answers in the way in which its grader reads them."""
 
 from eval.tasks.protocol import Task
 from rsalign import ConfigError
@@ -8,7 +8,7 @@ from rsalign.selectors.protocol import Selector
 
 
 def extract_of(task: Task) -> Extract:
-    """What two answers must share to vote together.
+    """Returns the extractor by which answers to a task vote.
 
     Raises:
         ConfigError: if the task's answers cannot be compared.
@@ -22,7 +22,7 @@ def extract_of(task: Task) -> Extract:
 
 
 def answer_of(task: Task, votes: bool | None = None) -> Selector:
-    """Which of a chain's states is its answer: that of the majority, or the last.
+    """Returns the selector of a chain's answer: the majority of its states, or the last.
 
     Args:
         task: whose items are answered.

@@ -1,4 +1,4 @@
-"""One process that grades, and both ends of what is said to it.
+"""One process that grades, and the messages between it and the process that asks.
 
 Why no library is under it: see `rsalign.rewards.child_processes`.
 """
@@ -25,11 +25,11 @@ _GRACE_SECONDS = 10.0
 
 
 class Ended(Exception):  # noqa: N818 - it is a verdict on an answer, told in its message
-    """The process is gone, without a grade."""
+    """The process ended without giving a grade."""
 
 
 def pickled(task: Task) -> bytes:
-    """The task, ready to go to another process.
+    """Pickles the task for another process.
 
     Raises:
         ConfigError: if it cannot be pickled.
@@ -43,8 +43,8 @@ def pickled(task: Task) -> bytes:
         ) from failure
 
 
-class Worker:
-    """The near end: starts the process, and waits for its replies. One question at a time.
+class GradingProcess:
+    """Starts a grading process and asks it for one grade at a time.
 
     Args:
         task: pickled.
@@ -118,7 +118,7 @@ class Worker:
 
 
 def _serve(connection: Connection, task: bytes, memory_bytes: int | None) -> None:
-    """The far end: first None or an error, then a grade for each item and text."""
+    """Runs in the grading process: sends None or an error, then a grade for each question."""
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks decides when to end
     if memory_bytes is not None:

@@ -10,8 +10,8 @@ from eval.records import Record
 _COSTS = ("policy_tokens_drawn", "reward_calls", "seconds")
 
 
-def figures(records: Sequence[Record]) -> dict[str, float]:
-    """The figures of all records, and of those of each seed as ``seed_0/...``.
+def summarize_records(records: Sequence[Record]) -> dict[str, float]:
+    """Summarizes all records, and those of each seed as ``seed_0/...``.
 
     ``num_items``, ``num_failed`` and ``num_ungradable``; ``mean_score``, to which what is
     ungradable or failed adds 0, and ``mean_reward`` over answers with a reward, left out where
@@ -28,16 +28,16 @@ def figures(records: Sequence[Record]) -> dict[str, float]:
     return found
 
 
-def flat(config: Mapping[str, Any]) -> dict[str, str]:
-    """Settings by their path, such as ``strategy.n``; all but words as JSON.
+def flatten_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """Lists settings by their path, such as ``strategy.n``; values other than text as JSON.
 
-    >>> flat({"strategy": {"n": 4, "inner": {}}, "seeds": [0, 1], "output": "outputs"})
+    >>> flatten_config({"strategy": {"n": 4, "inner": {}}, "seeds": [0, 1], "output": "outputs"})
     {'strategy.n': '4', 'seeds': '[0, 1]', 'output': 'outputs'}
     """
     found: dict[str, str] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            found |= {f"{name}.{path}": text for path, text in flat(value).items()}
+            found |= {f"{name}.{path}": text for path, text in flatten_config(value).items()}
         else:
             found[str(name)] = value if isinstance(value, str) else json.dumps(value)
     return found

@@ -1,6 +1,7 @@
-"""What a tracker is."""
+"""The interface of trackers, and the one that shows nothing."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -18,3 +19,13 @@ class Tracker(Protocol):
             config: its settings by their path, such as ``strategy.n``.
             figures: see `eval.trackers.figures`.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class NoTracker:
+    """Shows nothing: the records are all there is."""
+
+    def job(
+        self, key: str, name: str, config: Mapping[str, str], figures: Mapping[str, float]
+    ) -> None:
+        """Does nothing."""

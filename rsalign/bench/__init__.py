@@ -1,1 +1,1 @@
-"""Benchmarks: ratios within one run, never a test."""
+"""`rsalign bench`: what rsalign costs, as ratios within one run; never a test."""

@@ -7,8 +7,8 @@ time that the server's processes took; the latter hardly depends on who else use
 asked for the same, which costs it the same. The goal is a ratio of at least 0.97.
 
 What the engine's hooks cost, asked for or not, is in none of these ratios, because only our engine
-has them: `rsalign bench hooks` (goal: less than 1 % where nobody asks) and `rsalign bench guided`
-measure it, in engines without a server.
+has them: `rsalign bench hooks` (goal: less than 1 % where nobody asks) and, in a checkout,
+`python -m eval.bench guided` measure it, in engines without a server.
 """
 
 import asyncio
@@ -95,7 +95,7 @@ def report(
                 yield _line(case, concurrency)
     yield "goal: aligned / vLLM of at least 0.97"
     yield f"logits hooks (goal: under 1 % when idle): rsalign bench hooks --policy {policy}"
-    yield f"guides, next to running both models: rsalign bench guided --policy {policy}"
+    yield f"guides, next to running both models: python -m eval.bench guided --policy {policy}"
 
 
 def _aligned(policy: str) -> list[str]:

@@ -16,7 +16,7 @@ from rsalign.chains.history import History, WeightedSample, collect_sample
 from rsalign.chains.kernel import Kernel, LogWeight, Step
 from rsalign.chains.metropolis import Combine, tempered
 from rsalign.chains.stopping import Stopping
-from rsalign.core.capabilities import KLSource, TraceKind
+from rsalign.core.capabilities import LAST, AnswerLaw, TraceKind, picks
 from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.run import Run, is_certain
@@ -127,8 +127,18 @@ class MarkovChain(ABC):
 
     varies_by_policy_alone: ClassVar[bool] = True
     trace_kind: ClassVar[TraceKind] = "chains"
-    kl_source: ClassVar[KLSource] = "target"
     note_meanings: ClassVar[dict[str, str]] = CHAIN_NOTES
+
+    @property
+    def answer_law(self) -> AnswerLaw:
+        """The chain's target law if the answer is its last state."""
+        is_state = picks(self.answer) == LAST
+        return AnswerLaw.CHAIN_STATE if is_state else AnswerLaw.CHAIN_ELECTION
+
+    @property
+    def independent_draws(self) -> int:
+        """Draws of the policy that the chains of a prompt start from."""
+        return self.pool or self.chains * (1 + len(self.tempering))
 
     @abstractmethod
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:

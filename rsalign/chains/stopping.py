@@ -91,9 +91,7 @@ class DecidedLead:
         ConfigError: if `error` is not between 0 and 1, or `every` not at least 1.
 
     Example:
-        >>> from rsalign import QAlign
-        >>> from rsalign.selectors import MajorityVote
-        >>> from rsalign.selectors.extraction import LastNumber
+        >>> from rsalign import LastNumber, MajorityVote, QAlign
         >>> vote = MajorityVote(extract=LastNumber())
         >>> strategy = QAlign(steps=200, answer=vote, stopping=DecidedLead(error=0.05))
     """

@@ -2,16 +2,16 @@
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.cli.records import Records, model_id, run_id
+from rsalign.core.capabilities import describe_part
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.key import Label
@@ -271,13 +271,13 @@ def build_record(
         "reward": best.reward,
         "finish_reason": best.finish_reason,
         "strategy": strategy,
-        "settings": plain_data(how.strategy),
+        "settings": describe_part(how.strategy),
         "seed": how.seed,
         "forced": how.forced,
         "expired": how.expired,
         "warnings": list(how.warnings),
         "usage": asdict(how.usage),
-        "diagnostics": plain_data(how.diagnostics),
+        "diagnostics": describe_part(how.diagnostics),
     }
 
 
@@ -349,20 +349,3 @@ def _parse(cell: str, what: str) -> Any:
 
 def _text(text: str, *, chat: bool) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]} if chat else {"prompt": text}
-
-
-def plain_data(part: Any) -> Any:
-    """Converts a strategy, or any part of one, to JSON data that names its class."""
-    if is_dataclass(part) and not isinstance(part, type):
-        settings = {field.name: plain_data(getattr(part, field.name)) for field in fields(part)}
-        return {"class": type(part).__name__} | settings
-    if isinstance(part, Mapping):
-        return {str(name): plain_data(value) for name, value in part.items()}
-    if isinstance(part, list | tuple):
-        return [plain_data(value) for value in part]
-    if isinstance(part, float) and not math.isfinite(part):
-        return str(part)  # JSON has no infinity
-    if part is None or isinstance(part, bool | int | float | str):
-        return part
-    named = part if hasattr(part, "__qualname__") else type(part)
-    return f"{named.__module__}:{named.__qualname__}"

@@ -15,20 +15,23 @@ attribute                    default        of
 ``answers_in_one_draw``      False          strategies
 ``missing_setting``          ""             strategies
 ``trace_kind``               "proposals"    strategies
-``kl_source``                None           strategies
+``answer_law``               UNKNOWN        strategies
+``independent_draws``        0              strategies
 ``stops_early``              False          strategies
 ``threshold_by_length``      None           strategies
 ``note_meanings``            {}             strategies, selectors, rules for beta
 ``needs_certainty``          False          selectors
 ``asks_judge``               False          selectors
-``chooses_by_position``      False          selectors
-``takes_highest_reward``     False          selectors
+``picks``                    ""             selectors
 ``overdraws``                None           policies
 ``tells_log_probs``          True           policies
 ===========================  =============  ====================================================
 """
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from rsalign.core.nesting import inner_strategies, setting_names
@@ -36,8 +39,33 @@ from rsalign.core.nesting import inner_strategies, setting_names
 TraceKind: TypeAlias = Literal["proposals", "pool", "segments", "chains"]
 """How the proposals of a run are to be read; see `trace_kind`."""
 
-KLSource: TypeAlias = Literal["policy", "pool", "target", "accepted", "accepted_given_target"]
-"""How the divergence of an answer's law from the policy is known; see `kl_source`."""
+
+class AnswerLaw(StrEnum):
+    """What is known of the probability law of a strategy's answer, next to that of the policy.
+
+    A report needs this to tell which estimate of KL(law of the answer || policy) holds.
+    """
+
+    UNKNOWN = "unknown"
+    """Nothing is known; no divergence is reported."""
+    POLICY = "policy"
+    """One draw of the policy."""
+    BEST_OF = "best_of"
+    """The highest reward of a number of independent draws of the policy."""
+    POOL = "pool"
+    """One of several independent draws of the policy, chosen in another way."""
+    REJECTION = "rejection"
+    """What rejection sampling accepted."""
+    REJECTION_GIVEN_TARGET = "rejection_given_target"
+    """The same, with a threshold that was drawn for this answer."""
+    CHAIN_STATE = "chain_state"
+    """The last state of a Markov chain, whose target law is known up to a constant."""
+    CHAIN_ELECTION = "chain_election"
+    """Elected from the states of a Markov chain: further from the policy than its target law."""
+
+
+HIGHEST_REWARD = "highest_reward"
+LAST = "last"
 
 
 def needs_reward(part: object) -> bool:
@@ -111,25 +139,6 @@ def trace_kind(strategy: object) -> TraceKind:
     return kind
 
 
-def kl_source(strategy: object) -> KLSource | None:
-    """How KL(law of the answer || policy) is known from a run; None if it is not.
-
-    - ``"policy"``: the law is the policy's, and the divergence is 0.
-    - ``"pool"``: the notes ``kl_formula`` and ``kl_estimate`` tell the divergence from the law of
-      an *inner* draw.
-    - ``"target"``: the note ``kl`` tells that of the target distribution of a Markov chain.
-    - ``"accepted"``: what was accepted was drawn by rejection sampling, and the probabilities in
-      the trace tell it (`eval.analysis.acceptance`).
-    - ``"accepted_given_target"``: the same, for the law given a target that the run drew first. By
-      convexity its mean bounds that of the answer from above.
-
-    Args:
-        strategy: an instance or a class.
-    """
-    source: KLSource | None = getattr(strategy, "kl_source", None)
-    return source
-
-
 def stops_early(strategy: object) -> bool:
     """Whether the number of candidates in a strategy's pool depends on the candidates.
 
@@ -187,19 +196,6 @@ def asks_judge(selector: object) -> bool:
     return bool(getattr(selector, "asks_judge", False))
 
 
-def chooses_by_position(selector: object) -> bool:
-    """Whether a selector looks at the positions of the candidates alone, as `Last` does.
-
-    The chosen state of a Markov chain then has the distribution of the state at that step.
-    """
-    return bool(getattr(selector, "chooses_by_position", False))
-
-
-def takes_highest_reward(selector: object) -> bool:
-    """Whether a selector takes the candidate with the highest reward, so that it is best-of-n."""
-    return bool(getattr(selector, "takes_highest_reward", False))
-
-
 def overdraws(policy: object) -> bool | None:
     """Whether a draw may continue past ``boundary.max_tokens``; None if the policy does not say.
 
@@ -215,3 +211,41 @@ def overdraws(policy: object) -> bool | None:
 def tells_log_probs(policy: object) -> bool:
     """Whether a policy reports the log-probabilities of the tokens that it draws."""
     return bool(getattr(policy, "tells_log_probs", True))
+
+
+def answer_law(strategy: object) -> AnswerLaw:
+    """What is known of the law of a strategy's answer.
+
+    Example:
+        >>> from rsalign import BestOf, Plain
+        >>> str(answer_law(Plain())), str(answer_law(BestOf(n=4)))
+        ('policy', 'best_of')
+    """
+    return AnswerLaw(getattr(strategy, "answer_law", AnswerLaw.UNKNOWN))
+
+
+def independent_draws(strategy: object) -> int:
+    """How many independent draws of the policy a strategy takes for each prompt; 0 if unknown."""
+    return int(getattr(strategy, "independent_draws", 0))
+
+
+def picks(selector: object) -> str:
+    """Which candidate a selector always picks: `HIGHEST_REWARD`, `LAST`, or "" for any other."""
+    return str(getattr(selector, "picks", ""))
+
+
+def describe_part(part: Any) -> Any:
+    """A strategy, or any part of one, as JSON data that tells its kind from others."""
+    if is_dataclass(part) and not isinstance(part, type):
+        settings = {field.name: describe_part(getattr(part, field.name)) for field in fields(part)}
+        return {"class": type(part).__name__} | settings
+    if isinstance(part, Mapping):
+        return {str(name): describe_part(value) for name, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [describe_part(value) for value in part]
+    if isinstance(part, float) and not math.isfinite(part):
+        return str(part)  # JSON has no infinity
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    named = part if hasattr(part, "__qualname__") else type(part)
+    return f"{named.__module__}:{named.__qualname__}"

@@ -43,6 +43,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rsalign.core.capabilities import HIGHEST_REWARD, LAST
 from rsalign.core.checks import POSITIVE_REWARD, at_least, check_settings
 from rsalign.core.key import Key
 from rsalign.core.types import Candidate, Prompt
@@ -76,7 +77,7 @@ class Hard:
     """
 
     weighs: ClassVar[bool] = True
-    takes_highest_reward: ClassVar[bool] = True
+    picks: ClassVar[str] = HIGHEST_REWARD
     note_meanings: ClassVar[dict[str, str]] = {"kl_formula": KL_FORMULA}
 
     async def select(
@@ -207,7 +208,7 @@ class Last:
     """
 
     needs_reward: ClassVar[bool] = False
-    chooses_by_position: ClassVar[bool] = True
+    picks: ClassVar[str] = LAST
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """Chooses the last candidate; no randomness."""

@@ -55,7 +55,7 @@ class Selector(Protocol):
     alone; selectors are equal by value and can be pickled.
 
     A selector may declare ``needs_reward``, ``needs_certainty``, ``asks_judge``,
-    ``chooses_by_position``, ``takes_highest_reward`` and ``note_meanings``
+    ``picks`` and ``note_meanings``
     (`rsalign.core.capabilities`).
     """
 

@@ -44,8 +44,7 @@ class SelfCertainty:
             `select`, if a response has no certainty.
 
     Example:
-        >>> from rsalign import Aligner, BestOf
-        >>> from rsalign.selectors.extraction import WholeText
+        >>> from rsalign import Aligner, BestOf, WholeText
         >>> from rsalign.testing import ToyPolicy
         >>> strategy = BestOf(n=3, select=SelfCertainty(extract=WholeText()))
         >>> with Aligner(ToyPolicy(), None, strategy) as aligner:

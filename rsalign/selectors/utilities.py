@@ -124,7 +124,7 @@ class ExactMatch:
         ConfigError: if `extract` cannot be called.
 
     Example:
-        >>> from rsalign.selectors.extraction import LastNumber
+        >>> from rsalign import LastNumber
         >>> ExactMatch(extract=LastNumber())("so 4", "it is 4.0")
         1.0
     """

@@ -46,7 +46,7 @@ class MajorityVote:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.selectors.extraction import LastNumber
+        >>> from rsalign import LastNumber
         >>> from rsalign.testing.pools import example_pool
         >>> pool = example_pool(9.0, 1.0, 2.0, texts=("so 3", "4", "it is 4"))
         >>> asyncio.run(MajorityVote(extract=LastNumber()).select(*pool)).notes["answer"]
@@ -94,7 +94,7 @@ class RewardWeightedVote:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.selectors.extraction import LastNumber
+        >>> from rsalign import LastNumber
         >>> from rsalign.testing.pools import example_pool
         >>> vote = RewardWeightedVote(extract=LastNumber(), temperature=1.0)
         >>> pool = example_pool(9.0, 1.0, 2.0, texts=("so 3", "4", "it is 4"))
@@ -142,7 +142,7 @@ class ConfidenceWeightedVote:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.selectors.extraction import LastNumber
+        >>> from rsalign import LastNumber
         >>> from rsalign.testing.pools import example_pool
         >>> pool = example_pool(0.0, 0.0, 0.0, texts=("so 3", "4", "it is 4"))
         >>> asyncio.run(ConfidenceWeightedVote(extract=LastNumber()).select(*pool)).notes["answer"]
@@ -179,7 +179,7 @@ class BestOfMajority:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.selectors.extraction import LastNumber
+        >>> from rsalign import LastNumber
         >>> from rsalign.testing.pools import example_pool
         >>> pool = example_pool(9.0, 1.0, 2.0, texts=("so 3", "4", "it is 4"))
         >>> asyncio.run(BestOfMajority(extract=LastNumber(), share=0.5).select(*pool)).index

@@ -17,7 +17,15 @@ Streams  at the end: any candidate may win until all are drawn.
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from rsalign.core.capabilities import KLSource, TraceKind, cuts_answers, varies_by_policy_alone
+from rsalign.core.capabilities import (
+    HIGHEST_REWARD,
+    AnswerLaw,
+    TraceKind,
+    answer_law,
+    cuts_answers,
+    picks,
+    varies_by_policy_alone,
+)
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
@@ -63,7 +71,6 @@ class BestOf:
     select: Selector = field(default_factory=Hard)
 
     trace_kind: ClassVar[TraceKind] = "pool"
-    kl_source: ClassVar[KLSource] = "pool"
     note_meanings: ClassVar[dict[str, str]] = POOL_NOTES
 
     def __post_init__(self) -> None:
@@ -84,6 +91,18 @@ class BestOf:
     def cuts_answers(self) -> bool:
         """Whether the inner strategy does."""
         return cuts_answers(self.inner)
+
+    @property
+    def answer_law(self) -> AnswerLaw:
+        """Known if each candidate is a draw of the policy."""
+        if answer_law(self.inner) is not AnswerLaw.POLICY:
+            return AnswerLaw.UNKNOWN
+        return AnswerLaw.BEST_OF if picks(self.select) == HIGHEST_REWARD else AnswerLaw.POOL
+
+    @property
+    def independent_draws(self) -> int:
+        """`n`, if each candidate is a draw of the policy."""
+        return self.n if answer_law(self.inner) is AnswerLaw.POLICY else 0
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws n candidates and returns the one that the selector chooses."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from rsalign.core.capabilities import KLSource, TraceKind
+from rsalign.core.capabilities import AnswerLaw, TraceKind
 from rsalign.core.checks import above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
@@ -111,7 +111,7 @@ class Calibrate:
     varies_by_policy_alone: ClassVar[bool] = True
     missing_setting: ClassVar[str] = ""  # it finds the target
     trace_kind: ClassVar[TraceKind] = "segments"
-    kl_source: ClassVar[KLSource] = "accepted_given_target"
+    answer_law: ClassVar[AnswerLaw] = AnswerLaw.REJECTION_GIVEN_TARGET
     note_meanings: ClassVar[dict[str, str]] = {
         "target": "reward of a whole answer that is aimed at",
         "calibration_rewards": "of the draws that set the target",

@@ -34,7 +34,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from rsalign.core.capabilities import KLSource, TraceKind
+from rsalign.core.capabilities import AnswerLaw, TraceKind
 from rsalign.core.checks import at_least, check_settings, part
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.protocols import SEGMENTER, Boundary, Policy, get_headroom, get_sampling
@@ -125,7 +125,7 @@ class Cards:
 
     varies_by_policy_alone: ClassVar[bool] = True
     trace_kind: ClassVar[TraceKind] = "segments"
-    kl_source: ClassVar[KLSource] = "accepted"
+    answer_law: ClassVar[AnswerLaw] = AnswerLaw.REJECTION
     note_meanings: ClassVar[dict[str, str]] = {
         "num_proposals": "drafts that were tested",
         "num_forced": "segments taken without being accepted",

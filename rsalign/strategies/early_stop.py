@@ -19,7 +19,13 @@ Streams  at the end.
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from rsalign.core.capabilities import KLSource, TraceKind, cuts_answers, varies_by_policy_alone
+from rsalign.core.capabilities import (
+    AnswerLaw,
+    TraceKind,
+    answer_law,
+    cuts_answers,
+    varies_by_policy_alone,
+)
 from rsalign.core.checks import above, at_least, check_settings, setting_error
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
@@ -52,9 +58,7 @@ class EarlyStop:
             vote.
 
     Example:
-        >>> from rsalign import Aligner
-        >>> from rsalign.selectors import MajorityVote
-        >>> from rsalign.selectors.extraction import LastNumber
+        >>> from rsalign import Aligner, LastNumber, MajorityVote
         >>> from rsalign.testing import ToyPolicy
         >>> strategy = EarlyStop(select=MajorityVote(extract=LastNumber()), n=8, share=0.5)
         >>> with Aligner(ToyPolicy(), None, strategy) as aligner:
@@ -71,7 +75,6 @@ class EarlyStop:
     inner: Strategy = field(default_factory=Plain)
 
     trace_kind: ClassVar[TraceKind] = "pool"
-    kl_source: ClassVar[KLSource] = "pool"
     stops_early: ClassVar[bool] = True
     note_meanings: ClassVar[dict[str, str]] = POOL_NOTES
 
@@ -105,6 +108,12 @@ class EarlyStop:
     def cuts_answers(self) -> bool:
         """Whether the inner strategy does."""
         return cuts_answers(self.inner)
+
+    @property
+    def answer_law(self) -> AnswerLaw:
+        """Known if each candidate is a draw of the policy; how many there are, is not."""
+        is_pool = answer_law(self.inner) is AnswerLaw.POLICY
+        return AnswerLaw.POOL if is_pool else AnswerLaw.UNKNOWN
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws round by round until the vote is clear, and returns its winner."""

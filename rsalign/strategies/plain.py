@@ -9,7 +9,7 @@ Streams  at the end. The serving doors stream its tokens as they are drawn
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.core.capabilities import KLSource
+from rsalign.core.capabilities import AnswerLaw
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.run import Run
 from rsalign.core.trace import Verdict
@@ -44,7 +44,8 @@ class Plain:
     varies_by_policy_alone: ClassVar[bool] = True
     cuts_answers: ClassVar[bool] = False
     answers_in_one_draw: ClassVar[bool] = True
-    kl_source: ClassVar[KLSource] = "policy"
+    answer_law: ClassVar[AnswerLaw] = AnswerLaw.POLICY
+    independent_draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         check_settings(self, max_tokens=at_least(1))

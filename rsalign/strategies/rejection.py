@@ -20,7 +20,7 @@ Streams  the answer as soon as it is accepted.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.core.capabilities import KLSource
+from rsalign.core.capabilities import AnswerLaw
 from rsalign.core.checks import POSITIVE_REWARD, REWARD, at_least, check_settings
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import until
@@ -71,7 +71,7 @@ class Rejection:
 
     varies_by_policy_alone: ClassVar[bool] = True
     cuts_answers: ClassVar[bool] = False
-    kl_source: ClassVar[KLSource] = "accepted"
+    answer_law: ClassVar[AnswerLaw] = AnswerLaw.REJECTION
     note_meanings: ClassVar[dict[str, str]] = {
         "num_tested": "responses",
         "acceptance_rate": "share of the tried that were accepted",

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 
-from eval.analysis import declared
 from rsalign import Aligner, BestOf, Plain
 from rsalign.core import capabilities
 from rsalign.core.nesting import inner_strategies, walk_strategies
@@ -31,7 +30,6 @@ class LongerOfTwo:
     needs_reward: ClassVar[bool] = False
     cuts_answers: ClassVar[bool] = False
     trace_kind: ClassVar[str] = "pool"
-    kl_source: ClassVar[str] = "pool"
     note_meanings: ClassVar[dict[str, str]] = {"lengths": "tokens of both draws"}
 
     async def sample(self, prompt, run):
@@ -71,7 +69,7 @@ def test_one_method_is_enough():
     assert "accepted" in text
     strategy = OneMethod()
     assert capabilities.trace_kind(strategy) == "proposals"
-    assert capabilities.kl_source(strategy) is None
+    assert capabilities.answer_law(strategy) is capabilities.AnswerLaw.UNKNOWN
     assert capabilities.note_meanings(strategy) == {}
     assert capabilities.threshold_by_length(strategy, {}) is None
     assert not capabilities.answers_in_one_draw(strategy)
@@ -81,12 +79,8 @@ def test_one_method_is_enough():
 
 def test_one_line_of_the_registry_names_it(monkeypatch):
     monkeypatch.setitem(STRATEGIES, "longer_of_two", LongerOfTwo)
-    monkeypatch.setitem(declared._CLASSES, "LongerOfTwo", LongerOfTwo)
     made = build_strategy("longer_of_two", {"inner": "best_of", "inner.n": "3"})
     assert made == LongerOfTwo(inner=BestOf(n=3))
-    plain = {"class": "Plain"}
-    assert declared.kl_source({"class": "LongerOfTwo", "inner": plain}) == "pool"
-    assert declared.kl_source({"class": "LongerOfTwo", "inner": {"class": "BestOf"}}) is None
 
 
 def test_walks_reach_what_it_holds():

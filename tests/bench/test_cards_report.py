@@ -1,4 +1,4 @@
-"""`rsalign bench cards`: its figures are what happened."""
+"""`python -m eval.bench cards`: its figures are what happened."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -6,13 +6,13 @@ from statistics import fmean
 
 import pytest
 
+from eval.bench.__main__ import main
+from eval.bench.cards import CardsBench
+from eval.bench.cards_costs import of_policy, of_reward
+from eval.bench.cards_quality import quality, segments
+from eval.bench.measured import Looped, MeasuredRow
+from eval.bench.reference_cards import Spent
 from rsalign import Aligner, BestOf, Cards, Entropy, FixedSize, Plain, Stop, Verdict
-from rsalign.bench.cards import Bench
-from rsalign.bench.cards_costs import of_policy, of_reward
-from rsalign.bench.cards_quality import quality, segments
-from rsalign.bench.measured import Looped, Row
-from rsalign.bench.reference_cards import Spent
-from rsalign.cli.main import main
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Candidate, Response
 from rsalign.embedded import POLICY, REWARD
@@ -53,7 +53,7 @@ def measured():
                 toy.generate(asked, strategy=strategy, seed=seed, use_tqdm=False)
                 for seed in range(20)
             ]
-            return Row("cards", strategy, PROBLEMS, answers)
+            return MeasuredRow("cards", strategy, PROBLEMS, answers)
 
         yield row
 
@@ -172,7 +172,7 @@ def bench():
     settings = Cards(
         segmenter=Entropy(1.0), threshold=Constant(value=1.0), max_tokens=40, max_tries=4
     )
-    with Bench(POLICY, REWARD, settings) as bench:
+    with CardsBench(POLICY, REWARD, settings) as bench:
         yield bench
 
 
@@ -242,6 +242,6 @@ def test_the_report(bench):
 def test_numbers_are_checked_before_anything_starts(capsys):
     for option in ("--repeats", "--loop-prompts", "--concurrency", "--max-tokens"):
         with pytest.raises(SystemExit) as stopped:
-            main(["bench", "cards", option, "0"])
+            main(["cards", option, "0"])
         assert stopped.value.code == 2
         assert "0 is not at least 1" in capsys.readouterr().err

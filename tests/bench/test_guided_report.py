@@ -1,14 +1,14 @@
-"""`rsalign bench guided` prints what it says."""
+"""`python -m eval.bench guided` prints what it says."""
 
 import pytest
 
-from rsalign.cli.main import main
+from eval.bench.__main__ import main
 
 pytestmark = pytest.mark.engine
 
 
 def test_a_line_for_each_number_of_requests(policy, capsys):
-    assert main(["bench", "guided", "--requests", "1", "3", "--repeats", "1"]) == 0
+    assert main(["guided", "--requests", "1", "3", "--repeats", "1"]) == 0
     *_, names, one, three = capsys.readouterr().out.splitlines()
     assert names.endswith("read / drawn")
     for line, requests in ((one, 1), (three, 3)):

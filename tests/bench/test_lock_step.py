@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import pytest
 from chain_law import PROMPT
 
+from eval.bench.bare_engine import RecordedPolicy, RecordedReward
+from eval.bench.lock_step import lock_step
 from rsalign import Key, Run
-from rsalign.bench.bare_engine import RecordedPolicy, RecordedReward
-from rsalign.bench.lock_step import lock_step
 from rsalign.selectors.protocol import certain
 from rsalign.strategies.qalign import QAlign
 from rsalign.testing import ToyPolicy, ToyReward

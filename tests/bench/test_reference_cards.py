@@ -11,8 +11,8 @@ import pytest
 import torch
 from exact import next_probs
 
+from eval.bench.reference_cards import Reference, TransformersModels
 from rsalign import Cards, ConfigError, Entropy, FixedSize, Key, Message, Prompt, Response, Stop
-from rsalign.bench.reference_cards import Reference, TransformersModels
 from rsalign.core.protocols import Scored
 from rsalign.embedded import POLICY, REWARD
 from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance

@@ -10,8 +10,8 @@ from rsalign import ConfigError, Entropy, FixedSize, QAlign
 from rsalign.chains.beta_rules import BETA_RULES, TargetKL, TargetSampleSize
 from rsalign.chains.cuts import CUTS, BlockCuts, EntropyCuts, FixedCuts, SegmentCuts, UniformCuts
 from rsalign.chains.stopping import STOPPING, DecidedLead, EffectiveSamples
-from rsalign.cli.generate import plain_data
 from rsalign.cli.main import main
+from rsalign.core.capabilities import describe_part
 from rsalign.selectors import Hard, Last, MajorityVote, MinimumBayesRisk
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import Rouge1
@@ -166,5 +166,5 @@ def test_every_name_works(known, part):
 
 def test_settings_are_json():
     """An infinite factor is no number of JSON, which other readers would refuse."""
-    record = json.dumps(plain_data(qalign("tempering=2,inf")), allow_nan=False)
+    record = json.dumps(describe_part(qalign("tempering=2,inf")), allow_nan=False)
     assert json.loads(record)["tempering"] == [2.0, "inf"]

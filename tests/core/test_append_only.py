@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from eval.records import RecordFile, replaced
+from eval.records import RecordFile, replace_file
 from rsalign import ConfigError
 from rsalign.cli.records import Records
 from rsalign.core.append_only import AppendOnlyFile, hold_lock
@@ -120,7 +120,7 @@ def _count(folder, name, times):
     for _ in range(times):
         with hold_lock(folder / "lock"):
             number = int((folder / "number").read_text())
-            with replaced(folder / "number") as partial:
+            with replace_file(folder / "number") as partial:
                 partial.write_text(str(number + 1))
 
 
@@ -151,7 +151,7 @@ def test_who_waits_for_a_lock_sees_what_the_other_wrote(tmp_path):
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "table"
     path.write_text("before")
-    with pytest.raises(FileNotFoundError), replaced(path) as partial:
+    with pytest.raises(FileNotFoundError), replace_file(path) as partial:
         partial.with_name("gone").rename(partial)
     assert path.read_text() == "before"
     assert [file.name for file in tmp_path.iterdir()] == ["table"]

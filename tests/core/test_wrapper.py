@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
+from eval.bench.bare_engine import RecordedPolicy, RecordedReward
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
-from rsalign.bench.bare_engine import RecordedPolicy, RecordedReward
 from rsalign.core.budget import Meter
 from rsalign.core.journal import Journal
 from rsalign.core.journaled import JournaledPolicy, JournaledReward
@@ -162,7 +162,9 @@ def all_wrappers(base=Wrapper):
 def test_no_wrapper_is_forgotten(policies, rewards):
     tried = [wrap(Bare()) for wrap in policies] + [wrap(BareReward()) for wrap in rewards]
     # by name: `dataclass(slots=True)` makes a class twice, and the first is still around
-    found = {one.__name__ for one in all_wrappers() if one.__module__.startswith("rsalign.")}
+    found = {
+        one.__name__ for one in all_wrappers() if one.__module__.startswith(("rsalign.", "eval."))
+    }
     assert found == {type(one).__name__ for one in tried}
     assert set(ABILITIES) == {*POLICY_MEMBERS, *REWARD_MEMBERS}
 

@@ -8,9 +8,8 @@ import toy_study
 from cards_law import over, segments, soft
 
 from eval.analysis.acceptance import MOST_LEFT_OUT, accepted_kl, is_too_low
-from eval.record import record
+from eval.record import make_record
 from rsalign import Aligner, Cards, FixedSize
-from rsalign.cli.generate import plain_data
 from rsalign.segments.acceptance import SoftAcceptance
 from rsalign.segments.thresholds import Constant
 from rsalign.strategies.rejection import Rejection
@@ -51,9 +50,9 @@ def records_of(strategy, number):
         outputs = aligner.generate(
             [{"prompt": "1", "id": str(i)} for i in range(number)], use_tqdm=False
         )
-    nothing = {"config": "", "task": "", "strategy": plain_data(strategy), "budget": None}
+    nothing = {"config": "", "task": "", "strategy": strategy, "budget": None}
     item = toy_study.ITEMS[0]
-    return [record(one, item, None, toy_study.grades(one), **nothing) for one in outputs]
+    return [make_record(one, item, None, toy_study.grades(one), **nothing) for one in outputs]
 
 
 @pytest.mark.parametrize("size", [1, 2, MAX_TOKENS])
@@ -98,7 +97,7 @@ def test_the_mean_is_too_low_where_more_than_a_few_are_left_out():
 
 def test_what_failed_is_no_answer_that_the_share_refers_to():
     taken = {
-        "strategy": {"class": "Rejection"},
+        "answer_law": "rejection",
         "error": None,
         "forced": False,
         "expired": False,

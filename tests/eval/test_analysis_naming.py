@@ -2,21 +2,21 @@
 
 import pytest
 
-from eval.analysis.declared import is_pool_of_draws
-from eval.analysis.naming import is_best_of, method_names
+from eval.analysis.naming import name_methods
 from rsalign import BestOf, Cards, Entropy, FixedSize, Plain, QAlign
-from rsalign.cli.generate import plain_data
+from rsalign.core.capabilities import AnswerLaw, answer_law, describe_part, independent_draws
 from rsalign.selectors import MajorityVote, MinimumBayesRisk, Soft
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies.calibrate import Calibrate
+from rsalign.strategies.early_stop import EarlyStop
 
 VOTE = MajorityVote(extract=LastNumber())
 
 
 def names(*sized):
-    strategies = [plain_data(strategy) for strategy, _ in sized]
-    return method_names(strategies, [size for _, size in sized])
+    strategies = [describe_part(strategy) for strategy, _ in sized]
+    return name_methods(strategies, [size for _, size in sized])
 
 
 def test_a_strategy_alone_is_named_by_its_class():
@@ -74,14 +74,21 @@ def test_classes_deep_inside_are_named_too():
 
 
 @pytest.mark.parametrize(
-    ("strategy", "plain_pool", "best_of"),
+    ("strategy", "law", "draws"),
     [
-        (BestOf(n=4), True, True),
-        (BestOf(n=4, select=VOTE), True, False),
-        (BestOf(n=4, inner=Cards(segmenter=FixedSize(8))), False, False),
-        (Plain(), False, False),
+        (BestOf(n=4), AnswerLaw.BEST_OF, 4),
+        (BestOf(n=4, select=VOTE), AnswerLaw.POOL, 4),
+        (BestOf(n=4, inner=Cards(segmenter=FixedSize(8))), AnswerLaw.UNKNOWN, 0),
+        (BestOf(n=4, inner=BestOf(n=2)), AnswerLaw.UNKNOWN, 0),
+        (EarlyStop(n=4, select=VOTE), AnswerLaw.POOL, 0),
+        (Plain(), AnswerLaw.POLICY, 1),
+        (Calibrate(inner=Cards(segmenter=FixedSize(8))), AnswerLaw.REJECTION_GIVEN_TARGET, 0),
+        (Cards(segmenter=FixedSize(8)), AnswerLaw.REJECTION, 0),
+        (QAlign(beta=1.0, steps=4, chains=3), AnswerLaw.CHAIN_STATE, 3),
+        (QAlign(beta=1.0, steps=4, pool=8, answer=VOTE), AnswerLaw.CHAIN_ELECTION, 8),
+        (QAlign(beta=1.0, steps=4, tempering=(2.0, 4.0)), AnswerLaw.CHAIN_STATE, 3),
+        (object(), AnswerLaw.UNKNOWN, 0),
     ],
 )
-def test_what_is_best_of_n(strategy, plain_pool, best_of):
-    assert is_pool_of_draws(plain_data(strategy)) is plain_pool
-    assert is_best_of(plain_data(strategy)) is best_of
+def test_strategies_declare_the_law_of_their_answers(strategy, law, draws):
+    assert (answer_law(strategy), independent_draws(strategy)) == (law, draws)

@@ -9,7 +9,7 @@ import pytest
 from eval.analysis import pools
 from eval.analysis.length import length_correlation
 from eval.analysis.over_optimisation import best_of_curve
-from eval.analysis.verifier import verifiers
+from eval.analysis.verifier import evaluate_verifiers
 
 REWARDS = [1.0, 3.0, 3.0, -2.0, 0.5, 3.0]
 SCORES = [0.0, 1.0, 0.0, 1.0, 0.5, 0.0]
@@ -92,7 +92,7 @@ def test_ungradable_candidates_are_no_success():
 def test_the_verifier_is_the_first_that_passes_in_every_order():
     rewards, scores = [4.0, 3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0, 1.0]
     other = [0.0] * 5
-    found = verifiers(
+    found = evaluate_verifiers(
         [record(rewards, scores, "a"), record(other, scores, "b")], quantiles=(0.65,), penalty=2.0
     )[0]
     assert found.threshold == 1.0
@@ -117,12 +117,12 @@ def test_more_draws_may_do_harm():
     """One item is answered rightly at once; in the other only mistakes pass, and rarely."""
     easy = record([1.0] * 8, [1.0] * 8, "easy")
     hard = record([1.0, *[0.0] * 7], [0.0] * 8, "hard")
-    found = verifiers([easy, hard], quantiles=(0.6,))[0]
+    found = evaluate_verifiers([easy, hard], quantiles=(0.6,))[0]
     assert found.false_positive_rate == 1 / 8
     assert found.sample_cap == 1
     assert found.utility == pytest.approx((1 - 1 / 8) / 2)
     assert found.full_utility == 0.0
-    lenient = verifiers([easy, hard], quantiles=(0.6,), penalty=0.0)[0]
+    lenient = evaluate_verifiers([easy, hard], quantiles=(0.6,), penalty=0.0)[0]
     assert lenient.utility == lenient.full_utility == 0.5
 
 
@@ -142,7 +142,7 @@ def test_the_cap_is_where_the_utility_is_greatest_however_little_is_gained():
     """Of 400 items one gains by a second draw: 1 / 800 of a right answer."""
     sure = [record([1.0, 1.0], [1.0, 1.0], f"sure {i}") for i in range(399)]
     late = record([1.0, 0.0], [1.0, 0.0], "late")
-    found = verifiers([*sure, late], quantiles=(0.5,))[0]
+    found = evaluate_verifiers([*sure, late], quantiles=(0.5,))[0]
     assert found.threshold == 1.0
     assert found.utility == found.full_utility == 1.0
     assert found.sample_cap == 2

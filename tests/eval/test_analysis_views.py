@@ -9,14 +9,14 @@ import toy_study
 
 from eval.analysis import items
 from eval.analysis.configuration import Configuration, best_of_n, by_method, largest_pool
-from eval.analysis.frontier import divergence, frontier
+from eval.analysis.frontier import estimate_divergence, find_frontier
 from eval.analysis.oracle import oracle_gap
 from eval.analysis.over_optimisation import best_of_curve
 from eval.analysis.paired import compare
-from eval.analysis.segments import positions
-from eval.analysis.views import Cost, at_equal_cost, rows
+from eval.analysis.segments import bin_positions
+from eval.analysis.views import Cost, compare_at_equal_cost, make_rows
 from rsalign import BestOf, Budget, Cards, FixedSize, Plain, QAlign, Usage
-from rsalign.cli.generate import plain_data
+from rsalign.core.capabilities import describe_part
 from rsalign.segments.thresholds import Constant
 from rsalign.selectors import MajorityVote
 from rsalign.selectors.estimators import best_of_kl
@@ -30,7 +30,7 @@ def configuration(strategy, size=4, method="", **options):
     return Configuration(
         method=method or type(strategy).__name__,
         answers=size,
-        strategy=plain_data(strategy),
+        strategy=describe_part(strategy),
         records=toy_study.answer(strategy, **options),
     )
 
@@ -46,7 +46,7 @@ def study():
 
 
 def test_rows_are_means_over_items_and_sorted_by_score(study):
-    found = rows(list(study.values()), resamples=200)
+    found = make_rows(list(study.values()), resamples=200)
     assert len(found) == len(study)
     means = [row.score.mean for row in found]
     assert means == sorted(means, reverse=True)
@@ -70,7 +70,7 @@ def test_the_ungradable_is_shown_and_never_a_success(study):
     plain = study["plain", 1]
     silent = [record for record in plain.records if not record["answers"][0]["text"]]
     assert silent
-    row = rows([plain], resamples=200)[0]
+    row = make_rows([plain], resamples=200)[0]
     assert row.num_ungradable == len(silent)
     assert all(items.score(record) == 0 for record in silent)
 
@@ -83,7 +83,7 @@ def test_ties_that_a_grader_marked_are_counted(study):
     ]
     failed = [{**plain.records[0], "grade": None}]
     row, untied = (
-        rows([replace(plain, records=records)], resamples=200)[0]
+        make_rows([replace(plain, records=records)], resamples=200)[0]
         for records in (ties + failed, plain.records)
     )
     assert (row.num_tied, untied.num_tied) == (3, 0)
@@ -105,13 +105,13 @@ def test_without_any_grade_there_is_no_score(study):
     plain = study["plain", 1]
     records = [{**r, "grade": {**r["grade"], "score": None}} for r in plain.records]
     ungraded = Configuration(method="plain", answers=1, strategy=plain.strategy, records=records)
-    row = rows([ungraded], resamples=200)[0]
+    row = make_rows([ungraded], resamples=200)[0]
     assert row.score is None
     assert row.reward is not None
     assert row.num_ungradable == len(records)
     assert row.scores_by_group == {}
     assert oracle_gap(ungraded) is None
-    beside = rows([plain, ungraded], resamples=200)
+    beside = make_rows([plain, ungraded], resamples=200)
     assert [one.score.mean for one in beside][1] == 0.0
 
 
@@ -121,7 +121,7 @@ def test_what_failed_counts_as_no_success_and_costs_nothing(study):
 
     strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
     failing = configuration(strategy, reward=unhappy)
-    row = rows([failing], resamples=200)[0]
+    row = make_rows([failing], resamples=200)[0]
     failed = [record for record in failing.records if record["error"]]
     assert (
         row.num_failed
@@ -136,7 +136,7 @@ def test_what_failed_counts_as_no_success_and_costs_nothing(study):
 def test_hard_limits_are_shown():
     strategy = BestOf(n=4, inner=Plain(max_tokens=toy_study.MAX_TOKENS))
     limited = configuration(strategy, budget=Budget(policy_tokens=3))
-    row = rows([limited], resamples=200)[0]
+    row = make_rows([limited], resamples=200)[0]
     assert row.expired == fmean(record["expired"] for record in limited.records) > 0
 
 
@@ -159,7 +159,7 @@ def test_equal_cost_is_interpolated_between_sizes(study, reference):
     spent = fmean(record["usage"]["policy_tokens_drawn"] for record in between.records)
     share = math.log(spent / costs[0]) / math.log(costs[1] / costs[0])
     expected = means[0] + share * (means[1] - means[0])
-    found = at_equal_cost(between, reference, Cost.DRAWN_TOKENS, resamples=200)
+    found = compare_at_equal_cost(between, reference, Cost.DRAWN_TOKENS, resamples=200)
     own = fmean(items.scores(between.records).values())
     assert found.difference.mean == pytest.approx(own - expected)
     assert found.wins + found.ties + found.losses == found.difference.num_items == ITEMS
@@ -168,7 +168,7 @@ def test_equal_cost_is_interpolated_between_sizes(study, reference):
 def test_equal_cost_at_a_size_of_the_reference_is_a_plain_difference(study, reference):
     soft = study["soft", 4]
     for cost in (Cost.DRAWN_TOKENS, Cost.REWARD_CALLS):
-        found = at_equal_cost(soft, reference, cost, resamples=200)
+        found = compare_at_equal_cost(soft, reference, cost, resamples=200)
         own, other = items.scores(soft.records), items.scores(reference[1].records)
         assert found == compare(own, other, resamples=200)
         assert found.difference.mean == pytest.approx(fmean(own.values()) - fmean(other.values()))
@@ -191,7 +191,7 @@ def test_a_cost_just_outside_of_the_reference_counts_as_its_nearest_size(study, 
             }
             for record in at.records
         ]
-        found = at_equal_cost(
+        found = compare_at_equal_cost(
             replace(at, records=records), reference, Cost.DRAWN_TOKENS, resamples=200
         )
         assert (found is not None) == counts
@@ -201,8 +201,8 @@ def test_a_cost_just_outside_of_the_reference_counts_as_its_nearest_size(study, 
 
 
 def test_nothing_is_said_where_the_reference_was_not_run(study, reference):
-    assert at_equal_cost(study["qalign", 4], reference, Cost.DRAWN_TOKENS) is None
-    assert at_equal_cost(study["soft", 4], [], Cost.DRAWN_TOKENS) is None
+    assert compare_at_equal_cost(study["qalign", 4], reference, Cost.DRAWN_TOKENS) is None
+    assert compare_at_equal_cost(study["soft", 4], [], Cost.DRAWN_TOKENS) is None
 
 
 def test_methods_have_their_sizes_in_order(study):
@@ -215,26 +215,26 @@ def test_methods_have_their_sizes_in_order(study):
 
 
 def test_divergences_are_those_the_strategies_note(study):
-    best_of = divergence(study["best_of", 4], resamples=200)
+    best_of = estimate_divergence(study["best_of", 4], resamples=200)
     assert best_of.formula.mean == pytest.approx(best_of_kl(4))
     assert best_of.best is best_of.formula
     assert 0 < best_of.estimator.mean <= math.log(4)
-    vote = divergence(study["majority_vote", 4], resamples=200)
+    vote = estimate_divergence(study["majority_vote", 4], resamples=200)
     assert vote.formula is None
     assert vote.best is vote.estimator
-    assert divergence(study["plain", 1]).best.mean == 0
+    assert estimate_divergence(study["plain", 1]).best.mean == 0
     assert vote.is_bound
     assert not best_of.is_bound
 
 
 def test_log_z_is_of_the_answer_only_if_that_is_a_state():
     chain = {"beta": 0.5, "steps": 4, "max_tokens": toy_study.MAX_TOKENS, "pool": 16}
-    state = divergence(configuration(QAlign(**chain)), resamples=200)
+    state = estimate_divergence(configuration(QAlign(**chain)), resamples=200)
     assert state.best is state.log_z
     assert state.log_z.mean > 0
     assert not state.is_bound
     vote = MajorityVote(extract=LastNumber())
-    elected = divergence(configuration(QAlign(**chain, answer=vote)), resamples=200)
+    elected = estimate_divergence(configuration(QAlign(**chain, answer=vote)), resamples=200)
     assert elected.target.mean > 0
     assert elected.log_z is elected.best is None
     assert elected.is_known
@@ -243,11 +243,11 @@ def test_log_z_is_of_the_answer_only_if_that_is_a_state():
 def test_log_z_of_few_draws_is_not_told():
     chain = {"beta": 0.5, "steps": 4, "max_tokens": toy_study.MAX_TOKENS}
     for few in ({}, {"pool": 15}, {"chains": 5, "tempering": (2.0, 4.0)}):
-        found = divergence(configuration(QAlign(**chain, **few)), resamples=200)
+        found = estimate_divergence(configuration(QAlign(**chain, **few)), resamples=200)
         assert found.has_few_draws
         assert found.log_z is found.target is found.best is None
         assert found.is_known
-    enough = divergence(
+    enough = estimate_divergence(
         configuration(QAlign(**chain, chains=6, tempering=(2.0, 4.0))), resamples=200
     )
     # 6 chains, each of the replica at the target and two hot ones: 18 draws
@@ -267,7 +267,7 @@ def test_tries_are_too_low_where_many_answers_were_forced(max_tries, is_low):
     one = configuration(cards)
     forced = fmean(record["forced"] for record in one.records)
     assert (0.02 < forced < 1) == is_low
-    found = divergence(one, resamples=200)
+    found = estimate_divergence(one, resamples=200)
     assert (found.tries is None) == (found.low_tries is not None) == is_low
     assert found.best is found.tries
     assert not found.is_bound
@@ -275,7 +275,7 @@ def test_tries_are_too_low_where_many_answers_were_forced(max_tries, is_low):
 
 def test_tries_given_a_drawn_target_are_an_upper_bound():
     cards = Cards(segmenter=FixedSize(2), max_tokens=toy_study.MAX_TOKENS, max_tries=200)
-    found = divergence(configuration(Calibrate(inner=cards, draws=2)), resamples=200)
+    found = estimate_divergence(configuration(Calibrate(inner=cards, draws=2)), resamples=200)
     assert found.best is found.tries
     assert found.is_bound
 
@@ -284,12 +284,12 @@ def test_a_pool_of_something_else_tells_no_divergence():
     inner = Cards(
         segmenter=FixedSize(2), threshold=Constant(value=0.0), max_tokens=toy_study.MAX_TOKENS
     )
-    assert divergence(configuration(BestOf(n=2, inner=inner))).best is None
+    assert estimate_divergence(configuration(BestOf(n=2, inner=inner))).best is None
 
 
 def test_the_frontier_is_what_no_point_beats():
     points = [(0.0, 1.0), (1.0, 3.0), (1.0, 2.0), (2.0, 2.5), (3.0, 3.0), (4.0, 5.0)]
-    assert frontier(points) == [(0.0, 1.0), (1.0, 3.0), (4.0, 5.0)]
+    assert find_frontier(points) == [(0.0, 1.0), (1.0, 3.0), (4.0, 5.0)]
 
 
 def test_the_oracle_is_the_best_candidate_of_each_answer(study):
@@ -305,7 +305,7 @@ def test_the_oracle_is_the_best_candidate_of_each_answer(study):
 def test_the_curve_ends_at_what_best_of_n_picked(study):
     one = study["best_of", 4]
     curve = best_of_curve(one.records, resamples=200)
-    row = rows([one], resamples=200)[0]
+    row = make_rows([one], resamples=200)[0]
     assert [point.n for point in curve.points] == [1, 2, 4]
     assert curve.points[-1].reward.mean == pytest.approx(row.reward.mean)
     assert curve.points[-1].score.mean == pytest.approx(row.score.mean)
@@ -322,7 +322,7 @@ def test_positions_account_for_every_token(target):
         max_tries=3,
     )
     records = configuration(strategy).records
-    bins = positions(records, num_bins=3)
+    bins = bin_positions(records, num_bins=3)
     assert [(one.start, one.end) for one in bins] == [(0, 2), (2, 4), (4, 6)]
     usage = [record["usage"] for record in records]
     drawn = sum(one["policy_tokens_drawn"] for one in usage)
@@ -339,4 +339,28 @@ def test_positions_account_for_every_token(target):
 
 
 def test_nothing_proposed_has_no_positions():
-    assert positions([]) == []
+    assert bin_positions([]) == []
+
+
+class Renamed(Plain):
+    """A strategy that analysis has never heard of, and that declares the law of its answers."""
+
+
+class Silent:
+    """A strategy that declares nothing."""
+
+    needs_reward = False
+
+    async def sample(self, prompt, run):
+        run.trace.note(kl_formula=1.0)
+        return await Plain(max_tokens=toy_study.MAX_TOKENS).sample(prompt, run)
+
+
+def test_a_divergence_is_told_by_what_a_strategy_declares_and_not_by_its_name():
+    known = estimate_divergence(configuration(Renamed(max_tokens=toy_study.MAX_TOKENS)))
+    assert known.formula.mean == 0
+    assert not estimate_divergence(configuration(Silent())).is_known
+    wrapped = configuration(BestOf(n=4, inner=Renamed(max_tokens=toy_study.MAX_TOKENS)))
+    assert estimate_divergence(wrapped).formula.mean == pytest.approx(best_of_kl(4))
+    assert best_of_n([wrapped]) == [wrapped]
+    assert largest_pool([wrapped]) is wrapped

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval import engines, overrides, resolvers, sweep
-from eval.records import read
-from eval.report.folders import find
-from eval.report.studies import studies
+from eval.records import read_records
+from eval.report.folders import find_runs
+from eval.report.studies import group_studies
 from rsalign import ConfigError
 from rsalign.embedded import POLICY
 
@@ -32,15 +32,15 @@ def model(tmp_path_factory):
 
 
 def run(output, *arguments):
-    return sweep.run(overrides.composed([*arguments, f"output={output}"]))
+    return sweep.run(overrides.compose_config([*arguments, f"output={output}"]))
 
 
 def test_choices_have_the_probabilities_that_transformers_gives_them(model, tmp_path):
     policy = ("policy=vllm", f"policy.model={model}")
     summary = run(tmp_path, *TASK, *policy, "strategy=choices", "reward=none", "seeds=[0,1]")
     assert (summary.num_records, summary.num_failed) == (6, 0)
-    records = read(summary.folder / "records.jsonl")
-    task = sweep.Job.of(overrides.composed([*TASK, "strategy=choices"])).task
+    records = read_records(summary.folder / "records.jsonl")
+    task = sweep.SweepJob.of(overrides.compose_config([*TASK, "strategy=choices"])).task
     tokenizer, network = AutoTokenizer.from_pretrained(model), network_of(model)
     for item in task.load():
         first, second = [record for record in records if record["item"] == item.id]
@@ -56,7 +56,7 @@ def test_choices_have_the_probabilities_that_transformers_gives_them(model, tmp_
         assert first["grade"]["score"] == task.grade_choices(item, right).score
         assert first["answers"][0]["text"] == task.choices(item)[right.index(max(right))]
         assert first["usage"]["policy_tokens_drawn"] == 0
-    (study,) = studies(find([tmp_path]))
+    (study,) = group_studies(find_runs([tmp_path]))
     assert [one.method for one in study.configurations] == ["Choices"]
 
 

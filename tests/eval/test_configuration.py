@@ -6,8 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from eval import overrides, resolvers
-from eval.choices import Choices
-from eval.configuration import build, config_hash
+from eval.configuration import build, hash_config
 from eval.overrides import CONF
 from rsalign import BestOf, Budget, ConfigError, InstallError, Plain
 from rsalign.core.protocols import Strategy
@@ -57,43 +56,44 @@ def test_there_are_choices():
 def test_every_choice_composes(group, name):
     choice = f"{group}={name}"
     if group == "hydra/launcher":  # Hydra makes it: see test_launchers
-        overrides.check([choice])
-    config = overrides.composed([choice, *NEEDED.get(choice, [])])
+        overrides.check_overrides([choice])
+    config = overrides.compose_config([choice, *NEEDED.get(choice, [])])
     if group in STARTS:
         node = OmegaConf.to_container(config[group], resolve=True)
         with pytest.raises(ConfigError, match="no such setting"):
             build(node | {"sampling_" if "sampling" in node else "model_": 1}, group)
     elif group in config and group not in ("experiment", "budget"):
-        assert build(config[group], group) is not None
+        made = build(config[group], group)
+        assert (made is None) == (choice == "strategy=choices")
 
 
 @pytest.mark.parametrize("name", of_group("strategy"))
 def test_strategies_fit_every_budget(name):
     """Composed once: a budget only replaces the node of this name."""
-    config = overrides.composed([f"strategy={name}"])
+    config = overrides.compose_config([f"strategy={name}"])
     for answers in of_group("budget"):
         config.budget = OmegaConf.load(CONF / "budget" / f"{answers}.yaml")
         strategy = build(config.strategy, f"strategy={name} budget={answers}")
-        assert isinstance(strategy, Strategy | Choices)
+        assert strategy is None or isinstance(strategy, Strategy)
 
 
 def test_every_strategy_has_a_file():
     made = set()
     for name in of_group("strategy"):
-        made.add(type(build(overrides.composed([f"strategy={name}"]).strategy)))
+        made.add(type(build(overrides.compose_config([f"strategy={name}"]).strategy)))
     # Cards is the inner part of Calibrate, which finds its target
     assert made | {STRATEGIES["cards"]} >= {STRATEGIES[n] for n in STRATEGIES}
 
 
 @pytest.mark.parametrize("answers", of_group("budget"))
 def test_limits_are_budgets(answers):
-    limit = build(overrides.composed([f"budget={answers}"]).budget.limit, "budget.limit")
+    limit = build(overrides.compose_config([f"budget={answers}"]).budget.limit, "budget.limit")
     assert limit is None or isinstance(limit, Budget)
 
 
 def test_votes_are_by_what_the_task_calls_an_answer():
     def strategy(name, task):
-        config = overrides.composed([f"strategy={name}", f"task={task}"])
+        config = overrides.compose_config([f"strategy={name}", f"task={task}"])
         return build(config.strategy, "strategy")
 
     assert strategy("majority_vote", "math500").select.extract(r"is \boxed{\frac{1}{2}}") != "2"
@@ -102,20 +102,22 @@ def test_votes_are_by_what_the_task_calls_an_answer():
         with pytest.raises(ConfigError, match="answers to task 'ifeval' cannot vote"):
             strategy(name, "ifeval")
     assert strategy("qalign", "hh_rlhf_helpful").answer == Last()
-    config = overrides.composed(["strategy=qalign", "strategy.answer.votes=false"])
+    config = overrides.compose_config(["strategy=qalign", "strategy.answer.votes=false"])
     assert build(config.strategy).answer == Last()
 
 
 @pytest.mark.parametrize("name", of_group("segmenter"))
 def test_segmenters_combine_with_cards(name):
-    config = overrides.composed(["strategy=cards", "budget=4", f"segmenter={name}"])
+    config = overrides.compose_config(["strategy=cards", "budget=4", f"segmenter={name}"])
     segmenter = build(config.strategy).inner.segmenter
     assert callable(segmenter.ends_before)
     assert segmenter == build(config.segmenter)
 
 
 def test_a_leaf_is_an_argument():
-    config = overrides.composed(["strategy=best_of", "budget=4", "strategy.inner.max_tokens=9"])
+    config = overrides.compose_config(
+        ["strategy=best_of", "budget=4", "strategy.inner.max_tokens=9"]
+    )
     assert build(config.strategy) == BestOf(n=4, inner=Plain(max_tokens=9))
 
 
@@ -160,7 +162,7 @@ def test_unknown_and_missing_settings_name_what_is_possible():
     with pytest.raises(ConfigError, match=r"strategy: BestOf\(n=0\)"):
         build({"_target_": "rsalign.BestOf", "n": 0}, "strategy")
     with pytest.raises(ConfigError, match="policy"):
-        build(overrides.composed(["policy=vllm"]).policy, "policy")
+        build(overrides.compose_config(["policy=vllm"]).policy, "policy")
 
 
 @pytest.mark.parametrize(
@@ -187,13 +189,13 @@ def test_unknown_and_missing_settings_name_what_is_possible():
 )
 def test_the_command_line_is_told_the_nearest_name(wrong, meant):
     with pytest.raises(ConfigError, match=meant):
-        overrides.check(overrides.quoted([wrong]))
+        overrides.check_overrides(overrides.quote_numbers([wrong]))
 
 
 def test_a_setting_that_its_file_leaves_out_is_added():
     with pytest.raises(ConfigError, match=r"add it as \+task.instruction="):
-        overrides.check(["task=gsm8k", "task.instruction=x"])
-    overrides.check(["task=gsm8k", "+task.instruction=x"])
+        overrides.check_overrides(["task=gsm8k", "task.instruction=x"])
+    overrides.check_overrides(["task=gsm8k", "+task.instruction=x"])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_setting_that_its_file_leaves_out_is_added():
     ],
 )
 def test_the_command_line_may_say_what_there_is(right):
-    overrides.check(overrides.quoted(right))
+    overrides.check_overrides(overrides.quote_numbers(right))
 
 
 @pytest.mark.parametrize(
@@ -229,24 +231,24 @@ def test_the_command_line_may_say_what_there_is(right):
 )
 def test_targets_in_hydras_own_settings_are_refused_before_it_builds_them(override):
     with pytest.raises(ConfigError, match="_target_"):
-        overrides.check([override])
+        overrides.check_overrides([override])
 
 
 def test_a_launcher_that_is_not_installed_is_named():
     override = "hydra.launcher._target_=hydra_plugins.hydra_other_launcher.Launcher"
     with pytest.raises(InstallError, match="pip install hydra-other-launcher"):
-        overrides.check([override])
+        overrides.check_overrides([override])
 
 
 @pytest.mark.parametrize("flag", ["--config-dir=here", "--config-d=here", "-cn=other", "-cp=here"])
 def test_configurations_from_elsewhere_are_refused(flag):
     with pytest.raises(ConfigError, match="conf/experiment"):
-        overrides.given(["-m", flag, "strategy=plain"])
+        overrides.read_overrides(["-m", flag, "strategy=plain"])
 
 
 @pytest.mark.parametrize("name", [name for name in of_group("experiment") if name != "none"])
 def test_experiments_sweep_over_what_there_is(name):
-    config = overrides.check([f"experiment={name}"])
+    config = overrides.check_overrides([f"experiment={name}"])
     assert config.hydra.mode.name == "MULTIRUN"
     assert config.experiment_name == name
     params = [f"{key}={values}" for key, values in config.hydra.sweeper.params.items()]
@@ -255,14 +257,14 @@ def test_experiments_sweep_over_what_there_is(name):
     assert len(jobs) == len({tuple(job) for job in jobs}) > 4
     for job in (jobs[0], jobs[-1]):
         assert isinstance(
-            build(overrides.composed([f"experiment={name}", *job]).strategy), Strategy
+            build(overrides.compose_config([f"experiment={name}", *job]).strategy), Strategy
         )
     sizes = [int(job[0].split("=")[1].strip("'")) for job in jobs]
     assert sizes == sorted(sizes, reverse=True)  # the largest pool is drawn first
 
 
 def test_the_study_is_the_one_that_is_reported():
-    config = overrides.check(["experiment=study"])
+    config = overrides.check_overrides(["experiment=study"])
     assert (config.task.split, config.task.limit, list(config.seeds)) == ("heldout", 200, [0, 1, 2])
     swept = {
         key: {value.strip("' ") for value in values.split(",")}
@@ -274,8 +276,10 @@ def test_the_study_is_the_one_that_is_reported():
 
 
 def test_the_hash_tells_what_determines_the_draws():
-    one = config_hash(overrides.composed([]))
-    assert one == config_hash(overrides.composed(["output=elsewhere", "experiment_name=other"]))
-    assert one == config_hash(overrides.composed(["hydra/launcher=joblib", "tracker=mlflow"]))
+    one = hash_config(overrides.compose_config([]))
+    assert one == hash_config(
+        overrides.compose_config(["output=elsewhere", "experiment_name=other"])
+    )
+    assert one == hash_config(overrides.compose_config(["hydra/launcher=joblib", "tracker=mlflow"]))
     different = [["budget=4"], ["seeds=[1]"], ["task.limit=3"], ["strategy=plain"]]
-    assert len({one, *(config_hash(overrides.composed(other)) for other in different)}) == 5
+    assert len({one, *(hash_config(overrides.compose_config(other)) for other in different)}) == 5

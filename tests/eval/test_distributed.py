@@ -14,9 +14,9 @@ import ray
 from test_sweep import num_lines, table
 
 from eval import overrides, resolvers
-from eval.configuration import config_hash
+from eval.configuration import hash_config
 from eval.distributed.spread import Spread, of_one_machine, spread_of
-from eval.sweep import Job
+from eval.job import SweepJob
 from rsalign import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -209,8 +209,8 @@ def test_what_a_worker_dies_of_is_recorded_and_ends_nothing_else(cluster, tmp_pa
                 ]
             }
 
-    config = overrides.composed(["task.limit=8", f"output={tmp_path}"])
-    job = Job.of(config)
+    config = overrides.compose_config(["task.limit=8", f"output={tmp_path}"])
+    job = SweepJob.of(config)
     kept = []
     spread = Spread(workers=1, batch_size=2, batches_at_once=2, init=cluster, worker=Dies)
     spread.answer(config, job, [(item, 5) for item in job.task.load()], kept.append)
@@ -241,7 +241,7 @@ class Breaks(Plain):
 
 resolvers.register()
 choice = ["strategy=plain", "reward=none", "task.limit=3"]
-config = OmegaConf.to_container(overrides.composed(choice), resolve=True)
+config = OmegaConf.to_container(overrides.compose_config(choice), resolve=True)
 worker = Worker(config, sys.argv[1])
 items = worker._job.task.load()
 batch = {"item": [pickle.dumps(item) for item in items], "seed": [0, 0, 0]}
@@ -264,11 +264,11 @@ print("it lives on", flush=True)
 
 
 def test_what_is_spread_is_the_configuration_of_one_machine():
-    config = overrides.composed(["strategy=cards", "workers=3"], "distributed")
+    config = overrides.compose_config(["strategy=cards", "workers=3"], "distributed")
     assert spread_of(config).workers == 3
-    alone = overrides.composed(["strategy=cards"])
+    alone = overrides.compose_config(["strategy=cards"])
     assert of_one_machine(config) == alone
-    assert config_hash(of_one_machine(config)) == config_hash(alone)
+    assert hash_config(of_one_machine(config)) == hash_config(alone)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +289,6 @@ def test_numbers_out_of_range_are_refused(wrong):
 
 def test_the_command_line_is_told_the_nearest_name():
     with pytest.raises(ConfigError, match="did you mean 'workers'"):
-        overrides.check(["wokers=2"], "distributed")
+        overrides.check_overrides(["wokers=2"], "distributed")
     with pytest.raises(ConfigError, match="workers"):
-        overrides.check(["workers=2"])  # of eval.run, which has none
+        overrides.check_overrides(["workers=2"])  # of eval.run, which has none

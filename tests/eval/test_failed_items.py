@@ -6,7 +6,7 @@ import pytest
 
 from eval import overrides, resolvers, sweep
 from eval.grading import Grading
-from eval.records import RecordFile, read, write_parquet
+from eval.records import RecordFile, read_records, write_parquet
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Grade, Item
 from rsalign import Aligner, Message, Plain
@@ -46,7 +46,7 @@ class Exits:
 @pytest.mark.parametrize("failure", [KeyError, SystemExit, NativePanic, StopIteration])
 def test_an_item_that_cannot_be_graded(failure, tmp_path):
     resolvers.register()
-    job = sweep.Job.of(overrides.composed([]))
+    job = sweep.SweepJob.of(overrides.compose_config([]))
     items = {name: Item(id=name, messages=(Message("user", "1"),)) for name in "ab"}
     with Aligner(ToyPolicy(4), None, Plain(max_tokens=3)) as aligner:
         outputs = aligner.generate([{"prompt": "1", "id": name} for name in items])
@@ -70,9 +70,37 @@ def test_a_grader_that_ends_its_process_is_one_ungradable_answer():
 
 
 def test_a_record_can_be_written_whatever_its_text(tmp_path):
-    record = {"schema": 2, "item": "a", "seed": 0, "error": None, "prompt": "a \ud83d"}
+    record = {"schema": 3, "item": "a", "seed": 0, "error": None, "prompt": "a \ud83d"}
     with RecordFile(tmp_path / "records.jsonl") as file:
         file.append(record | {"answers": [{"text": "\ud83d"}]})
-    (found,) = read(tmp_path / "records.jsonl")
+    (found,) = read_records(tmp_path / "records.jsonl")
     assert found["prompt"] == "a \ud83d"
     write_parquet([found], tmp_path / "records.parquet")
+
+
+def sweep_of(output, *choices):
+    resolvers.register()
+    arguments = [
+        *("policy=vllm", "policy.model=own_parts:Policy", "reward=vllm", "task.limit=12"),
+        *("strategy=best_of", "budget=1", f"output={output}", *choices),
+    ]
+    return sweep.run(overrides.compose_config(overrides.quote_numbers(arguments)))
+
+
+@pytest.mark.parametrize("reward", ["exits", "interrupts", "returns_nan"])
+def test_a_reward_that_fails_on_some_answers_costs_those_items_alone(reward, tmp_path):
+    summary = sweep_of(tmp_path, f"reward.model=own_parts:{reward}")
+    records = read_records(summary.folder / "records.jsonl")
+    failed = [record for record in records if record["error"] is not None]
+    assert len(records) == 12
+    assert 0 < len(failed) == summary.num_failed < 12
+    assert all(reward in record["error"]["message"] for record in failed)
+
+
+def test_a_grader_that_fails_on_some_answers_leaves_those_ungradable(tmp_path):
+    grader = ("grader=reward", "grader.reward.model=own_parts:exits")
+    summary = sweep_of(tmp_path, "reward.model=own_parts:good", *grader)
+    records = read_records(summary.folder / "records.jsonl")
+    untold = [record for record in records if record["grade"]["score"] is None]
+    assert (summary.num_failed, len(records)) == (0, 12)
+    assert 0 < len(untold) < 12

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from eval import engines, overrides, resolvers, sweep
-from eval.records import read
-from eval.report.folders import find
-from eval.report.studies import studies
+from eval.records import read_records
+from eval.report.folders import find_runs
+from eval.report.studies import group_studies
 from rsalign import ConfigError, Prompt, Response, Stop
 from rsalign.rewards import VllmReward
 
@@ -27,16 +27,16 @@ def one_engine():
 
 
 def records(output, *arguments):
-    summary = sweep.run(overrides.composed([*arguments, f"output={output}"]))
+    summary = sweep.run(overrides.compose_config([*arguments, f"output={output}"]))
     assert not summary.num_failed
-    return summary, read(summary.folder / "records.jsonl")
+    return summary, read_records(summary.folder / "records.jsonl")
 
 
 def test_a_reward_model_grades_answers_and_candidates(tmp_path):
     few = (*FEW, "task.limit=4", "grader.threshold=0.2")
     summary, found = records(tmp_path, *JUDGED, *few)
     reward: VllmReward = engines.vllm_reward("embedded/reward")
-    items = {item.id: item for item in sweep.Job.of(overrides.composed([])).task.load()}
+    items = {item.id: item for item in sweep.SweepJob.of(overrides.compose_config([])).task.load()}
     scores = []
     for record in found:
         item, grade = items[record["item"]], record["grade"]
@@ -56,7 +56,7 @@ def test_a_reward_model_grades_answers_and_candidates(tmp_path):
     assert [one["grade"]["score"] for one in own] == [
         one["grade"]["details"]["task"] for one in found
     ]
-    by_task, by_reward = sorted(studies(find([tmp_path])), key=lambda one: one.settings)
+    by_task, by_reward = sorted(group_studies(find_runs([tmp_path])), key=lambda one: one.settings)
     assert "grader=ByReward" in by_task.settings + by_reward.settings
 
 

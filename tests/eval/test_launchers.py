@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from test_distributed import without_ray
 
 from eval import overrides, resolvers, sweep
-from eval.records import read
+from eval.records import read_records
 from rsalign.core.journal import Journal
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def answers(output):
     return {
         (path.parent.name, record["item"], record["seed"]): record["answers"]
         for path in Path(output).glob("*/records.jsonl")
-        for record in read(path)
+        for record in read_records(path)
     }
 
 
@@ -88,7 +88,7 @@ def test_there_are_presets():
 
 @pytest.mark.parametrize("launcher", sorted(LAUNCHERS))
 def test_presets_make_launchers(launcher):
-    config = overrides.check([f"hydra/launcher={launcher}"])
+    config = overrides.check_overrides([f"hydra/launcher={launcher}"])
     with initialize_config_dir(str(overrides.CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         made = Plugins.instance().instantiate_launcher(
@@ -197,16 +197,16 @@ def test_a_share_has_one_worker_at_a_time_and_is_free_when_it_ends(tmp_path):
 
 
 def test_a_job_with_a_journal_of_its_own_goes_on_with_it(tmp_path):
-    config = overrides.composed(
+    config = overrides.compose_config(
         [*toy_task(tmp_path), "strategy=plain", "reward=none", f"output={tmp_path}"]
     )
     with Journal(tmp_path / "draws.journal"):  # as if another worker had it
         folder = sweep.run(config).folder
     drawn = (folder / "draws.journal").read_bytes()
-    before = read(folder / "records.jsonl")
+    before = read_records(folder / "records.jsonl")
     (folder / "records.jsonl").unlink()
     sweep.run(config)
     assert (folder / "draws.journal").read_bytes() == drawn
-    after = read(folder / "records.jsonl")
+    after = read_records(folder / "records.jsonl")
     assert [one["answers"] for one in after] == [one["answers"] for one in before]
     assert OmegaConf.load(folder / "config.yaml").journal is True

@@ -8,7 +8,7 @@ import pytest
 import toy_study
 
 from eval import host
-from eval.records import SCHEMA, RecordFile, read, write_parquet
+from eval.records import SCHEMA, RecordFile, read_records, write_parquet
 from rsalign import BestOf, Budget, Cards, ConfigError, FixedSize, Key, Plain, Usage
 from rsalign.segments.thresholds import Constant
 
@@ -50,7 +50,7 @@ def test_a_record_says_everything(records):
         assert record["grade"].keys() == {"score", "answer", "details"}
         assert record["diagnostics"]["rewards"] == [one["reward"] for one in candidates]
         assert sum(one["verdict"] == "accepted" for one in record["proposals"]) == 1
-        assert record["host"] == host.facts()
+        assert record["host"] == host.read_facts()
         assert {"rsalign", "commit", "python", "machine", "num_cpus"} <= set(record["host"])
     assert json.loads(json.dumps(records, allow_nan=False)) == records  # strict JSON
 
@@ -85,7 +85,7 @@ def test_a_file_cut_anywhere_goes_on(tmp_path, records, seed):
         assert len(file.done) == whole[:cut].count(b"\n")
     written(path, records)
     assert path.read_bytes() == whole
-    assert read(path) == sorted(records, key=lambda one: (one["item"], one["seed"]))
+    assert read_records(path) == sorted(records, key=lambda one: (one["item"], one["seed"]))
 
 
 def test_what_failed_is_tried_again_and_counts_once(tmp_path, records):
@@ -96,8 +96,8 @@ def test_what_failed_is_tried_again_and_counts_once(tmp_path, records):
         assert len(file.done) == len(records) - 1
     written(path, records)
     assert len(path.read_bytes().splitlines()) == len(records) + 1  # appended, never rewritten
-    assert len(read(path)) == len(records)
-    assert not any(record["error"] for record in read(path))
+    assert len(read_records(path)) == len(records)
+    assert not any(record["error"] for record in read_records(path))
 
 
 def test_one_writer_at_a_time(tmp_path):
@@ -111,7 +111,7 @@ def test_one_writer_at_a_time(tmp_path):
 def test_records_of_another_version_are_refused(tmp_path, line):
     path = tmp_path / "records.jsonl"
     path.write_text(line + "\n")
-    for reader in (read, RecordFile):
+    for reader in (read_records, RecordFile):
         with pytest.raises(ConfigError, match=r"records\.jsonl"):
             reader(path)
     assert path.read_text() == line + "\n"

@@ -1,6 +1,5 @@
 """`python -m eval.report`: what it writes about real records, by the toy policy and reward."""
 
-import itertools
 import re
 import shlex
 from html.parser import HTMLParser
@@ -16,19 +15,17 @@ from scipy.stats import false_discovery_control
 
 from eval import overrides, resolvers
 from eval.analysis.views import Cost
-from eval.configuration import config_hash
-from eval.report import figures, markdown
+from eval.configuration import hash_config
+from eval.report import figures
 from eval.report.__main__ import main
-from eval.report.chart import log_ticks
-from eval.report.charts import charts
-from eval.report.drawing import _spread as spread
-from eval.report.findings import findings
-from eval.report.folders import find
+from eval.report.chart import Chart, Point, Series
+from eval.report.charts import make_charts
+from eval.report.figures import COLOURS
+from eval.report.findings import analyse_study
+from eval.report.folders import find_runs, write_commands
 from eval.report.page import SECTIONS
-from eval.report.palette import COLOURS
-from eval.report.repeat import commands
-from eval.report.studies import studies
-from eval.report.table import Cell, Table
+from eval.report.studies import group_studies
+from eval.report.table import Cell, Table, markdown_table
 from rsalign import BestOf, ConfigError, Plain
 
 HOSTILE = "</p><script>alert(1)</script><b onmouseover=x>| *x* `y`"
@@ -125,8 +122,8 @@ def test_a_nominal_size_is_shown_with_what_both_cost(tables):
 
 
 def test_tests_are_adjusted_for_their_own_view(outputs):
-    [study] = studies(find([outputs]))
-    found = findings(study, resamples=100)
+    [study] = group_studies(find_runs([outputs]))
+    found = analyse_study(study, resamples=100)
     for view in (*found.equal_cost.values(), found.same_size):
         ps = [one.comparison.p_value for one in view]
         if ps:  # at equal seconds it depends on the clock whether there are any
@@ -201,9 +198,9 @@ def test_what_is_no_divergence_of_the_answer_is_marked_and_not_drawn(tables, out
     shown = {(row[0], row[1]): dict(zip(header, row, strict=True)) for row in rows}
     assert shown["QAlign", "4"]["KL by log Z"] == "too few draws"
     assert shown["Calibrate(Cards)", "1"]["KL by tries"].endswith(", too low")
-    found = findings(studies(find([outputs]))[0], resamples=100)
+    found = analyse_study(group_studies(find_runs([outputs]))[0], resamples=100)
     colours = {row.configuration.method: 0 for row in found.rows}
-    [kl] = [chart for chart in charts(found, colours) if chart.key == "score-kl"]
+    [kl] = [chart for chart in make_charts(found, colours) if chart.key == "score-kl"]
     tips = " ".join(point.tip for series in kl.series for point in series.points)
     assert "BestOf Hard @ 4" in tips
     assert "QAlign" not in tips
@@ -243,7 +240,7 @@ def test_figures_are_files_for_papers(outputs, tmp_path):
 
 def test_figures_of_several_studies_are_apart(tmp_path, monkeypatch):
     folders = []
-    monkeypatch.setattr(figures, "save", lambda charts, folder: folders.append(folder))
+    monkeypatch.setattr(figures, "save_files", lambda charts, folder: folders.append(folder))
     strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
     make(tmp_path / "a", strategy, 1)
     make(tmp_path / "b", strategy, 1, policy={"_target_": "other"})
@@ -256,10 +253,10 @@ def test_seeds_in_folders_of_their_own_are_one_configuration(tmp_path):
     make(tmp_path / "a", strategy, 4, seeds=(0,))
     make(tmp_path / "b", strategy, 4, seeds=(1,))
     make(tmp_path / "c", strategy, 4, seeds=(0, 1))
-    apart = studies(find([tmp_path / "a", tmp_path / "b"]))
-    together = studies(find([tmp_path / "c"]))
-    all_of = studies(find([tmp_path]))
-    found = [findings(one, resamples=100).rows[0] for [one] in (apart, together, all_of)]
+    apart = group_studies(find_runs([tmp_path / "a", tmp_path / "b"]))
+    together = group_studies(find_runs([tmp_path / "c"]))
+    all_of = group_studies(find_runs([tmp_path]))
+    found = [analyse_study(one, resamples=100).rows[0] for [one] in (apart, together, all_of)]
     assert len({(row.num_answers, row.score, row.reward) for row in found}) == 1
     assert apart[0].seeds == [0, 1]
 
@@ -267,7 +264,7 @@ def test_seeds_in_folders_of_their_own_are_one_configuration(tmp_path):
 def test_a_strategy_that_no_budget_changes_is_one_configuration(tmp_path):
     for size in (4, 1, 16):
         make(tmp_path / f"plain-{size}", Plain(max_tokens=toy_study.MAX_TOKENS), size)
-    [study] = studies(find([tmp_path]))
+    [study] = group_studies(find_runs([tmp_path]))
     [one] = study.configurations
     assert (one.name, len(one.records)) == ("Plain @ 1", 2 * len(toy_study.ITEMS))
 
@@ -277,7 +274,7 @@ def test_what_cannot_be_compared_is_kept_apart(tmp_path):
     make(tmp_path / "a", strategy, 1)
     make(tmp_path / "b", strategy, 1, task={"_target_": "toy", "limit": 3})
     make(tmp_path / "c", strategy, 1, policy={"_target_": "other"})
-    found = studies(find([tmp_path]))
+    found = group_studies(find_runs([tmp_path]))
     assert [len(study.configurations) for study in found] == [1, 1, 1]
     assert len({study.settings for study in found}) == 3
 
@@ -287,7 +284,7 @@ def test_rewards_and_limits_that_differ_are_named(tmp_path):
     make(tmp_path / "a", strategy, 4)
     make(tmp_path / "b", strategy, 4, budget={"answers": 4, "limit": {"policy_tokens": 9}})
     make(tmp_path / "c", strategy, 4, reward={"_target_": "rewards.Other"})
-    [study] = studies(find([tmp_path]))
+    [study] = group_studies(find_runs([tmp_path]))
     names = [one.method for one in study.configurations]
     assert len(set(names)) == 3
     assert "limit.policy_tokens=9" in names[1]
@@ -304,7 +301,7 @@ def test_readers_are_warned(tmp_path):
         record["usage"]["replayed"] = 1
     half[0] |= {"error": {"kind": "PolicyError", "message": "gone"}, "grade": None, "answers": []}
     toy_study.write(tmp_path / "b", BestOf(n=4, inner=strategy), 4, half)
-    [study] = studies(find([tmp_path]))
+    [study] = group_studies(find_runs([tmp_path]))
     warnings = " ".join(study.warnings)
     assert "Not all items are done in BestOf @ 4;" in warnings
     assert "1 answers failed" in warnings
@@ -324,14 +321,14 @@ def test_seconds_are_of_fresh_runs(tmp_path):
     toy_study.answer(strategy, journal=journal)
     replayed = toy_study.answer(strategy, journal=journal)
     toy_study.write(tmp_path / "shared", strategy, 4, replayed)
-    [alone] = studies(find([tmp_path / "shared"]))
+    [alone] = group_studies(find_runs([tmp_path / "shared"]))
     assert Cost.SECONDS not in alone.costs
     fresh = toy_study.answer(strategy, seeds=(0,))
     toy_study.write(tmp_path / "fresh", strategy, 4, fresh)
-    [both] = studies(find([tmp_path / "fresh", tmp_path / "shared"]))
+    [both] = group_studies(find_runs([tmp_path / "fresh", tmp_path / "shared"]))
     assert both.costs == list(Cost)
     assert not both.warnings
-    [row] = findings(both, resamples=100).rows
+    [row] = analyse_study(both, resamples=100).rows
     assert row.num_answers == 2 * len(fresh)
     assert row.usage["seconds"] == pytest.approx(
         fmean(record["usage"]["seconds"] for record in fresh)
@@ -340,24 +337,24 @@ def test_seconds_are_of_fresh_runs(tmp_path):
 
 def test_the_commands_compose_to_the_same_configuration(tmp_path):
     resolvers.register()
-    composed = overrides.composed(["strategy=qalign", "budget=4", "task=arithmetic"])
-    folder = tmp_path / config_hash(composed)
+    composed = overrides.compose_config(["strategy=qalign", "budget=4", "task=arithmetic"])
+    folder = tmp_path / hash_config(composed)
     make(folder, Plain(max_tokens=toy_study.MAX_TOKENS), 4)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(composed, resolve=True))
-    [command] = commands(find([folder]))
+    [command] = write_commands(find_runs([folder]))
     assert f"--config-path={folder} --config-name=config" in command
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):
         again = compose("config", overrides=["output=outputs/again"])
-    assert config_hash(again) == folder.name
+    assert hash_config(again) == folder.name
 
 
 def test_commands_are_safe_in_a_shell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(Path("a b; rm"), Plain(max_tokens=toy_study.MAX_TOKENS), 1)
-    [command] = commands(find([Path("a b; rm")]))
+    [command] = write_commands(find_runs([Path("a b; rm")]))
     assert shlex.split(command)[3] == "--config-path=$PWD/a b; rm"
-    [command] = commands(find([tmp_path / "a b; rm"]))
+    [command] = write_commands(find_runs([tmp_path / "a b; rm"]))
     assert shlex.split(command)[3] == f"--config-path={tmp_path}/a b; rm"
 
 
@@ -392,32 +389,44 @@ def test_markdown_means_what_it_says():
         columns=["n_1"],
         rows=[[Cell("*1* | 2\n3", "worse")]],
     )
-    text = markdown.table(table)
+    text = markdown_table(table)
     assert "## a\\|b" in text
     assert "\\<i\\>" in text
     assert "| **\\*1\\* \\| 2 3** |" in text
     assert "| n\\_1 |" in text
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (1, 256, [1, 3, 10, 30, 100]),
-        (80, 900, [100, 200, 300, 500]),
-        (0.02, 0.5, [0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5]),
-        (2, 3e6, [10, 100, 1000, 1e4, 1e5, 1e6]),
-        (7, 7, [7]),
-    ],
-)
-def test_ticks_are_round(low, high, ticks):
-    assert log_ticks(low, high) == pytest.approx(ticks)
+@pytest.mark.parametrize(("low", "high"), [(1, 256), (80, 900), (0.02, 0.5), (2, 3e6), (7, 7)])
+def test_ticks_are_round_and_few(low, high):
+    points = [Point(x=x, y=-1.0, low=-1.5, high=-0.5, tip="") for x in (low, high)]
+    series = [Series(name="one", number=0, points=points)]
+    drawn = Chart(key="k", title="t", x_name="x", y_name="y", series=series, logarithmic=True)
+    svg = figures.draw_svg(drawn, "k")
+    labels = re.findall(r"<text[^>]*>([\d.]+[kM]?)</text>", svg)
+    sizes = {"k": 1e3, "M": 1e6}
+    xs = [float(label.rstrip("kM")) * sizes.get(label[-1], 1) for label in labels]
+    assert 1 <= len(xs) <= 14
+    assert all(f"{x:e}"[0] in "12357" for x in xs)
+    assert low == high or len(xs) > 1
 
 
-def test_labels_keep_clear_of_each_other_and_of_the_frame():
-    placed = sorted(spread([280.0, 281.0, 282.0, 50.0]))
-    assert all(b - a >= 12.9 for a, b in itertools.pairwise(placed))
-    assert placed[-1] <= 284.0
-    assert placed[0] == 50.0
+def test_a_drawing_suits_light_and_dark_ground(page):
+    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawings) == sum(len(section.charts) for section in SECTIONS)
+    for drawing in drawings:
+        assert "var(--series-" in drawing
+        assert not re.search(r"(fill|stroke): ?(#|black|white)", drawing)
+
+
+def test_what_a_method_is_called_is_text_in_a_drawing():
+    points = [Point(x=x, y=1.0, low=0.5, high=1.5, tip='<b>&"') for x in (1, 2)]
+    series = [Series(name='<i>&"$x$', number=0, points=points)]
+    chart = Chart(key="k", title='a "b"', x_name="x", y_name="y", series=series, logarithmic=False)
+    tags = Tags(figures.draw_svg(chart, "k"))
+    assert not {"b", "i"} & {tag for tag, _ in tags.elements}
+    assert '<b>&"' in tags.texts
+    assert '<i>&"$x$' in tags.texts
+    assert dict(tags.elements)["svg"]["aria-label"] == 'a "b"'
 
 
 def test_paths_must_be_given():
@@ -425,4 +434,4 @@ def test_paths_must_be_given():
         main([])
     assert ended.value.code == 2
     with pytest.raises(ConfigError, match="there are no records"):
-        find([])
+        find_runs([])

@@ -14,7 +14,7 @@ import pytest
 import toy_study
 
 from eval import engines, overrides, resolvers, sweep
-from eval.records import read
+from eval.records import read_records
 from rsalign.core.journal import Journal
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def one_engine():
 
 
 def answer(output, *arguments):
-    return sweep.run(overrides.composed([*arguments, f"output={output}"]))
+    return sweep.run(overrides.compose_config([*arguments, f"output={output}"]))
 
 
 def start(output):
@@ -52,7 +52,7 @@ def table(output):
     return {
         (path.parent.name, record["item"], record["seed"]): toy_study.timeless(record)
         for path in sorted(Path(output).glob("*/records.jsonl"))
-        for record in read(path)
+        for record in read_records(path)
     }
 
 
@@ -154,7 +154,7 @@ def test_answers_that_another_tool_judges_are_written_for_it(tmp_path):
     summary = answer(tmp_path, "strategy=best_of", "budget=4", *task, "seeds=[0,7]")
     assert (summary.num_records, summary.num_failed, summary.mean_score) == (6, 2, None)
     assert pyarrow.parquet.read_table(summary.folder / "records.parquet").num_rows == 6
-    records = [one for one in read(summary.folder / "records.jsonl") if one["answers"]]
+    records = [one for one in read_records(summary.folder / "records.jsonl") if one["answers"]]
     for seed in (0, 7):
         file = summary.folder / f"model_outputs-BestOf-{summary.folder.name[:8]}-{seed}.json"
         written = json.loads(file.read_text(encoding="utf-8"))
@@ -172,7 +172,7 @@ def test_rewards_of_other_settings_are_not_replayed(tmp_path):
         assert summary.num_failed == 0
         rewards[polarity] = [
             candidate["reward"]
-            for record in read(summary.folder / "records.jsonl")
+            for record in read_records(summary.folder / "records.jsonl")
             for candidate in record["candidates"]
         ]
     assert any(rewards["positive"])
@@ -202,7 +202,7 @@ def test_a_job_that_had_a_journal_of_its_own_goes_on_with_it(tmp_path):
     assert (folder / "draws.journal").read_bytes() == own
     assert not journal(tmp_path)
     assert table(tmp_path) == before
-    assert all(record["usage"]["replayed"] for record in read(folder / "records.jsonl"))
+    assert all(record["usage"]["replayed"] for record in read_records(folder / "records.jsonl"))
 
 
 def test_a_sweep_costs_its_largest_point(tmp_path):
@@ -221,7 +221,7 @@ def test_a_sweep_costs_its_largest_point(tmp_path):
     assert len(draws) == 16 * 3
     by_size = {4: [], 16: []}
     for path in tmp_path.glob("*/records.jsonl"):
-        for record in read(path):
+        for record in read_records(path):
             pool = [(c["reward"], c["log_prob"]) for c in record["candidates"]]
             by_size[len(pool)].append((record["item"], pool))
     assert {size: len(pools) for size, pools in by_size.items()} == {4: 15, 16: 15}

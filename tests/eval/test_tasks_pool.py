@@ -15,9 +15,8 @@ import pytest
 
 import eval
 from eval.tasks.arithmetic import Arithmetic
-from eval.tasks.known import known
 from eval.tasks.math500 import Math500
-from eval.tasks.pool import GradingPool
+from eval.tasks.pool import GradingPool, shared_grades
 from eval.tasks.protocol import Grade, Item
 from rsalign import ConfigError, InstallError, Message
 
@@ -99,14 +98,14 @@ def test_whatever_a_grader_does_the_others_are_graded_in_order():
 def test_what_is_known_is_not_graded_again():
     """Nor in another pool of the same task, in which no process could even start."""
     answers = [(ITEM, "fine"), (LAST, "fine"), (ITEM, "fine")]
-    with GradingPool(TASK, known=known(Unruly())) as pool:
+    with GradingPool(TASK, known=shared_grades(Unruly())) as pool:
         grades = pool.grade(answers)
     assert [grade.answer for grade in grades] == ["0 fine", "2 fine", "0 fine"]
-    with GradingPool(Unruly(prepares="missing"), known=known(TASK)) as pool:
+    with GradingPool(Unruly(prepares="missing"), known=shared_grades(TASK)) as pool:
         assert pool.grade(answers) == grades
         with pytest.raises(InstallError):
             pool.grade([(LAST, "raise")])
-    assert not known(Unruly(prepares="missing"))
+    assert not shared_grades(Unruly(prepares="missing"))
 
 
 def test_grades_are_those_of_the_task():
@@ -192,7 +191,7 @@ def test_a_caller_who_no_longer_waits_leaves_the_pool_whole():
 ORPHAN = """
 import os, signal, sys, time
 from test_tasks_pool import ITEM, TASK
-from eval.tasks.pool import GradingPool
+from eval.tasks.pool import GradingPool, shared_grades
 import eval.tasks.worker
 
 eval.tasks.worker._GRACE_SECONDS = 0  # here and in the grader's process

@@ -10,9 +10,8 @@ import pyarrow.parquet
 import pytest
 
 import eval
-from eval.tasks.protocol import Item
+from eval.tasks.protocol import Item, require_distinct_ids
 from eval.tasks.rows import column, read_rows
-from eval.tasks.settings import distinct
 from rsalign import ConfigError, Message
 
 ROWS = [
@@ -106,7 +105,7 @@ def test_columns():
 def test_ids_must_differ():
     same = [Item(id="a", messages=(Message("user", "?"),))] * 2
     with pytest.raises(ConfigError, match="1 ids occur more than once, the first is 'a'"):
-        distinct(same)
+        require_distinct_ids(same)
 
 
 HUB = """

@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from eval import overrides, resolvers, sweep
-from eval.records import read
-from eval.trackers.figures import figures, flat
+from eval.records import read_records
+from eval.trackers.figures import flatten_config, summarize_records
 from rsalign import InstallError
 
 PACKAGES = {"mlflow": "mlflow", "tensorboard": "tensorboardX", "wandb": "wandb"}
@@ -26,7 +26,7 @@ def composed(output, *choices):
     path = output / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = ["task=gsm8k", f"task.path={path}", "+task.instruction=''", "task.max_tokens=4"]
-    config = overrides.composed([*choices, *task, f"output={output}", "seeds=[0,1]"])
+    config = overrides.compose_config([*choices, *task, f"output={output}", "seeds=[0,1]"])
     OmegaConf.set_struct(config, False)
     config.policy = {"_target_": "rsalign.testing.ToyPolicy", "vocab": 3}
     config.reward = {"_target_": "rsalign.testing.ToyReward"}
@@ -119,10 +119,10 @@ def test_a_sweep_is_found_again_on_disk(tracker, tmp_path):
     for strategy, folder in folders.items():
         name, settings, shown = found[folder.name]
         assert name == f"strategy={strategy}"
-        expected = flat(OmegaConf.to_container(jobs[strategy], resolve=True))
+        expected = flatten_config(OmegaConf.to_container(jobs[strategy], resolve=True))
         assert expected["task.max_tokens"] == "4"
         assert settings.items() >= expected.items()
-        truth = figures(read(folder / "records.jsonl"))
+        truth = summarize_records(read_records(folder / "records.jsonl"))
         assert truth["num_items"] == 6
         assert truth["num_failed"] == 0
         assert truth.keys() >= {"mean_score", "mean_reward", "seed_1/mean_policy_tokens_drawn"}
@@ -138,7 +138,7 @@ def test_a_tracker_that_fails_costs_nothing_but_itself(tracker, tmp_path, caplog
     summary = sweep.run(config)
     assert "tracker failed" in caplog.text
     assert (summary.num_records, summary.num_failed) == (6, 0)
-    assert len(read(summary.folder / "records.jsonl")) == 6
+    assert len(read_records(summary.folder / "records.jsonl")) == 6
     assert (summary.folder / "records.parquet").exists()
 
 
@@ -148,7 +148,7 @@ def test_a_missing_package_is_named_before_an_engine_starts(
 ):
     monkeypatch.setitem(sys.modules, package, None)
     engine = ["policy=vllm", f"policy.model={tmp_path}/nowhere"]  # would be refused when started
-    config = overrides.composed([f"tracker={tracker}", f"output={tmp_path}", *engine])
+    config = overrides.compose_config([f"tracker={tracker}", f"output={tmp_path}", *engine])
     with pytest.raises(InstallError, match=rf"tracker={tracker}: install {package}"):
         sweep.run(config)
     assert not list(tmp_path.iterdir())
@@ -165,7 +165,9 @@ def test_figures_are_of_what_was_answered_and_graded():
         }
 
     failed = {"seed": 1, "error": {"kind": "PolicyError"}, "grade": None, "answers": []}
-    found = figures([one(0, 1.0, 0.5, 10), one(0, 0.0, 1.5, 20), one(1, None, None, 60), failed])
+    found = summarize_records(
+        [one(0, 1.0, 0.5, 10), one(0, 0.0, 1.5, 20), one(1, None, None, 60), failed]
+    )
     assert found == {
         "num_items": 4,
         "num_failed": 1,

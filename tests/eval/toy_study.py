@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from eval.record import DEPENDS_ON_TIMING, candidates, record
+from eval.record import DEPENDS_ON_TIMING, list_candidates, make_record
 from eval.records import RecordFile
 from eval.tasks.protocol import Grade, Item, ungradable
 from rsalign import AlignedOutput, Aligner, BestOf, Budget, Cards, FixedSize, Message, Plain, QAlign
-from rsalign.cli.generate import plain_data
+from rsalign.core.capabilities import describe_part
 from rsalign.core.protocols import Strategy
 from rsalign.selectors import MajorityVote, Soft
 from rsalign.selectors.extraction import LastNumber
@@ -70,14 +70,14 @@ def answer(
             )
         ]
     return [
-        record(
+        make_record(
             output,
             asked[output.request_id],
             grade(output.outputs[0].text) if output.outputs else None,
             grades(output),
             config="toy",
             task="toy",
-            strategy=plain_data(strategy),
+            strategy=strategy,
             budget=budget,
         )
         for output in outputs
@@ -86,7 +86,7 @@ def answer(
 
 def grades(output: AlignedOutput) -> list[Grade]:
     """Of its candidates."""
-    return [grade(proposal.candidate.response.text) for proposal in candidates(output)]
+    return [grade(proposal.candidate.response.text) for proposal in list_candidates(output)]
 
 
 def timeless(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def write(
     config: Mapping[str, Any] = {
         "policy": {"_target_": "rsalign.testing.ToyPolicy", "vocab": 3},
         "reward": {"_target_": "rsalign.testing.ToyReward"},
-        "strategy": plain_data(strategy),
+        "strategy": describe_part(strategy),
         "budget": {"answers": size, "limit": None},
         "task": {"_target_": "toy", "limit": len(ITEMS)},
         "seeds": sorted({one["seed"] for one in records}),

@@ -67,7 +67,7 @@ def in_a_sweep(name, words):
     resolvers.register()
     settings = [f"+strategy.settings.{key}={value}" for key, value in words.items()]
     chosen = ["strategy=named", f"strategy.name={name}", "strategy.max_tokens=null"]
-    return build(overrides.composed([*chosen, *settings]).strategy, "strategy")
+    return build(overrides.compose_config([*chosen, *settings]).strategy, "strategy")
 
 
 def in_yaml(name, words):

@@ -105,7 +105,7 @@ def cut_weights(
             certainty that the law needs is missing.
 
     Example:
-        >>> from rsalign.chains.cuts import BlockCuts
+        >>> from rsalign import BlockCuts
         >>> from rsalign.testing.pools import example_pool
         >>> prompt, _, _ = example_pool(0.0)
         >>> response = Response((5, 6, 7, 8), "5 6 7 8", None)

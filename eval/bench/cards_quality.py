@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import fsum, nan, sqrt
 from statistics import fmean, stdev
 
+from eval.bench.measured import Looped, MeasuredRow, asked_alike
 from rsalign.aligner import AlignedOutput
-from rsalign.bench.measured import Looped, Row, asked_alike
 from rsalign.core.types import Candidate
 from rsalign.embedded.problems import Problem
 
@@ -20,7 +20,7 @@ class Worth:
     drawn: float
 
 
-def segments(cards: Sequence[Row], looped: Sequence[Looped]) -> Iterator[str]:
+def segments(cards: Sequence[MeasuredRow], looped: Sequence[Looped]) -> Iterator[str]:
     """How segments came about: the same for every m and, up to chance, in the loop."""
     first, *others = cards
     looped = asked_alike(first, looped)
@@ -57,7 +57,7 @@ def segments(cards: Sequence[Row], looped: Sequence[Looped]) -> Iterator[str]:
 
 
 def quality(
-    cards: Sequence[Row], best_ofs: Sequence[Row], looped: Sequence[Looped]
+    cards: Sequence[MeasuredRow], best_ofs: Sequence[MeasuredRow], looped: Sequence[Looped]
 ) -> Iterator[str]:
     """Reward and right answers, and those of best-of-n where it draws as many tokens.
 
@@ -95,7 +95,7 @@ def quality(
     yield _line(f"{cards[0].name}, on those", same)
 
 
-def _noted(row: Row, name: str) -> float:
+def _noted(row: MeasuredRow, name: str) -> float:
     """The sum of one of the strategy's notes over all answers."""
     return fsum(float(str(answer.alignment.diagnostics[name])) for answer in row.flat)
 
@@ -119,7 +119,7 @@ def _rates(
     }
 
 
-def _worths(row: Row) -> list[Worth]:
+def _worths(row: MeasuredRow) -> list[Worth]:
     """Of each problem, over the repeats, ``(problems,)``."""
     return [
         _mean(
@@ -148,7 +148,7 @@ def _looped(looped: Sequence[Looped]) -> list[Worth]:
     ]
 
 
-def _pools(row: Row) -> list[list[Worth]]:
+def _pools(row: MeasuredRow) -> list[list[Worth]]:
     """The same of the best of the first 1, 2, ... draws, ``(sizes, problems)``."""
     by_problem = [
         [_mean(of_size) for of_size in zip(*(_nested(problem, a) for a in answers), strict=True)]

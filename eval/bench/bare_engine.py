@@ -1,4 +1,4 @@
-"""The same work on the bare engines: what was asked of them, and asking it again without us."""
+"""Records the requests that rsalign made, and repeats them on a bare `vllm.LLM`."""
 
 import itertools
 import time
@@ -21,7 +21,7 @@ _IDS = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class RecordedPolicy(Wrapper):
-    """A policy that remembers its draws.
+    """A policy that records the draws of the policy it wraps.
 
     Attributes:
         draws: with the addresses of their keys, in the order they were finished.
@@ -33,7 +33,7 @@ class RecordedPolicy(Wrapper):
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
-        """As the inner policy."""
+        """Asks the inner policy and records the draw."""
         segment = await self.inner.extend(
             prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary
         )
@@ -41,32 +41,32 @@ class RecordedPolicy(Wrapper):
         return segment
 
     def text(self, tokens: Tokens) -> str:
-        """As the inner policy."""
+        """Decodes as the inner policy does."""
         return self.inner.text(tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedReward(Wrapper):
-    """A reward that remembers what it was asked about."""
+    """A reward that records the calls of the reward it wraps."""
 
     inner: Reward
     asked: list[tuple[Prompt, Response]] = field(default_factory=list)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """As the inner reward."""
+        """Records the call and asks the inner reward."""
         self.asked.append((prompt, response))
         return await self.inner.score(prompt, response)
 
 
 def bare_engine(model: str, *, pooling: bool) -> Any:
-    """A `vllm.LLM` in this process, with the same arguments as ours and without our hooks."""
+    """Starts a `vllm.LLM` with rsalign's arguments and without its logits processors."""
     vllm = import_vllm()
     with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"):
         return vllm.LLM(**engine_arguments(model, {}, pooling=pooling))
 
 
 def drawing_seconds(llm: Any, chains: Iterable[Sequence[Draw]], *, num_open: int) -> float:
-    """How long a bare `vllm.LLM` draws as many tokens after the same prefixes.
+    """Measures how long a bare `vllm.LLM` takes to draw as many tokens after the same prefixes.
 
     As `LLM.generate` does it, except that each chain has one open request at a time.
 
@@ -110,7 +110,7 @@ def drawing_seconds(llm: Any, chains: Iterable[Sequence[Draw]], *, num_open: int
 
 
 def judging_seconds(llm: Any, texts: Sequence[Tokens]) -> float:
-    """How long a bare `vllm.LLM` judges these texts, all of them at once."""
+    """Measures how long a bare `vllm.LLM` takes to score these texts, all of them at once."""
     from vllm import PoolingParams, TokensPrompt
 
     prompts = [TokensPrompt(prompt_token_ids=list(text)) for text in texts]

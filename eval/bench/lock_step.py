@@ -19,18 +19,18 @@ from rsalign.strategies.qalign import QAlign
 
 @dataclass(slots=True)
 class Gate:
-    """A reward that answers nobody before so many have asked."""
+    """A reward that answers no call before a given number of calls are waiting."""
 
     inner: Reward
     _missing: int = 0
     _open: asyncio.Event = field(default_factory=asyncio.Event)
 
     def close(self, num_calls: int) -> None:
-        """Until so many have asked again."""
+        """Makes calls wait until `num_calls` of them are here."""
         self._missing, self._open = num_calls, asyncio.Event()
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """As the inner reward, once all are here."""
+        """Asks the inner reward, once all calls are here."""
         self._missing -= 1
         if self._missing == 0:
             self._open.set()
@@ -46,7 +46,7 @@ async def lock_step(
     reward: Reward,
     keys: Sequence[Key],
 ) -> list[Candidate]:
-    """The last state of every chain, ``(prompts * chains,)``.
+    """Runs all chains in lock step; returns their last states, ``(prompts * chains,)``.
 
     Args:
         prompts: all are answered together.

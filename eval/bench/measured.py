@@ -1,19 +1,19 @@
-"""What was measured: answers, and what they took."""
+"""Measurements of `python -m eval.bench cards`: answers and their costs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
+from eval.bench.reference_cards import Spent
 from rsalign.aligner import AlignedOutput
-from rsalign.bench.reference_cards import Spent
 from rsalign.core.protocols import Strategy
 from rsalign.core.types import Candidate
 from rsalign.embedded.problems import Problem
 
 
 @dataclass(slots=True)
-class Row:
-    """One way to answer the same problems, measured again and again.
+class MeasuredRow:
+    """The repeated measurements of one strategy on the same problems.
 
     Attributes:
         name: in the tables.
@@ -51,14 +51,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Looped:
-    """One answer of the paper's loop."""
+    """One answer of the paper's loop, with its cost."""
 
     problem: Problem
     candidate: Candidate
     spent: Spent
 
 
-def asked_alike(row: Row, looped: Sequence[Looped]) -> list[Looped]:
+def asked_alike(row: MeasuredRow, looped: Sequence[Looped]) -> list[Looped]:
     """The loop's answers to problems that the row was asked too: costs differ widely among them."""
     questions = {problem.question for problem in row.problems}
     return [one for one in looped if one.problem.question in questions]

@@ -3,7 +3,7 @@
 Everything is measured within one run, in turn, on held-out embedded problems. The unit of cost is
 the token-forward: a token for which a model ran. For the engines that is what their schedulers
 granted, the prefix caches being empty at the start of every measurement; for the paper's loop
-(`rsalign.bench.reference_cards`), every token of every pass.
+(`eval.bench.reference_cards`), every token of every pass.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from eval.bench import cards_costs, cards_quality
+from eval.bench.counted_engine import CountedEngine
+from eval.bench.measured import Looped, MeasuredRow
+from eval.bench.reference_cards import Reference, TransformersModels
 from rsalign.aligner import AlignedOutput, Aligner
-from rsalign.bench import cards_costs, cards_quality
-from rsalign.bench.counted_engine import CountedEngine
-from rsalign.bench.measured import Looped, Row
-from rsalign.bench.reference_cards import Reference, TransformersModels
 from rsalign.core.capabilities import needs_reward
 from rsalign.core.key import Key
 from rsalign.core.tasks import concurrently
@@ -53,11 +53,11 @@ def report(
         loop_prompts: how many the paper's loop answers in all, one after another.
     """
     yield str(settings)
-    with Bench(policy, reward, settings) as bench:
+    with CardsBench(policy, reward, settings) as bench:
         yield from bench.report(repeats, concurrencies, loop_prompts)
 
 
-class Bench:
+class CardsBench:
     """Two engines and the loop, over the same models; all are asked the same problems.
 
     Args:
@@ -80,7 +80,7 @@ class Bench:
             self.measure(row, open_at_once=1, seed=0)
         self.loop(0)
 
-    def __enter__(self) -> "Bench":
+    def __enter__(self) -> "CardsBench":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +90,7 @@ class Bench:
     def report(
         self, repeats: int, concurrencies: Sequence[int], loop_prompts: int
     ) -> Iterator[str]:
-        """Measures, and says what came of it; see `report`."""
+        """Measures and yields the lines of the report; see `report`."""
         tables = {open_at_once: self.rows() for open_at_once in concurrencies}
         looped: list[Looped] = []
         for repeat in range(repeats):
@@ -115,20 +115,22 @@ class Bench:
         yield from cards_quality.segments(cards, looped)
         yield from cards_quality.quality(cards, best_ofs, looped)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[MeasuredRow]:
         """Plain sampling, which needs no reward, and CARDS."""
-        plain = Row("plain", Plain(max_tokens=self._settings.max_tokens))
+        plain = MeasuredRow("plain", Plain(max_tokens=self._settings.max_tokens))
         varied = (replace(self._settings, proposals=m) for m in (1, 4, 8, "auto"))
-        return [plain, *(Row(f"cards, m = {each.proposals}", each) for each in varied)]
+        return [plain, *(MeasuredRow(f"cards, m = {each.proposals}", each) for each in varied)]
 
-    def best_ofs(self, rows: Sequence[Row]) -> list[Row]:
+    def best_ofs(self, rows: Sequence[MeasuredRow]) -> list[MeasuredRow]:
         """Best-of-n for about as many tokens as the thriftiest m draws, and for the greatest."""
         plain, *cards = rows
         sizes = [row.drawn / plain.drawn for row in cards]
         wanted = {max(1, round(min(sizes))), math.ceil(max(sizes))}
-        return [Row(f"best of {n}", BestOf(n=n, inner=plain.strategy)) for n in sorted(wanted)]
+        return [
+            MeasuredRow(f"best of {n}", BestOf(n=n, inner=plain.strategy)) for n in sorted(wanted)
+        ]
 
-    def measure(self, row: Row, open_at_once: int, seed: int) -> None:
+    def measure(self, row: MeasuredRow, open_at_once: int, seed: int) -> None:
         """Answers the first problems, of which so many are open at any time."""
         num_prompts = max(open_at_once, min(_NUM_PROMPTS, 8 * open_at_once))
         row.problems = problems("heldout", num_prompts)
@@ -147,7 +149,7 @@ class Bench:
         prompt = Prompt(messages, self._policy.encode_chat(messages))
         return Looped(asked, *self._loop.answer(prompt, Key(index, ("loop",))))
 
-    async def _answers(self, row: Row, open_at_once: int, seed: int) -> list[AlignedOutput]:
+    async def _answers(self, row: MeasuredRow, open_at_once: int, seed: int) -> list[AlignedOutput]:
         aligner = self._judged if needs_reward(row.strategy) else self._unjudged
         answers = await concurrently(
             (

@@ -4,14 +4,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from rsalign.bench.measured import Looped, Row, asked_alike
+from eval.bench.measured import Looped, MeasuredRow, asked_alike
 from rsalign.core.protocols import Scored
 from rsalign.core.trace import Verdict
 
 _LEAST_DRAFTS = 20  # a mean over fewer is not shown
 
 
-def per_answer(rows: Sequence[Row], looped: Sequence[Looped], open_at_once: int) -> Iterator[str]:
+def per_answer(
+    rows: Sequence[MeasuredRow], looped: Sequence[Looped], open_at_once: int
+) -> Iterator[str]:
     """Every method at one concurrency, and how many times better it is than the loop."""
     same = asked_alike(rows[0], looped)
     speed = 1 / fmean(one.spent.seconds for one in same)
@@ -42,7 +44,7 @@ def per_answer(rows: Sequence[Row], looped: Sequence[Looped], open_at_once: int)
     )
 
 
-def of_policy(row: Row, looped: Sequence[Looped], block_size: int) -> Iterator[str]:
+def of_policy(row: MeasuredRow, looped: Sequence[Looped], block_size: int) -> Iterator[str]:
     """What the policy's token-forwards are made of."""
     total = row.policy_forwards / len(row.flat)
     requests = fmean(answer.alignment.usage.policy_requests for answer in row.flat)
@@ -61,7 +63,7 @@ def of_policy(row: Row, looped: Sequence[Looped], block_size: int) -> Iterator[s
     )
 
 
-def of_reward(row: Row) -> Iterator[str]:
+def of_reward(row: MeasuredRow) -> Iterator[str]:
     """What it costs to judge a draft of the k-th segment, with and without a prefix cache."""
     given: defaultdict[int, list[int]] = defaultdict(list)
     computed: defaultdict[int, list[int]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""CARDS as its paper writes it, one token at a time: what `rsalign bench cards` compares with.
+"""CARDS as its paper writes it, one token at a time; `python -m eval.bench cards` compares with it.
 
 The published loop (Li et al. 2024, arXiv:2406.16306; no key-value cache, batch size 1): every token
 is drawn after a forward pass over everything before it, every draft is scored by a pass over the
@@ -25,7 +25,7 @@ from rsalign.strategies.cards import Cards
 
 
 class NextToken(Protocol):
-    """The law of one token."""
+    """The distribution of one token."""
 
     @property
     def entropy(self) -> float:
@@ -33,7 +33,7 @@ class NextToken(Protocol):
         ...
 
     def draw(self, key: Key) -> int:
-        """A token from it."""
+        """Draws a token."""
         ...
 
 
@@ -105,7 +105,7 @@ class Reference:
             )
 
     def answer(self, prompt: Prompt, key: Key) -> tuple[Candidate, Spent]:
-        """Draws an answer, and says what it took."""
+        """Draws an answer; returns it with its cost."""
         started, spent, kept = time.perf_counter(), Spent(), Response((), "", None)
         prompt_reward = 0.0
         if self._threshold.needs_prompt_reward:

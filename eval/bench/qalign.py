@@ -19,8 +19,8 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
-from rsalign.bench import qalign_tables
-from rsalign.bench.bare_engine import (
+from eval.bench import chain_runs
+from eval.bench.bare_engine import (
     Draw,
     RecordedPolicy,
     RecordedReward,
@@ -28,8 +28,8 @@ from rsalign.bench.bare_engine import (
     drawing_seconds,
     judging_seconds,
 )
-from rsalign.bench.chain_runs import Cell, Compared, Measured
-from rsalign.bench.lock_step import lock_step
+from eval.bench.chain_runs import Compared, Measured, RunSize
+from eval.bench.lock_step import lock_step
 from rsalign.core.align import Result, align
 from rsalign.core.key import Key, Label
 from rsalign.core.protocols import Policy, Reward
@@ -48,10 +48,10 @@ _FEWEST_STEPS, _MOST_STEPS = 4, 32
 _COMPARED_STEPS = 16
 _ROUNDS = 3  # prompts asked for each that is open
 _MIXING_PROMPTS, _MIXING_CHAINS, _MIXING_STEPS = 8, 4, 24
-_WARM_UP = Cell(num_prompts=4, chains=1, candidates=1, steps=_FEWEST_STEPS, num_asked=4)
+_WARM_UP = RunSize(num_prompts=4, chains=1, candidates=1, steps=_FEWEST_STEPS, num_asked=4)
 
 
-class Bench:
+class QAlignBench:
     """Engines, and the prompts that are asked.
 
     Args:
@@ -92,10 +92,10 @@ class Bench:
 
     def cells(
         self, num_prompts: Sequence[int], chains: Sequence[int], candidates: int
-    ) -> list[Cell]:
+    ) -> list[RunSize]:
         """Sizes that the engine can hold, with so many steps that all take about as long."""
         return [
-            Cell(
+            RunSize(
                 num_prompts=n,
                 chains=c,
                 candidates=candidates,
@@ -111,7 +111,7 @@ class Bench:
 
     def mixing(self, candidates: int) -> tuple[float, float]:
         """Effective samples a step, and for 1,000 drawn tokens."""
-        cell = Cell(
+        cell = RunSize(
             num_prompts=_MIXING_PROMPTS,
             chains=_MIXING_CHAINS,
             candidates=candidates,
@@ -124,13 +124,13 @@ class Bench:
 
     def free(
         self,
-        cell: Cell,
+        cell: RunSize,
         *,
         seed: int = 0,
         policy: Policy | None = None,
         reward: Reward | None = None,
     ) -> Measured:
-        """Free-running chains."""
+        """Measures free-running chains."""
         started = time.perf_counter()
         results = asyncio.run(
             self._results(cell, policy or self._policy, reward or self._reward, seed)
@@ -146,7 +146,7 @@ class Bench:
             effective=fmean(told) * len(results) if told else None,
         )
 
-    def compared(self, cell: Cell, seed: int) -> Compared:
+    def compared(self, cell: RunSize, seed: int) -> Compared:
         """Free-running chains next to all others, in turn; one candidate for each step.
 
         Seeds differ, so that nobody finds the prefixes of another's draws in the cache.
@@ -167,7 +167,7 @@ class Bench:
             both=(drawing + judging) / free.seconds,
         )
 
-    def _lock_step_seconds(self, cell: Cell, seed: int) -> float:
+    def _lock_step_seconds(self, cell: RunSize, seed: int) -> float:
         asked = self._prompts[: cell.num_asked]
 
         async def in_turn() -> None:
@@ -185,18 +185,20 @@ class Bench:
         asyncio.run(in_turn())
         return time.perf_counter() - started
 
-    def _drawing_seconds(self, policy: RecordedPolicy, cell: Cell) -> float:
+    def _drawing_seconds(self, policy: RecordedPolicy, cell: RunSize) -> float:
         """The second time: the prefixes are in the cache then, as they are when a chain asks."""
         chains = _chains(policy)
         drawing_seconds(self._drawing, chains, num_open=cell.num_open)
         return drawing_seconds(self._drawing, chains, num_open=cell.num_open)
 
-    def _strategy(self, cell: Cell) -> QAlign:
+    def _strategy(self, cell: RunSize) -> QAlign:
         return replace(
             self._settings, steps=cell.steps, chains=cell.chains, candidates=cell.candidates
         )
 
-    async def _results(self, cell: Cell, policy: Policy, reward: Reward, seed: int) -> list[Result]:
+    async def _results(
+        self, cell: RunSize, policy: Policy, reward: Reward, seed: int
+    ) -> list[Result]:
         strategy = self._strategy(cell)
         return await concurrently(
             (
@@ -214,7 +216,7 @@ class _Nothing:
         return 0.0
 
 
-def compared_cells(cells: Sequence[Cell]) -> list[Cell]:
+def compared_cells(cells: Sequence[RunSize]) -> list[RunSize]:
     """Those with many chains, but not so many that a repeat takes minutes; with equal steps."""
     return [
         replace(cell, steps=_COMPARED_STEPS)
@@ -255,20 +257,20 @@ def report(
         backend: of the engines that chains run on.
     """
     yield f"{settings} on {backend} engines"
-    bench = Bench(policy, reward, settings, max(num_prompts), backend)
+    bench = QAlignBench(policy, reward, settings, max(num_prompts), backend)
     try:
         cells = {k: bench.cells(num_prompts, chains, k) for k in candidates}
-        yield from qalign_tables.speed_header(bench.capacity)
+        yield from chain_runs.speed_header(bench.capacity)
         for k, sizes in cells.items():
             mixing = bench.mixing(k)
             for cell in sizes:
-                yield qalign_tables.speed(cell, bench.free(cell), *mixing)
+                yield chain_runs.speed(cell, bench.free(cell), *mixing)
         many = compared_cells([cell for sizes in cells.values() for cell in sizes])
         rounds = []
         for seed in range(repeats):
             started = time.perf_counter()
             rounds.append([bench.compared(cell, 1 + seed) for cell in many])
             yield f"repeat {seed + 1} of {repeats}: {time.perf_counter() - started:.0f} s"
-        yield from qalign_tables.comparisons(many, rounds)
+        yield from chain_runs.comparisons(many, rounds)
     finally:
         bench.close()

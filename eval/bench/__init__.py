@@ -1,0 +1,1 @@
+"""`python -m eval.bench`: rsalign next to other engines and published loops, as ratios."""

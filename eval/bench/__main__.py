@@ -1,0 +1,152 @@
+"""`python -m eval.bench cards|qalign|guided`: rsalign next to what others do, on the same models.
+
+What a user of the library measures on a machine of their own is in `rsalign bench`: ``overhead``,
+``hooks`` and ``serve``. Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from rsalign import ConfigError, RsalignError
+from rsalign.cli.bench import add_models, positive_count
+from rsalign.embedded import STRONG
+from rsalign.words.parts import POLICIES, REWARDS, model_from
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one comparison and prints its tables; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        for line in arguments.report(arguments):
+            print(line, flush=True)
+    except RsalignError as error:
+        sys.stderr.write(f"eval.bench: {error}\n")
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        sys.stderr.write("eval.bench: interrupted\n")
+        return 1
+    return 0
+
+
+def compare_cards(arguments: argparse.Namespace) -> Iterator[str]:
+    """Compares `Cards` with plain sampling, best-of-n and the loop of its paper."""
+    from eval.bench import cards
+    from rsalign.segments import Entropy
+    from rsalign.segments.acceptance import SoftAcceptance
+    from rsalign.segments.thresholds import Constant
+    from rsalign.strategies.cards import Cards
+
+    yield from cards.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--reward", arguments.reward, REWARDS),
+        settings=Cards(
+            segmenter=Entropy(arguments.entropy),
+            threshold=Constant(value=arguments.target),
+            acceptance=SoftAcceptance(beta=arguments.beta),
+            max_tokens=arguments.max_tokens,
+        ),
+        repeats=arguments.repeats,
+        concurrencies=arguments.concurrency,
+        loop_prompts=arguments.loop_prompts,
+    )
+
+
+def compare_qalign(arguments: argparse.Namespace) -> Iterator[str]:
+    """Compares `QAlign` with chains that wait for each other and with the bare engine."""
+    from eval.bench import qalign
+    from rsalign.strategies.qalign import QAlign
+
+    yield from qalign.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--reward", arguments.reward, REWARDS),
+        settings=QAlign(beta=arguments.beta, max_tokens=arguments.max_tokens),
+        repeats=arguments.repeats,
+        num_prompts=arguments.prompts,
+        chains=arguments.chains,
+        candidates=arguments.candidates,
+        backend=arguments.backend,
+    )
+
+
+def compare_guided(arguments: argparse.Namespace) -> Iterator[str]:
+    """Compares guided sampling with the policy and the guide, each drawing by itself."""
+    from eval.bench import guided
+
+    yield from guided.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--guide", arguments.guide, POLICIES),
+        concurrencies=arguments.requests,
+        repeats=arguments.repeats,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.bench",
+        description="rsalign next to other engines and published loops, as ratios within one run",
+    )
+    benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
+
+    cards = benches.add_parser(
+        "cards", help="CARDS next to plain sampling, best-of-n and the loop of its paper"
+    )
+    cards.set_defaults(report=compare_cards)
+    _add_counts(cards, "concurrency", [1, 16, 64], "number of prompts open at once")
+    cards.add_argument(
+        "--loop-prompts",
+        type=positive_count,
+        default=64,
+        metavar="N",
+        help="number of prompts that the paper's loop answers (default: 64)",
+    )
+    cards.add_argument("--entropy", type=float, default=1.0, help="ends a segment, nats")
+    cards.add_argument("--target", type=float, default=1.0, help="reward threshold of a segment")
+    cards.add_argument("--beta", type=float, default=0.7, help="divides the reward")
+    cards.add_argument("--max-tokens", type=positive_count, default=128, help="of an answer")
+
+    qalign = benches.add_parser(
+        "qalign", help="QAlign next to a barrier after each step and to the bare engine"
+    )
+    qalign.set_defaults(report=compare_qalign)
+    _add_counts(qalign, "prompts", [1, 16, 64], "number of prompts open at once")
+    _add_counts(qalign, "chains", [1, 4], "number of chains of each prompt")
+    _add_counts(qalign, "candidates", [1, 4], "number of candidates of each step")
+    qalign.add_argument("--beta", type=float, default=1.0, help="divides the reward")
+    qalign.add_argument(
+        "--backend",
+        choices=("async", "in_process"),
+        default="async",
+        help="a process for each engine (default), or one thread for both",
+    )
+    qalign.add_argument("--max-tokens", type=positive_count, default=128, help="of an answer")
+
+    guided = benches.add_parser(
+        "guided", help="guided sampling next to the policy and the guide, each drawing by itself"
+    )
+    guided.set_defaults(report=compare_guided)
+    _add_counts(guided, "requests", [1, 16, 64], "number of requests open at once")
+    guided.add_argument("--guide", default=STRONG, help="model id or path (default: embedded)")
+
+    add_models(cards, reward=True)
+    add_models(qalign, reward=True)
+    add_models(guided, reward=False)
+    return parser
+
+
+def _add_counts(
+    parser: argparse.ArgumentParser, name: str, default: Sequence[int], meaning: str
+) -> None:
+    shown = " ".join(map(str, default))
+    parser.add_argument(
+        f"--{name}",
+        type=positive_count,
+        nargs="+",
+        default=default,
+        metavar="N",
+        help=f"{meaning} (default: {shown})",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
