@@ -339,7 +339,7 @@ ALLOWED = {
     "Scaled.shift": finite,
     "SelfCertainty.power": real(0, INF),
     "Sentiment.num_words": count,
-    "Soft.beta": positive,
+    "SoftAcceptance.beta": positive,
     "Soft.temperature": positive,
     "Spread.batch_size": count,
     "Spread.batches_at_once": count,
