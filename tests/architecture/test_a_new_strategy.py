@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import rsalign
-from eval.analysis.naming import method_names
+from eval.analysis.naming import name_methods
 from rsalign import (
     Aligner,
     BestOf,
@@ -27,8 +27,8 @@ from rsalign import (
     Verdict,
     write_page,
 )
-from rsalign.cli.generate import plain_data
 from rsalign.cli.main import main
+from rsalign.core.capabilities import describe_part
 from rsalign.core.checks import at_least, check_settings
 from rsalign.harnesses.arguments import Arguments
 from rsalign.serve.options import Options
@@ -136,7 +136,7 @@ def test_generate_writes_its_settings_and_its_page(tmp_path):
     assert main([*command, "--strategy", "first_good", *settings]) == 0
     record = json.loads(target.read_text())
     assert record["strategy"] == "first_good"
-    assert record["settings"] == plain_data(ASKED)
+    assert record["settings"] == describe_part(ASKED)
     assert "FirstGood" in page.read_text()
 
 
@@ -151,8 +151,8 @@ def test_the_page_shows_what_it_tried(tmp_path):
 
 
 def test_analysis_names_it():
-    compared = [plain_data(one) for one in (FirstGood(n=2), FirstGood(n=8), BestOf(n=2))]
-    assert method_names(compared, [2, 8, 2]) == ["FirstGood", "FirstGood", "BestOf"]
+    compared = [describe_part(one) for one in (FirstGood(n=2), FirstGood(n=8), BestOf(n=2))]
+    assert name_methods(compared, [2, 8, 2]) == ["FirstGood", "FirstGood", "BestOf"]
 
 
 PLACES = ("rsalign/report", "rsalign/serve", "rsalign/harnesses", "rsalign/aligner", "rsalign/core")
