@@ -153,15 +153,7 @@ class Likelihood(Protocol):
 
 @runtime_checkable
 class Measuring(Protocol):
-    """A policy that can also measure how certain its model is at each token that it draws.
-
-    Example:
-        >>> import asyncio
-        >>> from rsalign.testing import ToyPolicy
-        >>> segment = asyncio.run(ToyPolicy().measure((1,), max_new_tokens=1, key=Key(0)))
-        >>> len(segment.certainty.entropies)
-        1
-    """
+    """A policy that can also measure how certain its model is at each token that it draws."""
 
     async def measure(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
@@ -176,14 +168,7 @@ class Measuring(Protocol):
 
 @runtime_checkable
 class Loaded(Protocol):
-    """A policy that reports the load of its engine.
-
-    Example:
-        >>> class HalfFull:
-        ...     headroom = 2.0
-        >>> isinstance(HalfFull(), Loaded)
-        True
-    """
+    """A policy that reports the load of its engine."""
 
     @property
     def headroom(self) -> float:
@@ -193,14 +178,7 @@ class Loaded(Protocol):
 
 @runtime_checkable
 class Shaped(Protocol):
-    """A policy that reports its sampling settings.
-
-    Example:
-        >>> class Cool:
-        ...     sampling = Sampling(temperature=0.5)
-        >>> isinstance(Cool(), Shaped)
-        True
-    """
+    """A policy that reports its sampling settings."""
 
     @property
     def sampling(self) -> Sampling:
@@ -210,15 +188,7 @@ class Shaped(Protocol):
 
 @runtime_checkable
 class Adjustable(Protocol):
-    """A policy that can draw from the same model with other sampling settings.
-
-    Example:
-        >>> class Model:
-        ...     def with_sampling(self, sampling):
-        ...         return Model()
-        >>> isinstance(Model(), Adjustable)
-        True
-    """
+    """A policy that can draw from the same model with other sampling settings."""
 
     def with_sampling(self, sampling: Sampling) -> Policy:
         """Returns a policy with these settings that shares the engine.
@@ -296,15 +266,7 @@ class Reward(Protocol):
 
 @runtime_checkable
 class StepReward(Protocol):
-    """A process reward: one value per step. It may have a ``fingerprint`` like a `Reward`.
-
-    Example:
-        >>> class Lengths:
-        ...     async def score_steps(self, prompt, response, ends):
-        ...         return tuple(float(end) for end in ends)
-        >>> isinstance(Lengths(), StepReward)
-        True
-    """
+    """A process reward: one value per step. It may have a ``fingerprint`` like a `Reward`."""
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
@@ -319,14 +281,6 @@ class PairwiseReward(Protocol):
 
     Laws: values are between 0 and 1; ``prefer(x, a, b) + prefer(x, b, a) == 1`` up to rounding. It
     may have a ``fingerprint`` like a `Reward`.
-
-    Example:
-        >>> class Longer:
-        ...     async def prefer(self, prompt, one, other):
-        ...         difference = len(one.text) - len(other.text)
-        ...         return 0.5 if difference == 0 else float(difference > 0)
-        >>> isinstance(Longer(), PairwiseReward)
-        True
     """
 
     async def prefer(self, prompt: Prompt, one: Response, other: Response) -> float:
