@@ -43,7 +43,7 @@ class WeightedSample:
         weights: number of draws that each stands for, not negative, ``(candidates,)``.
 
     Example:
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> _, (a, b), _ = example_pool(0.0, 1.0)
         >>> merge_weighted([(a, 1.0), (b, 2.0), (a, 1.0)]).mean([0.0, 1.0])
         0.5

@@ -71,7 +71,7 @@ class Hard:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> asyncio.run(Hard().select(*example_pool(0.5, 2.0, 1.0))).index
         1
     """
@@ -107,7 +107,7 @@ class Soft:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> selection = asyncio.run(Soft(temperature=0.5).select(*example_pool(0.0, 0.0)))
         >>> selection.probs
         (0.5, 0.5)
@@ -139,7 +139,7 @@ class TopFraction:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> asyncio.run(TopFraction(m=2).select(*example_pool(3.0, 1.0, 0.0, 2.0))).probs
         (0.5, 0.0, 0.0, 0.5)
     """
@@ -175,7 +175,7 @@ class StatisticalRejection:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> asyncio.run(StatisticalRejection(beta=0.1).select(*example_pool(1.0, 1.0))).index
         0
     """
@@ -202,7 +202,7 @@ class Last:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> asyncio.run(Last().select(*example_pool(2.0, 1.0))).index
         1
     """

@@ -40,7 +40,7 @@ class ChiSquaredPessimism:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> selector = ChiSquaredPessimism(beta=1.0)
         >>> selection = asyncio.run(selector.select(*example_pool(0.0, 1.0, 2.0, 0.5, 1.5)))
         >>> selection.notes["threshold"]

@@ -42,7 +42,7 @@ class Knockout:
 
     Example:
         >>> import asyncio
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> class Longer:
         ...     async def prefer(self, prompt, one, other):
         ...         return float(len(one.text) > len(other.text))

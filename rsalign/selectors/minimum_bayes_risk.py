@@ -40,7 +40,7 @@ class MinimumBayesRisk:
     Example:
         >>> import asyncio
         >>> from rsalign import UnigramF1
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> pool = example_pool(0.0, 0.0, 0.0, texts=("a dog", "the cat sat", "the cat"))
         >>> asyncio.run(MinimumBayesRisk(utility=UnigramF1()).select(*pool)).index
         1

@@ -47,7 +47,7 @@ class MajorityVote:
     Example:
         >>> import asyncio
         >>> from rsalign import LastNumber
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> pool = example_pool(9.0, 1.0, 2.0, texts=("so 3", "4", "it is 4"))
         >>> asyncio.run(MajorityVote(extract=LastNumber()).select(*pool)).notes["answer"]
         '4'
@@ -95,7 +95,7 @@ class RewardWeightedVote:
     Example:
         >>> import asyncio
         >>> from rsalign import LastNumber
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> vote = RewardWeightedVote(extract=LastNumber(), temperature=1.0)
         >>> pool = example_pool(9.0, 1.0, 2.0, texts=("so 3", "4", "it is 4"))
         >>> asyncio.run(vote.select(*pool)).notes["answer"]
@@ -143,7 +143,7 @@ class ConfidenceWeightedVote:
     Example:
         >>> import asyncio
         >>> from rsalign import LastNumber
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> pool = example_pool(0.0, 0.0, 0.0, texts=("so 3", "4", "it is 4"))
         >>> asyncio.run(ConfidenceWeightedVote(extract=LastNumber()).select(*pool)).notes["answer"]
         '4'
@@ -180,7 +180,7 @@ class BestOfMajority:
     Example:
         >>> import asyncio
         >>> from rsalign import LastNumber
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> pool = example_pool(9.0, 1.0, 2.0, texts=("so 3", "4", "it is 4"))
         >>> asyncio.run(BestOfMajority(extract=LastNumber(), share=0.5).select(*pool)).index
         2

@@ -7,6 +7,7 @@ small enough for exact results.
 
 from rsalign.testing.checks import check_policy, check_reward, check_strategy
 from rsalign.testing.enumerate import BranchKey, distance, law, law_of
+from rsalign.testing.pools import example_pool
 from rsalign.testing.toy import EOS, ToyPolicy, ToyReward, responses
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "check_reward",
     "check_strategy",
     "distance",
+    "example_pool",
     "law",
     "law_of",
     "responses",

@@ -102,11 +102,11 @@ def test_the_law():
 def test_every_entry_point_knows_its_name():
     assert strategy_from({"name": "first_good"} | WORDS) == ASKED
     options = Options(reward="x", strategy="first_good", settings=WORDS)
-    assert options.menu().default == ASKED
-    menu = Options(reward="x").menu()
+    assert options.request_rules().default == ASKED
+    rules = Options(reward="x").request_rules()
     flat = {"rsalign": "first_good", "rsalign_n": 3, "rsalign_bar": 0.5}
-    assert menu.order(read_flat(flat)).strategy == ASKED
-    assert menu.order(read_object({"strategy": "first_good"} | WORDS)).strategy == ASKED
+    assert rules.read(read_flat(flat)).strategy == ASKED
+    assert rules.read(read_object({"strategy": "first_good"} | WORDS)).strategy == ASKED
     given = {"strategy": "first_good", "reward": len} | WORDS
     assert Arguments.read(given).strategy == ASKED
     with pytest.raises(ConfigError, match="did you mean 'first_good'"):

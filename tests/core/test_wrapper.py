@@ -36,6 +36,7 @@ from rsalign.core.text.response_text import Redecoding
 from rsalign.core.wrapper import ABILITIES, Wrapper
 from rsalign.rewards import Cached, Metered, Scaled
 from rsalign.serve.guarded_reward import GuardedReward
+from rsalign.strategies.pool import _RememberingReward
 from rsalign.words.parts import _WithEngines
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
@@ -148,6 +149,7 @@ def rewards(journal):
         Metered,
         lambda inner: Scaled(inner, 2.0, 1.0),
         lambda inner: _WithEngines(inner, ()),
+        lambda inner: _RememberingReward(inner, 0, {}),
         lambda inner: MeteredReward(
             JournaledReward(Cached(Metered(Scaled(inner))), journal), a_meter()
         ),

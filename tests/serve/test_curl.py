@@ -17,7 +17,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/serving.md"])
+@pytest.mark.parametrize("page", ["docs/serving.md"])
 def test_curl_gets_an_aligned_answer(server, page):
     """With the address and the key of this server."""
     (command,) = re.findall(r"^curl .*?^}'$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)

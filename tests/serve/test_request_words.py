@@ -145,7 +145,10 @@ def test_a_default_of_the_operators_own_can_be_tuned_and_not_named_anew():
         ({"strategy": "os:system"}, "no strategy is called"),
         ({"strategy": "best_of", "inner": "os:system"}, "no strategy is called"),
         ({"strategy": "best_of", "select": "os:getcwd"}, "no selector is called"),
-        ({"strategy": "best_of", "select": {"name": "knockout", "judge": "os:getcwd"}}, "no judge"),
+        (
+            {"strategy": "best_of", "select": {"name": "knockout", "judge": "os:getcwd"}},
+            "cannot name a judge",
+        ),
         ({"strategy": "best_of", "select": {"name": {"a": 1}}}, "give the name of a part"),
         ({"strategy": "plain", "inner": "plain"}, "no parameter 'inner'"),
         ({"strategy": "plain", "max_tokens": 0}, "at least 1"),

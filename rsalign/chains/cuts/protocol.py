@@ -106,7 +106,7 @@ def cut_weights(
 
     Example:
         >>> from rsalign import BlockCuts
-        >>> from rsalign.testing.pools import example_pool
+        >>> from rsalign.testing import example_pool
         >>> prompt, _, _ = example_pool(0.0)
         >>> response = Response((5, 6, 7, 8), "5 6 7 8", None)
         >>> cut_weights(BlockCuts(size=2), prompt, response, max_tokens=8, decode=str).values
