@@ -68,20 +68,25 @@ class SweepJob:
         for part in ("policy", "reward", "grader"):
             check_node(config[part], part)
         task: Task | ChoiceTask = build(config.task, "task")
-        strategy: Strategy | None = build(config.strategy, "strategy")
-        if strategy is not None and isinstance(task, ChoiceTask):
+        draws = not _names(config.strategy, engines.no_strategy)
+        if draws and isinstance(task, ChoiceTask):
             raise ConfigError(
                 f"task {task.name!r} gives the answers itself, and nothing is drawn: say "
                 "strategy=choices"
             )
-        if strategy is None and not isinstance(task, ChoiceTask):
+        if not draws and not isinstance(task, ChoiceTask):
             raise ConfigError(f"strategy=choices weighs given answers: task {task.name!r} has none")
+        strategy: Strategy | None = build(config.strategy, "strategy")
         if config.grader.get("reward") is not None and config.grader.reward == config.reward:
             raise ConfigError(
                 f"grader.reward={dict(config.reward)} is the reward that is maximised, whose grade "
                 "says nothing: name another reward model or a judge"
             )
-        if strategy is not None and needs_reward(strategy) and _is_no_reward(config.reward):
+        if (
+            strategy is not None
+            and needs_reward(strategy)
+            and _names(config.reward, engines.no_reward)
+        ):
             raise ConfigError(
                 f"reward=none, but {type(strategy).__name__} asks for rewards: name a reward"
             )
@@ -203,6 +208,7 @@ def _read_seeds(config: DictConfig) -> tuple[int, ...]:
     return seeds
 
 
-def _is_no_reward(node: DictConfig) -> bool:
+def _names(node: DictConfig, function: object) -> bool:
+    """Whether a node's target is this function; nothing is built."""
     target = node.get("_target_")
-    return target is not None and import_target("reward", target) is engines.no_reward
+    return target is not None and import_target("config", target) is function
