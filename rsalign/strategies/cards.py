@@ -99,7 +99,7 @@ class Cards:
             the cost but never the answer. ``"auto"`` draws 1 / a at once, with
             a = (accepted + 1) / (tested + 1) over this answer so far (one at first, and twice as
             many in each round without success), but at most 8, and at most as many as the engine
-            has room for if every open request did the same (`rsalign.core.protocols.headroom`).
+            has room for if every open request did the same (`rsalign.core.protocols.get_headroom`).
         when_exhausted: what happens if all tries of a segment are rejected. ``"best"`` takes the
             rejected draft with the highest reward (the first of equal ones), ``"last"`` the last
             one; both are recorded as forced. ``"fail"`` raises an error.
