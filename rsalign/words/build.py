@@ -25,6 +25,7 @@ from rsalign.words.registry import (
     members,
     parameters,
     takes_any_name,
+    takes_mapping,
 )
 from rsalign.words.values import convert, example, takes
 
@@ -240,6 +241,8 @@ class _Builder:
         if items:
             return self._items(where, items, given, settings)
         if kind is None:
+            if settings and given in (MISSING, {}) and takes_mapping(parameter.declared):
+                return self._plain(where, dict(settings), parameter.declared)
             if settings:
                 raise ConfigError(
                     f"{where} has no parameter {show_name(next(iter(settings)))}: it is a value "

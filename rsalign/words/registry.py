@@ -209,6 +209,12 @@ def members(declared: Any) -> tuple[Any, ...]:
     return get_args(declared) if is_union else (declared,)
 
 
+def takes_mapping(declared: Any) -> bool:
+    """Whether a value of this declared type may be a mapping, such as keyword arguments."""
+    origins = {typing.get_origin(one) or one for one in members(declared)}
+    return not origins.isdisjoint((Mapping, dict))
+
+
 def has_method(value: Any, kind: Kind) -> bool:
     """Whether an object or a class has one of the methods of a kind."""
     return any(callable(getattr(value, method, None)) for method in kind.methods)

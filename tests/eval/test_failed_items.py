@@ -81,7 +81,7 @@ def test_a_record_can_be_written_whatever_its_text(tmp_path):
 def sweep_of(output, *choices):
     resolvers.register()
     arguments = [
-        *("policy=vllm", "policy.model=own_parts:Policy", "reward=vllm", "task.limit=12"),
+        *("policy=vllm", "policy.model=failing_parts:Policy", "reward=vllm", "task.limit=12"),
         *("strategy=best_of", "budget=1", f"output={output}", *choices),
     ]
     return sweep.run(overrides.compose_config(overrides.quote_numbers(arguments)))
@@ -89,7 +89,7 @@ def sweep_of(output, *choices):
 
 @pytest.mark.parametrize("reward", ["exits", "interrupts", "returns_nan"])
 def test_a_reward_that_fails_on_some_answers_costs_those_items_alone(reward, tmp_path):
-    summary = sweep_of(tmp_path, f"reward.model=own_parts:{reward}")
+    summary = sweep_of(tmp_path, f"reward.model=failing_parts:{reward}")
     records = read_records(summary.folder / "records.jsonl")
     failed = [record for record in records if record["error"] is not None]
     assert len(records) == 12
@@ -98,8 +98,8 @@ def test_a_reward_that_fails_on_some_answers_costs_those_items_alone(reward, tmp
 
 
 def test_a_grader_that_fails_on_some_answers_leaves_those_ungradable(tmp_path):
-    grader = ("grader=reward", "grader.reward.model=own_parts:exits")
-    summary = sweep_of(tmp_path, "reward.model=own_parts:good", *grader)
+    grader = ("grader=reward", "grader.reward.model=failing_parts:exits")
+    summary = sweep_of(tmp_path, "reward.model=failing_parts:good", *grader)
     records = read_records(summary.folder / "records.jsonl")
     untold = [record for record in records if record["grade"]["score"] is None]
     assert (summary.num_failed, len(records)) == (0, 12)

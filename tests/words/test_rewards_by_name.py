@@ -132,7 +132,9 @@ def through_a_sweep(name, settings):
     words = {f"{key}.name" if key in parts else key: settings[key] for key in settings}
     given = [f"+reward.settings.{key}={value}" for key, value in words.items()]
     given = [one.replace("=1,0.5", "=[1,0.5]") for one in given]
-    return build(overrides.composed([*chosen, f"reward.name={name}", *given]).reward, "reward")
+    return build(
+        overrides.compose_config([*chosen, f"reward.name={name}", *given]).reward, "reward"
+    )
 
 
 def through_yaml(name, settings):

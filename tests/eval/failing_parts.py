@@ -1,4 +1,4 @@
-"""A policy and rewards of a user's own, which a sweep names as ``own_parts:name``."""
+"""A policy and rewards of a user's own, which a sweep names as ``failing_parts:name``."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from rsalign.testing import ToyPolicy
 class Policy:
     """The toy policy for prompts of any text."""
 
-    fingerprint = "own_parts.Policy"
+    fingerprint = "failing_parts.Policy"
     overdraws = False
 
     def __init__(self):
