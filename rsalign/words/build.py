@@ -266,8 +266,7 @@ class _Builder:
             return self._value(where, parameter, given=name, settings=settings, kept=kept)
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(
-                f"{what}: {said}: name the {kind.word}{suggest('', kind.known)}"
-                f"{_own_hint(own_classes=self.own_classes)}"
+                f"{what}: {said}: name the {kind.word}{suggest('', kind.known)}{self._own_hint()}"
             )
         return self.build(kind, name.strip(), settings, kept)
 
@@ -318,6 +317,9 @@ class _Builder:
                 return load(where, given.strip())
         return convert(where, given, declared)
 
+    def _own_hint(self) -> str:
+        return "; your own: module:name" if self.own_classes else ""
+
     def _policy(self, kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
         if name == DRAWING_POLICY:
             if self.drawing_policy is None:
@@ -346,7 +348,7 @@ class _Builder:
         if not (self.own_classes and is_reference(name)):
             raise ConfigError(
                 f"no {kind.word} is called {show_name(name)}{suggest(name, kind.known)}"
-                f"{_own_hint(own_classes=self.own_classes)}"
+                f"{self._own_hint()}"
             )
         found = load(kind.word, name)
         if isinstance(found, type):
@@ -391,10 +393,6 @@ def _example(parameter: Parameter) -> str:
 def _only_one(kind: Kind, declared: Any) -> str:
     """The name of the class that an argument is declared as; empty if it takes any of the kind."""
     return next((name for name, made in kind.known.items() if made is declared), "")
-
-
-def _own_hint(*, own_classes: bool) -> str:
-    return "; your own: module:name" if own_classes else ""
 
 
 def _is_one(value: Any, kind: Kind) -> bool:
