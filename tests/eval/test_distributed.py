@@ -230,7 +230,7 @@ def test_an_engine_that_died_takes_its_worker_along(tmp_path):
 import json, pickle, sys
 from omegaconf import OmegaConf
 from eval import overrides, resolvers
-from eval.distributed.worker import Worker
+from eval.distributed.worker import AlignerWorker
 from rsalign import Aligner, Plain
 
 class Breaks(Plain):
@@ -242,7 +242,7 @@ class Breaks(Plain):
 resolvers.register()
 choice = ["strategy=plain", "reward=none", "task.limit=3"]
 config = OmegaConf.to_container(overrides.compose_config(choice), resolve=True)
-worker = Worker(config, sys.argv[1])
+worker = AlignerWorker(config, sys.argv[1])
 items = worker._job.task.load()
 batch = {"item": [pickle.dumps(item) for item in items], "seed": [0, 0, 0]}
 worker._aligner = Aligner(worker._aligner.policy, None, Breaks(max_tokens=8))
