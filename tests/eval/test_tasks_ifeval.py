@@ -190,3 +190,33 @@ def test_an_unknown_instruction_is_refused():
         TASK.grade(asking("a:b"), "x")
     with pytest.raises(ConfigError, match="reading='lenient'"):
         IfEval(reading="lenient")
+
+
+def test_which_checks_need_the_tokenizer():
+    assert {*NEED_TOKENIZER} == {
+        "change_case:capital_word_frequency",
+        "length_constraints:number_sentences",
+    }
+
+
+@pytest.mark.parametrize("text", ['Sure!\n"quoted"', '"quoted"\nBye!', 'Sure!\n"quoted"\nBye!'])
+def test_a_loose_reading_leaves_out_the_first_line_the_last_or_both(text):
+    quoted = asking("startend:quotation")
+    assert TASK.grade(quoted, text).score == 0
+    assert IfEval(path="bundled", reading="loose").grade(quoted, text).score == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        (
+            "keywords:letter_frequency",
+            {"letter": "Q", "let_frequency": 1, "let_relation": "at least"},
+        ),
+        ("startend:end_checker", {"end_phrase": " Quite so. "}),
+    ],
+)
+def test_a_check_may_change_case_and_blanks_of_its_arguments(name, arguments):
+    grade = TASK.grade(asking(name, **arguments), "Quite so.")
+    assert "ungradable" not in grade.details
+    assert grade.score == 1

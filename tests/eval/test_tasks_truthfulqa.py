@@ -126,3 +126,8 @@ def test_log_probabilities_that_are_none(tmp_path, log_probs):
     task = TruthfulQaChoices(path=str(file))
     with pytest.raises(ConfigError, match="log_probs"):
         task.grade_choices(task.load()[0], log_probs)
+
+
+def test_the_best_of_all_references_counts_and_words_are_stemmed():
+    found = overlap("cats run", right=["fish", "cat runs"], wrong=["dog", "cats"], metric="rouge1")
+    assert (found.right, found.wrong) == (1, pytest.approx(2 / 3))
