@@ -1,6 +1,6 @@
 # These commands do everything on a fresh machine with Python 3.11, make and a C compiler:
 #   make demo      aligned generation on the embedded models, next to plain sampling
-#   make quick     tests that start no engine: laws, core, chains, rules, selectors, words
+#   make quick     tests that start no engine: architecture, laws, core, chains, selectors, words
 #   make test      ruff, mypy, import contracts and all tests but those marked nightly
 #   make nightly   all tests, with many more examples of each property
 
