@@ -130,7 +130,8 @@ def _chosen(overrides: Sequence[Override]) -> list[str]:
     for override in overrides:
         name = override.key_or_group
         if name in _groups() and not override.is_delete():
-            choices = [path.stem for path in (CONF / name).glob("*.yaml")]
+            # a name that begins with _ is what other choices share
+            choices = [path.stem for path in (CONF / name).glob("[!_]*.yaml")]
             for choice in _values(override):
                 if choice not in (*choices, "null"):
                     raise ConfigError(

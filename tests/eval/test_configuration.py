@@ -16,7 +16,7 @@ from rsalign.strategies import STRATEGIES
 
 CHOICES = sorted(
     (str(path.parent.relative_to(CONF)), path.stem)
-    for path in CONF.rglob("*.yaml")
+    for path in CONF.rglob("[!_]*.yaml")
     if path.parent != CONF
 )
 NEEDED = {
@@ -169,6 +169,7 @@ def test_unknown_and_missing_settings_name_what_is_possible():
     ("wrong", "meant"),
     [
         ("strategy=best_off", "best_of"),
+        ("strategy=_markov_chain", "no such choice"),
         ("strateg=best_of", "strategy"),
         ("strategy.nn=4", "strategy.n"),
         ("task.limmit=3", "task.limit"),
