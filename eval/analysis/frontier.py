@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from eval.analysis import items
 from eval.analysis.acceptance import accepted_kl, is_too_low
-from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
+from eval.analysis.intervals import RESAMPLES, Interval, mean_interval
 from rsalign.core.capabilities import AnswerLaw
 
 FEWEST_DRAWS = 16
@@ -82,14 +82,19 @@ def estimate_divergence(configuration: Configuration, *, resamples: int = RESAMP
     law, records = configuration.answer_law, configuration.records
 
     def over_items(found: items.ByItem) -> Interval | None:
-        values = list(found.values())
-        return mean_interval(values, resamples=resamples) if values else None
+        return mean_interval(found, resamples=resamples) if found else None
 
     def noted(name: str) -> Interval | None:
         return over_items(items.diagnostic(records, name))
 
+    def formula() -> Interval | None:
+        values = items.diagnostic(records, "kl_formula")
+        if len(set(values.values())) == 1:  # it follows from the strategy's settings alone
+            return Interval.exact(next(iter(values.values())), len(values))
+        return over_items(values)
+
     if law is AnswerLaw.POLICY:
-        return Divergence(formula=mean_interval([0.0] * len(items.scores(records))))
+        return Divergence(formula=Interval.exact(0.0, len(items.scores(records))))
     if law is AnswerLaw.UNKNOWN:
         return Divergence()
     log_z, tries = noted("kl"), over_items(items.by_item(records, accepted_kl))
@@ -98,7 +103,7 @@ def estimate_divergence(configuration: Configuration, *, resamples: int = RESAMP
     is_few = is_untold or (log_z is not None and configuration.independent_draws < FEWEST_DRAWS)
     is_low = tries is not None and is_too_low(records)
     return Divergence(
-        formula=noted("kl_formula"),
+        formula=formula(),
         estimator=noted("kl_estimate"),
         log_z=log_z if law is AnswerLaw.CHAIN_STATE and not is_few else None,
         target=log_z if law is AnswerLaw.CHAIN_ELECTION and not is_few else None,

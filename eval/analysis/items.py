@@ -1,17 +1,31 @@
 """Records as one value for each item.
 
 The seeds of an item are averaged: they tell how it was answered, and nothing about other items.
+Items keep the cluster that they belong to, since those of one cluster are not independent.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from eval.records import Record
 
-ByItem: TypeAlias = Mapping[str, float]
-"""A value for each item id."""
+
+class ItemKey(NamedTuple):
+    """Names an item.
+
+    Attributes:
+        cluster: what it shares with items that are not independent of it; its own id if none is.
+        item: its id.
+    """
+
+    cluster: str
+    item: str
+
+
+ByItem: TypeAlias = Mapping[ItemKey, float]
+"""A value for each item."""
 
 
 def score(record: Record) -> float:
@@ -35,19 +49,19 @@ def is_graded(records: Iterable[Record]) -> bool:
     return any(record["grade"] and record["grade"]["score"] is not None for record in records)
 
 
-def scores(records: Iterable[Record]) -> dict[str, float]:
+def scores(records: Iterable[Record]) -> dict[ItemKey, float]:
     """Gold scores (`score`)."""
     return by_item(records, score)
 
 
-def rewards(records: Iterable[Record]) -> dict[str, float]:
+def rewards(records: Iterable[Record]) -> dict[ItemKey, float]:
     """Rewards of the answers, in the reward's units; items without any are left out."""
     return by_item(
         records, lambda record: record["answers"][0]["reward"] if record["answers"] else None
     )
 
 
-def usage(records: Iterable[Record], name: str) -> dict[str, float]:
+def usage(records: Iterable[Record], name: str) -> dict[ItemKey, float]:
     """A field of `rsalign.Usage`, per answer; what failed is left out.
 
     So is, from seconds, what a journal had draws of: whoever replays a draw waits for nothing.
@@ -67,29 +81,29 @@ def is_timed(record: Record) -> bool:
     return record["error"] is None and record["usage"]["replayed"] == 0
 
 
-def diagnostic(records: Iterable[Record], name: str) -> dict[str, float]:
+def diagnostic(records: Iterable[Record], name: str) -> dict[ItemKey, float]:
     """A diagnostic that is a number; items without it are left out."""
     return by_item(records, lambda record: record["diagnostics"].get(name))
 
 
-def unit(record: Record) -> str:
-    """Unit of the statistics: the cluster that an item belongs to, or else the item."""
-    return str(record.get("cluster") or record["item"])
+def item_key(record: Record) -> ItemKey:
+    """The item that a record answers."""
+    return ItemKey(str(record.get("cluster") or record["item"]), str(record["item"]))
 
 
-def by_item(records: Iterable[Record], value: Callable[[Record], float | None]) -> dict[str, float]:
-    """The mean over seeds of a value of each record, in order of item id.
-
-    Items of one cluster are not independent, and are one item here.
+def by_item(
+    records: Iterable[Record], value: Callable[[Record], float | None]
+) -> dict[ItemKey, float]:
+    """The mean over seeds of a value of each record, in order of cluster and item id.
 
     Args:
         records: of one configuration.
         value: of a record; None leaves it out.
     """
-    found: defaultdict[str, list[float]] = defaultdict(list)
+    found: defaultdict[ItemKey, list[float]] = defaultdict(list)
     for record in records:
         if (one := value(record)) is not None:
-            found[unit(record)].append(float(one))
+            found[item_key(record)].append(float(one))
     return {item: fmean(found[item]) for item in sorted(found)}
 
 
@@ -98,7 +112,7 @@ def mean(values: ByItem) -> float | None:
     return fmean(values.values()) if values else None
 
 
-def shared(*values: ByItem) -> list[str]:
+def shared(*values: ByItem) -> list[ItemKey]:
     """Lists the items that all of these have, in order."""
     return sorted(set.intersection(*(set(one) for one in values)))
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from scipy.stats import spearmanr
 
 from eval.analysis import items
-from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
+from eval.analysis.intervals import DIFFERENCE, RESAMPLES, Interval, mean_interval
 from eval.analysis.over_optimisation import gold_scores
 from eval.records import Record
 
@@ -44,7 +44,7 @@ def length_correlation(
 
     def correlation(one: _Of, other: _Of) -> Interval | None:
         values = items.by_item(records, lambda record: _correlation(one(record), other(record)))
-        return mean_interval(list(values.values()), resamples=resamples) if values else None
+        return mean_interval(values, bounds=DIFFERENCE, resamples=resamples) if values else None
 
     return LengthCorrelation(
         reward=correlation(_rewards, _lengths),

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from eval.analysis import items
-from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
+from eval.analysis.intervals import DIFFERENCE, RESAMPLES, Interval, mean_interval
 from eval.analysis.over_optimisation import gold_scores
 from eval.records import Record
 
@@ -47,7 +47,11 @@ def oracle_gap(configuration: Configuration, *, resamples: int = RESAMPLES) -> O
         candidate=fmean(items.by_item(records, lambda one: fmean(gold_scores(one))).values()),
         picked=fmean(picked.values()),
         oracle=fmean(oracle.values()),
-        gap=mean_interval([oracle[item] - picked[item] for item in picked], resamples=resamples),
+        gap=mean_interval(
+            {item: oracle[item] - picked[item] for item in picked},
+            bounds=DIFFERENCE,
+            resamples=resamples,
+        ),
     )
 
 

@@ -11,14 +11,15 @@ from statistics import fmean
 import numpy as np
 
 from eval.analysis import pools
-from eval.analysis.bootstrap import (
+from eval.analysis.intervals import (
     LEVEL,
     RESAMPLES,
+    SCORE,
     Interval,
     mean_intervals,
     resampled_means,
 )
-from eval.analysis.items import unit
+from eval.analysis.items import ItemKey, item_key
 from eval.records import Record
 from rsalign.selectors.estimators import best_of_kl
 
@@ -78,9 +79,15 @@ def best_of_curve(records: Sequence[Record], *, resamples: int = RESAMPLES) -> C
     if not with_pool:
         return None
     sizes = pools.sizes(min(len(record["candidates"]) for record in with_pool))
-    tables = [_of_items(with_pool, sizes, kind) for kind in ("reward", "score", "oracle")]
+    rewards, scores, oracles = (
+        _of_items(with_pool, sizes, kind) for kind in ("reward", "score", "oracle")
+    )
     # one set of resamples for all, so that curves can be compared
-    intervals = [mean_intervals(table, resamples=resamples) for table in tables]
+    intervals = [
+        mean_intervals(rewards, resamples=resamples),
+        mean_intervals(scores, bounds=SCORE, resamples=resamples),
+        mean_intervals(oracles, bounds=SCORE, resamples=resamples),
+    ]
     tokens = fmean(c["num_tokens"] for record in with_pool for c in record["candidates"])
     points = [
         BestOfPoint(
@@ -93,7 +100,7 @@ def best_of_curve(records: Sequence[Record], *, resamples: int = RESAMPLES) -> C
         )
         for n, reward, score, oracle in zip(sizes, *intervals, strict=True)
     ]
-    peaks = np.argmax(resampled_means(tables[1], resamples=resamples), axis=0)
+    peaks = np.argmax(resampled_means(scores, resamples=resamples), axis=0)
     tails = np.quantile(peaks, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), method="inverted_cdf")
     return Curve(
         points=points,
@@ -108,9 +115,11 @@ def gold_scores(record: Record) -> list[float]:
     return [candidate["score"] or 0.0 for candidate in record["candidates"]]
 
 
-def _of_items(records: Sequence[Record], sizes: Sequence[int], kind: str) -> list[list[float]]:
-    """The expected value for each n and item, ``(sizes, items)``."""
-    found: defaultdict[str, list[list[float]]] = defaultdict(list)
+def _of_items(
+    records: Sequence[Record], sizes: Sequence[int], kind: str
+) -> list[dict[ItemKey, float]]:
+    """The expected value of each item for each n, ``(sizes,)`` mappings."""
+    found: defaultdict[ItemKey, list[list[float]]] = defaultdict(list)
     for record in records:
         rewards = [candidate["reward"] for candidate in record["candidates"]]
         scores = gold_scores(record)
@@ -119,6 +128,8 @@ def _of_items(records: Sequence[Record], sizes: Sequence[int], kind: str) -> lis
             "score": (rewards, scores),
             "oracle": (scores, scores),
         }[kind]
-        found[unit(record)].append([pools.best_of(by, values, n) for n in sizes])
-    means = [[fmean(column) for column in zip(*rows, strict=True)] for rows in found.values()]
-    return [list(row) for row in zip(*means, strict=True)]
+        found[item_key(record)].append([pools.best_of(by, values, n) for n in sizes])
+    return [
+        {item: fmean(row[i] for row in rows) for item, rows in found.items()}
+        for i in range(len(sizes))
+    ]

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import permutation_test
 
-from eval.analysis.bootstrap import (
+from eval.analysis.intervals import (
+    DIFFERENCE,
     LEVEL,
     RESAMPLES,
     SEED,
     Interval,
     batch_size,
+    cluster_sums,
     mean_interval,
 )
-from eval.analysis.items import ByItem, shared
+from eval.analysis.items import ByItem, ItemKey, shared
 
 _EQUAL = 1e-9
 """Averages over seeds that differ by rounding alone are equal."""
@@ -30,8 +32,8 @@ class Comparison:
         ties: items on which both are equal.
         losses: items on which the other is better.
         p_value: of the sign-flip test, two-sided: how likely a difference of this size is if each
-            item's difference could as well have had the other sign (Fisher 1935). Exact where few
-            items differ, else from random flips and never 0.
+            cluster's difference could as well have had the other sign (Fisher 1935). Exact where
+            few clusters differ, else from random flips and never 0.
     """
 
     difference: Interval
@@ -44,10 +46,10 @@ class Comparison:
 def compare(
     one: ByItem, other: ByItem, *, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> Comparison | None:
-    """Compares on the items that both have; None if there are none.
+    """Compares gold scores on the items that both have; None if there are none.
 
     Args:
-        one: values by item.
+        one: gold scores by item.
         other: those of what it is compared with.
         level: of confidence.
         resamples: of the bootstrap, and greatest number of sign flips.
@@ -55,27 +57,28 @@ def compare(
     found = differences(one, other)
     if not found:
         return None
-    wins, losses = sum(d > 0 for d in found), sum(d < 0 for d in found)
+    wins = sum(d > 0 for d in found.values())
+    losses = sum(d < 0 for d in found.values())
     return Comparison(
-        difference=mean_interval(found, level=level, resamples=resamples),
+        difference=mean_interval(found, bounds=DIFFERENCE, level=level, resamples=resamples),
         wins=wins,
         ties=len(found) - wins - losses,
         losses=losses,
-        p_value=sign_flip_p_value(found, flips=resamples),
+        p_value=sign_flip_p_value(list(cluster_sums(found).values()), flips=resamples),
     )
 
 
-def differences(one: ByItem, other: ByItem) -> list[float]:
-    """One minus the other for each item that both have, ``(items,)``; equal up to rounding is 0."""
-    found = [one[item] - other[item] for item in shared(one, other)]
-    return [0.0 if abs(value) < _EQUAL else value for value in found]
+def differences(one: ByItem, other: ByItem) -> dict[ItemKey, float]:
+    """One minus the other for each item that both have; equal up to rounding is 0."""
+    found = {item: one[item] - other[item] for item in shared(one, other)}
+    return {item: 0.0 if abs(value) < _EQUAL else value for item, value in found.items()}
 
 
 def sign_flip_p_value(differences: Sequence[float], *, flips: int = RESAMPLES) -> float:
     """As `Comparison.p_value`; 1 if nothing differs.
 
     Args:
-        differences: one per item, ``(items,)``.
+        differences: one per cluster, ``(clusters,)``.
         flips: greatest number; if all there are, are fewer, the test is exact.
     """
     differing = np.asarray([value for value in differences if value != 0], dtype=float)

@@ -8,8 +8,8 @@ from enum import StrEnum
 from statistics import fmean
 
 from eval.analysis import items
-from eval.analysis.bootstrap import RESAMPLES, Interval, mean_interval
 from eval.analysis.configuration import Configuration
+from eval.analysis.intervals import RESAMPLES, SCORE, Interval, mean_interval
 from eval.analysis.items import ByItem
 from eval.analysis.paired import Comparison, compare
 
@@ -133,8 +133,8 @@ def _interpolated(reference: Sequence[Configuration], cost: Cost, spent: float) 
 def _row(configuration: Configuration, *, graded: bool, resamples: int) -> ResultRow:
     records = configuration.records
     answered = [record for record in records if record["error"] is None]
-    rewards = list(items.rewards(records).values())
-    scores = list(items.scores(records).values())
+    rewards = items.rewards(records)
+    scores = items.scores(records)
     return ResultRow(
         configuration=configuration,
         num_items=len(scores),
@@ -142,7 +142,7 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Resul
         num_ungradable=sum(map(items.is_ungradable, records)),
         num_tied=sum(map(items.is_tied, records)),
         num_failed=len(records) - len(answered),
-        score=mean_interval(scores, resamples=resamples) if graded else None,
+        score=mean_interval(scores, bounds=SCORE, resamples=resamples) if graded else None,
         reward=mean_interval(rewards, resamples=resamples) if rewards else None,
         usage={
             name: mean

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.analysis.bootstrap import RESAMPLES
+from eval.analysis.intervals import RESAMPLES
 from eval.report import figures
 from eval.report.charts import make_charts
 from eval.report.examples import choose_examples

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from eval.analysis.bootstrap import Interval
 from eval.analysis.frontier import find_frontier
+from eval.analysis.intervals import Interval
 from eval.analysis.over_optimisation import BestOfPoint
 from eval.analysis.segments import PositionBin
 from eval.analysis.views import Cost, ResultRow
 from eval.report.chart import Chart, Point, Series
 from eval.report.findings import Findings, PoolFindings
+from eval.report.table import interval_text
 from eval.report.tables import COSTS, Colours
 
 Value = Callable[[ResultRow], Interval | None]
@@ -208,5 +209,6 @@ def _series(
 
 
 def _point(name: str, x: float, y: Interval, unit: str) -> Point:
-    tip = f"{name}: {y.mean:.3f} [{y.low:.3f}, {y.high:.3f}] at {x:,.4g} {unit}"
-    return Point(x=x, y=y.mean, low=y.low, high=y.high, tip=tip)
+    tip = f"{name}: {interval_text(y)} at {x:,.4g} {unit}"
+    low, high = (y.low, y.high) if y.is_known else (y.mean, y.mean)
+    return Point(x=x, y=y.mean, low=low, high=high, tip=tip)

@@ -85,9 +85,9 @@ def choose_examples(study: Study, colours: Colours, *, num_items: int = NUM_ITEM
     largest = [sizes[-1] for sizes in by_method(study.configurations).values()]
     by_configuration = [scores(one.records) for one in largest]
     shared = sorted(set.intersection(*map(set, by_configuration)))
-    ranked = sorted(shared, key=lambda item: -pvariance([of[item] for of in by_configuration]))
+    ranked = sorted(shared, key=lambda key: -pvariance([of[key] for of in by_configuration]))
     found = []
-    for item in ranked[:num_items]:
+    for _, item in ranked[:num_items]:
         records = [_first(one, item) for one in largest]
         answers = [
             _shown(one, record, colours[one.method])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from scipy.stats import false_discovery_control
 
 from eval.analysis import items
-from eval.analysis.bootstrap import RESAMPLES
 from eval.analysis.configuration import Configuration, best_of_n, by_method, largest_pool
 from eval.analysis.frontier import Divergence, estimate_divergence
+from eval.analysis.intervals import RESAMPLES
 from eval.analysis.length import LengthCorrelation, length_correlation
 from eval.analysis.oracle import OracleGap, oracle_gap
 from eval.analysis.over_optimisation import Curve, best_of_curve

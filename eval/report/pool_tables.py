@@ -1,6 +1,6 @@
 """Tables of the largest pool of plain draws."""
 
-from eval.analysis.bootstrap import Interval
+from eval.analysis.intervals import Interval
 from eval.report.findings import PoolFindings
 from eval.report.table import Table, amount, count, interval, number, share, words
 

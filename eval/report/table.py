@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from eval.analysis.bootstrap import Interval
+from eval.analysis.intervals import Interval
 from eval.report.studies import Study
 
 NOTHING = "-"
@@ -84,12 +84,18 @@ def difference(value: Interval | None) -> Cell:
     kind = ""
     if value.excludes(0.0):
         kind = "better" if value.mean > 0 else "worse"
-    return Cell(f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]", kind)
+    return Cell(_with_ends(value, "+.3f"), kind)
 
 
 def interval_text(value: Interval) -> str:
     """A mean with its interval."""
-    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return _with_ends(value, ".3f")
+
+
+def _with_ends(value: Interval, form: str) -> str:
+    """A mean and its interval, if there is one: without, nothing is known of its error."""
+    mean = format(value.mean, form)
+    return f"{mean} [{value.low:{form}}, {value.high:{form}}]" if value.is_known else mean
 
 
 def p_value(value: float) -> Cell:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from eval.analysis.acceptance import MOST_LEFT_OUT
-from eval.analysis.bootstrap import LEVEL
 from eval.analysis.configuration import Configuration
 from eval.analysis.frontier import FEWEST_DRAWS, Divergence
+from eval.analysis.intervals import LEVEL
 from eval.analysis.views import Cost
 from eval.report.findings import Findings, Paired
 from eval.report.pool_tables import best_of_n, lengths, verifier

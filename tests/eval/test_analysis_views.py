@@ -10,6 +10,7 @@ import toy_study
 from eval.analysis import items
 from eval.analysis.configuration import Configuration, best_of_n, by_method, largest_pool
 from eval.analysis.frontier import estimate_divergence, find_frontier
+from eval.analysis.intervals import SCORE, mean_interval
 from eval.analysis.oracle import oracle_gap
 from eval.analysis.over_optimisation import best_of_curve
 from eval.analysis.paired import compare
@@ -89,16 +90,17 @@ def test_ties_that_a_grader_marked_are_counted(study):
     assert (row.num_tied, untied.num_tied) == (3, 0)
 
 
-def test_items_of_one_cluster_are_one_item(study):
+def test_items_of_one_cluster_are_not_independent(study):
     records = study["best_of", 4].records
     joined = [one | {"cluster": one["group"]} for one in records]
     alone, together = items.scores(records), items.scores(joined)
-    assert together.keys() == {"long", "short"}
-    of_group = {one["item"]: one["group"] for one in records}
-    for name, value in together.items():
-        assert value == pytest.approx(
-            fmean(score for item, score in alone.items() if of_group[item] == name)
-        )
+    assert {key.cluster for key in together} == {"long", "short"}
+    assert {key.item: value for key, value in together.items()} == {
+        key.item: value for key, value in alone.items()
+    }
+    one, other = mean_interval(alone, bounds=SCORE), mean_interval(together, bounds=SCORE)
+    assert one.mean == pytest.approx(other.mean)
+    assert other.high - other.low > 1.5 * (one.high - one.low)
 
 
 def test_without_any_grade_there_is_no_score(study):
