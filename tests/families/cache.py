@@ -4,7 +4,6 @@
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -36,11 +35,3 @@ def place(target: Path, write: Callable[[Path], None]) -> Path:
             if not target.is_dir():  # else another process was first
                 raise
     return target
-
-
-def remove_other_versions(target: Path) -> None:
-    """Removes the folders beside ``target`` whose names differ in the last ``-`` part only."""
-    name = target.name.rpartition("-")[0]
-    for folder in target.parent.glob(f"{name}-*"):
-        if folder != target and folder.name.rpartition("-")[0] == name:
-            shutil.rmtree(folder, ignore_errors=True)
