@@ -102,10 +102,10 @@ def write_tokenizer(family: Family, folder: Path) -> None:
     tokenizer = json.loads((fetched / "tokenizer.json").read_text())
     if family.template:
         config["chat_template"] = (TEMPLATES / family.template).read_text()
+    if family.tokenizer_class:
+        config["tokenizer_class"] = family.tokenizer_class
+        config.pop("auto_map", None)
     if family.named_tokens:
-        # its class is in a Python file that the package lacks, and adds nothing but these names
-        config.pop("auto_map")
-        config["tokenizer_class"] = "PreTrainedTokenizerFast"
         _name_tokens(tokenizer, family.named_tokens)
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))

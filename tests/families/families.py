@@ -30,6 +30,8 @@ class Family:
     pads: str | None = None
     template: str | None = None
     """A file in ``templates/``, where the tokenizer's files have no chat template."""
+    tokenizer_class: str | None = None
+    """In place of the one that the tokenizer's settings name, which needs what is not there."""
     named_tokens: Mapping[int, str] = field(default_factory=dict)
     """Special tokens of the model's own tokenizer class, which tokenizer.json has as unused."""
     is_tied: bool = False
@@ -194,6 +196,8 @@ FAMILIES = (
         vocab_size=129280,
         ends=("<\uff5cend▁of▁sentence\uff5c>",),
         starts_text="<\uff5cbegin▁of▁sentence\uff5c>",
+        # transformers takes this one too where a configuration's model_type is deepseek_v3
+        tokenizer_class="PreTrainedTokenizerFast",
         sampling={"temperature": 0.6, "top_p": 0.95},
     ),
     Family(
@@ -205,6 +209,8 @@ FAMILIES = (
         ends=("</s>", "<|im_end|>"),
         starts_text="<s>",
         pads="</s>",
+        # its own class is in a Python file that the package lacks; it adds these names only
+        tokenizer_class="PreTrainedTokenizerFast",
         named_tokens={
             0: "<unk>",
             1: "<s>",
