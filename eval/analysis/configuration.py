@@ -1,5 +1,6 @@
 """A configuration that is compared with others: a method at one size, with its records."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,26 +9,62 @@ from eval.records import Record
 from rsalign.core.capabilities import AnswerLaw
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Size:
+    """How much a method may spend, in ascending order.
+
+    Attributes:
+        limits: the hard limits of a budget, by name and in order of name; empty if there are none.
+        answers: plain answers' worth.
+
+    Examples:
+        >>> str(Size((), 16)), str(Size((("policy_tokens", 60),), 16))
+        ('16', '16, policy_tokens=60')
+    """
+
+    limits: tuple[tuple[str, float], ...]
+    answers: int
+
+    @classmethod
+    def of(cls, budget: Mapping[str, Any]) -> "Size":
+        """Reads it from the budget of a configuration."""
+        limits = {name: one for name, one in (budget["limit"] or {}).items() if one is not None}
+        numbers = [(name, one) for name, one in sorted(limits.items()) if _is_number(one)]
+        return cls(tuple(numbers), int(budget["answers"]))
+
+    @property
+    def limited_by(self) -> tuple[str, ...]:
+        """The names of its hard limits."""
+        return tuple(name for name, _ in self.limits)
+
+    def __str__(self) -> str:
+        return ", ".join([str(self.answers), *(f"{name}={one:g}" for name, one in self.limits)])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """The records of one method at one size.
 
     Attributes:
         method: its name; the same for all of its sizes (`eval.analysis.naming`).
-        answers: its budget, in plain answers' worth.
+        size: its budget.
         strategy: as plain data.
         records: one for each item and seed, those that failed included; at least one.
     """
 
     method: str
-    answers: int
+    size: Size
     strategy: Mapping[str, Any]
     records: Sequence[Record]
 
     @property
     def name(self) -> str:
         """Method and size, such as ``BestOf @ 16``."""
-        return f"{self.method} @ {self.answers}"
+        return f"{self.method} @ {self.size}"
 
     @property
     def answer_law(self) -> AnswerLaw:
@@ -45,21 +82,33 @@ def by_method(configurations: Sequence[Configuration]) -> dict[str, list[Configu
     methods = sorted({one.method for one in configurations})
     return {
         method: sorted(
-            (one for one in configurations if one.method == method), key=lambda one: one.answers
+            (one for one in configurations if one.method == method), key=lambda one: one.size
         )
         for method in methods
     }
 
 
-def best_of_n(configurations: Sequence[Configuration]) -> list[Configuration]:
-    """Finds plain best-of-N, the reference of all comparisons, in ascending order of size.
+def best_of_n(
+    configurations: Sequence[Configuration],
+) -> dict[tuple[str, ...], list[Configuration]]:
+    """Finds plain best-of-N, the reference of all comparisons.
 
-    Of several such methods (other settings of the same) the first by name; empty if none was run.
+    A method that a hard limit ends is compared with best-of-N that ends at such a limit too.
+
+    Returns:
+        Its sizes in ascending order, by the names of the hard limits. Of several such methods
+        (other settings of the same) the one whose settings are the fewest, then the first by name;
+        without one that such limits end there is no entry.
     """
-    for sizes in by_method(configurations).values():
+    found: dict[tuple[str, ...], list[Configuration]] = {}
+    for sizes in sorted(by_method(configurations).values(), key=_plainness):
         if sizes[0].answer_law is AnswerLaw.BEST_OF:
-            return sizes
-    return []
+            found.setdefault(sizes[0].size.limited_by, sizes)
+    return found
+
+
+def _plainness(sizes: Sequence[Configuration]) -> tuple[int, str]:
+    return len(json.dumps(sizes[0].strategy)), sizes[0].method
 
 
 def largest_pool(configurations: Sequence[Configuration]) -> Configuration | None:

@@ -5,7 +5,7 @@ Items keep the cluster that they belong to, since those of one cluster are not i
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple, TypeAlias
 
@@ -42,6 +42,11 @@ def is_ungradable(record: Record) -> bool:
 def is_tied(record: Record) -> bool:
     """Whether the grader marked the answer as a tie; its score says what that is worth."""
     return record["grade"] is not None and bool(record["grade"]["details"].get("tie"))
+
+
+def is_cut(record: Record) -> bool:
+    """Tells whether the answer ends at its greatest length, and not where the model ended it."""
+    return bool(record["answers"]) and record["answers"][0]["finish_reason"] == "length"
 
 
 def is_graded(records: Iterable[Record]) -> bool:
@@ -110,6 +115,16 @@ def by_item(
 def mean(values: ByItem) -> float | None:
     """The mean over items; None if there are none."""
     return fmean(values.values()) if values else None
+
+
+def shared_answers(*parts: Iterable[Record]) -> set[tuple[str, int]]:
+    """Names the answers that all of these have, by item and seed."""
+    return set.intersection(*({(one["item"], one["seed"]) for one in part} for part in parts))
+
+
+def keep_answers(records: Iterable[Record], kept: Collection[tuple[str, int]]) -> list[Record]:
+    """Keeps the records of these items and seeds."""
+    return [record for record in records if (record["item"], record["seed"]) in kept]
 
 
 def shared(*values: ByItem) -> list[ItemKey]:

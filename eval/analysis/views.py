@@ -12,6 +12,7 @@ from eval.analysis.configuration import Configuration
 from eval.analysis.intervals import RESAMPLES, SCORE, Interval, mean_interval
 from eval.analysis.items import ByItem
 from eval.analysis.paired import Comparison, compare
+from eval.records import Record
 
 _AS_GOOD_AS_EQUAL = 0.05
 
@@ -41,6 +42,7 @@ class ResultRow:
             if everything failed.
         forced: share of answers for which a guarantee was given up.
         expired: share of answers that a hard limit ended.
+        cut: share of answers that end at their greatest length.
         scores_by_group: mean gold score of each group of items; empty if nothing was graded.
     """
 
@@ -55,6 +57,7 @@ class ResultRow:
     usage: dict[str, float]
     forced: float
     expired: float
+    cut: float
     scores_by_group: dict[str, float]
 
 
@@ -91,7 +94,7 @@ def compare_at_equal_cost(
 
     Args:
         configuration: what is compared.
-        reference: sizes of one method.
+        reference: sizes of one method. Answers (items and seeds) count that all sides have.
         cost: what is held equal.
         resamples: of the interval and the test, which are paired by item.
 
@@ -99,21 +102,25 @@ def compare_at_equal_cost(
         None where the reference was not run at such a cost, nothing was graded, or no item is
         shared.
     """
-    spent = items.mean(items.usage(configuration.records, cost))
-    if spent is None or not items.is_graded(configuration.records):
+    # seeds that one side lacks would compare other draws, and not other methods
+    kept = items.shared_answers(configuration.records, *(one.records for one in reference))
+    records = items.keep_answers(configuration.records, kept)
+    spent = items.mean(items.usage(records, cost))
+    if spent is None or not items.is_graded(records):
         return None
-    expected = _interpolated(reference, cost, spent)
+    sizes = [items.keep_answers(one.records, kept) for one in reference]
+    expected = _interpolated(sizes, cost, spent)
     if expected is None:
         return None
-    return compare(items.scores(configuration.records), expected, resamples=resamples)
+    return compare(items.scores(records), expected, resamples=resamples)
 
 
-def _interpolated(reference: Sequence[Configuration], cost: Cost, spent: float) -> ByItem | None:
+def _interpolated(reference: Sequence[Sequence[Record]], cost: Cost, spent: float) -> ByItem | None:
     points = sorted(
         (
-            (at, items.scores(one.records))
-            for one in reference
-            if (at := items.mean(items.usage(one.records, cost))) is not None
+            (at, items.scores(records))
+            for records in reference
+            if (at := items.mean(items.usage(records, cost))) is not None
         ),
         key=lambda point: point[0],
     )
@@ -151,6 +158,7 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Resul
         },
         forced=fmean(record["forced"] for record in records),
         expired=fmean(record["expired"] for record in records),
+        cut=fmean(items.is_cut(record) for record in records),
         scores_by_group={
             group: fmean(items.scores(those).values())
             for group, those in items.groups(records).items()

@@ -3,10 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_MOST_APART = 3.0
-_BESIDE = 16.0
-"""Points between series that stand side by side, and between the first and the last."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -59,8 +55,6 @@ class Chart:
         y_name: of the vertical axis, and its unit.
         series: at least one.
         logarithmic: whether the horizontal axis is; all x are above 0 then.
-        side_by_side: whether series stand a little beside their places on a logarithmic axis, so
-            that intervals at one place stay apart.
         ticks: of the horizontal axis; round values if there are none.
         note: how to read it; empty if it speaks for itself.
         mark: a place on a logarithmic axis that matters, and why; None if there is none.
@@ -72,7 +66,6 @@ class Chart:
     y_name: str
     series: Sequence[Series]
     logarithmic: bool
-    side_by_side: bool = False
     ticks: Sequence[float] = ()
     note: str = ""
     mark: tuple[float, str] | None = None
@@ -81,19 +74,6 @@ class Chart:
     def xs(self) -> list[float]:
         """Of all points."""
         return [point.x for series in self.series for point in series.points]
-
-
-def shift_series(chart: Chart) -> list[float]:
-    """How far each series stands beside its place, points."""
-    if not chart.side_by_side:
-        return [0.0] * len(chart.series)
-    marked = [series for series in chart.series if series.has_marks]
-    step = min(_MOST_APART, _BESIDE / max(1, len(marked) - 1))
-    middle = (len(marked) - 1) / 2
-    return [
-        (marked.index(series) - middle) * step if series.has_marks else 0.0
-        for series in chart.series
-    ]
 
 
 def format_tick(value: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from eval.analysis.frontier import find_frontier
-from eval.analysis.intervals import Interval
+from eval.analysis.intervals import LEVEL, Interval
 from eval.analysis.over_optimisation import BestOfPoint
 from eval.analysis.segments import PositionBin
 from eval.analysis.views import Cost, ResultRow
@@ -19,6 +19,7 @@ _HOLLOW = (
     "Hollow: an upper bound; the divergence may be less. Not drawn: what the table below calls too "
     "low, of too few draws, or of the target alone."
 )
+_BARS = f"Bars: {100 * LEVEL:.0f} % intervals."
 _COST_NOTES = {
     Cost.REWARD_CALLS: "Methods that ask for no reward are counted the calls of the record."
 }
@@ -71,12 +72,11 @@ def _against_cost(
     return Chart(
         key=f"{key}-{COSTS[cost].replace(' ', '-')}",
         title=f"{_TITLES[key]} against {COSTS[cost]}",
-        note=_HOLLOW if key == "kl" else _COST_NOTES.get(cost, ""),
+        note=f"{_BARS} {_HOLLOW if key == 'kl' else _COST_NOTES.get(cost, '')}".strip(),
         x_name=f"{COSTS[cost]} per answer",
         y_name=name,
         series=list(_series(found, colours, point)),
         logarithmic=True,
-        side_by_side=True,
     )
 
 
@@ -103,7 +103,7 @@ def _against_kl(
     return Chart(
         key=f"{key}-kl",
         title=f"{_TITLES[key]} against KL to the policy",
-        note=_HOLLOW,
+        note=f"{_BARS} {_HOLLOW}",
         x_name="KL to the policy, nats",
         y_name=name,
         series=series,
@@ -140,7 +140,6 @@ def _best_of_n(pool: PoolFindings | None) -> list[Chart]:
                 series("oracle", 9, lambda point: point.oracle),
             ],
             logarithmic=True,
-            side_by_side=True,
             ticks=ticks,
             mark=mark,
         ),
@@ -201,7 +200,7 @@ def _series(
     for method in methods:
         sizes: Sequence[ResultRow] = sorted(
             (row for row in found.rows if row.configuration.method == method),
-            key=lambda row: row.configuration.answers,
+            key=lambda row: row.configuration.size,
         )
         points = [made for row in sizes if (made := point(row)) is not None]
         if points:

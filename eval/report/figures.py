@@ -15,7 +15,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from eval.optional import require
-from eval.report.chart import Chart, Series, format_tick, shift_series
+from eval.report.chart import Chart, Series, format_tick
 
 COLOURS = (
     ("#2a62c9", "#82aef5"),
@@ -36,7 +36,6 @@ A series with a greater number takes them from the first again, dashed.
 
 _INCHES = (6.6, 3.6)
 _DOTS_PER_INCH = 180
-_AXIS_POINTS = 330  # about the length of the horizontal axis
 _MUTED, _RULE, _GROUND = "#667080", "#dfe2e6", "#ffffff"
 _PAGE_COLOURS = {
     _MUTED: "var(--muted)",
@@ -147,10 +146,7 @@ def _plot(chart: Chart, mark: Callable[[Series, str], str]) -> Any:
     figures = require("matplotlib.figure", _PURPOSE)
     figure = figures.Figure(figsize=_INCHES, layout="constrained")
     axes = figure.subplots()
-    spread = max(chart.xs) / min(chart.xs) if chart.logarithmic else 1.0
-    handles = []
-    for series, shift in zip(chart.series, shift_series(chart), strict=True):
-        handles.append(_draw_series(axes, series, spread ** (shift / _AXIS_POINTS), mark))
+    handles = [_draw_series(axes, series, mark) for series in chart.series]
     _draw_axes(axes, chart)
     legend = figure.legend(
         handles=handles, loc="outside right upper", fontsize=6.5, frameon=False, labelcolor=_MUTED
@@ -161,15 +157,13 @@ def _plot(chart: Chart, mark: Callable[[Series, str], str]) -> Any:
     return figure
 
 
-def _draw_series(
-    axes: Any, series: Series, beside: float, mark: Callable[[Series, str], str]
-) -> Any:
-    """Draws lines, intervals and points, at `beside` times their place; returns the line."""
+def _draw_series(axes: Any, series: Series, mark: Callable[[Series, str], str]) -> Any:
+    """Draws lines, intervals and points, each at its true place; returns the line."""
     number, dashed = colour_and_dash(series.number)
     colour = COLOURS[number][0]
     common = {"color": colour, "clip_on": False}
     [line] = axes.plot(
-        [point.x * beside for point in series.points],
+        [point.x for point in series.points],
         [point.y for point in series.points],
         label=series.name,
         linestyle="--" if dashed else "-",
@@ -183,7 +177,7 @@ def _draw_series(
         gid = mark(series, point.tip) or None
         if point.high > point.low:
             axes.plot(
-                [point.x * beside] * 2,
+                [point.x] * 2,
                 [point.low, point.high],
                 linewidth=0.7,
                 alpha=0.6,
@@ -191,7 +185,7 @@ def _draw_series(
                 **common,
             )
         axes.plot(
-            [point.x * beside],
+            [point.x],
             [point.y],
             linestyle="",
             marker="o",
@@ -216,7 +210,7 @@ def _draw_axes(axes: Any, chart: Chart) -> None:
         axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: format_tick(value)))
     axes.tick_params(bottom=False, left=False)
-    axes.set_xlabel(chart.x_name)
+    axes.set_xlabel(f"{chart.x_name} (log scale)" if chart.logarithmic else chart.x_name)
     axes.set_ylabel(chart.y_name)
     axes.grid(axis="y", linewidth=0.6, color=_RULE, clip_on=False)
     axes.set_axisbelow(True)

@@ -59,7 +59,8 @@ class Findings:
     Attributes:
         study: what they are of.
         rows: one for each configuration, the best first.
-        reference: plain best-of-N, by size; empty if it was not run.
+        references: what a configuration is compared with, sizes of plain best-of-N in ascending
+            order; absent where there is none, and for best-of-N itself.
         equal_cost: scores against the reference at an equal cost, where it was run at such a one.
         same_size: scores against the reference of the same nominal size, whatever both cost.
         divergences: KL to the policy.
@@ -70,7 +71,7 @@ class Findings:
 
     study: Study
     rows: Sequence[ResultRow]
-    reference: Sequence[Configuration]
+    references: Mapping[str, Sequence[Configuration]]
     equal_cost: Mapping[Cost, Sequence[Paired]]
     same_size: Sequence[Paired]
     divergences: Mapping[str, Divergence]
@@ -88,22 +89,29 @@ def analyse_study(study: Study, *, resamples: int = RESAMPLES) -> Findings:
     """
     ranked = make_rows(study.configurations, resamples=resamples)
     all_of = [row.configuration for row in ranked]
-    reference = best_of_n(all_of)
-    names_of_reference = {one.name for one in reference}
-    others = [one for one in all_of if one.name not in names_of_reference]
+    by_limits = best_of_n(all_of)
+    names_of_references = {one.name for sizes in by_limits.values() for one in sizes}
+    references = {
+        one.name: by_limits[one.size.limited_by]
+        for one in all_of
+        if one.size.limited_by in by_limits and one.name not in names_of_references
+    }
+    others = [one for one in all_of if one.name in references]
     gaps = {one.name: oracle_gap(one, resamples=resamples) for one in all_of}
     return Findings(
         study=study,
         rows=ranked,
-        reference=reference,
+        references=references,
         equal_cost={
             cost: _paired(
-                (one, compare_at_equal_cost(one, reference, cost, resamples=resamples))
+                (one, compare_at_equal_cost(one, references[one.name], cost, resamples=resamples))
                 for one in others
             )
             for cost in study.costs
         },
-        same_size=_paired((one, _at_same_size(one, reference, resamples)) for one in others),
+        same_size=_paired(
+            (one, _at_same_size(one, references[one.name], resamples)) for one in others
+        ),
         divergences={one.name: estimate_divergence(one, resamples=resamples) for one in all_of},
         gaps={name: gap for name, gap in gaps.items() if gap is not None},
         pool=_pool(all_of, resamples),
@@ -114,11 +122,15 @@ def analyse_study(study: Study, *, resamples: int = RESAMPLES) -> Findings:
 def _at_same_size(
     one: Configuration, reference: Sequence[Configuration], resamples: int
 ) -> Comparison | None:
-    by_size = {other.answers: other for other in reference if items.is_graded(other.records)}
-    if one.answers not in by_size or not items.is_graded(one.records):
+    by_size = {other.size: other for other in reference}
+    if one.size not in by_size:
         return None
-    against = items.scores(by_size[one.answers].records)
-    return compare(items.scores(one.records), against, resamples=resamples)
+    against = by_size[one.size].records
+    kept = items.shared_answers(one.records, against)
+    sides = [items.keep_answers(records, kept) for records in (one.records, against)]
+    if not all(map(items.is_graded, sides)):
+        return None
+    return compare(*map(items.scores, sides), resamples=resamples)
 
 
 def _paired(compared: Iterable[tuple[Configuration, Comparison | None]]) -> list[Paired]:

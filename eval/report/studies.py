@@ -1,12 +1,12 @@
-"""What may be compared: configurations of one task and one policy."""
+"""What may be compared: configurations of one task, policy, reward and grader."""
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.analysis.configuration import Configuration
+from eval.analysis.configuration import Configuration, Size
 from eval.analysis.items import is_timed
 from eval.analysis.naming import name_methods
 from eval.analysis.views import Cost
@@ -16,11 +16,12 @@ from eval.report.folders import RunFolder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """Configurations of one task and one policy.
+    """Configurations of one task, policy, reward and grader.
 
     Attributes:
         task: its name.
-        settings: of task and policy, for people.
+        title: the task, and the settings that tell the study from others of it.
+        settings: of task, policy, reward and grader, for people.
         configurations: one for each method and size.
         num_items: items with a record in any of them.
         seeds: of all of them.
@@ -29,6 +30,7 @@ class Study:
     """
 
     task: str
+    title: str
     settings: str
     configurations: Sequence[Configuration]
     num_items: int
@@ -38,49 +40,74 @@ class Study:
 
 
 def group_studies(runs: Sequence[RunFolder]) -> list[Study]:
-    """Groups runs of the same task, policy and grader into studies, in order of task name."""
+    """Groups runs of the same task, policy, reward and grader into studies, in order of task name.
+
+    Runs without a reward are a part of the studies of all rewards. How many items of the task were
+    asked for tells no studies apart: comparisons use the items that both sides have.
+    """
     groups: defaultdict[str, list[RunFolder]] = defaultdict(list)
+    rewarded: defaultdict[str, dict[str, list[RunFolder]]] = defaultdict(dict)
     for run in runs:
-        config = run.config
-        groups[_text([config["task"], config["policy"], _grader(config)])].append(run)
-    found = [_study(group) for group in groups.values()]
-    return sorted(found, key=lambda study: (study.task, study.settings))
+        task = {name: value for name, value in run.config["task"].items() if name != "limit"}
+        alike = _text([task, run.config["policy"], _grader(run.config)])
+        groups[alike].append(run)
+        if (reward := run.config["reward"]) is not None:
+            rewarded[alike].setdefault(_text(reward), []).append(run)
+    found = []
+    for alike, same in groups.items():
+        unrewarded = [run for run in same if run.config["reward"] is None]
+        found += [[*own, *unrewarded] for own in rewarded[alike].values()] or [same]
+    settings = [_all_settings(group[0].config) for group in found]
+    studies = [
+        _study(group, settings[i], _title(i, settings, [group[0] for group in found]))
+        for i, group in enumerate(found)
+    ]
+    return sorted(studies, key=lambda study: (study.task, study.settings))
 
 
-def _study(runs: Sequence[RunFolder]) -> Study:
+def _title(number: int, settings: Sequence[Mapping[str, Any]], runs: Sequence[RunFolder]) -> str:
+    """The task's name, and what tells this study from the others of the same task."""
+    task = runs[number].records[0]["task"]
+    others = [
+        one for one, run in zip(settings, runs, strict=True) if run.records[0]["task"] == task
+    ]
+    told = [
+        f"{name}={settings[number].get(name, 'none')}"
+        for name in dict.fromkeys(name for one in others for name in one)
+        if len({_text(one.get(name)) for one in others}) > 1
+    ]
+    return ", ".join([str(task), *told])
+
+
+def _study(runs: Sequence[RunFolder], settings: Mapping[str, Any], title: str) -> Study:
     """Runs of the same strategy are one configuration, whatever their seeds.
 
     A strategy that its budget does not change is one at its smallest size.
     """
     alike: defaultdict[str, list[RunFolder]] = defaultdict(list)
     for run in runs:
-        parts = [run.config["strategy"], run.config["reward"], run.config["budget"]["limit"]]
-        alike[_text(parts)].append(run)
+        alike[_text([run.config["strategy"], Size.of(run.config["budget"]).limits])].append(run)
     merged = [sorted(same, key=_size) for same in alike.values()]
     firsts = [same[0] for same in merged]
     strategies = [run.records[0]["strategy"] for run in firsts]
     sizes = [_size(run) for run in firsts]
     names = name_methods(
         [
-            {**strategy, "reward": run.config["reward"], "limit": run.config["budget"]["limit"]}
-            for strategy, run in zip(strategies, firsts, strict=True)
+            strategy | ({"limit": {"class": _limited(size)}} if size.limits else {})
+            for strategy, size in zip(strategies, sizes, strict=True)
         ],
         sizes,
     )
     configurations = [
-        Configuration(method=name, answers=size, strategy=strategy, records=_records(same))
+        Configuration(method=name, size=size, strategy=strategy, records=_records(same))
         for name, size, strategy, same in zip(names, sizes, strategies, merged, strict=True)
     ]
     by_item = [{record["item"] for record in one.records} for one in configurations]
     every = set.union(*by_item)
-    config = runs[0].config
     return Study(
         task=runs[0].records[0]["task"],
-        settings=", ".join(
-            f"{name}={value}"
-            for part in (config["task"], config["policy"], _grader(config))
-            for name, value in _settings(part)
-        ),
+        title=title,
+        settings=", ".join(f"{name}={value}" for name, value in settings.items()),
         configurations=configurations,
         num_items=len(every),
         seeds=sorted({record["seed"] for one in configurations for record in one.records}),
@@ -91,8 +118,13 @@ def _study(runs: Sequence[RunFolder]) -> Study:
     )
 
 
-def _size(run: RunFolder) -> int:
-    return int(run.config["budget"]["answers"])
+def _limited(size: Size) -> str:
+    """What is added to the name of a method that hard limits end."""
+    return f"(limited by {' and '.join(size.limited_by)})"
+
+
+def _size(run: RunFolder) -> Size:
+    return Size.of(run.config["budget"])
 
 
 def _records(runs: Sequence[RunFolder]) -> list[Record]:
@@ -121,6 +153,18 @@ def _warnings(
             f"Not all items are done in {', '.join(short)}; comparisons use the items that both "
             "sides have."
         )
+    seeds = {one.name: {record["seed"] for record in one.records} for one in configurations}
+    all_seeds = set.union(*seeds.values())
+    fewer = [
+        f"{name} ({', '.join(map(str, sorted(own)))})"
+        for name, own in seeds.items()
+        if own != all_seeds
+    ]
+    if fewer:
+        warnings.append(
+            f"Not all seeds are done in {'; '.join(fewer)}. Comparisons use the seeds that both "
+            "sides have; means and curves use all."
+        )
     failed = sum(bool(record["error"]) for one in configurations for record in one.records)
     if failed:
         warnings.append(
@@ -140,22 +184,31 @@ def _warnings(
     return warnings
 
 
-def _settings(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The settings of a node that are numbers or text."""
-    return [
-        (name, value)
-        for name, value in node.items()
-        if isinstance(value, str | int | float) and name != "_target_"
-    ]
+def _all_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of task, policy, reward and grader that are numbers or text."""
+    parts = {
+        "task": config["task"],
+        "policy": config["policy"],
+        "reward": config["reward"] or {},
+        "grader": _grader(config),
+    }
+    found = {name: value for part, node in parts.items() for name, value in _leaves(node, part)}
+    return {name: value for name, value in found.items() if name != "task.limit"}
+
+
+def _leaves(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Settings by their path; the class of a part stands under the part's own path."""
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}.{name}")
+        elif isinstance(value, str | int | float):
+            yield (path if name == "_target_" else f"{path}.{name}"), value
 
 
 def _grader(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """What grades in place of the task; empty if nothing does."""
-    grader = config.get("grader", {})
-    if "reward" not in grader:
-        return {}
-    name = str(grader["_target_"]).rpartition(".")[2]
-    return {"grader": name, "by": _text(grader["reward"]), **grader}
+    grader: Mapping[str, Any] = config.get("grader", {})
+    return grader if "reward" in grader else {}
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from eval.analysis.intervals import Interval
+from eval.analysis.intervals import LEVEL, Interval
 from eval.report.studies import Study
 
 NOTHING = "-"
@@ -15,7 +15,8 @@ class Cell:
 
     Attributes:
         text: as it is shown.
-        kind: ``"better"`` or ``"worse"``: beyond chance, at the level of the intervals; else empty.
+        kind: ``"better"`` or ``"worse"`` by the adjusted test, at the level of the intervals; else
+            empty.
     """
 
     text: str
@@ -77,12 +78,17 @@ def interval(value: Interval | None) -> Cell:
     return Cell(NOTHING if value is None else interval_text(value))
 
 
-def difference(value: Interval | None) -> Cell:
-    """A difference with its sign and interval, marked if the interval excludes 0."""
+def difference(value: Interval | None, p: float = 1.0) -> Cell:
+    """A difference with its sign and interval.
+
+    Args:
+        value: the difference.
+        p: of the test whether it is 0, adjusted for its table; marked if that is significant.
+    """
     if value is None:
         return Cell(NOTHING)
     kind = ""
-    if value.excludes(0.0):
+    if p < 1 - LEVEL and value.mean:
         kind = "better" if value.mean > 0 else "worse"
     return Cell(_with_ends(value, "+.3f"), kind)
 
@@ -108,7 +114,7 @@ def markdown_document(sections: Sequence[tuple[Study, Sequence[Table]]]) -> str:
     parts = []
     for study, tables in sections:
         parts.append(
-            f"# {_escape_markdown(study.task)}\n\n{_escape_markdown(study.settings)}. "
+            f"# {_escape_markdown(study.title)}\n\n{_escape_markdown(study.settings)}. "
             f"{study.num_items} items, seeds {', '.join(map(str, study.seeds))}."
         )
         parts += [f"> {_escape_markdown(warning)}" for warning in study.warnings]
@@ -117,7 +123,7 @@ def markdown_document(sections: Sequence[tuple[Study, Sequence[Table]]]) -> str:
 
 
 def markdown_table(one: Table) -> str:
-    """Writes a table under its title; what is better or worse beyond chance is in bold."""
+    """Writes a table under its title; what the adjusted test tells from chance is in bold."""
     align = ["---" if i < one.num_names else "---:" for i in range(len(one.columns))]
     lines = [_markdown_row(map(_escape_markdown, one.columns)), _markdown_row(align)]
     lines += [_markdown_row(map(_markdown_cell, row)) for row in one.rows]

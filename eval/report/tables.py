@@ -70,33 +70,36 @@ def make_tables(found: Findings, colours: Colours, *, resamples: int) -> list[Ta
 
 def results(found: Findings, colours: Colours, resamples: int) -> Table:
     """What each configuration achieved."""
-    at_equal_tokens = {
-        one.configuration.name: one.comparison.difference
-        for one in found.equal_cost[Cost.DRAWN_TOKENS]
-    }
+    at_equal_tokens = {one.configuration.name: one for one in found.equal_cost[Cost.DRAWN_TOKENS]}
     return Table(
         key="results",
         title="All configurations",
         notes=[
-            f"The best score first. Intervals: {100 * LEVEL:.0f} %, bootstrap over items (BCa, "
-            f"{resamples} resamples, seeded); the seeds of an item are averaged.",
-            "Against best-of-N: the difference in score to plain best-of-N at equal drawn tokens, "
-            "paired by item. Ungradable and failed answers count as score 0, and so do tied ones, "
-            "which the grader marked as neither better nor worse. Costs are means per answer.",
+            f"The best score first. Intervals: {100 * LEVEL:.0f} %, over items; the seeds of an "
+            "item are averaged. Of scores Wilson's at the effective number of items; of rewards "
+            f"Student's and the bootstrap's (BCa, {resamples} resamples, seeded), whichever end "
+            "is farther.",
+            f"Against best-of-N: the difference in score to {_reference(found)} at equal drawn "
+            "tokens, paired by item; coloured where its adjusted p, in the table of that name, is "
+            f"below {1 - LEVEL:.2f}. Ungradable and failed answers count as score 0, and so do "
+            "tied ones, which the grader marked as neither better nor worse. Cut: ended by the "
+            "greatest length. Expired: ended by a hard limit. Costs are means per answer.",
         ],
         columns=[
             *("method", "answers' worth", "score", "against best-of-N", "reward"),
             *(COSTS[cost] for cost in found.study.costs),
-            *("items", "ungradable", "tied", "failed", "forced", "expired"),
+            *("items", "answers", "cut", "ungradable", "tied", "failed", "forced", "expired"),
         ],
         rows=[
             [
                 *_names(row.configuration),
                 interval(row.score),
-                difference(at_equal_tokens.get(row.configuration.name)),
+                _difference(at_equal_tokens.get(row.configuration.name)),
                 interval(row.reward),
                 *(amount(row.usage.get(cost)) for cost in found.study.costs),
                 count(row.num_items),
+                count(row.num_answers),
+                share(row.cut),
                 count(row.num_ungradable),
                 count(row.num_tied),
                 count(row.num_failed),
@@ -114,20 +117,15 @@ def equal_cost(found: Findings, colours: Colours, cost: Cost) -> Table:
     """Scores against plain best-of-N where that costs the same."""
     compared = {one.configuration.name: _compared(one) for one in found.equal_cost[cost]}
     nothing = [Cell(NOTHING)] * len(_PAIRED_COLUMNS)
-    names_of_reference = {one.name for one in found.reference}
-    shown = [
-        row
-        for row in found.rows
-        if found.reference and row.configuration.name not in names_of_reference
-    ]
+    shown = [row for row in found.rows if row.configuration.name in found.references]
     return Table(
         key=f"equal-{COSTS[cost].replace(' ', '-')}",
         title=f"Against best-of-N at equal {COSTS[cost]}",
         notes=[
-            "Plain best-of-N where it costs the same; between two of its sizes its scores are "
-            "interpolated, item by item, linearly in the logarithm of the cost, so that an item is "
-            "rarely a tie where its two sizes differ. Nothing is said where best-of-N was not run "
-            "at such a cost.",
+            f"Against {_reference(found)} where it costs the same; between two of its sizes its "
+            "scores are interpolated, item by item, linearly in the logarithm of the cost, so that "
+            "an item is rarely a tie where its two sizes differ. Nothing is said where best-of-N "
+            "was not run at such a cost.",
             *_COST_NOTES.get(cost, ()),
             _PAIRED,
         ],
@@ -148,13 +146,12 @@ def equal_cost(found: Findings, colours: Colours, cost: Cost) -> Table:
 def same_size(found: Findings, colours: Colours) -> Table:
     """Item by item against best-of-N of the same nominal size."""
     tokens = {row.configuration.name: row.usage.get(Cost.DRAWN_TOKENS) for row in found.rows}
-    reference = {one.answers: tokens[one.name] for one in found.reference}
     return Table(
         key="same-size",
         title="Against best-of-N of the same nominal size",
         notes=[
-            "Of the same answers' worth, as the budget was given, which is no equal cost: some "
-            "methods spend far less of it than best-of-N. Both costs are here.",
+            f"Against {_reference(found)} of the same budget, as it was given, which is no equal "
+            "cost: some methods spend far less of it than best-of-N. Both costs are here.",
             _PAIRED,
         ],
         columns=[
@@ -165,7 +162,7 @@ def same_size(found: Findings, colours: Colours) -> Table:
             [
                 *_names(one.configuration),
                 amount(tokens[one.configuration.name]),
-                amount(reference[one.configuration.answers]),
+                amount(tokens[_of_same_size(found, one.configuration).name]),
                 *_compared(one),
             ]
             for one in found.same_size
@@ -334,10 +331,24 @@ def _compared(one: Paired) -> Sequence[Cell]:
         count(one.comparison.wins),
         count(one.comparison.ties),
         count(one.comparison.losses),
-        difference(one.comparison.difference),
+        _difference(one),
         p_value(one.comparison.p_value),
         p_value(one.adjusted),
     )
+
+
+def _difference(one: Paired | None) -> Cell:
+    return Cell(NOTHING) if one is None else difference(one.comparison.difference, one.adjusted)
+
+
+def _reference(found: Findings) -> str:
+    """Names what configurations are compared with."""
+    names = dict.fromkeys(sizes[0].method for sizes in found.references.values())
+    return " or ".join(names) or "best-of-N"
+
+
+def _of_same_size(found: Findings, one: Configuration) -> Configuration:
+    return next(other for other in found.references[one.name] if other.size == one.size)
 
 
 def _tries(kl: Divergence) -> Cell:
@@ -347,4 +358,4 @@ def _tries(kl: Divergence) -> Cell:
 
 
 def _names(one: Configuration) -> Sequence[Cell]:
-    return words(one.method), words(str(one.answers))
+    return words(one.method), words(str(one.size))

@@ -8,7 +8,13 @@ import pytest
 import toy_study
 
 from eval.analysis import items
-from eval.analysis.configuration import Configuration, best_of_n, by_method, largest_pool
+from eval.analysis.configuration import (
+    Configuration,
+    Size,
+    best_of_n,
+    by_method,
+    largest_pool,
+)
 from eval.analysis.frontier import estimate_divergence, find_frontier
 from eval.analysis.intervals import SCORE, mean_interval
 from eval.analysis.oracle import oracle_gap
@@ -30,7 +36,7 @@ ITEMS = len(toy_study.ITEMS)
 def configuration(strategy, size=4, method="", **options):
     return Configuration(
         method=method or type(strategy).__name__,
-        answers=size,
+        size=Size((), size),
         strategy=describe_part(strategy),
         records=toy_study.answer(strategy, **options),
     )
@@ -106,7 +112,7 @@ def test_items_of_one_cluster_are_not_independent(study):
 def test_without_any_grade_there_is_no_score(study):
     plain = study["plain", 1]
     records = [{**r, "grade": {**r["grade"], "score": None}} for r in plain.records]
-    ungraded = Configuration(method="plain", answers=1, strategy=plain.strategy, records=records)
+    ungraded = replace(plain, records=records)
     row = make_rows([ungraded], resamples=200)[0]
     assert row.score is None
     assert row.reward is not None
@@ -144,11 +150,11 @@ def test_hard_limits_are_shown():
 
 @pytest.fixture(scope="module")
 def reference(study):
-    return best_of_n(list(study.values()))
+    return best_of_n(list(study.values()))[()]
 
 
 def test_equal_cost_is_interpolated_between_sizes(study, reference):
-    assert [one.answers for one in reference] == [1, 4]
+    assert [one.size.answers for one in reference] == [1, 4]
     costs = [fmean(r["usage"]["policy_tokens_drawn"] for r in one.records) for one in reference]
     means = [fmean(items.scores(one.records).values()) for one in reference]
     between = next(
@@ -179,7 +185,7 @@ def test_equal_cost_at_a_size_of_the_reference_is_a_plain_difference(study, refe
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_cost_just_outside_of_the_reference_counts_as_its_nearest_size(study, reference, size):
     """The smallest as the largest: within 5 % of either, on the far side too."""
-    at = {one.answers: one for one in reference}[size]
+    at = {one.size.answers: one for one in reference}[size]
     outwards = 1 if size == 4 else -1
     for apart, counts in ((0.045, True), (0.06, False)):
         records = [
@@ -210,10 +216,10 @@ def test_nothing_is_said_where_the_reference_was_not_run(study, reference):
 def test_methods_have_their_sizes_in_order(study):
     shuffled = list(study.values())[::-1]
     sizes = by_method(shuffled)["qalign"]
-    assert [one.answers for one in sizes] == [1, 4]
+    assert [one.size.answers for one in sizes] == [1, 4]
     assert largest_pool(shuffled).strategy["n"] == 4
     assert largest_pool([study["qalign", 4], study["plain", 1]]) is None
-    assert best_of_n([study["soft", 4]]) == []
+    assert best_of_n([study["soft", 4]]) == {}
 
 
 def test_divergences_are_those_the_strategies_note(study):
@@ -364,5 +370,5 @@ def test_a_divergence_is_told_by_what_a_strategy_declares_and_not_by_its_name():
     assert not estimate_divergence(configuration(Silent())).is_known
     wrapped = configuration(BestOf(n=4, inner=Renamed(max_tokens=toy_study.MAX_TOKENS)))
     assert estimate_divergence(wrapped).formula.mean == pytest.approx(best_of_kl(4))
-    assert best_of_n([wrapped]) == [wrapped]
+    assert best_of_n([wrapped]) == {(): [wrapped]}
     assert largest_pool([wrapped]) is wrapped

@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from scipy.stats import false_discovery_control
 
 from eval import overrides, resolvers
+from eval.analysis.configuration import by_method
+from eval.analysis.intervals import Interval
 from eval.analysis.views import Cost
 from eval.configuration import hash_config
 from eval.report import figures
@@ -25,8 +27,9 @@ from eval.report.findings import analyse_study
 from eval.report.folders import find_runs, write_commands
 from eval.report.page import SECTIONS
 from eval.report.studies import group_studies
-from eval.report.table import Cell, Table, markdown_table
+from eval.report.table import Cell, Table, difference, markdown_table
 from rsalign import BestOf, ConfigError, Plain
+from rsalign.selectors import Soft
 
 HOSTILE = "</p><script>alert(1)</script><b onmouseover=x>| *x* `y`"
 PAIRED = ["wins", "ties", "losses", "difference", "p", "adjusted p"]
@@ -272,23 +275,109 @@ def test_a_strategy_that_no_budget_changes_is_one_configuration(tmp_path):
 def test_what_cannot_be_compared_is_kept_apart(tmp_path):
     strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
     make(tmp_path / "a", strategy, 1)
-    make(tmp_path / "b", strategy, 1, task={"_target_": "toy", "limit": 3})
-    make(tmp_path / "c", strategy, 1, policy={"_target_": "other"})
+    make(tmp_path / "b", strategy, 1, task={"_target_": "toy", "max_tokens": 3})
+    make(tmp_path / "c", strategy, 1, policy={"_target_": "other", "model": "large"})
+    make(tmp_path / "d", strategy, 1, reward={"_target_": "rewards.Other"})
     found = group_studies(find_runs([tmp_path]))
-    assert [len(study.configurations) for study in found] == [1, 1, 1]
-    assert len({study.settings for study in found}) == 3
+    assert [len(study.configurations) for study in found] == [1, 1, 1, 1]
+    assert len({study.settings for study in found}) == 4
+    titles = [study.title for study in found]
+    assert len(set(titles)) == 4
+    assert sum("policy.model=large" in title for title in titles) == 1
+    assert sum("reward=rewards.Other" in title for title in titles) == 1
 
 
-def test_rewards_and_limits_that_differ_are_named(tmp_path):
-    strategy = BestOf(n=4, inner=Plain(max_tokens=toy_study.MAX_TOKENS))
-    make(tmp_path / "a", strategy, 4)
-    make(tmp_path / "b", strategy, 4, budget={"answers": 4, "limit": {"policy_tokens": 9}})
-    make(tmp_path / "c", strategy, 4, reward={"_target_": "rewards.Other"})
+def test_a_task_of_more_items_is_the_same_task(tmp_path):
+    strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
+    make(tmp_path / "a", strategy, 1)
+    make(tmp_path / "b", BestOf(n=4, inner=strategy), 4, task={"_target_": "toy", "limit": 3})
     [study] = group_studies(find_runs([tmp_path]))
-    names = [one.method for one in study.configurations]
-    assert len(set(names)) == 3
-    assert "limit.policy_tokens=9" in names[1]
-    assert "reward._target_=rewards.Other" in names[2]
+    assert study.title == "toy"
+
+
+def test_runs_without_a_reward_stand_beside_those_of_each_reward(tmp_path):
+    strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
+    make(tmp_path / "a", strategy, 1, reward=None)
+    make(tmp_path / "b", BestOf(n=4, inner=strategy), 4)
+    make(tmp_path / "c", BestOf(n=4, inner=strategy), 4, reward={"_target_": "rewards.Other"})
+    found = group_studies(find_runs([tmp_path]))
+    methods = [[one.method for one in study.configurations] for study in found]
+    assert methods == [["BestOf", "Plain"]] * 2
+
+
+def test_a_hard_limit_is_a_size(tmp_path):
+    """Each is compared with best-of-N that such a limit ends."""
+    plain = Plain(max_tokens=toy_study.MAX_TOKENS)
+    for tokens in (60, 9):
+        budget = {"answers": 4, "limit": {"policy_tokens": tokens, "seconds": None}}
+        make(tmp_path / f"best-{tokens}", BestOf(n=4, inner=plain), 4, budget=budget)
+        soft = BestOf(n=4, inner=plain, select=Soft(temperature=1.0))
+        make(tmp_path / f"soft-{tokens}", soft, 4, budget=budget)
+    make(tmp_path / "unlimited", BestOf(n=4, inner=plain), 4)
+    [study] = group_studies(find_runs([tmp_path]))
+    sizes = by_method(study.configurations)
+    assert {name: [str(one.size) for one in of] for name, of in sizes.items()} == {
+        "BestOf Hard (limited by policy_tokens)": ["4, policy_tokens=9", "4, policy_tokens=60"],
+        "BestOf Hard": ["4"],
+        "BestOf Soft": ["4, policy_tokens=9", "4, policy_tokens=60"],
+    }
+    found = analyse_study(study, resamples=100)
+    assert {name: [str(one.size) for one in of] for name, of in found.references.items()} == {
+        f"BestOf Soft @ 4, policy_tokens={n}": [
+            "4, policy_tokens=9",
+            "4, policy_tokens=60",
+        ]
+        for n in (9, 60)
+    }
+
+
+def test_comparisons_use_the_seeds_that_both_sides_have(tmp_path):
+    plain = Plain(max_tokens=toy_study.MAX_TOKENS)
+    soft = BestOf(n=4, inner=plain, select=Soft(temperature=1.0))
+    make(tmp_path / "both" / "soft", soft, 4)
+    make(tmp_path / "both" / "best", BestOf(n=4, inner=plain), 4)
+    make(tmp_path / "more", BestOf(n=4, inner=plain), 4, seeds=(2,))
+    [both] = group_studies(find_runs([tmp_path / "both"]))
+    [more] = group_studies(find_runs([tmp_path]))
+    assert not both.warnings
+    assert "Not all seeds are done in BestOf Soft @ 4 (0, 1)." in " ".join(more.warnings)
+    of_both, of_more = analyse_study(both, resamples=100), analyse_study(more, resamples=100)
+    assert of_both.same_size[0].comparison == of_more.same_size[0].comparison
+    means = [
+        {row.configuration.method: row.score.mean for row in of.rows} for of in (of_both, of_more)
+    ]
+    assert means[0]["BestOf Hard"] != means[1]["BestOf Hard"]
+
+
+def test_a_colour_says_what_the_adjusted_test_says():
+    """An interval that excludes 0 is no verdict where the test and its neighbours say otherwise."""
+    value = Interval(-0.125, -0.292, -0.042, 12)
+    assert difference(value, 1.0) == Cell("-0.125 [-0.292, -0.042]")
+    assert difference(value, 0.049).kind == "worse"
+    assert difference(Interval(0.1, -0.1, 0.3, 12), 0.01).kind == "better"
+
+
+def test_points_stand_where_they_are():
+    """Series at one cost are drawn at one place, on a logarithmic axis too."""
+    drawn = Chart(
+        key="k",
+        title="t",
+        x_name="x",
+        y_name="y",
+        logarithmic=True,
+        series=[
+            Series(
+                name=str(i),
+                number=i,
+                points=[Point(x=x, y=i, low=i, high=i, tip="") for x in (1, 16, 256)],
+            )
+            for i in range(5)
+        ],
+    )
+    svg = figures.draw_svg(drawn, "k")
+    xs = sorted({round(float(x), 3) for x in re.findall(r'<use [^>]*x="([\d.]+)"', svg)})
+    assert len(xs) == 3
+    assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.01)
 
 
 def test_readers_are_warned(tmp_path):
