@@ -21,6 +21,7 @@ MOST_CANDIDATES = 1024
 """Candidates and proposals of one record, so that a long chain stays readable."""
 DEPENDS_ON_TIMING = (
     "time",
+    "batch",
     "usage.seconds",
     "usage.replayed",
     "usage.cached_tokens",
@@ -57,7 +58,9 @@ def make_record(
     and the seconds are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``,
     ``warnings``; ``candidates``, whole responses that were considered, with their grades;
     ``proposals``, what was accepted or rejected and where, the first with their texts; ``error``;
-    ``host``, versions and facts of the machine; ``time``, when it was written.
+    ``fingerprints`` of the item and of what draws, judges and grades, and the ``batch`` of items
+    that were answered beside it, both from `eval.provenance`; ``host``, versions and facts of the
+    machine; ``time``, when it was written.
 
     Whoever runs the same configuration again, interrupted or not, gets the same records but for
     `DEPENDS_ON_TIMING` and, elsewhere, the host.
@@ -189,6 +192,8 @@ def _frame(
         "candidates": [],
         "proposals": [],
         "error": None if error is None else {"kind": type(error).__name__, "message": str(error)},
+        "fingerprints": {},
+        "batch": None,
         "host": host.read_facts(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

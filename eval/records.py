@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any, TypeAlias
 from rsalign import ConfigError
 from rsalign.core.append_only import AppendOnlyFile
 
-SCHEMA = 3
+logger = logging.getLogger(__name__)
+
+SCHEMA = 4
 Record: TypeAlias = Mapping[str, Any]
 """JSON data; `eval.record` says what is in it."""
 
@@ -19,13 +22,14 @@ Record: TypeAlias = Mapping[str, Any]
 class RecordFile:
     """An append-only file of JSON lines, with one writer at a time.
 
-    A line that a kill cut short is dropped on opening; its item is answered again.
+    A line that a kill cut short is dropped on opening, and a damaged line is passed over with a
+    warning; what they held is answered again.
 
     Args:
         path: the file; its folder must exist.
 
     Attributes:
-        done: what has a record without an error, as (item, seed).
+        done: what has a record without an error, as (item, seed), with its ``fingerprints``.
 
     Raises:
         ConfigError: if another process is writing, or the file is of another version.
@@ -39,15 +43,17 @@ class RecordFile:
         except ConfigError:
             self._file.close()
             raise
-        self.done = {
-            (record["item"], record["seed"]) for record in records if record["error"] is None
+        self.done: dict[tuple[str, int], Mapping[str, str]] = {
+            (record["item"], record["seed"]): record["fingerprints"]
+            for record in records
+            if record["error"] is None
         }
 
     def append(self, record: Record) -> None:
         """Adds a record; it is safe from a kill when this returns."""
         self._file.append(_encoded(record))
         if record["error"] is None:
-            self.done.add((record["item"], record["seed"]))
+            self.done[record["item"], record["seed"]] = record["fingerprints"]
 
     def __enter__(self) -> "RecordFile":
         return self
@@ -64,7 +70,8 @@ class RecordFile:
 def read_records(path: Path) -> list[Record]:
     """The records of a file, the last of each (item, seed), in order of item and seed.
 
-    An item that failed and was answered later counts once, by its answer.
+    An item that failed and was answered later counts once, by its answer. A damaged line is passed
+    over with a warning.
 
     Raises:
         ConfigError: if it is no such file, or of another version.
@@ -132,14 +139,28 @@ def _encoded(record: Record) -> bytes:
 
 
 def _parsed(lines: Iterable[bytes], path: Path) -> list[Record]:
-    try:
-        records = [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise ConfigError(f"{path} is not a file of records: {error}") from error
-    for record in records:
+    """Reads the lines of a file; those that are no JSON are passed over, if others are."""
+    records: list[Record] = []
+    damaged: list[int] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            damaged.append(number)
+            continue
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             raise ConfigError(
-                f"{path} has a record of another version than {SCHEMA}: use the rsalign that "
-                "wrote it, or another output folder"
+                f"{path}, line {number}: a record of another version than {SCHEMA}: use the "
+                "rsalign that wrote it, or another output folder"
             )
+        records.append(record)
+    if damaged and not records:
+        raise ConfigError(f"{path} is not a file of records: no line of it is JSON")
+    if damaged:
+        logger.warning(
+            "%s: %s damaged and passed over; what they held is answered again by the command that "
+            "wrote the file",
+            path,
+            f"line {damaged[0]} is" if len(damaged) == 1 else f"lines {damaged} are",
+        )
     return records

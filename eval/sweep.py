@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from eval.choices import answer_choices
 from eval.configuration import build, resolve
 from eval.job import Answer, SweepJob
 from eval.optional import require
+from eval.provenance import Provenance
 from eval.records import Record, RecordFile, read_records, replace_file, write_parquet
 from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere
 from eval.trackers.figures import flatten_config, summarize_records
@@ -71,12 +73,21 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
     with RecordFile(folder / "records.jsonl") as file:
         with replace_file(folder / "config.yaml") as partial:
             partial.write_text(OmegaConf.to_yaml(config, resolve=True))
+        provenance = Provenance.of(config, items, job.seeds)
+        _report_changes(provenance, file, items)
         missing = [
-            (item, seed) for seed in job.seeds for item in items if (item.id, seed) not in file.done
+            (item, seed)
+            for seed in job.seeds
+            for item in items
+            if (item.id, seed) not in file.done
+            or provenance.changed(item.id, file.done[item.id, seed])
         ]
         if missing:
             here = answer_choices if isinstance(job.task, ChoiceTask) else answer_here
-            (answer or here)(config, job, missing, file.append)
+            sizes = Counter(seed for _, seed in missing)
+            (answer or here)(
+                config, job, missing, lambda record: file.append(provenance.sign(record, sizes))
+            )
         records = read_records(folder / "records.jsonl")
         write_parquet(records, folder / "records.parquet")
         if isinstance(job.task, JudgedElsewhere):
@@ -96,6 +107,27 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
         num_failed=sum(one["error"] is not None for one in records),
         mean_score=fmean(map(score, records)) if is_graded(records) else None,
     )
+
+
+def _report_changes(provenance: Provenance, file: RecordFile, items: Sequence[Item]) -> None:
+    """Logs which records are of other items or parts than there are now."""
+    known = {item.id for item in items}
+    changes = Counter(
+        name
+        for (item, _), kept in file.done.items()
+        if item in known
+        for name in provenance.changed(item, kept)
+    )
+    for name, times in changes.items():
+        what = "the item's text or gold" if name == "item" else f"the content of the {name}"
+        logger.warning(
+            "%s: in %d of %d records %s is another than now, under the same name: they are "
+            "answered again",
+            file.path.parent,
+            times,
+            len(file.done),
+            what,
+        )
 
 
 def _write_answers(

@@ -69,21 +69,16 @@ def rewards(records: Iterable[Record]) -> dict[ItemKey, float]:
 def usage(records: Iterable[Record], name: str) -> dict[ItemKey, float]:
     """A field of `rsalign.Usage`, per answer; what failed is left out.
 
-    So is, from seconds, what a journal had draws of: whoever replays a draw waits for nothing.
+    So are the seconds of runs that were not whole (`eval.analysis.timing`).
     """
     return by_item(
         records,
         lambda record: (
             record["usage"][name]
-            if record["error"] is None and (name != "seconds" or is_timed(record))
+            if record["error"] is None and (name != "seconds" or record["timed"])
             else None
         ),
     )
-
-
-def is_timed(record: Record) -> bool:
-    """Tells whether the seconds of a record are those of a run without replayed draws."""
-    return record["error"] is None and record["usage"]["replayed"] == 0
 
 
 def diagnostic(records: Iterable[Record], name: str) -> dict[ItemKey, float]:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from eval.analysis.timing import mark_timed
 from eval.records import Record, read_records
 from rsalign import ConfigError
 
@@ -67,7 +68,7 @@ def _read(folder: Path) -> RunFolder:
         path=folder,
         config={str(name): value for name, value in config.items()},
         source=source,
-        records=read_records(folder / RECORDS),
+        records=mark_timed(read_records(folder / RECORDS)),
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.analysis.configuration import Configuration, Size
-from eval.analysis.items import is_timed
 from eval.analysis.naming import name_methods
 from eval.analysis.views import Cost
 from eval.records import Record
@@ -130,13 +129,13 @@ def _size(run: RunFolder) -> Size:
 def _records(runs: Sequence[RunFolder]) -> list[Record]:
     """One for each item and seed; of several, one that was answered and, if there is, timed."""
     every = [record for run in runs for record in run.records]
-    every.sort(key=lambda record: (record["error"] is None, is_timed(record)))
+    every.sort(key=lambda record: (record["error"] is None, record["timed"]))
     found = {(record["item"], record["seed"]): record for record in every}
     return [found[key] for key in sorted(found)]
 
 
 def _is_timed(configuration: Configuration) -> bool:
-    return any(map(is_timed, configuration.records))
+    return any(record["timed"] for record in configuration.records)
 
 
 def _warnings(
@@ -174,10 +173,20 @@ def _warnings(
     replayed = sum(not _is_timed(one) for one in configurations)
     if replayed:
         warnings.append(
-            f"No seconds are known of {replayed} of the {len(configurations)} configurations: what "
-            "was drawn for another job was replayed, which counts as drawn tokens and as reward "
-            "calls, but takes no time. For seconds, run these again with journal=false and another "
-            "output, and report on both folders."
+            f"No seconds are known of {replayed} of the {len(configurations)} configurations: they "
+            "were stopped and continued, or draws of another job were replayed, which count as "
+            "drawn tokens and as reward calls, but take no time. For seconds, run these again with "
+            "journal=false and another output, and report on both folders."
+        )
+    mixed = [
+        one.name
+        for one in configurations
+        if len({_text(_parts_of(record)) for record in one.records}) > 1
+    ]
+    if mixed:
+        warnings.append(
+            f"{', '.join(mixed)}: not all records are of the same models and code, though the "
+            "settings are the same. Run the same command again: it answers the older ones anew."
         )
     if len({_text(record["host"]) for one in configurations for record in one.records}) > 1:
         warnings.append("Runs differ in versions or machine: see the end of the page.")
@@ -203,6 +212,11 @@ def _leaves(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}.{name}")
         elif isinstance(value, str | int | float):
             yield (path if name == "_target_" else f"{path}.{name}"), value
+
+
+def _parts_of(record: Record) -> dict[str, str]:
+    """The fingerprints of a record but the item's."""
+    return {name: one for name, one in record["fingerprints"].items() if name != "item"}
 
 
 def _grader(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -117,6 +117,17 @@ def test_records_of_another_version_are_refused(tmp_path, line):
     assert path.read_text() == line + "\n"
 
 
+def test_a_damaged_line_costs_what_it_held_alone(tmp_path, records, caplog):
+    path = written(tmp_path / "records.jsonl", records)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1][:97] + b"\x00" + lines[1][98:]
+    path.write_bytes(b"".join(lines))
+    assert len(read_records(path)) == len(records) - 1
+    assert "line 2 is damaged" in caplog.text
+    written(path, records)
+    assert read_records(path) == sorted(records, key=lambda one: (one["item"], one["seed"]))
+
+
 def test_parquet_has_all_that_the_lines_have(tmp_path, records):
     path = tmp_path / "records.parquet"
     for _ in range(2):  # also over an older one

@@ -62,7 +62,7 @@ def parquet(output):
     for path in sorted(Path(output).glob("*/records.parquet")):
         for row in pyarrow.parquet.read_table(path).to_pylist():
             nested = {"strategy", "answers", "grade", "usage", "diagnostics", "candidates"}
-            nested |= {"proposals", "host", "warnings"}
+            nested |= {"proposals", "host", "warnings", "fingerprints", "batch"}
             record = {n: json.loads(v) if n in nested else v for n, v in row.items()}
             found[path.parent.name, row["item"], row["seed"]] = toy_study.timeless(record)
     return found

@@ -1,5 +1,6 @@
 """Run folders as `eval.sweep` leaves them, by the toy policy and reward: real runs, in no time."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from eval.analysis.timing import mark_timed
 from eval.record import DEPENDS_ON_TIMING, list_candidates, make_record
 from eval.records import RecordFile
 from eval.tasks.protocol import Grade, Item, ungradable
@@ -20,6 +22,7 @@ from rsalign.testing import ToyPolicy, ToyReward
 
 MAX_TOKENS = 6
 SIZES = (1, 4, 16)
+_numbers = itertools.count()
 ITEMS = [
     Item(id=f"toy-{i}", messages=(Message("user", text),), group="short" if i < 4 else "long")
     for i, text in enumerate(("1", "2", "1 1", "1 2", "2 1 1", "2 1 2", "1 1 1", "2 2 2 1"))
@@ -55,7 +58,7 @@ def answer(
     budget: Budget | None = None,
     journal: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """A record for each item and seed."""
+    """A record for each item and seed; the items of a seed are one batch."""
     asked = {item.id: item for item in ITEMS}
     limits = {"budget": budget, "journal": journal}
     with Aligner(ToyPolicy(3), reward or ToyReward(), strategy, **limits) as aligner:
@@ -69,7 +72,8 @@ def answer(
                 on_error="return",
             )
         ]
-    return [
+    batches = {seed: f"batch-{next(_numbers)}" for seed in seeds}
+    return mark_timed(
         make_record(
             output,
             asked[output.request_id],
@@ -80,8 +84,15 @@ def answer(
             strategy=strategy,
             budget=budget,
         )
+        | {
+            "batch": {
+                "id": batches[output.alignment.seed],
+                "num_items": len(ITEMS),
+                "is_whole": True,
+            }
+        }
         for output in outputs
-    ]
+    )
 
 
 def grades(output: AlignedOutput) -> list[Grade]:
@@ -92,6 +103,7 @@ def grades(output: AlignedOutput) -> list[Grade]:
 def timeless(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what two runs of one configuration do not share."""
     plain = json.loads(json.dumps(record))
+    plain.pop("timed", None)  # derived from the batch
     for path in DEPENDS_ON_TIMING:
         *parts, name = path.split(".")
         node = plain
