@@ -1,7 +1,6 @@
 """One job of a sweep: what a configuration asks for, wherever it is answered."""
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -32,8 +31,6 @@ from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Strategy
 from rsalign.words.values import convert
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +154,6 @@ class SweepJob:
         except (ConfigError, InstallError):
             raise
         except RsalignError as error:
-            logger.warning("item %s, seed %s: %s", item.id, output.alignment.seed, error)
             seed = output.alignment.seed
             failed = make_failed_output(item.id, output.prompt, self.drawing_strategy, seed, error)
             return self._record(failed, item, None)

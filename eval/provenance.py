@@ -5,6 +5,8 @@ keeps fingerprints of that, so that a changed row, reward function or model fold
 name is noticed, and what it changes is answered again.
 """
 
+import functools
+import importlib
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from eval.tasks.protocol import Item
 from rsalign import ConfigError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.fingerprint.values import hash_parts
+from rsalign.core.foreign import describe_error, errors_as
 from rsalign.engines.model_files import ModelFiles
 
 PARTS = ("policy", "reward", "grader", "strategy", "task")
@@ -107,11 +110,12 @@ def _contents(part: str, node: Any) -> Iterator[str]:
 
 
 def _import(path: str, text: str) -> object:
-    module, _, name = text.partition(":")
-    try:
-        return get_object(f"{module}.{name}")
-    except Exception as error:  # whatever a module of one's own raises
-        raise ConfigError(f"{path}={text!r} cannot be imported: {error}") from error
+    def failed(raised: BaseException) -> ConfigError:
+        return ConfigError(f"{path}={text!r} cannot be imported: {describe_error(raised)}")
+
+    module, _, names = text.partition(":")
+    with errors_as(failed):
+        return functools.reduce(getattr, names.split("."), importlib.import_module(module))
 
 
 def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:

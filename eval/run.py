@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eval import overrides, resolvers, sweep, workers
+from eval.failures import FailureLog, note_failure
 from eval.job import Answer
 from rsalign import RsalignError
 
@@ -24,15 +25,29 @@ def job(config: DictConfig) -> float:
 
 
 def run_job(config: DictConfig, answer: Answer | None = None) -> float:
-    """Runs a job, logs its result and returns its mean score, or NaN if nothing was graded.
+    """Runs a job, logs its result and returns its mean score.
+
+    A job that cannot work does not end the sweep: its error is one line (`eval.failures`).
 
     Args:
         config: of the job.
         answer: answers what is missing; by default in this process.
+
+    Returns:
+        NaN if nothing was graded, or the job failed.
     """
     resolvers.register()  # this may be a new process
     name = HydraConfig.get().job.override_dirname.replace("'", "")
-    summary = sweep.run(config, name, answer)
+    output = Path(config.output)
+    try:
+        summary = sweep.run(config, name, answer)
+    except RsalignError as error:
+        logger.error("%s: %s", name or "the job", error)
+        note_failure(output, name, str(error))
+        return float("nan")
+    if summary.first_failure:
+        told = f"{summary.num_failed} of {summary.num_records} answers failed, the first: "
+        note_failure(output, name, told + summary.first_failure)
     score = "none graded" if summary.mean_score is None else f"{summary.mean_score:.3f}"
     logger.info(
         "%s: %d records, %d failed, mean score %s",
@@ -53,6 +68,10 @@ def main(
         run: decorated by `hydra.main`.
         program: what it is called in messages.
         config_name: the file of ``conf/`` that it is configured by.
+
+    Returns:
+        The exit status: 1 if a job or an answer failed, 2 if the command line is wrong, 130 if it
+        was interrupted.
     """
     try:
         resolvers.register()
@@ -60,11 +79,18 @@ def main(
         config = overrides.check_overrides(overrides.read_overrides(sys.argv[1:]), config_name)
         if "workers" in config and "spread" not in config:  # a launcher's, on this machine
             workers.offer(config.workers)
+        failures = FailureLog(Path(config.output))
         run()
     except RsalignError as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 2
-    return 0
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: stopped; the same command goes on where it stopped\n")
+        return 130
+    failed = failures.read()
+    for line in failed:
+        sys.stderr.write(f"{program}: failed: {line}\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

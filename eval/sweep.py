@@ -35,7 +35,9 @@ class Summary:
     Attributes:
         folder: where its records are.
         num_records: of all seeds.
-        num_failed: items whose last attempt failed.
+        num_failed: answers (items and seeds) whose last attempt failed.
+        first_failure: the item, the seed and the error of the first of them; empty if there is
+            none.
         mean_score: of all records; what is ungradable or failed counts 0. None if nothing was
             graded.
     """
@@ -43,6 +45,7 @@ class Summary:
     folder: Path
     num_records: int
     num_failed: int
+    first_failure: str
     mean_score: float | None
 
 
@@ -65,6 +68,7 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
     items = job.task.load()
     if not items:
         raise ConfigError(f"task {job.task.name!r} has no items: check its path, split and limit")
+    provenance = Provenance.of(config, items, job.seeds)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -73,7 +77,6 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
     with RecordFile(folder / "records.jsonl") as file:
         with replace_file(folder / "config.yaml") as partial:
             partial.write_text(OmegaConf.to_yaml(config, resolve=True))
-        provenance = Provenance.of(config, items, job.seeds)
         _report_changes(provenance, file, items)
         missing = [
             (item, seed)
@@ -85,9 +88,13 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
         if missing:
             here = answer_choices if isinstance(job.task, ChoiceTask) else answer_here
             sizes = Counter(seed for _, seed in missing)
-            (answer or here)(
-                config, job, missing, lambda record: file.append(provenance.sign(record, sizes))
-            )
+
+            def keep(record: Record) -> None:
+                if record["error"] is not None:
+                    logger.warning("failed: %s", _describe_failure(record))
+                file.append(provenance.sign(record, sizes))
+
+            (answer or here)(config, job, missing, keep)
         records = read_records(folder / "records.jsonl")
         write_parquet(records, folder / "records.parquet")
         if isinstance(job.task, JudgedElsewhere):
@@ -101,12 +108,18 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
             )
         except Exception:  # whatever a tracker does, the records are there and the sweep goes on
             logger.warning("the tracker failed; the records are complete", exc_info=True)
+    failed = [one for one in records if one["error"] is not None]
     return Summary(
         folder=folder,
         num_records=len(records),
-        num_failed=sum(one["error"] is not None for one in records),
+        num_failed=len(failed),
+        first_failure=_describe_failure(failed[0]) if failed else "",
         mean_score=fmean(map(score, records)) if is_graded(records) else None,
     )
+
+
+def _describe_failure(record: Record) -> str:
+    return f"item {record['item']}, seed {record['seed']}: {record['error']['message']}"
 
 
 def _report_changes(provenance: Provenance, file: RecordFile, items: Sequence[Item]) -> None:

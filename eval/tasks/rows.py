@@ -62,7 +62,12 @@ def read_rows(
     elif local.exists():
         found = _read_file(_file_at(local, split))
     elif _HUB_ID.fullmatch(path):
-        found = [*read_hub(path, split=split, subset=subset, hub_file=hub_file)]
+        try:
+            found = [*read_hub(path, split=split, subset=subset, hub_file=hub_file)]
+        except ConfigError as error:
+            if bundled is None:
+                raise
+            raise ConfigError(f"{error}; task.path={BUNDLED} has a sample of it") from error
     else:
         raise ConfigError(
             f"path={path!r}: there is no such file or folder, and it is no Hugging Face id "

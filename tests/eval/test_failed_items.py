@@ -1,16 +1,23 @@
 """One item that fails is one failed item, whatever fails on it."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
+import forked
 import pytest
 
-from eval import overrides, resolvers, sweep
+from eval import overrides, resolvers, run, sweep
 from eval.grading import Grading
 from eval.records import SCHEMA, RecordFile, read_records, write_parquet
 from eval.tasks.pool import GradingPool
 from eval.tasks.protocol import Grade, Item
 from rsalign import Aligner, Message, Plain
 from rsalign.testing import ToyPolicy
+
+ROOT = Path(__file__).parents[2]
 
 
 class NativePanic(BaseException):
@@ -105,3 +112,34 @@ def test_a_grader_that_fails_on_some_answers_leaves_those_ungradable(tmp_path):
     untold = [record for record in records if record["grade"]["score"] is None]
     assert (summary.num_failed, len(records)) == (0, 12)
     assert 0 < len(untold) < 12
+
+
+def test_a_job_that_fails_is_one_line_and_the_others_go_on(tmp_path, capfd):
+    """Also jobs of which single answers failed are told, and the exit status says it."""
+    arguments = (
+        *("policy=vllm", "policy.model=failing_parts:Policy", "reward=vllm", "task.limit=4"),
+        "reward.model=failing_parts:good,failing_parts:nope,failing_parts:exits",
+        *("strategy=best_of", "budget=1", f"output={tmp_path / 'out'}"),
+    )
+    done = forked.run(
+        (sys.executable, "-m", "eval.run", "-m", *arguments),
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests" / "eval")))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    told = [line for line in done.stdout.splitlines() if line.startswith("eval.run: failed: ")]
+    assert len(told) == 2
+    assert "reward.model='failing_parts:nope' cannot be imported: AttributeError" in told[0]
+    assert "1 of 4 answers failed, the first: item" in told[1]
+    assert len(list((tmp_path / "out").glob("*/records.jsonl"))) == 2
+
+
+def test_an_output_that_cannot_be_written_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["eval.run", "output=/proc/none"])
+    assert run.main() == 2
+    assert capsys.readouterr().err.startswith("eval.run: output='/proc/none' cannot be written to")
