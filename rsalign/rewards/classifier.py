@@ -4,28 +4,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsalign.core.checks import at_least, check_int
-from rsalign.core.errors import ConfigError, InstallError
+from rsalign.core.errors import InstallError
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.model_files import ModelFiles
 from rsalign.rewards.batching import Batcher
+from rsalign.rewards.labels import LabelChoice, LabelSetting, label_names
 from rsalign.rewards.rendering import Rendering
 
 
 class TransformersReward:
-    """The raw score (no sigmoid) of a one-label model; for models that vLLM cannot run.
+    """The raw score (no sigmoid) of a model in transformers; for models that vLLM cannot run.
 
     In float32, a score computed alone and one computed in a batch agree to 1e-4.
 
     Args:
         model: Hugging Face id or path.
+        label: which label is the reward, for a model with several: see `LabelChoice.of`.
         dtype: data type of the weights.
         device: torch device that runs the model.
         max_batch_size: greatest number of responses in one forward pass.
 
     Raises:
         InstallError: if transformers is missing.
-        ConfigError: if the model has another number of labels than one, or no chat template; or if
+        ConfigError: if the model has several labels and none was chosen, or no chat template; or if
             `max_batch_size` is not at least 1.
 
     Example:
@@ -39,10 +41,12 @@ class TransformersReward:
         self,
         model: str,
         *,
+        label: LabelSetting = None,
         dtype: str = "float32",
         device: str = "cpu",
         max_batch_size: int = 32,
     ) -> None:
+        choice = LabelChoice.of(label)
         size = check_int("TransformersReward", "max_batch_size", max_batch_size, at_least(1))
         try:
             import torch
@@ -62,10 +66,7 @@ class TransformersReward:
             if bars:
                 transformers_logging.enable_progress_bar()
         self._model: Any = loaded.to(device).eval()
-        if self._model.config.num_labels != 1:
-            raise ConfigError(
-                f"{model} has num_labels={self._model.config.num_labels}, but a reward model has 1"
-            )
+        self._reader = choice.reader(model, label_names(self._model.config))
         length = int(self._model.config.max_position_embeddings)
         self._rendering = Rendering(AutoTokenizer.from_pretrained(model), length)
         self._batcher: Batcher[Tokens, float] = Batcher(
@@ -79,7 +80,8 @@ class TransformersReward:
         Raises:
             ConfigError: if the model's files have changed since it was loaded.
         """
-        return f"transformers {self._files.digest()} {self._dtype} {self._rendering.fingerprint}"
+        model = f"{self._files.digest()} {self._dtype} {self._rendering.fingerprint}"
+        return f"transformers {model}{self._reader.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of a complete or partial response; see `Reward`."""
@@ -103,5 +105,4 @@ class TransformersReward:
         inputs = inputs.to(self._model.device)
         with torch.inference_mode():
             logits = self._model(input_ids=inputs, attention_mask=(inputs != pad).long()).logits
-        scores: list[float] = logits[:, 0].float().tolist()
-        return scores
+        return [self._reader.read(row) for row in logits.float().tolist()]

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
@@ -20,13 +20,15 @@ from rsalign.core.foreign import errors_as
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.protocol import Backend, ScoreRequest, VllmEngine
-from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.identity import EngineIdentity
-from rsalign.engines.vllm.starting import start_engine
+from rsalign.rewards.labels import LabelChoice, LabelReader, LabelSetting
 from rsalign.rewards.parts import describe
 from rsalign.rewards.rendering import Rendering
+from rsalign.rewards.reward_engine import labels_of, start_reward_engine
 from rsalign.rewards.steps import Characters, check_ends
-from rsalign.rewards.vllm import check_reward_model
+
+if TYPE_CHECKING:
+    from vllm.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,11 @@ class VllmStepReward:
             are converted to the reward model's tokens by way of the text.
         num_remembered: greatest number of response tokens whose score is cached (about 200 bytes
             each); the least recently used are evicted first.
+        label: which label is the value of a step, for a model with several: see `LabelChoice.of`.
 
     Raises:
-        ConfigError: if the model is not causal, pools only some tokens, or its tokenizer has no
-            offset mapping.
+        ConfigError: if the model is not causal, pools only some tokens, has several labels and none
+            was chosen, or its tokenizer has no offset mapping.
 
     Example:
         >>> steps = VllmStepReward.start("org/prm", decode=policy.text)  # doctest: +SKIP
@@ -63,32 +66,20 @@ class VllmStepReward:
     engine: VllmEngine
     decode: Callable[[Tokens], str]
     num_remembered: int = 1 << 17
+    label: LabelSetting = None
+    _reader: LabelReader = field(init=False, repr=False, compare=False)
     _rendering: Rendering = field(init=False, repr=False, compare=False)
     _known: "_Known" = field(init=False, repr=False, compare=False)
     _identity: EngineIdentity = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_settings(self, num_remembered=at_least(1))
-        model = self.engine.vllm_config.model_config
-        if model.attn_type in ("encoder_only", "encoder_decoder"):
-            raise ConfigError(
-                f"{model.model} has attn_type={model.attn_type!r}, so that the value of a step "
-                "would depend on later ones: give a causal model"
-            )
-        if model.pooler_config is not None and model.pooler_config.tok_pooling_type == "STEP":
-            raise ConfigError(
-                f"{model.model} pools tagged tokens only (tok_pooling_type='STEP'): start it with "
-                "pooler_config=PoolerConfig(tok_pooling_type='ALL')"
-            )
-        if not getattr(self.engine.tokenizer, "is_fast", False):
-            raise ConfigError(
-                f"the tokenizer of {model.model} has no offset mapping: give a model with a fast "
-                "tokenizer (tokenizer.json)"
-            )
-        rendering = Rendering(self.engine.tokenizer, model.max_model_len)
+        model, tokenizer = self.engine.vllm_config.model_config, self.engine.tokenizer
+        reader, rendering = _read_model(model, tokenizer, LabelChoice.of(self.label))
+        object.__setattr__(self, "_reader", reader)
         object.__setattr__(self, "_rendering", rendering)
         object.__setattr__(self, "_known", _Known(self.num_remembered))
-        identity = EngineIdentity.of(self.engine.vllm_config, self.engine.tokenizer)
+        identity = EngineIdentity.of(self.engine.vllm_config, tokenizer)
         object.__setattr__(self, "_identity", identity)
 
     @classmethod
@@ -97,17 +88,26 @@ class VllmStepReward:
         model: str,
         *,
         decode: Callable[[Tokens], str],
+        label: LabelSetting = None,
         backend: Backend = "auto",
         **engine_args: Any,
     ) -> "VllmStepReward":
         """Starts a pooling engine; takes the arguments of `VllmReward.start`, and `decode`.
 
         Raises:
-            ConfigError: if the model has another number of labels than one.
+            ConfigError: as the class, before the model's weights are loaded.
         """
-        import_vllm()
-        check_reward_model(model)
-        return cls(start_engine(model, backend=backend, pooling=True, **engine_args), decode)
+        choice = LabelChoice.of(label)
+
+        def check(described: "ModelConfig", tokenizer: Any) -> object:
+            return _read_model(described, tokenizer, choice)
+
+        engine = start_reward_engine(model, check, backend=backend, **engine_args)
+        try:
+            return cls(engine, decode, label=label)
+        except BaseException:
+            engine.close()
+            raise
 
     @property
     def fingerprint(self) -> str:
@@ -117,7 +117,8 @@ class VllmStepReward:
             ConfigError: if the model's files have changed since the engine was started or adopted,
                 or `decode` has no fingerprint.
         """
-        return f"vllm steps {self._identity.fingerprint} {describe(self.decode)}"
+        model = f"{self._identity.fingerprint}{self._reader.fingerprint}"
+        return f"vllm steps {model} {describe(self.decode)}"
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
@@ -195,15 +196,30 @@ class VllmStepReward:
             result = await self.engine.score(request)
         except PolicyError as died:
             raise RewardError(str(died), prompt=prompt, response=response) from died
-        num_labels = len(result.scores[0])
-        if num_labels != 1:
-            raise RewardError(
-                f"the reward model has {num_labels} labels, but a step has one value: give a "
-                "model with num_labels=1",
-                prompt=prompt,
-                response=response,
-            )
-        return [score for (score,) in result.scores]
+        return [self._reader.read(logits) for logits in result.scores]
+
+
+def _read_model(
+    model: "ModelConfig", tokenizer: Any, choice: LabelChoice
+) -> tuple[LabelReader, Rendering]:
+    """How the model's input is written and its output read, from vLLM's description of it."""
+    if model.attn_type in ("encoder_only", "encoder_decoder"):
+        raise ConfigError(
+            f"{model.model} has attn_type={model.attn_type!r}, so that the value of a step "
+            "would depend on later ones: give a causal model"
+        )
+    if model.pooler_config is not None and model.pooler_config.tok_pooling_type == "STEP":
+        raise ConfigError(
+            f"{model.model} pools tagged tokens only (tok_pooling_type='STEP'): start it with "
+            "pooler_config=PoolerConfig(tok_pooling_type='ALL')"
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError(
+            f"the tokenizer of {model.model} has no offset mapping: give a model with a fast "
+            "tokenizer (tokenizer.json)"
+        )
+    reader = choice.reader(model.model, labels_of(model))
+    return reader, Rendering(tokenizer, model.max_model_len)
 
 
 class _Known:

@@ -3,14 +3,21 @@
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from rsalign.core.errors import ConfigError, PolicyError, RewardError
+from rsalign.core.errors import PolicyError, RewardError
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.answers import ServedModel
 from rsalign.engines.remote import Replicas
+from rsalign.rewards.labels import (
+    LabelChoice,
+    LabelReader,
+    LabelSetting,
+    default_names,
+    label_names,
+)
 from rsalign.rewards.rendering import Rendering
 
 if TYPE_CHECKING:
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RemoteReward:
-    """The raw score (no sigmoid) of a one-label model, by ``POST /classify``.
+    """The raw score (no sigmoid) of a model behind a server, by ``POST /classify``.
 
     The chat template is applied here, with the reward model's own tokenizer, and token ids are
     sent, so that in float32 the score equals that of `VllmReward`. The server does not report how
@@ -31,6 +38,7 @@ class RemoteReward:
         model: the model's name on the server.
         rendering: the reward model's tokenizer, chat template and context length.
         served: the model as the server describes it; None if only its name is known.
+        reader: computes the reward from the logits of the labels.
 
     Example:
         >>> reward = RemoteReward.connect("http://gpu-2:8001")  # doctest: +SKIP
@@ -42,6 +50,9 @@ class RemoteReward:
     model: str
     rendering: Rendering = field(repr=False)
     served: ServedModel | None = field(default=None, repr=False, kw_only=True)
+    reader: LabelReader = field(
+        default=LabelReader("the served model", "weights", (1.0,)), repr=False, kw_only=True
+    )
 
     @classmethod
     def connect(
@@ -49,6 +60,7 @@ class RemoteReward:
         addresses: str | Sequence[str],
         *,
         model: str | None = None,
+        label: LabelSetting = None,
         tokenizer: Any = None,
         api_key: str | None = None,
         timeout_seconds: float = 300.0,
@@ -60,6 +72,8 @@ class RemoteReward:
         Args:
             addresses: ``"http://host:port"``, with or without ``/v1``, or a list of them.
             model: name of the served model; default: the only one that is served.
+            label: which label is the reward, for a model with several: see `LabelChoice.of`. Names
+                need the model's configuration on this machine or on the Hub.
             tokenizer: id, path or a Hugging Face tokenizer; default: that of the served model.
             api_key: default: the environment variable OPENAI_API_KEY, if set.
             timeout_seconds: greatest time without data from a server that accepted a request.
@@ -69,9 +83,10 @@ class RemoteReward:
         Raises:
             InstallError: if the package `openai` is missing.
             ConfigError: if an argument is invalid, the model or its tokenizer is not found, or the
-                model does not have exactly one label.
+                model has several labels and none was chosen.
             PolicyError: if no server answers.
         """
+        choice = LabelChoice.of(label)
         replicas = Replicas(
             addresses,
             api_key=api_key,
@@ -84,8 +99,10 @@ class RemoteReward:
         reward = cls(replicas, served.name, rendering, served=served)
         # a server that does not classify is detected now, and not after the first samples
         probe = tuple(rendering.tokenizer.encode("a"))
-        replicas.call(reward._classify(probe, affinity=b""))
-        return reward
+        logits = replicas.call(reward._classify(probe, affinity=b""))
+        names = _served_names(served, len(logits))
+        reader = choice.reader(f"{served.name!r} at {replicas!r}", names)
+        return replace(reward, reader=reader)
 
     @property
     def fingerprint(self) -> str:
@@ -95,33 +112,41 @@ class RemoteReward:
         address.
         """
         model = self.served.identity if self.served else self.model
-        return f"server {model} {self.rendering.fingerprint}"
+        return f"server {model} {self.rendering.fingerprint}{self.reader.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of a complete or partial response; see `Reward`."""
         tokens = self.rendering.tokens(prompt, response)
         affinity = hashlib.blake2b(repr(prompt.messages).encode(), digest_size=8).digest()
         try:
-            value = await self._classify(tokens, affinity=affinity)
+            logits = await self._classify(tokens, affinity=affinity)
         except PolicyError as died:
             raise RewardError(str(died), prompt=prompt, response=response) from died
-        return Scored(value, tokens=len(tokens))
+        return Scored(self.reader.read(logits), tokens=len(tokens))
 
     def close(self) -> None:
         """Closes the connections; the servers keep running."""
         self.replicas.close()
 
-    async def _classify(self, tokens: Tokens, *, affinity: bytes) -> float:
+    async def _classify(self, tokens: Tokens, *, affinity: bytes) -> list[float]:
+        """The logits of the labels, ``(labels,)``."""
         request = {"model": self.model, "input": list(tokens), "use_activation": False}
 
         async def send(client: "AsyncOpenAI") -> Any:
             return await client.post("/classify", cast_to=object, body=request)
 
         answer = await self.replicas.ask(send, affinity=affinity)
-        scores: list[float] = answer["data"][0]["probs"]
-        if len(scores) != 1:
-            raise ConfigError(
-                f"{self.model!r} at {self.replicas!r} has {len(scores)} labels, but a reward model "
-                "has 1: serve one that was trained as a reward"
-            )
-        return scores[0]
+        logits: list[float] = answer["data"][0]["probs"]
+        return logits
+
+
+def _served_names(served: ServedModel, num_labels: int) -> tuple[str, ...]:
+    """The names of the labels; those that transformers gives by default if they are not known."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(served.root, trust_remote_code=False)
+    except (OSError, ValueError):  # the server has the model, but this machine does not
+        return default_names(num_labels)
+    names = label_names(config)
+    return names if len(names) == num_labels else default_names(num_labels)

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import json
+import shutil
 
 import pytest
 import torch
@@ -244,9 +246,12 @@ def test_refusals(steps, reward, policy, draw, tmp_path):
     assert failed.value.response is long
     with pytest.raises(ConfigError, match="num_remembered=0"):
         VllmStepReward(reward.engine, policy.text, num_remembered=0)
-    (tmp_path / "config.json").write_text('{"id2label": {"0": "a", "1": "b"}}')
-    with pytest.raises(ConfigError, match="num_labels=2"):
-        VllmStepReward.start(str(tmp_path), decode=policy.text)
+    shutil.copytree(REWARD, tmp_path / "two")
+    config = json.loads((tmp_path / "two/config.json").read_text())
+    config["id2label"] = {"0": "a", "1": "b"}
+    (tmp_path / "two/config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"num_labels=2 \(0: 'a', 1: 'b'\)"):
+        VllmStepReward.start(str(tmp_path / "two"), decode=policy.text)
 
 
 def test_a_closed_engine_is_a_failed_reward(policy, draw):

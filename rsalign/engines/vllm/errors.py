@@ -57,6 +57,8 @@ def convert_start_errors(model: str) -> Iterator[None]:
         raise ConfigError(f"{model} has no config.json: give the folder of a Hugging Face model")
     try:
         yield
+    except RsalignError:  # some of ours are also a ValueError
+        raise
     except (OSError, TypeError, ValueError, refusal_types()[1]) as refused:
         raise ConfigError(
             f"vLLM cannot start {model}: {refused}. Check the model's name and engine_args"
