@@ -33,6 +33,7 @@ from rsalign.core.checks import check_value
 from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Policy, Reward
+from rsalign.core.segment_ends import check_boundaries
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.strategies.plain import Plain
 from rsalign.words.parts import (
@@ -66,8 +67,7 @@ class Aligner:
         seed: root of all randomness.
         budget: hard limits for each prompt; may be replaced in each call.
         engine_args, reward_args: for an engine that is started (`vllm.EngineArgs`).
-        journal: a path (opened and closed here) or a `Journal`: a run that was killed pays only for
-            what is missing.
+        journal: a path or a `Journal`: a run that was killed pays only for what is missing.
         on_reward_error: a prompt whose reward fails ends with `RewardError` (``"fail"``), or with
             the best answer so far, flagged as expired (``"best"``).
 
@@ -109,6 +109,7 @@ class Aligner:
         def start_policy() -> Policy:
             started = policy_from(policy, engine_args or {})
             self._close_later(started, given=policy)
+            check_boundaries(made, started)
             return started
 
         try:
@@ -277,9 +278,8 @@ class Aligner:
 
         `Cards` streams each accepted segment. A strategy that decides at the end yields its answer
         then, and before that, if it takes many steps, what the answer would be now. The pieces of
-        text together are the answer's text. Leaving early (``aclose``, or a cancelled task) aborts
-        open requests. The arguments are those of `generate`; a conversation is
-        ``{"messages": [...]}``.
+        text together are the answer's text. Leaving early (``aclose``) aborts open requests. The
+        arguments are those of `generate`; a conversation is ``{"messages": [...]}``.
 
         Yields:
             `TextEvent` and `ProgressEvent` any number of times, then one `ResultEvent`.

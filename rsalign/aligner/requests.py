@@ -22,6 +22,7 @@ from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.key import Label
 from rsalign.core.protocols import Policy, Strategy, get_sampling, with_sampling
+from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.types import Prompt
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.words.length import with_max_tokens
@@ -283,12 +284,13 @@ def tune_policy(
         budget: of each answer.
 
     Raises:
-        ConfigError: if the policy's law is fixed, the strategy cannot draw from the law, or the
-            policy cannot honour an option or the presentation.
+        ConfigError: if the policy's law is fixed, the strategy cannot draw from the law or end its
+            segments in the policy, or the policy cannot honour an option or the presentation.
     """
     if params.sampling is not None:
         policy = with_sampling(policy, params.sampling)
     check_law(strategy, get_sampling(policy), budget)
+    check_boundaries(strategy, policy)
     if given := options.given():
         if not hasattr(policy, "with_options"):
             name, value = next(iter(given.items()))

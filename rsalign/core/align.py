@@ -20,6 +20,7 @@ from rsalign.core.nesting import walk_strategies
 from rsalign.core.protocols import Policy, Reward, Strategy, get_sampling
 from rsalign.core.run import Run
 from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
+from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.text.response_text import response_text
 from rsalign.core.trace import Progress, Trace, Verdict
 from rsalign.core.types import (
@@ -113,7 +114,7 @@ async def align(
 
     Raises:
         ConfigError: if the strategy needs a reward and none is given, or if it cannot draw with the
-            policy's sampling settings (`check_law`).
+            policy's sampling settings (`check_law`), or end its segments in the policy.
         PolicyError: if the policy failed; an `EngineError` if its engine is gone.
         RewardError: if the reward failed or returned a number that is not finite.
         StrategyError: if the strategy failed, or a function that it was given.
@@ -124,6 +125,7 @@ async def align(
             "callable (prompt_text, response_text) -> float"
         )
     check_law(strategy, get_sampling(policy), budget)
+    check_boundaries(strategy, policy)
     key = seed if isinstance(seed, Key) else Key(seed)
     trace = Trace(on_commit=on_commit)
     budget = budget or Budget()

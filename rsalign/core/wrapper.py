@@ -21,6 +21,7 @@ from rsalign.core.protocols import (
     Shaped,
     StepReward,
 )
+from rsalign.core.segment_ends import EndsSegments
 from rsalign.core.text.detokenization import Detokenizing
 from rsalign.core.types import Sampling
 
@@ -34,6 +35,7 @@ ABILITIES: dict[type, tuple[str, ...]] = {
     Encoder: ("encode", "encode_chat"),
     Detokenizing: ("detokenizer", "token_text"),
     Adjustable: ("with_sampling",),
+    EndsSegments: ("check_boundary",),
     StepReward: ("score_steps",),
     PairwiseReward: ("prefer",),
 }

@@ -6,6 +6,7 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.overdraw import needs_entropy
 from rsalign.core.protocols import Boundary
 from rsalign.core.types import Sampling
+from rsalign.engines.answers import ServedModel
 from rsalign.engines.remote import Replicas
 from rsalign.hooks.segment_end.sentinel import choose_sentinel
 from rsalign.hooks.shared.arguments import HIDING, hides_the_model
@@ -20,21 +21,40 @@ _HOW = (
 )
 
 
-def choose_stop_token(tokenizer: Any, model: str) -> int:
+def choose_stop_token(tokenizer: Any, served: ServedModel) -> int:
     """Chooses the stop token by which the logits processor marks the end of a segment.
 
+    A server returns no report, so that the token must be one that responses do not need: a spare
+    one, or else the one that they need least (`choose_sentinel`), whose probability is lost.
+
     Raises:
-        ConfigError: if the tokenizer has no unused token.
+        ConfigError: if responses may need every token.
     """
     # the number of logits beyond the tokenizer's ids is not known for a server
-    sentinel = choose_sentinel(tokenizer, len(tokenizer), ())
+    sentinel = choose_sentinel(tokenizer, len(tokenizer), declared_eos(served.root))
     if sentinel is None:
         raise ConfigError(
-            f"segment_end=True: the tokenizer of {model!r} has no spare token that could end a "
-            "segment inside the engine: leave it out, and use FixedSize or "
-            "Punctuation(min_entropy=0)"
+            f"segment_end=True: the tokenizer of {served.name!r} has no token that responses do "
+            "not need and that could end a segment inside the engine: leave it out, and use "
+            "FixedSize or Punctuation(min_entropy=0); an engine that rsalign starts needs no such "
+            "token"
         )
     return sentinel
+
+
+def declared_eos(model: str) -> tuple[int, ...]:
+    """Returns the ids that a model's ``generation_config.json`` lists as ends of a response.
+
+    Args:
+        model: path or Hugging Face id; none are known where the file cannot be read here.
+    """
+    from transformers import GenerationConfig
+
+    try:
+        declared = GenerationConfig.from_pretrained(model).eos_token_id
+    except (OSError, ValueError):  # on another machine, or an id that the hub does not have
+        return ()
+    return (declared,) if isinstance(declared, int) else tuple(declared or ())
 
 
 async def check_hook(replicas: Replicas, model: str, sentinel: int) -> None:

@@ -23,6 +23,9 @@ class Tokenization:
         max_model_len: greatest number of tokens of prompt and response together.
         renderer: the engine's renderer of conversations; None: apply the chat template here.
         chat_template: replaces the tokenizer's chat template, unless a call passes another one.
+        vocab_size: number of ids that the model has a probability for. It may be greater than the
+            number that the tokenizer knows (Qwen, gpt-oss): the other ids may be drawn, too, and
+            have no text, as in vLLM. None: not known (behind a server, which checks ids itself).
 
     Example:
         >>> from transformers import AutoTokenizer
@@ -36,6 +39,7 @@ class Tokenization:
     max_model_len: int
     renderer: Any = field(default=None, repr=False)
     chat_template: str | None = field(default=None, repr=False)
+    vocab_size: int | None = None
 
     def encode(self, text: str) -> Tokens:
         """Token ids of a plain text prompt, with the special tokens that the tokenizer adds.
@@ -105,7 +109,8 @@ class Tokenization:
         """
         if not stop:
             return ()
-        ending = self.tokenizer.decode(list(prefix[-_MOST_BYTES:]), skip_special_tokens=True)
+        last = [token for token in prefix[-_MOST_BYTES:] if token < len(self.tokenizer)]
+        ending = self.tokenizer.decode(last, skip_special_tokens=True)
         return () if ending.endswith(_REPLACEMENT) else stop
 
     def check(self, prefix: Tokens) -> None:
@@ -123,10 +128,11 @@ class Tokenization:
                 "and needs room for at least one more: shorten the prompt, or raise "
                 "max_model_len in engine_args"
             )
-        if min(prefix) < 0 or max(prefix) >= len(self.tokenizer):
-            wrong = next(token for token in prefix if not 0 <= token < len(self.tokenizer))
+        least, most = min(prefix), max(prefix)
+        if least < 0 or (self.vocab_size is not None and most >= self.vocab_size):
+            size = "" if self.vocab_size is None else f" of {self.vocab_size} ids"
             raise ConfigError(
-                f"token id {wrong} is not in the vocabulary of {len(self.tokenizer)} ids: was the "
+                f"token id {least if least < 0 else most} is not in the vocabulary{size}: was the "
                 "prompt encoded by another tokenizer?"
             )
 

@@ -24,9 +24,9 @@ from rsalign.hooks.guided.request import (
     write_guidance,
 )
 from rsalign.hooks.loading import add_hooks
-from rsalign.hooks.segment_end.request import write_segment_request
-from rsalign.hooks.shared.reports import add_boundary_entropy, add_certainty
+from rsalign.hooks.shared.reports import add_boundary_entropy, add_certainty, ended_segment
 from rsalign.hooks.token_statistics.request import write_statistics_request
+from rsalign.policies.segment_plan import SegmentPlan
 from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
 
@@ -49,9 +49,16 @@ class VllmPolicy:
     processor in the engine (`rsalign.hooks`). Engines that rsalign starts load it; an adopted
     engine must have been started with it. Boundaries read the entropy of the model's distribution,
     so they cannot be combined with `logit_bias` or `allowed_token_ids`, nor, on GPUs, with
-    `repetition_penalty`. With guides, the entropy is that of the guided distribution. A segment's
+    `repetition_penalty`. With guides, the entropy is that of the guided distribution. Where the
+    engine cannot apply a boundary that reads the tokens alone (``Punctuation(min_entropy=0)``), a
+    segment of the greatest size is drawn and cut (`Segment.beyond`). A segment's
     `boundary_entropy` is None if the engine is an adopted one in another process that cannot report
     it (see `measure`).
+
+    Segment ends: the logits processor forces a stop token where a segment ends. It is a token that
+    the tokenizer calls spare (reserved, unused, ...), if there is one. Otherwise it is EOS or a
+    stop token of `sampling`; a report of the logits processor then tells whether it ended the
+    segment or the response, so that no probability is lost.
 
     Attributes:
         engine: the engine; several policies may share one.
@@ -66,7 +73,7 @@ class VllmPolicy:
         ... )
     """
 
-    overdraws: ClassVar[bool] = False
+    overdraws: ClassVar[bool] = False  # past a boundary, but never past a segment's greatest size
 
     engine: VllmEngine
     sampling: Sampling = field(default_factory=Sampling)
@@ -218,28 +225,50 @@ class VllmPolicy:
         self._check(prefix, max_new_tokens)
         room = min(max_new_tokens, self._model.tokenization.max_model_len - len(prefix))
         limit = room if boundary is None else min(room, boundary.max_tokens)
-        config, sentinel = self.engine.vllm_config, self._model.sentinel
-        asked: dict[str, int | float | str] = {}
-        if boundary is not None and boundary.engine_arguments:
-            asked |= write_segment_request(boundary, config, self.sampling, sentinel)
-        by_entropy = "rsalign_entropy_threshold" in asked and self.engine.can_report
-        with open_ticket() as ticket:
+        plan = self._plan(boundary)
+        config = self.engine.vllm_config
+        with open_ticket() as ticket, open_ticket() as measurement:
+            asked = plan.arguments(ticket)
             if measured:
-                asked |= write_statistics_request(config, self.sampling, ticket)
-            elif by_entropy:
-                asked["rsalign_report"] = ticket
+                asked |= write_statistics_request(config, self.sampling, measurement)
             stop = self._model.tokenization.engine_stops(prefix, self.sampling.stop)
-            request = self._request(prefix, limit, key, asked, stop)
-            segment = self._segment(await self.engine.draw(request), room)
-            ended = "rsalign_sentinel" in asked and segment.stop_reason == sentinel
-            if ended:  # the last token only marks the end and is not part of the segment
-                segment = segment.upto(len(segment.tokens) - 1, Stop.BOUNDARY)
-            if not measured and not (ended and by_entropy):
-                return segment
-            report = await self._read_report(ticket, prefix, segment.tokens)
-        if measured:
-            return add_certainty(segment, report, ended=ended and by_entropy)
-        return add_boundary_entropy(segment, report)
+            request = self._request(prefix, limit, key, asked, stop, plan.stop_token_ids)
+            drawn = await self.engine.draw(request)
+            segment = self._segment(drawn, room)
+            if ended := plan.may_have_ended(drawn):
+                kept, report = segment.tokens[:-1], None
+                shared = plan.sentinel is not None and plan.sentinel.shared
+                if shared or (plan.tells_entropy and not measured):
+                    report = await self._read_report(ticket, prefix, kept)
+                ended = ended_segment(report) if shared else True
+                if ended:  # the last token only marks the end and is not part of the segment
+                    segment = segment.upto(len(kept), Stop.BOUNDARY)
+                    if plan.tells_entropy and not measured:
+                        segment = add_boundary_entropy(segment, report)
+            if measured:
+                report = await self._read_report(measurement, prefix, segment.tokens)
+                segment = add_certainty(segment, report, ended=ended and plan.tells_entropy)
+        return plan.cut(segment, self.token_text)
+
+    def _plan(self, boundary: Boundary | None) -> SegmentPlan:
+        return SegmentPlan.of(
+            boundary,
+            self.engine.vllm_config,
+            self.sampling,
+            self._model.sentinels,
+            can_report=self.engine.can_report,
+        )
+
+    def check_boundary(self, boundary: Boundary) -> str:
+        """Checks that segments can end where this boundary says; sends nothing.
+
+        Returns:
+            How they end, for people.
+
+        Raises:
+            ConfigError: if the engine cannot honour the boundary exactly.
+        """
+        return self._plan(boundary).describe(self._model.tokenization.tokenizer)
 
     async def _read_report(self, ticket: str, prefix: Tokens, tokens: Tokens) -> Report | None:
         try:
@@ -324,9 +353,9 @@ class VllmPolicy:
         key: Key,
         hook_arguments: Mapping[str, int | float | str],
         stop: tuple[str, ...],
+        stop_token_ids: Tokens = (),
     ) -> DrawRequest:
         law = self.sampling
-        sentinel = hook_arguments.get("rsalign_sentinel")
         return DrawRequest(
             prompt=prompt,
             sampling=law,
@@ -334,7 +363,7 @@ class VllmPolicy:
             seed=None if law.greedy else key.seed(),
             stop=stop,
             hook_arguments={**hook_arguments, **write_guidance(law.guidance)},
-            stop_token_ids=() if sentinel is None else (int(sentinel),),
+            stop_token_ids=stop_token_ids,
             num_log_probs=0 if self.tells_log_probs else None,
             options=self.options,
         )

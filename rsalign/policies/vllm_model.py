@@ -6,7 +6,7 @@ from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.protocol import VllmEngine
 from rsalign.engines.vllm.identity import EngineIdentity
 from rsalign.hooks.guided.request import read_guides
-from rsalign.hooks.segment_end.sentinel import choose_sentinel
+from rsalign.hooks.segment_end.sentinel import Sentinels
 from rsalign.policies.tokenization import Tokenization
 
 
@@ -19,8 +19,7 @@ class VllmModel:
         exact_log_probs: whether the engine reports the log-probabilities of the distribution that
             it samples from (after temperature and truncation).
         eos: the end-of-sequence tokens.
-        sentinel: a stop token that the logits processor emits to end a segment; None if the
-            vocabulary has no unused token.
+        sentinels: the tokens by which the logits processor may end a segment.
         identity: identifies the model and how it is run.
         guides: the files of each guide and of its reference model.
     """
@@ -28,7 +27,7 @@ class VllmModel:
     tokenization: Tokenization
     exact_log_probs: bool
     eos: frozenset[int]
-    sentinel: int | None
+    sentinels: Sentinels
     identity: EngineIdentity
     guides: tuple[tuple[ModelFiles, ModelFiles | str | None], ...]
     _told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
@@ -72,11 +71,15 @@ class VllmModel:
         known = frozenset(token for token in eos if token is not None)
         return cls(
             tokenization=Tokenization(
-                engine.tokenizer, model.max_model_len, engine.renderer, chat_template
+                engine.tokenizer,
+                model.max_model_len,
+                engine.renderer,
+                chat_template,
+                model.get_vocab_size(),
             ),
             exact_log_probs=model.logprobs_mode == "processed_logprobs",
             eos=known,
-            sentinel=choose_sentinel(engine.tokenizer, model.get_vocab_size(), known),
+            sentinels=Sentinels.of(engine.tokenizer, model.get_vocab_size(), known),
             identity=EngineIdentity.of(engine.vllm_config, engine.tokenizer),
             guides=tuple(
                 (ModelFiles.of(guide.model), _files(guide.reference))

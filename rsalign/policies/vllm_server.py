@@ -150,7 +150,7 @@ class VllmServerPolicy:
         tokenization = Tokenization(served.tokenizer(tokenizer), length)
         sentinel = None
         if segment_end:
-            sentinel = choose_stop_token(tokenization.tokenizer, served.name)
+            sentinel = choose_stop_token(tokenization.tokenizer, served)
             replicas.call(check_hook(replicas, served.name, sentinel))
         law = sampling or Sampling()
         return cls(

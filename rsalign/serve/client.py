@@ -14,6 +14,7 @@ from rsalign.core.answer import prompt_key
 from rsalign.core.capabilities import answers_in_one_draw
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.protocols import Policy, Reward
+from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.types import Prompt
 from rsalign.engines.options import RequestOptions
 from rsalign.engines.vllm.asynchronous import AsyncEngine
@@ -79,6 +80,7 @@ class AlignedClient:
         self._observer = observer or Observer()
         self._engine = AsyncEngine(engine)
         self._policy = VllmPolicy(self._engine)
+        check_boundaries(self.rules.default, self._policy)
         self._open: dict[str, set[PromptJob]] = {}
 
     def __getattr__(self, name: str) -> Any:

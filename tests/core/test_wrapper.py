@@ -31,6 +31,7 @@ from rsalign.core.protocols import (
     require_likelihood,
     require_measuring,
 )
+from rsalign.core.segment_ends import EndsSegments
 from rsalign.core.text.detokenization import Detokenizing
 from rsalign.core.text.response_text import Redecoding
 from rsalign.core.wrapper import ABILITIES, Wrapper
@@ -88,6 +89,7 @@ POLICY_MEMBERS = {
         "encode_chat": lambda self, messages, **options: (len(options), 6),
     },
     Adjustable: {"with_sampling": with_sampling},
+    EndsSegments: {"check_boundary": lambda self, boundary: f"by {boundary}"},
     Detokenizing: {
         "detokenizer": lambda self, prompt: Redecoding(lambda tokens: f"{prompt} {tokens}"),
         "token_text": lambda self, token: f" {token}",
@@ -200,6 +202,7 @@ def test_what_policies_pass_on_is_what_they_wrap_says(policies):
         measured = await policy.measure((1,), max_new_tokens=2, key=Key(0, ("a",)))
         known = await policy.log_probs((1,), (2, 3))
         spoken = policy.encode("a"), policy.encode_chat((), chat_template="x")
+        spoken += (policy.check_boundary("a mark"),)
         return drawn, measured, known, [one.rank for one in known], spoken, policy.text((1, 2))
 
     expected = asyncio.run(ask(inner))

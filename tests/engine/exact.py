@@ -26,23 +26,23 @@ def reward_model():
 
 
 @functools.cache
-def tokenizer():
-    return AutoTokenizer.from_pretrained(POLICY)
+def tokenizer(path=POLICY):
+    return AutoTokenizer.from_pretrained(path)
 
 
 @torch.inference_mode()
-def next_probs(prefixes):
+def next_probs(prefixes, path=POLICY):
     """Next-token laws, (prefixes, vocab), of prefixes of one length."""
-    logits = language_model()(torch.tensor(prefixes)).logits[:, -1]
+    logits = language_model(path)(torch.tensor(prefixes)).logits[:, -1]
     return logits.double().softmax(-1)
 
 
-def answers(prompt, max_tokens):
+def answers(prompt, max_tokens, path=POLICY):
     """Probability of every answer above `LEAST`, and of all others together."""
-    eos, open_, done = tokenizer().eos_token_id, {(): 1.0}, {}
+    eos, open_, done = tokenizer(path).eos_token_id, {(): 1.0}, {}
     for length in range(1, max_tokens + 1):
         prefixes = list(open_)
-        probs = next_probs([list(prompt + prefix) for prefix in prefixes])
+        probs = next_probs([list(prompt + prefix) for prefix in prefixes], path)
         longer = {}
         for prefix, row in zip(prefixes, probs, strict=True):
             for token in (row * open_[prefix] > LEAST).nonzero()[:, 0].tolist():

@@ -19,6 +19,7 @@ from rsalign import (
     align,
 )
 from rsalign.core.tasks import concurrently
+from rsalign.engines.answers import ServedModel
 from rsalign.policies.remote_hook import choose_stop_token
 from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.segments.acceptance import HardAcceptance
@@ -203,5 +204,5 @@ def test_a_tokenizer_without_a_spare_token():
     from transformers import PreTrainedTokenizerFast
 
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1})))
-    with pytest.raises(ConfigError, match="no spare token"):
-        choose_stop_token(bare, "bare")
+    with pytest.raises(ConfigError, match="has no token that responses do not need"):
+        choose_stop_token(bare, ServedModel("bare", "/no/such/folder", None))

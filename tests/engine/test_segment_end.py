@@ -174,7 +174,7 @@ def test_vllm_s_own_min_tokens_is_respected(policy):
     from vllm import SamplingParams
 
     (first,) = draw(policy, [0], boundary=Entropy(1.0))
-    sentinel = policy._model.sentinel
+    sentinel = policy._model.sentinels.spare
     extra = {**Entropy(1.0).engine_arguments, "rsalign_sentinel": sentinel}
 
     def ends(min_tokens):
@@ -198,7 +198,7 @@ def test_each_of_several_samples_ends_on_its_own(policy):
     """vLLM's `n`: the children share one object of parameters."""
     from vllm import SamplingParams
 
-    sentinel, prefix = policy._model.sentinel, prompt(policy, 2)
+    sentinel, prefix = policy._model.sentinels.spare, prompt(policy, 2)
     boundary = Punctuation("0123456789", 0.0, 2)
     params = SamplingParams(
         n=6,
@@ -275,9 +275,6 @@ def test_what_cannot_be_honoured_is_refused(policy):
     for law in (Sampling(logit_bias=((5, 1.0),)), Sampling(allowed_token_ids=(20, 21))):
         with pytest.raises(ConfigError, match="model's own entropies"):
             draw(policy.with_sampling(law), [0], boundary=Entropy(1.0))
-    taken = Sampling(stop_token_ids=(policy._model.sentinel,))
-    with pytest.raises(ConfigError, match="no spare token"):
-        draw(policy.with_sampling(taken), [0], boundary=Entropy(1.0))
     params = SamplingParams(extra_args={"rsalign_treshold": 1.0})
     with pytest.raises(ConfigError, match="there are only rsalign_entropy_threshold"):
         asyncio.run(policy.engine.generate(prompt(policy, 0), params))

@@ -30,14 +30,15 @@ class Tokenizer:
 class Request:
     """What it would draw at each position, sentinel excluded, is fixed in advance."""
 
-    def __init__(self, number, boundary, **extra):
+    def __init__(self, number, boundary, *, shared=False, **extra):
         generator = torch.Generator().manual_seed(number)
-        self.boundary = boundary
+        self.boundary, self.shared = boundary, shared
         self.logits = torch.randn(LENGTH, VOCAB, generator=generator) * 1.5
         self.noise = torch.randn(LENGTH, VOCAB, generator=generator)
         self.prompt, self.drawn = 3 + number % 5, []
         if boundary:
-            extra |= {**boundary.engine_arguments, "rsalign_sentinel": SENTINEL}
+            name = "rsalign_shared_sentinel" if shared else "rsalign_sentinel"
+            extra |= {**boundary.engine_arguments, name: SENTINEL}
         self.params = SamplingParams(
             max_tokens=LENGTH, extra_args=extra or None, stop_token_ids=[SENTINEL]
         )
@@ -60,19 +61,24 @@ class Request:
 
     def expected(self):
         """What it draws, by the segmenter's own words."""
+        return self.outcome()[0]
+
+    def outcome(self):
+        """What it draws, and whether the segmenter ended it by the sentinel."""
         entropy, tokens = self.entropies, []
         for j in range(LENGTH):
             if self.boundary and j and self.boundary.ends_before(j, entropy[j]):
-                return [*tokens, SENTINEL]
+                return [*tokens, SENTINEL], True
             scores = self.logits[j] + self.noise[j]
-            if self.boundary:
+            if self.boundary and not self.shared:
                 scores[SENTINEL] = -math.inf
             tokens.append(int(scores.argmax()))
-            if self.boundary is None and tokens[-1] == SENTINEL:
-                return tokens
+            if tokens[-1] == SENTINEL:
+                return tokens, False
             if self.boundary and self.boundary.ends_after(j + 1, entropy[j], TEXTS[tokens[-1]]):
-                return tokens if j + 1 == LENGTH else [*tokens, SENTINEL]
-        return tokens
+                by_sentinel = j + 1 < LENGTH
+                return [*tokens, SENTINEL] if by_sentinel else tokens, by_sentinel
+        return tokens, False
 
 
 def run_v1(classes, requests, *, disturb, ended=lambda request: None):

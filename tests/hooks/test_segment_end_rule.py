@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rsalign import ConfigError
+from rsalign import ConfigError, Sampling
 from rsalign.hooks.segment_end.request import SegmentRequest, read_segment_request
 from rsalign.hooks.segment_end.rule import (
     NO_TOKEN,
@@ -16,7 +16,7 @@ from rsalign.hooks.segment_end.rule import (
     decide_ends,
     end_segments,
 )
-from rsalign.hooks.segment_end.sentinel import choose_sentinel
+from rsalign.hooks.segment_end.sentinel import Sentinel, Sentinels, choose_sentinel
 from rsalign.segments import Entropy, FixedSize, Punctuation
 from rsalign.segments.segmenters import MOST
 
@@ -73,7 +73,8 @@ def test_fires_where_the_segmenter_says(boundary):
 
 
 def test_an_unknown_entropy_or_token_never_fires():
-    request = SegmentRequest(math.inf, 1, ".", -5.0, 1, SENTINEL)
+    """But where any entropy will do, an unknown one does not matter."""
+    request = SegmentRequest(math.inf, 1, ".", 0.1, 1, SENTINEL)
     known, unknown = torch.tensor([3.0]), torch.tensor([-math.inf])
     one, mark = torch.tensor([1]), torch.tensor([5])
     asked, seen = rules(request), LastTokens(mark, marks(5))
@@ -81,12 +82,15 @@ def test_an_unknown_entropy_or_token_never_fires():
     assert not decide_ends(known, one, asked, unknown, seen)
     assert not decide_ends(known, one, asked, known, LastTokens(torch.tensor([NO_TOKEN]), marks(5)))
     assert not decide_ends(known, one, asked, None, None)
+    for any_entropy in (0.0, -5.0):
+        asked = rules(SegmentRequest(math.inf, 1, ".", any_entropy, 1, SENTINEL))
+        assert decide_ends(known, one, asked, unknown, seen)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
 def test_the_sentinel_is_certain_or_impossible(temperature):
     logits = torch.randn(4, VOCAB, generator=torch.Generator().manual_seed(2))
-    before, memory = logits.clone(), torch.full((5, 2), -math.inf)
+    before, memory = logits.clone(), torch.full((5, 2, 2), -math.inf)
     asked = [SegmentRequest(threshold, 1, "", 0.0, 1, SENTINEL) for threshold in (0.0, 99.0)]
     rows, slots, drawn = torch.tensor([1, 3]), torch.tensor([2, 4]), torch.tensor([1, 1])
     end_segments(
@@ -99,13 +103,29 @@ def test_the_sentinel_is_certain_or_impossible(temperature):
     others = torch.arange(VOCAB) != SENTINEL
     assert torch.equal(logits[:, others], before[:, others]), "the law of the tokens changed"
     assert torch.equal(logits[[0, 2]], before[[0, 2]]), "a row that did not ask was touched"
-    assert torch.equal(memory[slots, 1], compute_entropies(before)[rows])
+    assert torch.equal(memory[slots, 1, 0], compute_entropies(before)[rows])
+    assert memory[slots, 1, 1].tolist() == [0, 1]
+
+
+def test_a_shared_sentinel_keeps_its_probability_where_no_segment_ends():
+    """Beside a row whose sentinel is spare, and selected from the rules of more rows."""
+    logits = torch.randn(3, VOCAB, generator=torch.Generator().manual_seed(3))
+    before, memory = logits.clone(), torch.full((3, 2, 2), -math.inf)
+    never, always = (SegmentRequest(x, 1, "", 0.0, 1, SENTINEL, shared=True) for x in (99.0, 0.0))
+    spare = SegmentRequest(99.0, 1, "", 0.0, 1, SENTINEL)
+    rows = torch.arange(3)
+    asked = rules(spare, always, never, spare).select(torch.tensor([2, 1, 3]))
+    end_segments(logits, rows, rows, torch.ones(3).long(), rules=asked, last=None, memory=memory)
+    assert torch.equal(logits[0], before[0])
+    assert logits.softmax(-1)[1, SENTINEL] == 1
+    assert logits[2, SENTINEL] == -math.inf
+    assert memory[:, 1, 1].tolist() == [0, 1, 0]
 
 
 def test_a_step_done_twice_keeps_the_one_before_it():
     """A prompt in parts is seen once for each part, with the same number of tokens drawn."""
     request = SegmentRequest(math.inf, 1, ".", 1.0, 1, SENTINEL)
-    memory = torch.full((1, 2), -math.inf)
+    memory = torch.full((1, 2, 2), -math.inf)
     certain, uncertain = torch.eye(VOCAB)[:1] * 99, torch.zeros(1, VOCAB)
 
     def step(logits, drawn, last):
@@ -145,6 +165,7 @@ def test_a_step_done_twice_keeps_the_one_before_it():
         ({"rsalign_marks_min_entropy": -1e39}, "give at most 2147483647"),
         ({"rsalign_arithmetic_seed": 2**63}, "give at most 9223372036854775807"),
         ({"rsalign_sentinel": 3}, "must be one of the request's stop_token_ids"),
+        ({"rsalign_shared_sentinel": SENTINEL}, "exclude each other"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong, says):
@@ -178,7 +199,14 @@ def test_requests():
         read_segment_request({"rsalign_sentinel": SENTINEL}, [SENTINEL])
     with pytest.raises(ConfigError, match="must be one of"):
         read_segment_request({"rsalign_entropy_threshold": 1.0}, [SENTINEL])
+    shared = {"rsalign_entropy_threshold": 1.0, "rsalign_shared_sentinel": SENTINEL}
+    with pytest.raises(ConfigError, match="only the report tells"):
+        read_segment_request(shared, [SENTINEL])
+    with pytest.raises(ConfigError, match="rsalign_shared_sentinel=7: must be one of"):
+        read_segment_request(shared | {"rsalign_report": "a"}, [2])
+    assert read_segment_request(shared | {"rsalign_report": "a"}, [SENTINEL]).shared
     read = read_segment_request(ENTROPY, [2, SENTINEL], min_tokens=9)
+    assert not read.shared
     assert (read.threshold, read.min_tokens, read.sentinel) == (1.5, 9, SENTINEL)
     # vLLM's own min_tokens holds for marks, too, whichever of both is greater
     for asked, least in ((4, 9), (12, 12)):
@@ -210,13 +238,48 @@ def tokenizer(names, *, size=100, template="", **roles):
         (tokenizer({8: "<unused1>", 9: "<|reserved_1|>"}, template="<|reserved_1|>"), 100, (), 8),
         (tokenizer({3: "<pad>"}), 100, (), 3),
         (tokenizer({2: "<pad>"}), 128, (), 127),  # pad is EOS
-        (tokenizer({9: "<padlock>"}), 100, (), None),
+        (tokenizer({7: "[control_8]", 5: "[IMG]"}), 100, (), 7),
+        (tokenizer({7: "<|dummy_1|>", 8: "<|placeholder1|>", 9: "[control_9]"}), 100, (), 9),
+        (tokenizer({0: "<unk>", 1: "<s>", 2: "</s>", 9: "<tool>"}), 100, (), 1),
+        (tokenizer({0: "<unk>", 1: "<s>", 2: "</s>"}, template="{{'<s>'}}"), 100, (), 0),
+        (tokenizer({1: "<s>", 4: "<tool>"}, template="<s><tool>"), 128, (), 127),
+        (tokenizer({}, size=3, convert_ids_to_tokens=lambda _, i: ("a", None, "b")[i]), 3, (), 1),
+        (tokenizer({9: "<padlock>"}), 100, (), 9),
         (tokenizer({120: "<|reserved_1|>"}), 100, (), None),  # the model has no logit for it
-        (tokenizer({}), 128, (127,), None),
+        (tokenizer({}), 128, (127,), 126),
+        (tokenizer({2: "</s>"}), 100, (), None),
     ],
 )
 def test_the_sentinel_is_a_token_that_nobody_needs(given, vocab, taken, chosen):
     assert choose_sentinel(given, vocab, taken) == chosen
+
+
+@pytest.mark.parametrize(
+    ("law", "can_report", "chosen"),
+    [
+        (Sampling(), True, Sentinel(9, shared=False)),
+        (Sampling(stop_token_ids=(9,)), True, Sentinel(2, shared=True)),
+        (Sampling(stop_token_ids=(9,), ignore_eos=True), True, Sentinel(9, shared=True)),
+        (Sampling(stop_token_ids=(9,)), False, None),
+    ],
+)
+def test_a_spare_token_comes_before_one_that_responses_need(law, can_report, chosen):
+    known = Sentinels.of(tokenizer({9: "<unused1>"}), 100, (2,))
+    assert known.choose(law, can_report=can_report) == chosen
+
+
+@pytest.mark.parametrize(
+    ("law", "can_report", "chosen"),
+    [
+        (Sampling(), True, Sentinel(2, shared=True)),
+        (Sampling(), False, Sentinel(1, shared=False)),
+        (Sampling(ignore_eos=True), True, Sentinel(1, shared=False)),
+        (Sampling(ignore_eos=True, stop_token_ids=(1,)), False, None),
+    ],
+)
+def test_without_a_spare_token_a_report_saves_all_probability(law, can_report, chosen):
+    known = Sentinels.of(tokenizer({1: "<s>", 2: "</s>"}), 100, (2,))
+    assert known.choose(law, can_report=can_report) == chosen
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from runners import CONFIG, SENTINEL, TEXTS, Request, Tokenizer, run_v1, run_v2
 from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate
 
-from rsalign import ConfigError
+from rsalign import ConfigError, PolicyError
 from rsalign.engines.reports import open_ticket, read_report
 from rsalign.hooks import v1, v2
 from rsalign.hooks.segment_end.marks import MarkTable
+from rsalign.hooks.shared.reports import ended_segment
 from rsalign.segments import Entropy, Punctuation
 
 BOUNDARIES = [Entropy(1.9, 3), Punctuation(".?", 1.6, 2), Entropy(1.5, 5), None]
@@ -65,6 +66,33 @@ def test_the_entropy_at_the_end_is_reported_once(run, torn, late):
             (entropy,) = told[request]["boundary_entropy"]
             assert entropy == pytest.approx(request.entropies[len(request.drawn) - 1], abs=1e-5)
     assert sum(request.drawn[-1] == SENTINEL for request in requests) > 30
+
+
+@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("run", [run_v1, run_v2])
+def test_the_report_tells_a_shared_sentinel_from_a_token_of_the_model_s(run, torn):
+    """The model draws the sentinel, too; rows with a spare sentinel are in the same batch."""
+    hook = v1.SegmentEnd if run is run_v1 else v2.SegmentEnd
+    requests = [
+        Request(i, BOUNDARIES[i % 3], shared=i % 4 > 0, rsalign_report=f"shared{run}{i}")
+        for i in range(120)
+    ]
+    run([hook], requests, disturb=torn)
+    seen = set()
+    for request in requests:
+        tokens, by_rule = request.outcome()
+        assert request.drawn == tokens
+        report = read_report(request.params.extra_args["rsalign_report"], len(tokens) - 1)
+        if tokens[-1] == SENTINEL:
+            assert ended_segment(report) == by_rule
+            seen.add((request.shared, by_rule))
+    assert seen == {(False, True), (True, True), (True, False)}
+
+
+def test_a_lost_report_is_no_end_of_a_segment():
+    for lost in (None, {"ended": [-float("inf")]}):
+        with pytest.raises(PolicyError, match="has lost"):
+            ended_segment(lost)
 
 
 def test_any_marks_may_be_asked_for_and_few_are_kept(monkeypatch):

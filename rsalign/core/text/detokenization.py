@@ -105,6 +105,8 @@ def token_text(tokenizer: Any, token: int, word: Word) -> str:
         token: id of the token.
         word: an ordinary token of this tokenizer.
     """
+    if token >= len(tokenizer):
+        return ""  # the model has more ids than the tokenizer; these have no text
     alone = str(tokenizer.decode([token], skip_special_tokens=True))
     after = str(tokenizer.decode([*word.tokens, token], skip_special_tokens=True))
     return f" {alone}" if after == f"{word.text} {alone}" else alone

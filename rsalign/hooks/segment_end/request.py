@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import ConfigError
+from rsalign.core.overdraw import needs_entropy
 from rsalign.core.protocols import Boundary
 from rsalign.core.types import Sampling
 from rsalign.hooks.loading import has_hook, hook_path
+from rsalign.hooks.segment_end.sentinel import Sentinel
 from rsalign.hooks.shared.arguments import HIDING, hides_the_model, read_arguments
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ _KEYS = (
     "rsalign_marks_min_entropy",
     "rsalign_marks_min_tokens",
     "rsalign_sentinel",
+    "rsalign_shared_sentinel",
     "rsalign_report",
 )
+_SENTINELS = ("rsalign_sentinel", "rsalign_shared_sentinel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class SegmentRequest:
         mark_entropy: the law of that token must have had at least this entropy, nats.
         mark_min_tokens: fewest tokens before it ends so, the mark included.
         sentinel: the stop token that the hook forces where the segment ends.
+        shared: whether the sentinel keeps the probability that the model gives it elsewhere.
 
     Example:
         >>> SegmentRequest(1.5, 4, "", 0.0, 1, sentinel=7).threshold
@@ -50,6 +55,7 @@ class SegmentRequest:
     mark_entropy: float
     mark_min_tokens: int
     sentinel: int
+    shared: bool = False
 
 
 def read_segment_params(params: "SamplingParams") -> SegmentRequest | None:
@@ -68,8 +74,9 @@ def read_segment_request(
         min_tokens: vLLM's own; a segment does not end before it either.
 
     Raises:
-        ConfigError: if a key is unknown, a value is not allowed, the sentinel is no stop token, or
-            no rule says where a segment ends.
+        ConfigError: if a key is unknown, a value is not allowed, there is no sentinel or it is no
+            stop token, nobody could tell a shared sentinel from a token of the model's, or no rule
+            says where a segment ends.
     """
     given = {key: v for key, v in read_arguments(extra_args).items() if key in _KEYS}
     if not given:
@@ -77,11 +84,20 @@ def read_segment_request(
     for key, value in given.items():
         if key.endswith("_min_tokens") and value < 1:
             raise ConfigError(f"{key}={value!r}: a segment has at least 1 token")
-    sentinel = given.get("rsalign_sentinel")
+    named = [key for key in _SENTINELS if key in given]
+    if len(named) > 1:
+        raise ConfigError(f"{' and '.join(named)} exclude each other: give one of them")
+    (key,) = named or _SENTINELS[:1]
+    sentinel = given.get(key)
     if sentinel is None or sentinel not in stop_token_ids:
         raise ConfigError(
-            f"rsalign_sentinel={sentinel!r}: must be one of the request's stop_token_ids, which "
+            f"{key}={sentinel!r}: must be one of the request's stop_token_ids, which "
             f"are {sorted(stop_token_ids)}"
+        )
+    if key == "rsalign_shared_sentinel" and not given.get("rsalign_report"):
+        raise ConfigError(
+            f"{key}={sentinel!r}: only the report tells whether this token ended a segment: give "
+            "rsalign_report (a ticket), or rsalign_sentinel, a token that no response needs"
         )
     if "rsalign_entropy_threshold" not in given and not given.get("rsalign_marks"):
         raise ConfigError(
@@ -95,6 +111,7 @@ def read_segment_request(
         mark_entropy=float(given.get("rsalign_marks_min_entropy", 0.0)),
         mark_min_tokens=max(given.get("rsalign_marks_min_tokens", 1), min_tokens),
         sentinel=sentinel,
+        shared=key == "rsalign_shared_sentinel",
     )
 
 
@@ -104,34 +121,52 @@ def read_ticket(extra_args: Mapping[str, Any] | None) -> str:
 
 
 def write_segment_request(
-    boundary: Boundary, config: "VllmConfig", law: Sampling, sentinel: int | None
+    boundary: Boundary, config: "VllmConfig", law: Sampling, sentinel: Sentinel | None
 ) -> dict[str, int | float | str]:
-    """Returns the `extra_args` of a boundary.
+    """Returns the `extra_args` of a boundary, without its ticket.
 
     Args:
-        boundary: a rule that the engine has to evaluate, and not only a size.
+        boundary: where a segment ends.
         config: of the engine.
         law: what the tokens are drawn from.
-        sentinel: see `choose_sentinel`.
+        sentinel: see `Sentinels.choose`.
+
+    Returns:
+        Empty if the engine has nothing to do: the boundary is only a size, or it reads the tokens
+        alone and the engine cannot apply it, so that a segment is cut after it was drawn.
 
     Raises:
-        ConfigError: if the engine cannot honour the boundary exactly.
+        ConfigError: if the boundary reads entropies and the engine cannot honour it exactly.
     """
+    if not boundary.engine_arguments:
+        return {}
+    refusal = _refusal(config, law, sentinel)
+    if sentinel is not None and refusal is None:
+        return {**boundary.engine_arguments, **sentinel.argument}
+    if needs_entropy(boundary):
+        raise ConfigError(f"boundary={boundary!r} {refusal}")
+    return {}
+
+
+def _refusal(config: "VllmConfig", law: Sampling, sentinel: Sentinel | None) -> str | None:
+    """Why an engine cannot end segments exactly, and what to do; None if it can."""
     path = hook_path(config, _HOOK)
     if not has_hook(config, _HOOK):
-        raise ConfigError(
-            f"boundary={boundary!r} is honoured inside the engine, and this one cannot: start it "
+        return (
+            "is honoured inside the engine, and this one cannot: start it "
             f"with logits_processors=[{path!r}] (on the command line, --logits-processors {path}), "
-            "or use FixedSize"
+            "or use FixedSize or Punctuation(min_entropy=0)"
         )
     if hides_the_model(law, path):
-        raise ConfigError(
-            f"boundary={boundary!r} needs the model's own entropies, which {law} hides: leave out "
-            f"{HIDING}, or use FixedSize"
+        return (
+            f"needs the model's own entropies, which {law} hides: leave out "
+            f"{HIDING}, or use FixedSize or Punctuation(min_entropy=0)"
         )
-    if sentinel is None or sentinel in law.stop_token_ids:
-        raise ConfigError(
-            f"boundary={boundary!r}: the tokenizer of {config.model_config.model} has no spare "
-            "token that could end a segment inside the engine: use FixedSize"
+    if sentinel is None:
+        return (
+            f"needs a token that ends a segment inside the engine. {config.model_config.model} has "
+            "no spare token, and no EOS or stop token ends a response (ignore_eos) or the engine "
+            "cannot report which of them ended a segment: leave out ignore_eos, let rsalign start "
+            "the engine, or use FixedSize or Punctuation(min_entropy=0)"
         )
-    return {**boundary.engine_arguments, "rsalign_sentinel": sentinel}
+    return None

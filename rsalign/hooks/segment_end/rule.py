@@ -1,9 +1,10 @@
 """The rule that ends segments, on tensors: the same for both of vLLM's model runners.
 
 A segment ends by a *sentinel*: a stop token whose logit is set so that it is certain where the rule
-says, and impossible elsewhere. The rule sees the model's own logits, before temperature and
-truncation. It does not change the tokens' law, but for the sentinel's own probability, which is
-lost (see `choose_sentinel`).
+says. Elsewhere a spare token is impossible, so that its own probability is lost (see
+`choose_sentinel`); a token that responses need keeps its probability, and the report of the request
+tells whether the rule or the model chose it. The rule sees the model's own logits, before
+temperature and truncation. It changes nothing else of the tokens' law.
 
 The host never waits for the device here. On a small model a step spends its time in launching
 operations, so that there are few: what all rows share is sent once, not once for each, and marks
@@ -40,6 +41,7 @@ class Rules:
     Attributes:
         threshold: see `SegmentRequest`, as the others.
         marks: row of the table of marks.
+        any_shared: whether the sentinel of any row is shared.
     """
 
     threshold: Tensor
@@ -47,7 +49,9 @@ class Rules:
     mark_entropy: Tensor
     mark_min_tokens: Tensor
     sentinel: Tensor
+    shared: Tensor
     marks: Tensor
+    any_shared: bool
 
     @classmethod
     def send(
@@ -69,15 +73,29 @@ class Rules:
             [r.min_tokens for r in requests],
             [r.mark_min_tokens for r in requests],
             [r.sentinel for r in requests],
+            [int(r.shared) for r in requests],
             list(marks),
         ]
         threshold, mark_entropy = async_tensor_h2d(real, device, torch.float32)
-        min_tokens, mark_min_tokens, sentinel, kinds = async_tensor_h2d(whole, device, torch.int64)
-        return cls(threshold, min_tokens, mark_entropy, mark_min_tokens, sentinel, kinds)
+        min_tokens, mark_min_tokens, sentinel, shared, kinds = async_tensor_h2d(
+            whole, device, torch.int64
+        )
+        any_shared = any(r.shared for r in requests)
+        return cls(
+            threshold,
+            min_tokens,
+            mark_entropy,
+            mark_min_tokens,
+            sentinel,
+            shared,
+            kinds,
+            any_shared,
+        )
 
     def select(self, rows: Tensor) -> "Rules":
         """Returns the rules of some rows, ``(selected,)``."""
-        return Rules(*(getattr(self, field.name)[rows] for field in fields(self)))
+        values = (getattr(self, field.name) for field in fields(self))
+        return Rules(*(value if isinstance(value, bool) else value[rows] for value in values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +143,9 @@ def decide_ends(
         entropy: of that token's law, nats, ``(rows,)``.
         drawn: number of tokens drawn, ``(rows,)``.
         rules: of the rows.
-        previous: entropy of the law that the last token was drawn from; -infinity: not known,
-            ``(rows,)``. None where no row asks for marks.
+        previous: entropy of the law that the last token was drawn from; -infinity: not known, which
+            matters only where a mark needs some entropy, ``(rows,)``. None where no row asks for
+            marks.
         last: None where no row asks for marks.
 
     Returns:
@@ -135,7 +154,8 @@ def decide_ends(
     before = (entropy >= rules.threshold) & (drawn >= rules.min_tokens)
     if previous is None or last is None:
         return before
-    after = (previous >= rules.mark_entropy) & (drawn >= rules.mark_min_tokens)
+    uncertain = (previous >= rules.mark_entropy) | (rules.mark_entropy <= 0)
+    after = uncertain & (drawn >= rules.mark_min_tokens)
     return before | (after & last.has_mark[rules.marks, last.tokens])
 
 
@@ -149,7 +169,9 @@ def end_segments(
     last: LastTokens | None,
     memory: Tensor,
 ) -> None:
-    """One step: makes the sentinel certain where a segment ends, impossible elsewhere; in place.
+    """One step: makes the sentinel certain where a segment ends; in place.
+
+    Elsewhere a spare sentinel becomes impossible, and a shared one is left as it is.
 
     Args:
         logits: of the whole batch, float32, ``(batch, vocab)``.
@@ -158,20 +180,24 @@ def end_segments(
         drawn: see `decide_ends`. Within a prompt that is computed in parts it is 0 or below.
         rules: see `decide_ends`.
         last: see `decide_ends`.
-        memory: the last two entropies of each request, by the parity of `drawn`; -infinity where
-            nothing is known. A step that is repeated, because a prompt or a preempted response is
-            computed in parts, then overwrites its own value and not the one before it.
-            ``(slots, 2)``, updated.
+        memory: of the last two steps of each request, by the parity of `drawn`: the entropy, and
+            whether the segment ended (1 or 0); -infinity where nothing is known. A step that is
+            repeated, because a prompt or a preempted response is computed in parts, then overwrites
+            its own values and not those before it. ``(slots, 2, 2)``, updated.
     """
     entropy = compute_entropies(logits if len(rows) == len(logits) else logits[rows])
     parity = drawn & 1
-    previous = None if last is None else memory[slots, 1 - parity]
-    memory[slots, parity] = entropy
+    previous = None if last is None else memory[slots, 1 - parity, 0]
     ends = decide_ends(entropy, drawn, rules, previous, last)
-    logits[rows, rules.sentinel] = torch.where(ends, *_sentinel_logits(logits.device))
+    memory[slots, parity] = torch.stack((entropy, ends.to(entropy.dtype)), -1)
+    certain, otherwise = _sentinel_logits(logits.device)
+    if rules.any_shared:
+        own = logits[rows, rules.sentinel]
+        otherwise = torch.where(rules.shared > 0, own, otherwise)
+    logits[rows, rules.sentinel] = torch.where(ends, certain, otherwise)
 
 
 @functools.cache
 def _sentinel_logits(device: Device) -> tuple[Tensor, Tensor]:
-    """The sentinel's logit where a segment ends, and where not; made once for all steps."""
+    """A spare sentinel's logit where a segment ends, and where not; made once for all steps."""
     return torch.tensor(CERTAIN, device=device), torch.tensor(_IMPOSSIBLE, device=device)

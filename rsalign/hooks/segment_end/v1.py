@@ -37,7 +37,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         self._device = device
         self._marks = MarkTable(vllm_config.model_config, device)
         self._memory: V1Memory[SegmentRequest] = V1Memory(
-            vllm_config.scheduler_config.max_num_seqs, (2,), device
+            vllm_config.scheduler_config.max_num_seqs, (2, 2), device
         )
         self._served = ServedRows(self._memory, self._enter, device)
         self._latest: SegmentRequest | None = None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.config import VllmConfig
 
-_NOTHING = SegmentRequest(float("inf"), 1, "", 0.0, 1, 0)
+_NOTHING = SegmentRequest(float("inf"), 1, "", 0.0, 1, sentinel=0)
 
 
 class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
@@ -30,7 +30,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
     vLLM calls it before temperature and truncation, and after what changes the model's law itself
     (allowed tokens, logit bias, penalties). To this runner a preempted request without a ticket is
     a new one when it comes back. The entropy of the token that it drew last is then unknown: if
-    that one token is a mark, it does not end the segment.
+    that one token is a mark that needs some entropy, it does not end the segment.
     """
 
     @classmethod
@@ -42,7 +42,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         refuse_speculation(vllm_config)
         self._device = req_states.device
         self._marks = MarkTable(vllm_config.model_config, self._device)
-        self._memory: V2Memory[SegmentRequest] = V2Memory(req_states, (2,), self._report)
+        self._memory: V2Memory[SegmentRequest] = V2Memory(req_states, (2, 2), self._report)
         self._rules: Rules | None = None
         self._all_alike = self._any_marks = False
 

@@ -20,6 +20,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "rsalign_marks_min_entropy": (int, float),
     "rsalign_marks_min_tokens": (int,),
     "rsalign_sentinel": (int,),
+    "rsalign_shared_sentinel": (int,),
     "rsalign_report": (str,),
     "rsalign_statistics": (str,),
     "rsalign_arithmetic_n": (int,),

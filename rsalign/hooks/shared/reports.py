@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BOUNDARY = "boundary_entropy"
+_ENDED = "ended"
 _ENTROPIES = "entropies"
 _SELF_CERTAINTIES = "self_certainties"
 
 
 def boundary_report(values: "Tensor", num_drawn: int) -> Report:
-    """Returns the report of `SegmentEnd`: the entropy of one token's law, nats.
+    """Returns the report of `SegmentEnd` on one step: the entropy, nats, and whether it ended.
 
     Args:
-        values: the last two entropies, by the parity of the number of tokens drawn, ``(2,)``.
-        num_drawn: the number of tokens before the one whose entropy is reported.
+        values: entropies and ends (1 or 0) of the last two steps, by the parity of the number of
+            tokens drawn, ``(2, 2)``.
+        num_drawn: the number of tokens before the one that is reported on.
     """
-    return {_BOUNDARY: [float(values[num_drawn % 2])]}
+    entropy, ended = values[num_drawn % 2].tolist()
+    return {_BOUNDARY: [entropy], _ENDED: [ended]}
 
 
 def statistics_report(statistics: "Tensor") -> Report:
@@ -34,6 +37,21 @@ def statistics_report(statistics: "Tensor") -> Report:
     """
     entropies, self_certainties = statistics.T.tolist()
     return {_ENTROPIES: entropies, _SELF_CERTAINTIES: self_certainties}
+
+
+def ended_segment(report: Report | None) -> bool:
+    """Tells whether the rule ended the segment, and not the model.
+
+    Raises:
+        PolicyError: if the report is missing.
+    """
+    (ended,) = (report or {}).get(_ENDED, [-math.inf])
+    if ended == -math.inf:
+        raise PolicyError(
+            "the engine has lost whether a segment ended or the response: it keeps that of the "
+            "latest requests only, if nobody reads it"
+        )
+    return ended > 0
 
 
 def add_boundary_entropy(segment: Segment, report: Report | None) -> Segment:

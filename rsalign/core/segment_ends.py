@@ -1,0 +1,54 @@
+"""Asks a policy, before any work is done, whether it can end segments where a strategy wants it."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from rsalign.core.nesting import setting_names, walk_strategies
+from rsalign.core.protocols import Boundary
+
+
+@runtime_checkable
+class EndsSegments(Protocol):
+    """A policy that knows without drawing whether it can follow a boundary."""
+
+    def check_boundary(self, boundary: Boundary) -> str:
+        """Returns how segments end, for people.
+
+        Raises:
+            ConfigError: if the policy cannot follow the boundary exactly.
+        """
+        ...
+
+
+def check_boundaries(strategy: Any, policy: Any) -> tuple[str, ...]:
+    """Refuses a strategy whose segments cannot end in this policy.
+
+    Args:
+        strategy: its boundaries, and those of the strategies inside it, are its settings.
+        policy: that will draw. One that is no `EndsSegments` is not asked.
+
+    Returns:
+        How the segments of each boundary end, for people.
+
+    Raises:
+        ConfigError: if the policy cannot follow a boundary exactly.
+
+    Example:
+        >>> from rsalign import Cards, FixedSize
+        >>> from rsalign.testing import ToyPolicy
+        >>> check_boundaries(Cards(segmenter=FixedSize(4)), ToyPolicy())
+        ()
+    """
+    if not isinstance(policy, EndsSegments):
+        return ()
+    settings = (
+        getattr(each, name, None)
+        for each in walk_strategies(strategy)
+        for name in setting_names(each)
+    )
+    return tuple(policy.check_boundary(value) for value in settings if _is_boundary(value))
+
+
+def _is_boundary(value: Any) -> bool:
+    return not isinstance(value, type) and all(
+        hasattr(value, name) for name in ("max_tokens", "engine_arguments", "ends_before")
+    )
