@@ -9,7 +9,11 @@ rest.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rsalign.engines.vllm.logits_processors import model_runner, takes_logits_processors
+from rsalign.engines.vllm.logits_processors import (
+    model_runner,
+    refuse_sharded_sampling,
+    takes_logits_processors,
+)
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -58,9 +62,13 @@ def add_hooks(config: "VllmConfig") -> None:
 
     Args:
         config: changed in place.
+
+    Raises:
+        ConfigError: if the hooks cannot work in this engine.
     """
     if not takes_logits_processors(config):
         return
+    refuse_sharded_sampling(config)
     model = config.model_config
     for name in _ORDER:
         if has_hook(config, name) or (name == "Guided" and not listed_guides(config)):

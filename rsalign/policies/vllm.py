@@ -128,7 +128,7 @@ class VllmPolicy:
         """
         arguments = start_arguments(guides, engine_args)
         engine = start_engine(model, backend=backend, prepare=add_hooks, **arguments)
-        return cls(engine, sampling or Sampling())
+        return cls._under(sampling, engine, VllmModel.of(engine))
 
     @classmethod
     def adopt(cls, engine: Any, *, sampling: Sampling | None = None) -> "VllmPolicy":
@@ -143,7 +143,19 @@ class VllmPolicy:
         ours = adopt_engine(engine)
         # a `vllm.LLM` may have a chat template of its own
         model = VllmModel.of(ours, getattr(engine, "chat_template", None))
-        return cls(ours, sampling or Sampling(), _shared=model)
+        return cls._under(sampling, ours, model)
+
+    @classmethod
+    def _under(
+        cls, sampling: Sampling | None, engine: VllmEngine, model: VllmModel
+    ) -> "VllmPolicy":
+        """The policy over an engine; releases the engine if it cannot draw from this law."""
+        try:
+            policy = cls(engine, _shared=model)
+            return policy if sampling is None else policy.with_sampling(sampling)
+        except ConfigError:
+            engine.close()
+            raise
 
     @property
     def fingerprint(self) -> str:

@@ -113,8 +113,7 @@ class AlignedClient:
             if extra_args.get(STRATEGY) is not None:  # "none", which the engine need not know
                 sampling_params = sampling_params.clone()
                 sampling_params.extra_args = without_strategy(extra_args)
-            if extra_args:
-                check_hooks(sampling_params, self._inner.vllm_config)
+            check_hooks(sampling_params, self._inner.vllm_config)
         except ConfigError as wrong:
             raise VLLMValidationError(clip(str(wrong)), parameter=STRATEGY) from None
         untouched: AsyncGenerator[RequestOutput, None] = self._inner.generate(

@@ -25,7 +25,9 @@ from rsalign.core.types import Stop
 from rsalign.embedded import POLICY, STRONG
 from rsalign.embedded.problems import problems
 from rsalign.engines.model_files import ModelFiles
+from rsalign.engines.vllm.logits_processors import running_logits_processors
 from rsalign.hooks.guided.request import Guide
+from rsalign.hooks.loading import hook_path
 from rsalign.policies.vllm import VllmPolicy
 
 pytestmark = pytest.mark.engine
@@ -56,9 +58,8 @@ def prompts(policy):
 
 def models(policy):
     """The engine's guides, by name."""
-    core = policy.engine._engine
-    runner = core.model_executor.driver_worker.worker.model_runner
-    (hook,) = [p for p in runner.input_batch.logitsprocs.all if type(p).__name__ == "Guided"]
+    running = running_logits_processors(policy.engine._engine)
+    (hook,) = [p for p in running if type(p).__name__ == "Guided"]
     return hook.guides.models
 
 
@@ -259,16 +260,17 @@ def test_every_way_to_ask(guided, reward):
     assert all(len(answer.alignment.trace.proposals) == 2 for answer in best)
 
 
-def test_inside_an_aligned_block(monkeypatch):
+def test_inside_an_aligned_block(policy, monkeypatch):
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM, SamplingParams
 
     from rsalign.engines.vllm.building import engine_arguments
     from rsalign.engines.vllm.errors import refusal_types
 
+    hook = hook_path(policy.engine.vllm_config, "Guided")
     by_hand = {
         "additional_config": {"rsalign_guides": [STRONG]},
-        "logits_processors": ["rsalign.hooks.v1:Guided"],
+        "logits_processors": [hook],
         "kv_cache_memory_bytes": 64 << 20,
     }
     llm = LLM(**engine_arguments(POLICY, by_hand, pooling=False))

@@ -11,13 +11,13 @@ from rsalign import ConfigError, Key, Message, Sampling, Stop
 from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.embedded.problems import problem
+from rsalign.hooks.loading import hook_path
+from rsalign.hooks.shared.arguments import hides_the_model
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.segments import Entropy, FixedSize, Punctuation
 
 pytestmark = pytest.mark.engine
 
-HOOK = "rsalign.hooks.v1:SegmentEnd"
-HOOKS = ["rsalign.hooks.v1:TokenStatistics", HOOK, "rsalign.hooks.v1:Arithmetic"]
 BOUNDARIES = [
     Entropy(1.0),
     Entropy(0.5, min_tokens=9),
@@ -85,6 +85,13 @@ async def whole_response(policy, prefix, boundary, key, max_tokens):
     raise AssertionError("a response of too many segments")
 
 
+def hooks(policy):
+    """Import paths of what an engine has, for its model runner, and of `SegmentEnd` among them."""
+    config = policy.engine.vllm_config
+    paths = [hook_path(config, each) for each in ("TokenStatistics", "SegmentEnd", "Arithmetic")]
+    return paths, paths[1]
+
+
 @pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
 def test_a_segment_ends_where_the_entropies_say(policy, boundary):
     """And is the beginning of what the same key draws at once: the sentinel changes nothing."""
@@ -138,6 +145,10 @@ def test_segments_have_the_law_of_the_whole(policy, boundary):
 )
 def test_entropies_are_those_of_the_model_under_any_law(policy, law):
     shaped, boundary = policy.with_sampling(law), Entropy(1.0)
+    if hides_the_model(law, hooks(policy)[1]):
+        with pytest.raises(ConfigError, match="needs the model's own entropies"):
+            draw(shaped, [0], boundary=boundary)
+        return
     segments, wholes = draw(shaped, range(12), boundary=boundary), draw(shaped, range(12))
     stops = set()
     for i, (segment, whole) in enumerate(zip(segments, wholes, strict=True)):
@@ -236,13 +247,14 @@ def _step_through(policy, prefix, params):
 def test_an_engine_without_the_hook(policy, monkeypatch):
     """It draws the same tokens with the same log-probabilities, and refuses what it cannot do."""
     monkeypatch.setattr("rsalign.policies.vllm.add_hooks", lambda config: None)
+    paths, path = hooks(policy)
     bare = VllmPolicy.start(POLICY, kv_cache_memory_bytes=64 << 20)
     try:
         assert not bare.engine.vllm_config.model_config.logits_processors
-        assert policy.engine.vllm_config.model_config.logits_processors == HOOKS
+        assert policy.engine.vllm_config.model_config.logits_processors == paths
         assert draw(bare, range(16)) == draw(policy, range(16))
         assert draw(bare, [0], boundary=FixedSize(3)) == draw(policy, [0], boundary=FixedSize(3))
-        with pytest.raises(ConfigError, match=f"--logits-processors {HOOK}"):
+        with pytest.raises(ConfigError, match=f"--logits-processors {path}"):
             draw(bare, [0], boundary=Entropy(1.0))
     finally:
         bare.close()
@@ -251,17 +263,20 @@ def test_an_engine_without_the_hook(policy, monkeypatch):
 def test_the_caller_s_own_processors_are_kept_and_preempted_segments_end_rightly(policy):
     """A cache for about two requests: most are preempted and come back."""
     from vllm.v1.sample.logits_processor.builtin import MinPLogitsProcessor
+    from vllm.v1.worker.gpu.sample.bad_words import BadWordsState
 
+    paths, path = hooks(policy)
+    theirs = BadWordsState if "v2" in path else MinPLogitsProcessor
     small = VllmPolicy.start(
         POLICY,
         kv_cache_memory_bytes=1 << 20,
         max_model_len=192,
         enable_prefix_caching=False,
-        logits_processors=[MinPLogitsProcessor, HOOK],
+        logits_processors=[theirs, path],
     )
     try:
         named = small.engine.vllm_config.model_config.logits_processors
-        assert named == [MinPLogitsProcessor, *HOOKS]
+        assert named == [theirs, *paths]
         boundary = Punctuation("9", 0.0, 12)
         segments = draw(small, range(24), boundary=boundary, max_new_tokens=64)
         assert segments == draw(policy, range(24), boundary=boundary, max_new_tokens=64)

@@ -13,6 +13,8 @@ from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.embedded.problems import problem
 from rsalign.engines import reports
+from rsalign.hooks.loading import hook_path
+from rsalign.hooks.shared.arguments import hides_the_model
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.segments import Entropy, FixedSize, Punctuation
 
@@ -93,6 +95,10 @@ def test_every_token_is_measured_whatever_ends_the_segment(policy, boundary):
 @pytest.mark.parametrize("boundary", [None, Entropy(1.0)], ids=str)
 def test_it_is_the_model_s_own_law_whatever_is_drawn_from(policy, law, boundary):
     shaped = policy.with_sampling(law)
+    if hides_the_model(law, hook_path(policy.engine.vllm_config, "TokenStatistics")):
+        with pytest.raises(ConfigError, match="and penalties"):
+            draw(shaped, [0], boundary=boundary)
+        return
     segments = draw(shaped, range(12), boundary=boundary)
     check(shaped, boundary, segments, draw(shaped, range(12), boundary=boundary, measured=False))
 

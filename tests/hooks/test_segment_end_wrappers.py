@@ -12,6 +12,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate
 from rsalign import ConfigError, PolicyError
 from rsalign.engines.reports import open_ticket, read_report
 from rsalign.hooks import v1, v2
+from rsalign.hooks.loading import add_hooks
 from rsalign.hooks.segment_end.marks import MarkTable
 from rsalign.hooks.shared.reports import ended_segment
 from rsalign.segments import Entropy, Punctuation
@@ -120,6 +121,21 @@ def test_drafted_tokens_are_refused_when_an_engine_starts(name):
     config = SimpleNamespace(**vars(CONFIG), speculative_config="ngram")
     with pytest.raises(ConfigError, match="without speculative decoding"):
         getattr(v2, name)(config, None)
+
+
+@pytest.mark.parametrize("name", v2.__all__)
+def test_sampling_that_workers_share_out_is_refused_when_an_engine_starts(name):
+    """By the hooks of a server, and before rsalign builds an engine."""
+    parallel = SimpleNamespace(enable_batch_sharded_sampling=True)
+    config = SimpleNamespace(
+        **vars(CONFIG) | {"model_config": SimpleNamespace(runner_type="generate")},
+        parallel_config=parallel,
+        speculative_config=None,
+        use_v2_model_runner=True,
+    )
+    for refuse in (lambda: getattr(v2, name)(config, None), lambda: add_hooks(config)):
+        with pytest.raises(ConfigError, match="enable_batch_sharded_sampling=True"):
+            refuse()
 
 
 def test_nothing_is_touched_when_nobody_asks():

@@ -38,13 +38,14 @@ class Served:
         self.log = log
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
+        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         with log.open("w") as out:
             self._process = forked.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(self.port)],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=os.environ
-                | {"PYTHONPATH": str(HERE), "VLLM_WORKER_MULTIPROC_METHOD": "fork"}
+                | {"PYTHONPATH": path, "VLLM_WORKER_MULTIPROC_METHOD": "fork"}
                 | environment,
                 start_new_session=True,
             )

@@ -20,6 +20,7 @@ from rsalign.engines.vllm.building import Prepare, build_async_llm, has_reporter
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.errors import convert_start_errors, request_error
 from rsalign.engines.vllm.requests import draw_result, drawn_tokens, sampling_params
+from rsalign.engines.vllm.runner_limits import check_runner_limits
 from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class AsyncEngine(EngineBase):
             on_output: called with each output, on the engine's loop; there are several if the
                 `output_kind` of `params` says so.
         """
+        check_runner_limits(params, self.vllm_config)
         start = partial(self._engine.generate, **options.vllm_arguments())
         prompt = options.vllm_prompt(tokens)
         output: RequestOutput = await self._request(start, prompt, params, on_output)

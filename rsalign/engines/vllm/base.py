@@ -15,6 +15,7 @@ from rsalign.engines.vllm.requests import (
     sampling_params,
     score_result,
 )
+from rsalign.engines.vllm.runner_limits import check_runner_limits
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
@@ -56,7 +57,7 @@ class EngineBase:
         return int(self.vllm_config.scheduler_config.max_num_seqs)
 
     def check(self, request: DrawRequest) -> None:
-        """Raises `ConfigError` if vLLM would refuse the request; sends nothing."""
+        """Raises `ConfigError` if vLLM would refuse the request or die of it; sends nothing."""
         config = self.vllm_config
 
         def refused(failure: BaseException) -> ConfigError:
@@ -67,12 +68,14 @@ class EngineBase:
             return ConfigError(f"vLLM refuses {quote(unusual or asked)}: {error_message(failure)}")
 
         with errors_as(refused):
-            sampling_params(request).verify(
+            params = sampling_params(request)
+            params.verify(
                 config.model_config,
                 config.speculative_config,
                 config.structured_outputs_config,
                 self.tokenizer,
             )
+            check_runner_limits(params, config)
 
     async def draw(self, request: DrawRequest) -> DrawResult:
         """Draws one completion; see `Engine`."""

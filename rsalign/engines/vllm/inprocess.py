@@ -17,6 +17,7 @@ from rsalign.engines.vllm.base import EngineBase
 from rsalign.engines.vllm.building import Prepare, build_llm_engine, leave_config
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.errors import convert_start_errors, request_error
+from rsalign.engines.vllm.runner_limits import check_runner_limits
 from rsalign.engines.vllm.stepper import STEPPER
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class InProcessEngine(EngineBase):
     ) -> "RequestOutput":
         """Sends one request in vLLM's own terms; see `EngineBase`."""
         options.check_in_process()
+        check_runner_limits(params, self.vllm_config)
         output: RequestOutput = await self._request(tokens, params, options)
         return output
 

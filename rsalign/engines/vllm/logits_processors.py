@@ -6,6 +6,8 @@ only those of its runner.
 
 from typing import TYPE_CHECKING, Any
 
+from rsalign.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
@@ -25,11 +27,30 @@ def takes_logits_processors(config: "VllmConfig") -> bool:
     )
 
 
-def running_logits_processors(llm: Any) -> list[Any]:
-    """Returns the logits processors of a `vllm.LLM` whose model runs in this process (runner v1).
+def refuse_sharded_sampling(config: "VllmConfig") -> None:
+    """Refuses an engine whose workers share out the requests that they sample.
+
+    Each worker then sees the logits of its own requests only, and a request that was preempted may
+    come back to another, so that what a logits processor remembers or reports is lost.
+
+    Raises:
+        ConfigError: before the engine starts, or when it does.
+    """
+    parallel = getattr(config, "parallel_config", None)
+    if getattr(parallel, "enable_batch_sharded_sampling", False):
+        raise ConfigError(
+            "enable_batch_sharded_sampling=True: rsalign's logits processors need every worker to "
+            "sample all requests; leave it out, or start the engine without them"
+        )
+
+
+def running_logits_processors(engine: Any) -> list[Any]:
+    """Returns the custom and other logits processors of an engine whose model runs in this process.
 
     Args:
-        llm: started with ``VLLM_ENABLE_V1_MULTIPROCESSING=0``.
+        engine: vLLM's `LLMEngine`, started with ``VLLM_ENABLE_V1_MULTIPROCESSING=0``.
     """
-    runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
+    runner = engine.model_executor.driver_worker.worker.model_runner
+    if model_runner(engine.vllm_config) == "v2":
+        return list(runner.sampler.logits_processors)
     return list(runner.input_batch.logitsprocs.all)

@@ -13,7 +13,7 @@ from rsalign.engines.vllm.logits_processors_v2 import (
 from rsalign.hooks.arithmetic.request import ArithmeticRequest, read_arithmetic_request
 from rsalign.hooks.arithmetic.rule import STATE, Codes
 from rsalign.hooks.shared.memory import Owner
-from rsalign.hooks.shared.v2_memory import V2Memory, refuse_speculation
+from rsalign.hooks.shared.v2_memory import V2Memory, check_engine
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -36,7 +36,7 @@ class Arithmetic(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         read_arithmetic_request(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
-        refuse_speculation(vllm_config)
+        check_engine(vllm_config)
         self._device, self._vocab_size = req_states.device, req_states.vocab_size
         self._memory: V2Memory[ArithmeticRequest] = V2Memory(
             req_states, STATE, _no_report, torch.float64

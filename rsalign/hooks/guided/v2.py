@@ -12,7 +12,7 @@ from rsalign.engines.vllm.logits_processors_v2 import (
 from rsalign.hooks.guided.guide_model import Context
 from rsalign.hooks.guided.request import check_guided, read_guidance
 from rsalign.hooks.guided.rule import GuidedRequest, Guides
-from rsalign.hooks.shared.v2_memory import refuse_speculation
+from rsalign.hooks.shared.v2_memory import check_engine
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -32,7 +32,7 @@ class Guided(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
         check_guided(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
-        refuse_speculation(vllm_config)
+        check_engine(vllm_config)
         self.guides = Guides.load(vllm_config, req_states.device)
         self._states = req_states
         self._slots: dict[int, GuidedRequest] = {}

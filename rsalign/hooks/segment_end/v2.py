@@ -15,7 +15,7 @@ from rsalign.hooks.segment_end.request import SegmentRequest, read_segment_param
 from rsalign.hooks.segment_end.rule import LastTokens, Rules, end_segments
 from rsalign.hooks.shared.memory import Owner
 from rsalign.hooks.shared.reports import boundary_report
-from rsalign.hooks.shared.v2_memory import V2Memory, refuse_speculation
+from rsalign.hooks.shared.v2_memory import V2Memory, check_engine
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -39,7 +39,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         read_segment_params(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
-        refuse_speculation(vllm_config)
+        check_engine(vllm_config)
         self._device = req_states.device
         self._marks = MarkTable(vllm_config.model_config, self._device)
         self._memory: V2Memory[SegmentRequest] = V2Memory(req_states, (2, 2), self._report)

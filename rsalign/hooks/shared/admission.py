@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Sampling
+from rsalign.engines.vllm.runner_limits import check_runner_limits
 from rsalign.hooks.arithmetic.request import read_arithmetic_request
 from rsalign.hooks.guided.request import check_guidance, read_guidance
 from rsalign.hooks.loading import has_hook, hook_path
@@ -19,10 +20,11 @@ _TICKETS = ("rsalign_report", "rsalign_statistics")
 
 
 def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
-    """Refuses what a hook would refuse, and what would be ignored because a hook is missing.
+    """Refuses what a hook would refuse, what would be ignored, and what would kill the engine.
 
     vLLM checks a request only by the hooks that its engine has, without knowing the engine, and,
-    where a response is streamed, only after the response has begun.
+    where a response is streamed, only after the response has begun. For what kills an engine, see
+    `rsalign.engines.vllm.runner_limits`.
 
     Args:
         params: of a request that goes to the engine unchanged.
@@ -30,8 +32,12 @@ def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
 
     Raises:
         ConfigError: if a key is unknown, has a value that is not allowed, is read by no hook of
-            this engine, or names a ticket, whose report nobody could read.
+            this engine, or names a ticket, whose report nobody could read; or if the request is
+            larger than the engine's workers can take.
     """
+    check_runner_limits(params, config)
+    if not params.extra_args:
+        return
     guidance = read_guidance(params.extra_args)
     check_guidance(
         Sampling(guidance=guidance, repetition_penalty=params.repetition_penalty), config

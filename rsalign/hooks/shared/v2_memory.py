@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rsalign.core.errors import ConfigError
 from rsalign.engines.reports import Report, is_unread, publish_report
+from rsalign.engines.vllm.logits_processors import refuse_sharded_sampling
 from rsalign.engines.vllm.logits_processors_v2 import LogitsContext, LogitsProcRequestState
 from rsalign.engines.vllm.tensors import async_tensor_h2d
 from rsalign.hooks.shared.memory import UNKNOWN, Owner, R, RequestMemory
@@ -115,6 +116,16 @@ class V2Memory(RequestMemory[R]):
     def _forget_read(self) -> None:
         if len(self._with_ticket) > 4 * len(self.owners):
             self._with_ticket = {t: o for t, o in self._with_ticket.items() if is_unread(t)}
+
+
+def check_engine(config: "VllmConfig") -> None:
+    """Refuses an engine in which our hooks cannot work; each of them calls it when it starts.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    refuse_speculation(config)
+    refuse_sharded_sampling(config)
 
 
 def refuse_speculation(config: "VllmConfig") -> None:

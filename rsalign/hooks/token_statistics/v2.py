@@ -12,7 +12,7 @@ from rsalign.engines.vllm.logits_processors_v2 import (
 )
 from rsalign.hooks.shared.memory import Owner
 from rsalign.hooks.shared.reports import statistics_report
-from rsalign.hooks.shared.v2_memory import V2Memory, refuse_speculation
+from rsalign.hooks.shared.v2_memory import V2Memory, check_engine
 from rsalign.hooks.token_statistics.request import StatisticsRequest, read_statistics_request
 from rsalign.hooks.token_statistics.rule import INITIAL_WIDTH, record_statistics
 
@@ -34,7 +34,7 @@ class TokenStatistics(LogitsProcessor):  # type: ignore[misc] # mypy does not fo
         read_statistics_request(sampling_params)
 
     def __init__(self, vllm_config: "VllmConfig", req_states: LogitsProcRequestState) -> None:
-        refuse_speculation(vllm_config)
+        check_engine(vllm_config)
         self._memory: V2Memory[StatisticsRequest] = V2Memory(
             req_states, (INITIAL_WIDTH, 2), self._report
         )
