@@ -3,6 +3,8 @@
 #   make quick     tests that start no engine: architecture, laws, core, chains, selectors, words
 #   make test      ruff, mypy, import contracts and all tests but those marked nightly
 #   make nightly   all tests, with many more examples of each property
+#   make families  fetches the tokenizers of model families (with npm), runs the tests of families
+#                  that are too long for `make test`, and writes docs/families.md
 
 PYTHON ?= python3.11
 # processes that run tests; each starts engines of its own
@@ -16,7 +18,7 @@ QUICK += --ignore=tests/core/test_detokenization.py -m "not engine and not vllm 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly lint laws surface venv models clean
+.PHONY: demo quick test nightly families lint laws surface venv models clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -29,6 +31,10 @@ test: lint
 
 nightly: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "" --hypothesis-profile=nightly
+
+families: venv
+	$(BIN)/python -m tests.families.fetch
+	$(BIN)/python -m tests.families.table -n $(WORKERS) --no-loadscope-reorder
 
 lint: venv
 	$(BIN)/ruff check .

@@ -53,6 +53,7 @@ LONG = (
     "tests/laws/test_cards",
     "tests/engine/",
     "a server of its own",
+    "a family",
     "tests/eval/",
     "tests/cli/",
     "tests/laws/",
@@ -64,8 +65,10 @@ LONG = (
 
 
 def group_of(nodeid: str) -> str:
-    """What stays in one of several workers (``-n 2``): a file, or files that share a server."""
+    """What stays in one of several workers (``-n 2``): a file, files that share a server, a family."""
     path = nodeid.split("::")[0]
+    if path.startswith("tests/families/"):  # whose engines are started once
+        return f"a family: {nodeid.partition('[')[2].rstrip(']').partition('-')[0]}"
     return next((group for start, group in GROUPS.items() if path.startswith(start)), path)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LLAMA_3 = {"temperature": 0.6, "top_p": 0.9}
+CALM = {"initializer_range": 0.1}
+"""Gemma scales its embeddings: with wider ones a random model only repeats its last token."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Family:
     body_settings: Mapping[str, Any] = field(default_factory=dict)
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     """What vLLM is started with for this family."""
+    reward: str | None = None
+    """The family whose reward model judges its answers; its own where vLLM can run that."""
 
 
 FAMILIES = (
@@ -125,6 +129,7 @@ FAMILIES = (
             "query_pre_attn_scalar": 32,
             "attn_logit_softcapping": 50.0,
             "final_logit_softcapping": 30.0,
+            **CALM,
         },
     ),
     Family(
@@ -142,7 +147,9 @@ FAMILIES = (
             "query_pre_attn_scalar": 32,
             "sliding_window": 512,
             "layer_types": ["sliding_attention", "full_attention"],
+            **CALM,
         },
+        reward="llama3_1",
     ),
     Family(
         name="mistral_nemo",
@@ -164,6 +171,7 @@ FAMILIES = (
         starts_text="<s>",
         body_settings={"sliding_window": None},
         engine_args={"tokenizer_mode": "mistral"},
+        reward="llama3_1",
     ),
     Family(
         name="mistral_tekken",
@@ -176,6 +184,7 @@ FAMILIES = (
         sampling={"temperature": 0.15},
         body_settings={"sliding_window": None},
         engine_args={"tokenizer_mode": "mistral"},
+        reward="llama3_1",
     ),
     Family(
         name="gptoss",

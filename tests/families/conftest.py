@@ -1,0 +1,83 @@
+"""Which tests of the suite run: those whose tokenizers have been fetched."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.families.checkpoints import policy_folder, reward_folder
+from tests.families.families import FAMILIES, Family
+from tests.families.fetch import folder_of, is_fetched
+from tests.families.pair import Pair, start
+from tests.families.pending import PENDING
+
+QUICK = "qwen2_5"
+"""The family whose engines `make test` starts: its model has more logits than tokens have names."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what is expected to fail, and what `make test` leaves out."""
+    for item in items:
+        family = getattr(item, "callspec", None) and item.callspec.params.get("family")
+        if not isinstance(family, Family):
+            continue
+        if item.get_closest_marker("engine") and family.name != QUICK:
+            item.add_marker(pytest.mark.nightly)
+        name = getattr(item, "originalname", item.name)
+        for fault in PENDING:
+            if fault.covers(name, family.name, item.callspec.id):
+                item.add_marker(pytest.mark.xfail(strict=True, reason=fault.reason))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that names `family` runs for each."""
+    if "family" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "family", FAMILIES, ids=lambda family: family.name, indirect=True, scope="module"
+        )
+
+
+@pytest.fixture(scope="module")
+def family(request: pytest.FixtureRequest) -> Family:
+    """One of the families whose tokenizer has been fetched."""
+    family: Family = request.param
+    needed = {family.tokenizer, family.reward or family.tokenizer}
+    if missing := [name for name in sorted(needed) if not is_fetched(name)]:
+        pytest.skip(f"no {folder_of(missing[0])}: `make families` fetches it")
+    return family
+
+
+@pytest.fixture(scope="module")
+def tokenizer(family: Family) -> Any:
+    """The policy's tokenizer as vLLM loads it."""
+    from vllm.tokenizers import get_tokenizer
+
+    return get_tokenizer(str(policy_folder(family)), **family.engine_args)
+
+
+@pytest.fixture(scope="module")
+def hf_tokenizer(family: Family, tokenizer: Any) -> Any:
+    """The same, of the families that have it in the format of Hugging Face."""
+    if "tokenizer_mode" in family.engine_args:
+        pytest.skip("Mistral's own tokenizers render conversations by rules and not by a template")
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def pair(family: Family) -> Iterator[Pair]:
+    """Its engines, which all tests of a file share."""
+    with start(family) as pair:
+        yield pair
+
+
+@pytest.fixture
+def tell(record_property: Any, family: Family) -> Callable[[object], None]:
+    """Notes the words of a refusal for the table in the documentation."""
+
+    def note(error: object) -> None:
+        words = " ".join(str(error).split())
+        for folder in (policy_folder(family), reward_folder(family)):
+            words = words.replace(str(folder), "MODEL")
+        record_property("refused", words)
+
+    return note

@@ -1,0 +1,73 @@
+"""What a reward of the family is, computed by transformers alone.
+
+The conversation is rendered by the tokenizer's own chat template. An open response (one that may
+go on) is the beginning of the same response when it is finished: all but what the template writes
+after it.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+Conversation = Sequence[Mapping[str, str]]
+
+_MARKER = "MARKER"
+
+
+class Reference:
+    """A reward model that is run by transformers, one conversation at a time, in float32.
+
+    Attention is ``eager``, the only one that soft-caps logits as Gemma-2 was trained.
+
+    Args:
+        folder: of a ``...ForSequenceClassification`` with one label.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self._folder)
+
+    @cached_property
+    def _model(self) -> Any:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification.from_pretrained(
+            self._folder, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+
+    def render(self, conversation: Conversation, answer: str, *, finished: bool) -> str:
+        """The text that the reward model reads."""
+        text = self._render(conversation, answer)
+        ending = self._render(conversation, _MARKER).rpartition(_MARKER)[2]
+        assert text.endswith(ending)
+        return text if finished else text[: len(text) - len(ending)]
+
+    def tokens(self, conversation: Conversation, answer: str, *, finished: bool) -> list[int]:
+        """The token ids of `render`, whose text has all special tokens already."""
+        text = self.render(conversation, answer, finished=finished)
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def score(self, conversation: Conversation, answer: str, *, finished: bool) -> float:
+        """The model's score at the last token."""
+        return self.scores(self.tokens(conversation, answer, finished=finished))[-1]
+
+    def scores(self, tokens: Sequence[int]) -> list[float]:
+        """The model's score after each token, ``(tokens,)``."""
+        import torch
+
+        with torch.inference_mode():
+            body = self._model.base_model(input_ids=torch.tensor([tokens]))
+            values: list[float] = self._model.score(body.last_hidden_state)[0, :, 0].tolist()
+        return values
+
+    def _render(self, conversation: Conversation, answer: str) -> str:
+        whole = [*conversation, {"role": "assistant", "content": answer}]
+        return str(self.tokenizer.apply_chat_template(whole, tokenize=False))
