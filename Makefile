@@ -18,7 +18,7 @@ QUICK += --ignore=tests/core/test_detokenization.py -m "not engine and not vllm 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly families lint laws surface venv models clean
+.PHONY: demo quick test nightly families lint laws surface venv models real clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -53,6 +53,14 @@ surface: venv
 # trains the embedded models from nothing, about half an hour on one core
 models: venv
 	$(BIN)/python -m rsalign.embedded.training
+
+# a real model, and two rewards trained on top of it, about 25 minutes on one core: docs/real_model.md.
+# REVIEWS and DIALOGUES are the data: a file, a folder or a Hugging Face id
+REVIEWS ?= stanfordnlp/imdb
+DIALOGUES ?= Anthropic/hh-rlhf
+real: venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/real.txt
+	$(BIN)/python -m eval.real --reviews $(REVIEWS) --dialogues $(DIALOGUES)
 
 # not compiled: most modules of so many packages are never imported, and the rest are when they are
 venv: $(READY)

@@ -83,7 +83,17 @@ def resolve(config: Any, where: str = "config") -> Any:
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {_reason(error)}") from error
+
+
+def _reason(error: OmegaConfBaseException) -> BaseException:
+    """What a function that a YAML file calls refused, or else the error itself."""
+    within: BaseException | None = error
+    while within is not None:
+        if isinstance(within, ConfigError):
+            return within
+        within = within.__context__
+    return error
 
 
 def hash_config(config: DictConfig) -> str:

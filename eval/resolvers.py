@@ -1,10 +1,14 @@
-"""Functions that YAML files may call: ``${steps:...}``, ``${pool:...}``, ``${workers:}``."""
+"""Functions that YAML files may call: ``${steps:...}``, ``${pool:...}`` and ``${workers:}``.
+
+``${real_model:...}`` is the path of a model that ``make real`` makes.
+"""
 
 import warnings
 
 from omegaconf import OmegaConf
 
 from eval import workers
+from eval.real.cache import find_model
 
 # Our launcher presets are checked against the plugins' own settings, which is what we want; Hydra
 # 1.3 says at each start that one day it will not. Here, because workers that compose import this.
@@ -25,4 +29,5 @@ def register() -> None:
     """Registers these functions with OmegaConf. Idempotent."""
     OmegaConf.register_new_resolver("steps", steps, replace=True)
     OmegaConf.register_new_resolver("pool", pool, replace=True)
+    OmegaConf.register_new_resolver("real_model", find_model, replace=True)
     OmegaConf.register_new_resolver("workers", workers.count_workers, replace=True)

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eval import overrides, resolvers, sweep, workers
+from eval.configuration import resolve
 from eval.failures import FailureLog, note_failure
 from eval.job import Answer
 from rsalign import RsalignError
@@ -77,6 +78,8 @@ def main(
         resolvers.register()
         sys.argv[1:] = overrides.quote_numbers(sys.argv[1:])
         config = overrides.check_overrides(overrides.read_overrides(sys.argv[1:]), config_name)
+        for part in ("policy", "reward"):  # what is missing on this machine
+            resolve(config[part], part)
         if "workers" in config and "spread" not in config:  # a launcher's, on this machine
             workers.offer(config.workers)
         failures = FailureLog(Path(config.output))

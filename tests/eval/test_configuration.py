@@ -5,9 +5,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from eval import overrides, resolvers
+from eval import overrides, resolvers, run
 from eval.configuration import build, hash_config
 from eval.overrides import CONF
+from eval.real.cache import MODELS
 from rsalign import BestOf, Budget, ConfigError, InstallError, Plain
 from rsalign.core.protocols import Strategy
 from rsalign.selectors import Last, MajorityVote
@@ -34,8 +35,16 @@ STARTS = ("policy", "reward", "grader")
 
 
 @pytest.fixture(autouse=True, scope="module")
-def known():
+def known(tmp_path_factory):
+    """The functions of YAML files, and a cache that seems to hold the real models."""
     resolvers.register()
+    cache = tmp_path_factory.mktemp("real")
+    for name in MODELS:
+        (cache / name).mkdir()
+        (cache / name / "config.json").touch()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RSALIGN_REAL", str(cache))
+        yield
 
 
 def of_group(group):
@@ -65,6 +74,19 @@ def test_every_choice_composes(group, name):
     elif group in config and group not in ("experiment", "budget"):
         made = build(config[group], group)
         assert (made is None) == (choice == "strategy=choices")
+
+
+@pytest.mark.parametrize("choice", ["policy=smollm2", "reward=smollm2_hh"])
+def test_models_that_are_not_made_yet_are_missed_before_anything_starts(
+    choice, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("RSALIGN_REAL", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["eval.run", choice, f"output={tmp_path / 'out'}"])
+    assert run.main(lambda: pytest.fail("a job was begun")) == 2
+    told = capsys.readouterr().err
+    assert "`make real`" in told
+    assert str(tmp_path) in told
+    assert "interpolation" not in told
 
 
 @pytest.mark.parametrize("name", of_group("strategy"))
