@@ -118,8 +118,8 @@ if TYPE_CHECKING:
         WholeText,
     )
     from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
+    from rsalign.serve.admission import BusyError
     from rsalign.serve.client import AlignedClient
-    from rsalign.serve.rules import BusyError
     from rsalign.strategies.best_of import BestOf
     from rsalign.strategies.calibrate import Calibrate
     from rsalign.strategies.cards import Cards, TriesExhaustedError
@@ -307,8 +307,8 @@ _NAMES = {
     ),
     "rsalign.selectors.extraction": "AfterMarker Boxed FinalNumber LastNumber WholeText",
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
+    "rsalign.serve.admission": "BusyError",
     "rsalign.serve.client": "AlignedClient",
-    "rsalign.serve.rules": "BusyError",
     "rsalign.strategies.best_of": "BestOf",
     "rsalign.strategies.calibrate": "Calibrate",
     "rsalign.strategies.cards": "Cards TriesExhaustedError",

@@ -140,6 +140,11 @@ class MarkovChain(ABC):
         """Draws of the policy that the chains of a prompt start from."""
         return self.pool or self.chains * (1 + len(self.tempering))
 
+    @property
+    def parallel_draws(self) -> int:
+        """Those of the pool, or of a step of all chains if these are more."""
+        return max(self.pool or 1, self.chains * (1 + len(self.tempering)) * self.candidates)
+
     @abstractmethod
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """The function from a response to ln w.

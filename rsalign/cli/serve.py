@@ -53,14 +53,36 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=512,
         metavar="N",
-        help="answers by strategies under way at once; more get status 429 (default: 512)",
+        help="draws that the requests under way can have open together; more wait, or get status "
+        "429 (default: 512)",
+    )
+    limits.add_argument(
+        "--max-waiting-requests",
+        type=int,
+        default=64,
+        metavar="N",
+        help="requests that wait for room; more get status 429 (default: 64)",
+    )
+    limits.add_argument(
+        "--max-wait-seconds",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="longest time that a request waits for room (default: 30)",
+    )
+    limits.add_argument(
+        "--max-open-draws",
+        type=int,
+        metavar="N",
+        help="draws of strategies open in the engine at once, shared fairly among requests "
+        "(default: a quarter of --max-num-seqs)",
     )
     limits.add_argument(
         "--max-strategy-size",
         type=int,
-        default=4096,
+        default=1024,
         metavar="N",
-        help="greatest product of the whole numbers in a request's strategy (default: 4096)",
+        help="greatest product of the whole numbers in a request's strategy (default: 1024)",
     )
     limits.add_argument(
         "--reward-timeout",
@@ -71,9 +93,25 @@ def add_parser(subparsers: Any) -> None:
     )
     limits.add_argument(
         "--on-reward-error",
-        choices=("fail", "best"),
+        choices=("fail", "best", "plain"),
         default="fail",
-        help="a reward that fails or is too slow: status 503, or the best so far (default: fail)",
+        help="a reward that fails or is too slow: status 503, the best so far, or a plain draw "
+        "with a warning (default: fail)",
+    )
+    parser.add_argument(
+        "--wait-for-reward",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long to wait at the start for a reward server that does not answer (default: 0)",
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="what open requests have to end in after SIGTERM; then they end with the best so far "
+        "(default: 10)",
     )
     parser.set_defaults(run=run, passes_flags=True)
 
@@ -97,9 +135,14 @@ def run(arguments: argparse.Namespace) -> int:
         max_reward_calls=arguments.max_reward_calls_per_request,
         max_seconds=arguments.max_seconds_per_request,
         max_concurrent_requests=arguments.max_concurrent_requests,
+        max_waiting_requests=arguments.max_waiting_requests,
+        max_wait_seconds=arguments.max_wait_seconds,
+        max_open_draws=arguments.max_open_draws,
         max_strategy_size=arguments.max_strategy_size,
         reward_timeout_seconds=arguments.reward_timeout,
         on_reward_error=arguments.on_reward_error,
+        wait_for_reward_seconds=arguments.wait_for_reward,
+        drain_seconds=arguments.drain_seconds,
     )
     from rsalign.serve.launch import serve
 

@@ -17,6 +17,7 @@ attribute                    default        of
 ``trace_kind``               "proposals"    strategies
 ``answer_law``               UNKNOWN        strategies
 ``independent_draws``        0              strategies
+``parallel_draws``           of the inner   strategies
 ``stops_early``              False          strategies
 ``threshold_by_length``      None           strategies
 ``note_meanings``            {}             strategies, selectors, rules for beta
@@ -227,6 +228,23 @@ def answer_law(strategy: object) -> AnswerLaw:
 def independent_draws(strategy: object) -> int:
     """How many independent draws of the policy a strategy takes for each prompt; 0 if unknown."""
     return int(getattr(strategy, "independent_draws", 0))
+
+
+def parallel_draws(strategy: object) -> int:
+    """The greatest number of draws that a strategy has open at once for one answer.
+
+    A server makes room for as many. A strategy that does not declare it has as many as the
+    strategies inside it, one after the other, and 1 if there are none.
+
+    Example:
+        >>> from rsalign import BestOf, Plain
+        >>> parallel_draws(Plain()), parallel_draws(BestOf(n=4, inner=BestOf(n=3)))
+        (1, 12)
+    """
+    declared = getattr(strategy, "parallel_draws", None)
+    if declared is not None:
+        return int(declared)
+    return max(map(parallel_draws, inner_strategies(strategy).values()), default=1)
 
 
 def picks(selector: object) -> str:

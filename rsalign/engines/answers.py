@@ -217,6 +217,10 @@ class Unavailable(Exception):  # noqa: N818 - another replica may answer; no use
         self.silent = silent
 
 
+class ServerRefusedError(ConfigError):
+    """A server refuses a request that would be refused again: its settings or ours are wrong."""
+
+
 def convert_server_error(error: "APIError | ConnectionError") -> Exception:
     """Returns the error to raise instead: `Unavailable`, `ConfigError` or `PolicyError`."""
     from openai import APIConnectionError
@@ -231,12 +235,12 @@ def convert_server_error(error: "APIError | ConnectionError") -> Exception:
     status = getattr(error, "status_code", None) or body.get("code")
     said = f"{body.get('message') or error.message} (status {status})"
     where = error.request.url
-    if status in (502, 503, 504):
+    if status in (429, 500, 502, 503, 504):
         return Unavailable(said)
     if status in (401, 403):
-        return ConfigError(
+        return ServerRefusedError(
             f"{where} does not accept the API key: {said}: give api_key=... or set OPENAI_API_KEY"
         )
     if status in (400, 404, 405, 413, 422):
-        return ConfigError(f"{where} refuses this request: {said}")
+        return ServerRefusedError(f"{where} refuses this request: {said}")
     return PolicyError(f"{where} failed: {said}: the server's log may say why")

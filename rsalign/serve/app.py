@@ -15,6 +15,7 @@ from rsalign.serve.handlers import (
     record_conversations,
     refuse_aliases,
 )
+from rsalign.serve.lifecycle import OpenRequests, answer_ready
 
 _HANDLERS = (
     *("openai_serving_completion", "openai_serving_chat", "openai_serving_chat_batch"),
@@ -27,8 +28,10 @@ _WITH_ALIASES = (AlignedHandler, TokenizationHandler)
 
 
 def prepare_app(app: FastAPI) -> None:
-    """Adds middleware and error handlers to an application that is not started yet."""
+    """Adds middleware, error handlers and ``/ready`` to an application that is not started yet."""
     app.add_middleware(StreamCloser)
+    app.add_middleware(OpenRequests)
+    app.add_api_route("/ready", answer_ready)
     add_error_handlers(app)
 
 
@@ -48,7 +51,7 @@ def align_state(state: Any, client: AlignedClient, *, interval_seconds: float) -
         if handler is not None:
             handler.engine_client = client
             if name in _HANDLERS:
-                setattr(state, name, AlignedHandler(handler, client.rules, interval_seconds))
+                setattr(state, name, AlignedHandler(handler, client, interval_seconds))
     tokenization = getattr(state, _TOKENIZATION, None)
     if tokenization is not None:
         setattr(state, _TOKENIZATION, TokenizationHandler(tokenization))

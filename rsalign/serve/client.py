@@ -11,9 +11,9 @@ from rsalign.aligner.prompts import read_prompt
 from rsalign.aligner.request_outputs import without_presentation
 from rsalign.aligner.requests import Request, make_request
 from rsalign.core.answer import prompt_key
-from rsalign.core.capabilities import answers_in_one_draw
+from rsalign.core.capabilities import answers_in_one_draw, parallel_draws
 from rsalign.core.errors import ConfigError, RsalignError
-from rsalign.core.protocols import Policy, Reward
+from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.types import Prompt
 from rsalign.engines.options import RequestOptions
@@ -21,11 +21,14 @@ from rsalign.engines.vllm.asynchronous import AsyncEngine
 from rsalign.engines.vllm.openai_app import AsyncLLM, EngineClient, VLLMValidationError
 from rsalign.hooks.shared.admission import check_hooks
 from rsalign.policies.vllm import VllmPolicy
+from rsalign.serve.admission import Admission, BusyError
+from rsalign.serve.draw_window import DrawWindow
 from rsalign.serve.errors import as_vllm_error
+from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.serve.observe import Observer
 from rsalign.serve.prompt_job import OnTokens, PromptJob
 from rsalign.serve.request_engine import RequestEngine
-from rsalign.serve.rules import Admission, RequestRules, StrategyRequest, split_budget
+from rsalign.serve.rules import RequestRules, StrategyRequest, split_budget
 from rsalign.serve.served_request import ServedRequest, current_request, was_handled
 from rsalign.words.fields import TABLES, Fate, refuse
 from rsalign.words.messages import clip
@@ -40,6 +43,7 @@ _DEFAULTS: Mapping[str, Any] = {"priority": 0}
 _RENDERER_KEYS = ("type", "arrival_time")
 """Keys that vLLM's renderer adds to a prompt."""
 _SEED_BITS = 63
+_WINDOW_PARTS = 4
 
 
 class AlignedClient:
@@ -53,7 +57,11 @@ class AlignedClient:
         engine: is left running on close; it is used on the event loop that it lives on.
         reward: judges; None: only strategies that need no reward can be asked for.
         rules: what requests may ask for.
-        admission: how many answers may be under way.
+        admission: what requests may be under way.
+        window: how many draws of strategies the engine has open at once; default:
+            `default_window_size`.
+        degrades: whether a request whose reward fails is answered by a plain draw, with a warning,
+            if nothing of its answer has been sent.
         observer: is told what happens.
 
     Example::
@@ -71,16 +79,20 @@ class AlignedClient:
         *,
         rules: RequestRules | None = None,
         admission: Admission | None = None,
+        window: DrawWindow | None = None,
+        degrades: bool = False,
         observer: Observer | None = None,
     ) -> None:
         self._inner = engine
-        self._reward = reward
+        self.reward = _guard(reward)
         self.rules = rules or RequestRules(has_reward=reward is not None)
-        self._admission = admission or Admission()
-        self._observer = observer or Observer()
+        self.admission = admission or Admission()
+        self.observer = observer or Observer()
         self._engine = AsyncEngine(engine)
+        self.window = window or DrawWindow(default_window_size(self._engine.capacity))
         self._policy = VllmPolicy(self._engine)
         check_boundaries(self.rules.default, self._policy)
+        self._degrades = degrades
         self._open: dict[str, set[PromptJob]] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -106,6 +118,7 @@ class AlignedClient:
         """
         extra_args = sampling_params.extra_args or {}
         try:
+            self.admission.check_open()
             served = self._read_request(extra_args)
             if served is not None:
                 job = self._make_job(served, prompt, sampling_params, request_id, options)
@@ -115,7 +128,11 @@ class AlignedClient:
                 sampling_params.extra_args = without_strategy(extra_args)
             check_hooks(sampling_params, self._inner.vllm_config)
         except ConfigError as wrong:
+            self.observer.count_refusal("invalid")
             raise VLLMValidationError(clip(str(wrong)), parameter=STRATEGY) from None
+        except BusyError as busy:
+            self.observer.count_refusal(busy.reason)
+            raise as_vllm_error(busy) from None
         untouched: AsyncGenerator[RequestOutput, None] = self._inner.generate(
             prompt, sampling_params, request_id, **options
         )
@@ -166,6 +183,7 @@ class AlignedClient:
         except ConfigError as wrong:
             raise ConfigError(f"{wrong}{self.rules.hint}") from None
         number, first_choice = served.begin_prompt(request.n)
+        served.share = served.share or self.window.open_share()
         if served.seed is None or request.seed is not None:
             # the prompts of one HTTP request share a seed, also where it is drawn here, so that a
             # request with the seed that is reported has the same answers
@@ -179,7 +197,8 @@ class AlignedClient:
             policy: Policy, on_tokens: OnTokens | None, trace_headers: Mapping[str, str]
         ) -> Policy:
             assert isinstance(policy, VllmPolicy)  # ours, under another law
-            view = RequestEngine(self._engine, on_tokens, needs_log_probs)
+            assert served.share is not None
+            view = RequestEngine(self._engine, served.share, on_tokens, needs_log_probs)
             traced = RequestOptions(trace_headers=trace_headers or None)
             return replace(policy, engine=view).with_options(traced)
 
@@ -191,7 +210,8 @@ class AlignedClient:
             text=prompt.get("prompt") if isinstance(prompt, Mapping) else None,
             tokenizer=self._engine.tokenizer,
             watch=watch,
-            reward=self._reward,
+            reward=self.reward,
+            degrades=self._degrades,
             key=prompt_key(served.seed, number),
             first_choice=first_choice,
             trace_headers=options.get("trace_headers") or {},
@@ -210,7 +230,7 @@ class AlignedClient:
             _plain_params(params, served.asked),
             served.asked.strategy,
             self._policy,
-            _carried_options(prompt, options),
+            self._carry_options(prompt, options, served.asked.strategy),
             budget=served.asked.budget,
             on_reward_error=served.asked.on_reward_error,
         )
@@ -241,16 +261,16 @@ class AlignedClient:
         started = time.perf_counter()
         self._open.setdefault(job.request_id, set()).add(job)
         try:
-            with (
-                self._admission.admit(job.request.n),
-                self._observer.observe(served.asked.name, job.request_id, headers) as observed,
-            ):
-                async with contextlib.aclosing(job.stream_outputs(observed)) as outputs:
-                    async for each in outputs:
-                        served.seconds = time.perf_counter() - started
-                        begun = True
-                        yield each
+            async with self._admit(job):
+                with self.observer.observe(served.asked.name, job.request_id, headers) as observed:
+                    async with contextlib.aclosing(job.stream_outputs(observed)) as outputs:
+                        async for each in outputs:
+                            served.seconds = time.perf_counter() - started
+                            begun = True
+                            yield each
         except RsalignError as error:
+            if isinstance(error, BusyError):
+                self.observer.count_refusal(error.reason)
             served.failure = as_vllm_error(error)
             if served.reports_failure and not begun:
                 return  # vLLM would log a stack for a failure that has a status of its own
@@ -260,19 +280,49 @@ class AlignedClient:
             if not self._open[job.request_id]:
                 del self._open[job.request_id]
 
+    def _carry_options(
+        self, prompt: Any, options: Mapping[str, Any], strategy: Strategy
+    ) -> RequestOptions:
+        """The arguments of `AsyncLLM.generate` that each request to the engine gets, too.
+
+        Draws that are not the answer itself come after the requests that somebody reads as they are
+        drawn, if the engine schedules by priority.
+        """
+        carried = {
+            name: value
+            for name, value in options.items()
+            if value is not None and TABLES["AsyncLLM.generate"][name].fate is Fate.ENGINE
+        }
+        by_priority = self._inner.vllm_config.scheduler_config.policy == "priority"
+        if by_priority and not answers_in_one_draw(strategy):
+            carried["priority"] = carried.get("priority", 0) + 1
+        salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
+        return RequestOptions(**carried, cache_salt=salt or "")
+
+    def _admit(self, job: PromptJob) -> contextlib.AbstractAsyncContextManager[None]:
+        """Makes room for a prompt, unless its handler has for the whole HTTP request."""
+        if job.served.admitted:
+            return contextlib.nullcontext()
+        answers = job.request.n
+        draws = answers * parallel_draws(job.served.asked.strategy)
+        return self.admission.admit(answers=answers, draws=draws)
+
 
 EngineClient.register(AlignedClient)
 
 
-def _carried_options(prompt: Any, options: Mapping[str, Any]) -> RequestOptions:
-    """The arguments of `AsyncLLM.generate` that each request to the engine gets, too."""
-    carried = {
-        name: value
-        for name, value in options.items()
-        if value is not None and TABLES["AsyncLLM.generate"][name].fate is Fate.ENGINE
-    }
-    salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
-    return RequestOptions(**carried, cache_salt=salt or "")
+def _guard(reward: Reward | None) -> GuardedReward | None:
+    return reward if reward is None or isinstance(reward, GuardedReward) else GuardedReward(reward)
+
+
+def default_window_size(capacity: int) -> int:
+    """How many draws of strategies an engine has open at once, unless told otherwise.
+
+    Args:
+        capacity: the greatest number of requests that the engine computes at once. The others are
+            for requests without a strategy, which then begin at once.
+    """
+    return max(1, capacity // _WINDOW_PARTS)
 
 
 def _plain_params(params: "SamplingParams", asked: StrategyRequest) -> "SamplingParams":

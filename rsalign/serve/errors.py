@@ -21,7 +21,7 @@ from rsalign.engines.vllm.openai_app import (
     exception_handler,
     http_exception_handler,
 )
-from rsalign.serve.rules import BusyError
+from rsalign.serve.admission import BusyError
 from rsalign.strategies.cards import TriesExhaustedError
 from rsalign.words.fields import BEST_OF, INERT, RESPONSES, refuse
 from rsalign.words.messages import clip
@@ -38,11 +38,18 @@ _TYPE_FAULTS = (AttributeError, LookupError, AssertionError, ArithmeticError, Re
 _PATHS = ("/v1/completions", "/v1/chat/completions")
 
 
-class TooManyRequestsError(GracefulHTTPError):  # type: ignore[misc]
-    """Status 429; `add_error_handlers` adds a header that says when to ask again."""
+class RetryLaterError(GracefulHTTPError):  # type: ignore[misc]
+    """Status 429, or 503 where the server is shutting down.
+
+    `add_error_handlers` adds a header that says when to ask again.
+    """
 
     def __init__(self, busy: BusyError) -> None:
-        super().__init__(str(busy), HTTPStatus.TOO_MANY_REQUESTS)
+        is_stopping = busy.reason == "stopping"
+        super().__init__(
+            str(busy),
+            HTTPStatus.SERVICE_UNAVAILABLE if is_stopping else HTTPStatus.TOO_MANY_REQUESTS,
+        )
         self.retry_after_seconds = busy.retry_after_seconds
 
 
@@ -55,7 +62,7 @@ def as_vllm_error(error: RsalignError) -> Exception:
     """
     found: Exception
     if isinstance(error, BusyError):
-        found = TooManyRequestsError(error)
+        found = RetryLaterError(error)
     elif isinstance(error, ConfigError):
         found = VLLMValidationError(clip(str(error)), parameter=STRATEGY)
     elif isinstance(error, TriesExhaustedError):
@@ -74,7 +81,7 @@ def as_vllm_error(error: RsalignError) -> Exception:
 
 def add_error_handlers(app: FastAPI) -> None:
     """Makes an application answer the errors of this module; before it is started."""
-    app.exception_handler(TooManyRequestsError)(_answer_busy)
+    app.exception_handler(RetryLaterError)(_answer_busy)
     app.exception_handler(HTTPException)(http_exception_handler)  # vLLM: FastAPI's subclass only
     for kind in _TYPE_FAULTS:
         app.exception_handler(kind)(_answer_type_fault)
@@ -155,7 +162,7 @@ def refuse_fields(endpoint: str, request: Any, extra: Mapping[str, Any]) -> None
     refuse(endpoint, ((name, value, None) for name, value in extra.items() if name not in ours))
 
 
-async def _answer_busy(_: Request, busy: TooManyRequestsError) -> JSONResponse:
+async def _answer_busy(_: Request, busy: RetryLaterError) -> JSONResponse:
     answer = create_error_response(busy)
     return JSONResponse(
         answer.model_dump(),

@@ -3,21 +3,41 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from jinja2 import TemplateError
 
 from rsalign.core.checks import finite_or_none, quote
-from rsalign.core.errors import ConfigError, RewardError, RsalignError
+from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import PairwiseReward, Reward, StepReward
-from rsalign.core.types import Prompt, Response
+from rsalign.core.types import Message, Prompt, Response
 from rsalign.core.wrapper import Wrapper
+from rsalign.engines.answers import ServerRefusedError
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+MOST_FAILED = 3
+PROBE_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class RewardHealth:
+    """What the last calls of a reward tell of it.
+
+    Attributes:
+        num_failed: calls that failed since the last one that did not.
+    """
+
+    num_failed: int = 0
+
+    @property
+    def works(self) -> bool:
+        """Whether fewer than `MOST_FAILED` calls have failed one after the other."""
+        return self.num_failed < MOST_FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,18 @@ class GuardedReward(Wrapper):
 
     reward: Reward
     timeout_seconds: float | None = None
+    health: "RewardHealth" = field(default_factory=lambda: RewardHealth(), compare=False)
+
+    async def probe(self) -> bool:
+        """Asks the reward about a short text, within `PROBE_SECONDS`; whether it answers."""
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await self.score(
+                    Prompt((Message("user", "Hello"),), (0,)), Response((), "Hi", None)
+                )
+        except (RsalignError, TimeoutError):
+            return False
+        return True
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The reward's value.
@@ -59,10 +91,17 @@ class GuardedReward(Wrapper):
         try:
             async with asyncio.timeout(self.timeout_seconds) as deadline:
                 with errors_as(lambda failure: RewardError(describe_error(failure))):
-                    return await call()
+                    value = await call()
+                    self.health.num_failed = 0
+                    return value
+        except ServerRefusedError as refused:
+            self.health.num_failed += 1
+            logger.warning("the reward server refuses a request: %s", refused)  # with its address
+            raise RewardError("the reward server refuses the request") from None
         except ConfigError:
             raise
         except (RsalignError, TimeoutError) as failure:
+            self.health.num_failed += 1
             logger.debug("the reward failed on %r", text, exc_info=True)
             if deadline.expired():
                 raise RewardError(
@@ -74,6 +113,8 @@ class GuardedReward(Wrapper):
                     raise ConfigError(
                         f"the reward model's chat template refuses this conversation: {cause}"
                     ) from None
+            if isinstance(failure, PolicyError):
+                raise RewardError("the reward server does not answer") from None
             raise RewardError(f"the reward failed ({type(causes[0]).__name__})") from None
 
 

@@ -5,9 +5,11 @@ reads which strategy a request asks for, passes the request on to vLLM's handler
 context variable (`rsalign.serve.served_request`), and completes the response.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from rsalign.core.capabilities import parallel_draws
 from rsalign.core.errors import ConfigError
 from rsalign.core.text.messages import RENDERED
 from rsalign.core.types import Message
@@ -16,14 +18,17 @@ from rsalign.engines.vllm.openai_app import (
     VLLMValidationError,
     create_error_response,
 )
+from rsalign.serve.admission import BusyError
+from rsalign.serve.client import AlignedClient
 from rsalign.serve.errors import (
+    as_vllm_error,
     refuse_continuation,
     refuse_fields,
     refuse_large_numbers,
     refuse_misspelled,
 )
 from rsalign.serve.responses import EventStream, count_drawn, make_block
-from rsalign.serve.rules import RequestRules, StrategyRequest
+from rsalign.serve.rules import StrategyRequest
 from rsalign.serve.served_request import (
     ServedRequest,
     current_request,
@@ -51,13 +56,14 @@ class AlignedHandler:
 
     Args:
         handler: vLLM's.
-        rules: what requests may ask for.
+        client: answers; it has the rules, and makes room for requests.
         interval_seconds: longest silence of a stream.
     """
 
-    def __init__(self, handler: Any, rules: RequestRules, interval_seconds: float) -> None:
+    def __init__(self, handler: Any, client: AlignedClient, interval_seconds: float) -> None:
         self._handler = handler
-        self._rules = rules
+        self._client = client
+        self._rules = client.rules
         self._interval_seconds = interval_seconds
 
     def __getattr__(self, name: str) -> Any:
@@ -127,18 +133,46 @@ class AlignedHandler:
         conversations: Callable[[], Iterable[Iterable[Any]]] = list,
         num_prompts: int = 1,
     ) -> Any:
-        refuse_large_numbers(request)
         extra = await _read_extra_fields(request, raw_request)
-        try:
+        room = contextlib.AsyncExitStack()
+        with self._counting_refusals():
+            self._client.admission.check_open()
+            refuse_large_numbers(request)
             refuse_misspelled(extra, request)
             asked = self._read_asked(request, extra)
             if asked is not None:
                 served = self._begin(endpoint, asked, request, extra, conversations, num_prompts)
-        except ConfigError as wrong:
-            raise VLLMValidationError(clip(str(wrong)), parameter=STRATEGY) from None
+                answers = num_prompts * (getattr(request, "n", None) or 1)
+                draws = answers * parallel_draws(asked.strategy)
+                await room.enter_async_context(
+                    self._client.admission.admit(answers=answers, draws=draws)
+                )
+                served.admitted = True
         if asked is None:
             with handle_as(None):
                 return await create(request, raw_request)
+        try:
+            response = await self._answer(endpoint, create, request, raw_request, served)
+        except BaseException:
+            await room.aclose()
+            raise
+        if not isinstance(response, AsyncGenerator):
+            await room.aclose()
+            return response
+        if raw_request is None:
+            return _close_after(response, room)
+        list_closers(raw_request.scope).append(room.aclose)  # however the response ends
+        return response
+
+    async def _answer(
+        self,
+        endpoint: str,
+        create: Callable[[Any, Any], Awaitable[Any]],
+        request: Any,
+        raw_request: Any,
+        served: ServedRequest,
+    ) -> Any:
+        asked = served.asked
         length = _LENGTHS.get(endpoint, "max_tokens")
         if asked.max_tokens is not None and not await _has_field(raw_request, length):
             setattr(request, length, asked.max_tokens)  # and not vLLM's default
@@ -161,6 +195,21 @@ class AlignedHandler:
         response.usage = response.usage.model_copy(update=usage)
         response.rsalign = make_block(served)
         return response
+
+    @contextlib.contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        """Counts what is refused while the block runs, and raises it as vLLM knows it."""
+        try:
+            yield
+        except ConfigError as wrong:
+            self._client.observer.count_refusal("invalid")
+            raise VLLMValidationError(clip(str(wrong)), parameter=STRATEGY) from None
+        except VLLMValidationError:
+            self._client.observer.count_refusal("invalid")
+            raise
+        except BusyError as busy:
+            self._client.observer.count_refusal(busy.reason)
+            raise as_vllm_error(busy) from None
 
     def _begin(
         self,
@@ -218,6 +267,14 @@ class AlignedHandler:
                 f"{suggest('', names())}"
             )
         return self._rules.read(asked)
+
+
+async def _close_after(
+    events: AsyncGenerator[Any, None], room: contextlib.AsyncExitStack
+) -> AsyncGenerator[Any, None]:
+    async with room, contextlib.aclosing(events):
+        async for event in events:
+            yield event
 
 
 class TokenizationHandler:

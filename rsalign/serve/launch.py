@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
 from rsalign.core.errors import ConfigError
@@ -26,9 +26,9 @@ def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
     """Serves until SIGINT or SIGTERM; then this process ends.
 
     A reward that hangs in a thread, or that has blocked the event loop, cannot keep the process
-    alive. After the signal vLLM has ``--shutdown-timeout`` seconds to finish open requests, and
-    there are 20 more for everything else. Then the process writes the stack of every thread to
-    standard error and ends with status 1.
+    alive. After the signal open requests have ``--drain-seconds``, then vLLM has
+    ``--shutdown-timeout`` seconds, and there are 20 more for everything else. Then the process
+    writes the stack of every thread to standard error and ends with status 1.
 
     Args:
         policy: model id or path.
@@ -45,9 +45,11 @@ def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
         reward = options.start_reward(_not_yet)
     except _NotYetError:
         reward = None  # the plug-in starts it when the policy's engine is there
+    plugin = AlignmentPlugin(options, reward)
+    seconds = options.drain_seconds + arguments.shutdown_timeout + _SHUTDOWN_SECONDS
     try:
-        with asyncio.Runner(loop_factory=_loop(arguments.shutdown_timeout)) as runner:
-            runner.run(_serve(arguments, address, listener, AlignmentPlugin(options, reward)))
+        with asyncio.Runner(loop_factory=_loop(plugin.drain, seconds)) as runner:
+            runner.run(_serve(arguments, address, listener, plugin))
     finally:
         listener.close()
         _close(reward)
@@ -66,11 +68,18 @@ async def _serve(
     await shut_down
 
 
-def _loop(shutdown_timeout: float) -> Callable[[], asyncio.AbstractEventLoop]:
-    """A factory of event loops that bound the time between a signal and the end of the process.
+def _loop(
+    drain: Callable[[], Coroutine[Any, Any, None]], seconds: float
+) -> Callable[[], asyncio.AbstractEventLoop]:
+    """A factory of event loops that drain the server before vLLM hears of a signal.
 
-    vLLM's signal handlers run on the loop; a blocked loop never runs them. Handlers that are set by
-    `signal.signal` run even then.
+    They also bound the time between the signal and the end of the process. vLLM's signal handlers
+    run on the loop; a blocked loop never runs them. Handlers that are set by `signal.signal` run
+    even then.
+
+    Args:
+        drain: lets open requests end. A second signal does not wait for it.
+        seconds: the bound.
     """
     import uvloop
 
@@ -78,11 +87,20 @@ def _loop(shutdown_timeout: float) -> Callable[[], asyncio.AbstractEventLoop]:
         def add_signal_handler(  # type: ignore[override]
             self, sig: int, callback: Callable[..., object], *args: Any
         ) -> None:
-            super().add_signal_handler(sig, callback, *args)
+            draining: list[asyncio.Task[None]] = []
+
+            def drain_first() -> None:
+                if draining:
+                    callback(*args)
+                    return
+                draining.append(self.create_task(drain()))
+                draining[0].add_done_callback(lambda _: callback(*args))
+
+            super().add_signal_handler(sig, drain_first)
             inner = signal.getsignal(sig)
 
             def handle(number: int, frame: Any) -> None:
-                _end_within(shutdown_timeout + _SHUTDOWN_SECONDS)
+                _end_within(seconds)
                 if callable(inner):
                     inner(number, frame)
 

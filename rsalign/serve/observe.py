@@ -29,6 +29,12 @@ class Observer:
     tracing: Tracing | None = None
     _by_strategy: dict[str, StrategyMetrics] = field(default_factory=dict)
 
+    def count_refusal(self, reason: str) -> None:
+        """Counts a request that was refused: ``invalid``, ``busy`` or ``stopping``."""
+        logger.info("refused: %s", reason)
+        if self.metrics is not None:
+            self.metrics.count_refusal(reason)
+
     @contextmanager
     def observe(
         self, strategy: str, request_id: str, trace_headers: Mapping[str, str]

@@ -1,6 +1,8 @@
 """The settings of a server, from flags (`rsalign serve`) or from JSON (the plug-in)."""
 
 import json
+import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -8,14 +10,20 @@ from typing import Any, Literal
 from rsalign.core.budget import Budget
 from rsalign.core.capabilities import missing_setting
 from rsalign.core.checks import above, at_least, check_settings
-from rsalign.core.errors import ConfigError
+from rsalign.core.errors import ConfigError, EngineError
 from rsalign.core.protocols import Reward, Strategy
+from rsalign.serve.admission import Admission
+from rsalign.serve.draw_window import DrawWindow
 from rsalign.serve.guarded_reward import GuardedReward
-from rsalign.serve.rules import Admission, RequestRules
+from rsalign.serve.rules import RequestRules
 from rsalign.words.messages import clip, show, suggest
 from rsalign.words.parts import is_none, reward_from
 from rsalign.words.read import read_words
 from rsalign.words.request import refuse_lengths
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +43,18 @@ class Options:
         max_policy_tokens: drawn for one request, discarded ones included.
         max_reward_calls: for one request.
         max_seconds: for one request.
-        max_concurrent_requests: answers under way at once (a request for n answers counts n times);
-            what is more is refused. None is no limit.
+        max_concurrent_requests: what may be under way at once; a request counts as many as it can
+            have draws open at once, and at least as many as it asks for answers. None is no limit.
+        max_waiting_requests: requests that wait for room; more are refused.
+        max_wait_seconds: longest time that one waits.
+        max_open_draws: draws of strategies that the engine has open at once, shared fairly among
+            requests; None: a quarter of what it computes at once.
         max_strategy_size: see `RequestRules.max_size`.
         reward_timeout_seconds: of one call; then the reward counts as failed. None is no limit.
-        on_reward_error: ``"fail"`` answers with status 503, ``"best"`` with the best answer so far.
+        on_reward_error: ``"fail"`` answers with status 503, ``"best"`` with the best answer so far,
+            ``"plain"`` with a plain draw and a warning, if nothing has been sent yet.
+        wait_for_reward_seconds: how long a start waits for a reward server that does not answer.
+        drain_seconds: what open requests have to end in when the server is told to stop.
         keep_alive_seconds: longest silence of a stream.
 
     Raises:
@@ -59,9 +74,14 @@ class Options:
     max_reward_calls: int | None = None
     max_seconds: float | None = None
     max_concurrent_requests: int | None = 512
-    max_strategy_size: int = 4096
+    max_waiting_requests: int = 64
+    max_wait_seconds: float = 30.0
+    max_open_draws: int | None = None
+    max_strategy_size: int = 1024
     reward_timeout_seconds: float | None = 60.0
-    on_reward_error: Literal["fail", "best"] = "fail"
+    on_reward_error: Literal["fail", "best", "plain"] = "fail"
+    wait_for_reward_seconds: float = 0.0
+    drain_seconds: float = 10.0
     keep_alive_seconds: float = 15.0
 
     def __post_init__(self) -> None:
@@ -71,9 +91,14 @@ class Options:
             max_reward_calls=at_least(1),
             max_seconds=above(0.0),
             max_concurrent_requests=at_least(1),
+            max_waiting_requests=at_least(0),
+            max_wait_seconds=at_least(0.0),
+            max_open_draws=at_least(1),
             max_strategy_size=at_least(1),
             reward_timeout_seconds=above(0.0),
             keep_alive_seconds=above(0.0),
+            wait_for_reward_seconds=at_least(0.0),
+            drain_seconds=at_least(0.0),
         )
         if self.settings and self.strategy is None:
             raise ConfigError("settings are given, but no strategy that they could belong to")
@@ -121,7 +146,8 @@ class Options:
             default_max_tokens=asked.max_tokens,
             has_reward=not is_none(self.reward),
             budget=self._budget(asked.budget),
-            on_reward_error=asked.on_reward_error or self.on_reward_error,
+            on_reward_error=asked.on_reward_error
+            or ("best" if self.on_reward_error == "best" else "fail"),
             max_size=self.max_strategy_size,
         )
 
@@ -141,8 +167,16 @@ class Options:
         return Budget(**(limits | {**given}))
 
     def admission(self) -> Admission:
-        """Counts answers under way, and refuses more than `max_concurrent_requests`."""
-        return Admission(self.max_concurrent_requests)
+        """Makes room for requests, up to `max_concurrent_requests`."""
+        return Admission(
+            self.max_concurrent_requests,
+            max_waiting=self.max_waiting_requests,
+            max_wait_seconds=self.max_wait_seconds,
+        )
+
+    def window(self) -> DrawWindow | None:
+        """Shares `max_open_draws` among requests; None: the engine says how many."""
+        return None if self.max_open_draws is None else DrawWindow(self.max_open_draws)
 
     def start_reward(self, policy: Callable[[], Any] | None = None) -> GuardedReward | None:
         """The reward, started if it is a model; None if there is none.
@@ -155,6 +189,15 @@ class Options:
         """
         if is_none(self.reward):
             return None
-        made: Reward | None = reward_from(self.reward, self.reward_args, policy)
-        assert made is not None
-        return GuardedReward(made, self.reward_timeout_seconds)
+        deadline = time.monotonic() + self.wait_for_reward_seconds
+        while True:
+            try:
+                made: Reward | None = reward_from(self.reward, self.reward_args, policy)
+            except EngineError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                logger.info("waiting for the reward: %s", error)
+                time.sleep(_LOOK_SECONDS)
+            else:
+                assert made is not None
+                return GuardedReward(made, self.reward_timeout_seconds)

@@ -18,6 +18,7 @@ from rsalign.policies.vllm import VllmPolicy
 from rsalign.serve.app import align_state, prepare_app
 from rsalign.serve.client import AlignedClient
 from rsalign.serve.guarded_reward import GuardedReward
+from rsalign.serve.lifecycle import drain, num_open
 from rsalign.serve.observe import Observer, log_to_stderr
 from rsalign.serve.options import Options
 from rsalign.serve.telemetry import Metrics, Tracing
@@ -40,11 +41,18 @@ class AlignmentPlugin:
         self._options = options or Options.from_json(os.environ.get(ENVIRONMENT, "{}"))
         self._reward = reward
         self._client: AlignedClient | None = None
+        self._state: Any = None
 
     async def abort(self) -> None:
         """Ends all aligned requests that are under way: their reward may never answer."""
         if self._client is not None:
             await self._client.abort_all()
+
+    async def drain(self) -> None:
+        """Lets open requests end, for `Options.drain_seconds` at most."""
+        if self._client is not None and self._state is not None:
+            state = self._state
+            await drain(self._client, lambda: num_open(state), self._options.drain_seconds)
 
     def attach_router(self, app: FastAPI) -> None:
         """Prepares the application; vLLM calls this before its handlers exist."""
@@ -66,12 +74,16 @@ class AlignmentPlugin:
             self._reward,
             rules=self._options.request_rules(),
             admission=self._options.admission(),
+            window=self._options.window(),
+            degrades=self._options.on_reward_error == "plain",
             observer=Observer(
                 Metrics(str(config.model_config.served_model_name)),
                 Tracing() if traced else None,
             ),
         )
-        self._client = client
+        self._client, self._state = client, state
+        if client.observer.metrics is not None:
+            client.observer.metrics.watch(client.admission, client.window)
         seconds = self._options.keep_alive_seconds
         if vllm_seconds := getattr(args, "sse_keep_alive_interval", 0):
             seconds = 0.8 * vllm_seconds  # ours come first, and say more

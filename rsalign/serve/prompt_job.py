@@ -12,13 +12,16 @@ from rsalign.core.align import Result
 from rsalign.core.answer import AnswerListener, answer, rank_results
 from rsalign.core.budget import Usage
 from rsalign.core.capabilities import answers_in_one_draw
+from rsalign.core.errors import RewardError
 from rsalign.core.key import Key
-from rsalign.core.protocols import Policy, Reward
+from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.core.trace import Progress
 from rsalign.core.types import Tokens
 from rsalign.serve.delta_stream import DeltaStream
 from rsalign.serve.observe import Observation
 from rsalign.serve.served_request import ServedRequest
+from rsalign.strategies.plain import Plain
+from rsalign.words.length import greatest_length
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams
@@ -43,6 +46,7 @@ class PromptJob(AnswerListener):
         tokenizer: the policy's.
         watch: makes a view of the policy for one answer.
         reward: judges.
+        degrades: whether the answer is a plain draw if the reward fails.
         key: the address of the prompt.
         first_choice: the number of its first answer among all choices of the HTTP request.
         trace_headers: of the client.
@@ -56,6 +60,7 @@ class PromptJob(AnswerListener):
     tokenizer: Any
     watch: WatchPolicy
     reward: Reward | None
+    degrades: bool
     key: Key
     first_choice: int
     trace_headers: Mapping[str, str]
@@ -109,11 +114,23 @@ class PromptJob(AnswerListener):
                 await asyncio.wait([self._running])
 
     async def _answer(self) -> list[Result]:
+        try:
+            return await self._answer_by(self.request.strategy, self.reward)
+        except RewardError:
+            if not self.degrades or self._committed or self._results:
+                raise
+        plain = Plain(max_tokens=greatest_length(self.request.strategy))
+        results = await self._answer_by(plain, None)
+        for result in results:
+            result.trace.warn("the reward failed: this is a plain draw, without the strategy")
+        return results
+
+    async def _answer_by(self, strategy: Strategy, reward: Reward | None) -> list[Result]:
         return await answer(
             self.request.prompt,
-            self.request.strategy,
+            strategy,
             policy=self.request.policy,
-            reward=self.reward,
+            reward=reward,
             key=self.key,
             n=self.request.n,
             budget=self.request.budget,

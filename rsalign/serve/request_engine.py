@@ -8,6 +8,7 @@ from rsalign.core.types import Tokens
 from rsalign.engines.protocol import DrawRequest, DrawResult, ScoreRequest, ScoreResult
 from rsalign.engines.reports import Report
 from rsalign.engines.vllm.asynchronous import AsyncEngine
+from rsalign.serve.draw_window import DrawShare
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -19,11 +20,13 @@ class RequestEngine:
 
     Attributes:
         engine: the shared engine.
+        share: of the places for draws that the engine has (`rsalign.serve.draw_window`).
         on_tokens: called with all tokens of an engine request so far, as they are drawn; or None.
         tells_log_probs: whether the engine computes log-probabilities, which costs time per token.
     """
 
     engine: AsyncEngine
+    share: DrawShare
     on_tokens: Callable[[Tokens], None] | None = None
     tells_log_probs: bool = True
 
@@ -49,8 +52,9 @@ class RequestEngine:
 
     @property
     def capacity(self) -> int:
-        """The greatest number of requests that the engine computes at once."""
-        return self.engine.capacity
+        """The greatest number of draws that the engine computes at once."""
+        size = self.share.window.size
+        return self.engine.capacity if size is None else min(size, self.engine.capacity)
 
     @property
     def num_open(self) -> int:
@@ -65,11 +69,13 @@ class RequestEngine:
         """Draws one completion, and reports its tokens to `on_tokens` as they are drawn."""
         if not self.tells_log_probs:
             request = replace(request, num_log_probs=None)
-        return await self.engine.draw(request, on_tokens=self.on_tokens)
+        async with self.share.place():
+            return await self.engine.draw(request, on_tokens=self.on_tokens)
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
         """Scores one sequence."""
-        return await self.engine.score(request)
+        async with self.share.place():
+            return await self.engine.score(request)
 
     @property
     def can_report(self) -> bool:

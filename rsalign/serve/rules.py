@@ -7,22 +7,18 @@ strategies and their parts as the registries do; they cannot name code, paths or
 """
 
 import math
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from rsalign.core.budget import Budget
 from rsalign.core.capabilities import needs_reward
-from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.strategies import STRATEGIES
 from rsalign.words.messages import show
 from rsalign.words.read import NO_STRATEGY, STRATEGY, OnRewardError, Specification
 from rsalign.words.request import requested
-
-_WEIGHT = 0.1  # of the newest duration in the running mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +74,7 @@ class RequestRules:
     has_reward: bool = False
     budget: Budget = field(default_factory=Budget)
     on_reward_error: OnRewardError = "fail"
-    max_size: int = 4096
+    max_size: int = 1024
 
     @property
     def hint(self) -> str:
@@ -190,62 +186,3 @@ def _list_sizes(strategy: Any) -> Iterator[int]:
             yield len(value) + 1
         elif each.name != "max_tokens" and type(value) is int and value >= 1:
             yield value
-
-
-class BusyError(RsalignError):
-    """The server has no room for another request now.
-
-    Attributes:
-        retry_after_seconds: when there may be room, a whole number of at least 1.
-    """
-
-    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-
-@dataclass(slots=True)
-class Admission:
-    """Counts answers under way, and refuses a request that would be too many; nothing waits.
-
-    Attributes:
-        max_open: greatest number of answers under way; None is no limit.
-        num_open: how many are under way.
-
-    Example:
-        >>> admission = Admission(max_open=2)
-        >>> with admission.admit(2):
-        ...     admission.num_open
-        2
-    """
-
-    max_open: int | None = None
-    num_open: int = 0
-    _mean_seconds: float = 1.0
-
-    @contextmanager
-    def admit(self, answers: int) -> Iterator[None]:
-        """Holds room for so many answers while the block runs.
-
-        Raises:
-            BusyError: if there is no room now.
-            ConfigError: if there can never be enough.
-        """
-        if self.max_open is not None and answers > self.max_open:
-            raise ConfigError(
-                f"{answers} answers are asked for at once, and this server never takes on more "
-                f"than {self.max_open}: ask for fewer (n)"
-            )
-        if self.max_open is not None and self.num_open + answers > self.max_open:
-            raise BusyError(
-                f"{self.num_open} answers are under way and {answers} more are asked for, but this "
-                f"server takes on {self.max_open} at once: ask again later",
-                retry_after_seconds=max(1, math.ceil(self._mean_seconds)),
-            )
-        self.num_open += answers
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.num_open -= answers
-            self._mean_seconds += _WEIGHT * (time.perf_counter() - started - self._mean_seconds)

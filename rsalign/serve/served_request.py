@@ -18,6 +18,7 @@ from rsalign.core.align import Result
 from rsalign.core.errors import ConfigError, PolicyError
 from rsalign.core.trace import Progress
 from rsalign.core.types import Message
+from rsalign.serve.draw_window import DrawShare
 from rsalign.serve.rules import StrategyRequest
 
 
@@ -43,6 +44,8 @@ class ServedRequest:
         progress: of a strategy that decides at the end.
         seconds: from the first prompt to the newest answer.
         seed: root of the randomness; None until the first prompt.
+        share: of the engine's places for draws; None until the first prompt.
+        admitted: whether a handler has made room for all of its prompts.
 
     Example:
         >>> from rsalign.serve.rules import RequestRules
@@ -66,6 +69,8 @@ class ServedRequest:
     progress: Progress | None = field(default=None, repr=False)
     seconds: float = 0.0
     seed: int | None = None
+    share: DrawShare | None = field(default=None, repr=False)
+    admitted: bool = False
 
     @property
     def complete(self) -> bool:

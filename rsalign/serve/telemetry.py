@@ -9,6 +9,7 @@ where vLLM's go (``--otlp-traces-endpoint``); the spans of the engine requests t
 causes are below the request's.
 """
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from typing import Any
 
 from rsalign.core.align import Result
 from rsalign.core.trace import Verdict
+from rsalign.serve.admission import Admission
+from rsalign.serve.draw_window import DrawWindow
 from rsalign.serve.responses import count_forced, decided_proposals
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
@@ -30,6 +33,14 @@ _COUNTERS = {
     "policy_tokens_kept": "Tokens of answers.",
     "reward_calls": "Calls of the reward.",
     "answers_expired": "Answers that a budget, or a reward that failed, ended early.",
+}
+_GAUGES = {
+    "admission_limit": "Greatest number of draws that the requests under way can have open.",
+    "draws_admitted": "Draws that the requests under way can have open.",
+    "requests_waiting": "Requests that wait for room.",
+    "draws_limit": "Greatest number of draws of strategies that are open in the engine.",
+    "draws_open": "Draws of strategies that are open in the engine.",
+    "draws_waiting": "Draws of strategies that wait for a place in the engine.",
 }
 _HISTOGRAMS = {
     "segment_tokens": ("Tokens of a segment that became a part of an answer.", _TOKENS),
@@ -61,12 +72,40 @@ class Metrics:
             "Requests that asked for a strategy: finished, failed, refused or cancelled.",
             (*_LABELS, "outcome"),
         )
+        self._refused = Counter(
+            "rsalign:requests_refused",
+            "Requests that were refused: invalid, busy (no room) or stopping (shutting down).",
+            ("model_name", "reason"),
+        )
+        self._gauges = {
+            name: Gauge(f"rsalign:{name}", text, ("model_name",), multiprocess_mode="livesum")
+            for name, text in _GAUGES.items()
+        }
         self._open = Gauge(
             "rsalign:requests_open",
             "Requests that strategies answer now.",
             _LABELS,
             multiprocess_mode="livesum",
         )
+
+    def count_refusal(self, reason: str) -> None:
+        """Counts a refused request."""
+        self._refused.labels(self._model_name, reason).inc()
+
+    def watch(self, admission: Admission, window: DrawWindow) -> None:
+        """Shows what requests and draws there is room for, and how much of it is taken."""
+        gauges = {name: gauge.labels(self._model_name) for name, gauge in self._gauges.items()}
+        gauges["admission_limit"].set(math.inf if (most := admission.max_open) is None else most)
+        gauges["draws_limit"].set(math.inf if window.size is None else window.size)
+
+        def update() -> None:
+            gauges["draws_admitted"].set(admission.num_open)
+            gauges["requests_waiting"].set(admission.num_waiting)
+            gauges["draws_open"].set(window.num_open)
+            gauges["draws_waiting"].set(window.num_waiting)
+
+        admission.on_change = window.on_change = update
+        update()
 
     def for_strategy(self, strategy: str) -> "StrategyMetrics":
         """The metrics of one strategy."""

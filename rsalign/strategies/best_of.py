@@ -23,6 +23,7 @@ from rsalign.core.capabilities import (
     TraceKind,
     answer_law,
     cuts_answers,
+    parallel_draws,
     picks,
     varies_by_policy_alone,
 )
@@ -103,6 +104,11 @@ class BestOf:
     def independent_draws(self) -> int:
         """`n`, if each candidate is a draw of the policy."""
         return self.n if answer_law(self.inner) is AnswerLaw.POLICY else 0
+
+    @property
+    def parallel_draws(self) -> int:
+        """Those of all candidates."""
+        return self.n * parallel_draws(self.inner)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws n candidates and returns the one that the selector chooses."""

@@ -124,6 +124,11 @@ class Calibrate:
                 self, "inner", "Cards(...) without a threshold, or with one that has `with_target`"
             )
 
+    @property
+    def parallel_draws(self) -> int:
+        """Those that the target comes from, or the inner strategy's if these are more."""
+        return max(self.draws, self.inner.parallel_draws)
+
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Finds the target, then draws an answer with `inner`."""
         rewards = await _own_rewards(

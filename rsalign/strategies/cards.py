@@ -160,6 +160,11 @@ class Cards:
         )
 
     @property
+    def parallel_draws(self) -> int:
+        """The proposals of a round."""
+        return _MOST_AT_ONCE if self.proposals == "auto" else self.proposals
+
+    @property
     def missing_setting(self) -> str:
         """The threshold, if there is none (see `Strategy`)."""
         if self.threshold is not None:

@@ -24,6 +24,7 @@ from rsalign.core.capabilities import (
     TraceKind,
     answer_law,
     cuts_answers,
+    parallel_draws,
     varies_by_policy_alone,
 )
 from rsalign.core.checks import above, at_least, check_settings, setting_error
@@ -108,6 +109,11 @@ class EarlyStop:
     def cuts_answers(self) -> bool:
         """Whether the inner strategy does."""
         return cuts_answers(self.inner)
+
+    @property
+    def parallel_draws(self) -> int:
+        """Those of one batch, or of the first candidates if these are more."""
+        return max(self.batch, self.at_least) * parallel_draws(self.inner)
 
     @property
     def answer_law(self) -> AnswerLaw:

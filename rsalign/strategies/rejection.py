@@ -89,6 +89,11 @@ class Rejection:
             at_once=at_least(1),
         )
 
+    @property
+    def parallel_draws(self) -> int:
+        """The proposals of a round."""
+        return self.at_once
+
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws and tests responses until one is accepted."""
         acceptance = SoftAcceptance(beta=self.beta)

@@ -7,6 +7,8 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.nesting import inner_strategies, setting_names, walk_strategies
 from rsalign.core.protocols import Strategy
 
+_DEFAULT = 256
+
 
 def with_max_tokens(strategy: Strategy, max_tokens: int) -> Strategy:
     """The same strategy, and all inside it, with another bound of the whole response.
@@ -21,6 +23,18 @@ def with_max_tokens(strategy: Strategy, max_tokens: int) -> Strategy:
         )
     limited: Strategy = _limited(strategy, max_tokens)
     return limited
+
+
+def greatest_length(strategy: Strategy) -> int:
+    """The greatest number of tokens of an answer; of parts that differ, the greatest.
+
+    Example:
+        >>> from rsalign import BestOf, Plain
+        >>> greatest_length(BestOf(n=2, inner=Plain(max_tokens=5)))
+        5
+    """
+    lengths = [getattr(one, "max_tokens", None) for one in walk_strategies(strategy)]
+    return max((one for one in lengths if isinstance(one, int)), default=_DEFAULT)
 
 
 def _limited(strategy: Any, max_tokens: int) -> Any:

@@ -7,9 +7,7 @@ import openai
 import pytest
 from serving import KEY, MESSAGES, QUESTION
 
-from rsalign import Budget, ConfigError
 from rsalign.core.tasks import concurrently
-from rsalign.serve.rules import Admission, BusyError
 
 
 @pytest.mark.engine
@@ -107,19 +105,3 @@ def test_more_choices_than_there_can_ever_be(server, stream):
     status, text, _ = server.ask("/v1/chat/completions", body)
     assert (status, json.loads(text)["error"]["code"]) == (400, 400)
     assert "never takes on more than 48" in text
-
-
-def test_admission_counts_answers():
-    admission = Admission(4)
-    with admission.admit(3):
-        with pytest.raises(BusyError, match="3 answers are under way and 2 more"):
-            admission.admit(2).__enter__()
-        with admission.admit(1):
-            assert admission.num_open == 4
-    assert admission.num_open == 0
-    with pytest.raises(ConfigError, match=r"5 answers .* never takes on more than 4"):
-        admission.admit(5).__enter__()
-    with pytest.raises(ZeroDivisionError), admission.admit(4):
-        raise ZeroDivisionError
-    assert admission.num_open == 0
-    assert Budget().policy_tokens is None

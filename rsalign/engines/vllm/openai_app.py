@@ -87,6 +87,8 @@ def parse_flags(model: str, flags: Sequence[str]) -> Namespace:
     vLLM ends the process, with a message, if it does not know a flag.
     """
     parser = make_arg_parser(FlexibleArgumentParser(prog="rsalign serve"))
+    # draws that nobody reads as they come make way for requests without a strategy
+    parser.set_defaults(scheduling_policy="priority")
     if is_cpu_build():
         given, _ = parser.parse_known_args(["--model", model, *flags])
         defaults = engine_arguments(
