@@ -233,7 +233,7 @@ def _label(given: Any) -> int | str:
 
 
 def _is_weight(given: Any) -> bool:
-    return isinstance(given, Real) and type(given) is not bool and math.isfinite(given)
+    return not isinstance(given, bool) and isinstance(given, Real) and math.isfinite(given)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,14 +9,12 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.errors import ConfigError, PolicyError, RewardError
-from rsalign.core.foreign import errors_as
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.protocol import Backend, ScoreRequest, VllmEngine
@@ -157,28 +155,14 @@ class VllmStepReward:
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[Tokens, int, list[int]]:
         """The reward model's tokens, the index of the prompt's last one, and an index per step."""
-        with errors_as(partial(self._rendering._unreadable, prompt, response)):
-            opened = self._rendering._opened(prompt.messages)
-            encoded = self._rendering.tokenizer(
-                opened + response.text, add_special_tokens=False, return_offsets_mapping=True
-            )
-        tokens = tuple(encoded["input_ids"])
-        limit = self._rendering.max_model_len
-        if len(tokens) > limit:
-            raise RewardError(
-                f"prompt and response are {len(tokens)} tokens for the reward model, whose context "
-                f"has {limit}: lower max_tokens, or raise max_model_len where it is started",
-                prompt=prompt,
-                response=response,
-            )
-        begins = [begin for begin, _ in encoded["offset_mapping"]]
+        marks = [self._num_chars(response, end) for end in ends]
+        opened = self._rendering.opened(prompt, response, marks)
 
         def place(num_chars: int) -> int:
             """The index of the last token that contains part of character number `num_chars`."""
-            return max(0, bisect.bisect_right(begins, num_chars - 1) - 1)
+            return max(0, bisect.bisect_right(opened.begins, num_chars - 1) - 1)
 
-        chars = (len(opened) + self._num_chars(response, end) for end in ends)
-        return tokens, place(len(opened)), [place(num_chars) for num_chars in chars]
+        return opened.tokens, place(opened.start), list(map(place, opened.marks))
 
     def _num_chars(self, response: Response, end: int) -> int:
         """Number of characters of the response's first `end` tokens."""

@@ -1,0 +1,97 @@
+"""The same conversation for chat templates that refuse a system message or an order of roles.
+
+Templates of Gemma 2 raise for a system message, and those of Gemma and Mistral for two messages of
+one role in a row. What such a template can render says the same: the system message comes before
+the first message of the user, as these models are trained, and neighbours of one role are one.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from rsalign.core.text.messages import Message
+
+T = TypeVar("T")
+
+_SYSTEM = ("system", "developer")
+_BETWEEN = "\n\n"
+
+
+def render_merged(
+    render: Callable[[tuple[Message, ...]], T],
+    messages: Sequence[Message],
+    on_merge: Callable[[BaseException], None] = lambda refusal: None,
+) -> T:
+    r"""Renders a conversation, with messages merged if the template refuses it as it is.
+
+    Args:
+        render: calls the template; raises if it refuses the conversation.
+        messages: the conversation.
+        on_merge: called with the template's refusal if messages were merged.
+
+    Raises:
+        Exception: what `render` raised for the conversation as it is, if merging does not help.
+
+    Example:
+        >>> def gemma(messages):
+        ...     if messages[0].role == "system":
+        ...         raise ValueError("System role not supported")
+        ...     return " ".join(message.content for message in messages)
+        >>> render_merged(gemma, [Message("system", "Be kind."), Message("user", "Hello")])
+        'Be kind.\n\nHello'
+    """
+    try:
+        return render(tuple(messages))
+    except Exception as refusal:
+        for merged in _mergings(tuple(messages)):
+            try:
+                found = render(merged)
+            except Exception:  # noqa: BLE001 - the first refusal is raised, which names the cause
+                continue
+            on_merge(refusal)
+            return found
+        raise
+
+
+def _mergings(messages: tuple[Message, ...]) -> list[tuple[Message, ...]]:
+    """What to try instead: without a system message, and with neighbours of one role as one."""
+    tries = [messages, _without_system(messages), _without_neighbours(messages)]
+    tries.append(_without_neighbours(tries[1]))
+    return [one for i, one in enumerate(tries) if one not in tries[:i]]
+
+
+def _without_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The system messages' texts before that of the first user message."""
+    system = [one for one in messages if one.role in _SYSTEM]
+    others = [one for one in messages if one.role not in _SYSTEM]
+    if not system:
+        return messages
+    said = Message("user", _BETWEEN.join(one.content for one in system if one.content))
+    first = next((i for i, one in enumerate(others) if one.role == "user"), None)
+    if first is None:
+        return (said, *others)
+    return (*others[:first], _join(said, others[first]), *others[first + 1 :])
+
+
+def _without_neighbours(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Neighbours of one role as one message; tools' answers stay, each belongs to a call."""
+    found: list[Message] = []
+    for one in messages:
+        if found and found[-1].role == one.role and one.role != "tool":
+            found[-1] = _join(found[-1], one)
+        else:
+            found.append(one)
+    return tuple(found)
+
+
+def _join(one: Message, other: Message) -> Message:
+    fields = {**_fields(one), **_fields(other)}
+    content = _BETWEEN.join(filter(None, (one.content, other.content)))
+    return Message(one.role, content, json.dumps(fields) if fields else "")
+
+
+def _fields(message: Message) -> dict[str, object]:
+    """What a message has besides its text."""
+    fields: dict[str, object] = json.loads(message.fields) if message.fields else {}
+    fields.pop("content", None)
+    return fields
