@@ -65,7 +65,7 @@ LONG = (
 
 
 def group_of(nodeid: str) -> str:
-    """What stays in one of several workers (``-n 2``): a file, files that share a server, a family."""
+    """What stays in one of several workers (``-n 2``): a file, or files that share engines."""
     path = nodeid.split("::")[0]
     if path.startswith("tests/families/"):  # whose engines are started once
         return f"a family: {nodeid.partition('[')[2].rstrip(']').partition('-')[0]}"

@@ -1,18 +1,21 @@
 """Which tests of the suite run: those whose tokenizers have been fetched."""
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import pytest
 
 from tests.families.checkpoints import policy_folder, reward_folder
-from tests.families.families import FAMILIES, Family
+from tests.families.families import BY_NAME, FAMILIES, Family
 from tests.families.fetch import folder_of, is_fetched
 from tests.families.pair import Pair, start
 from tests.families.pending import PENDING
 
 QUICK = "qwen2_5"
-"""The family whose engines `make test` starts: its model has more logits than tokens have names."""
+"""The family whose engines `make test` starts: its model has logits for ids without a token."""
+QUICK_TEXTS = (QUICK, "llama2", "llama3_1", "mistral_tekken")
+"""Of which `make test` runs what needs no engine: one of each kind of tokenizer."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         family = getattr(item, "callspec", None) and item.callspec.params.get("family")
         if not isinstance(family, Family):
             continue
-        if item.get_closest_marker("engine") and family.name != QUICK:
+        has_engine = item.get_closest_marker("engine") is not None
+        if family.name not in ((QUICK,) if has_engine else QUICK_TEXTS):
             item.add_marker(pytest.mark.nightly)
         name = getattr(item, "originalname", item.name)
         for fault in PENDING:
@@ -50,8 +54,14 @@ def family(request: pytest.FixtureRequest) -> Family:
 @pytest.fixture(scope="module")
 def tokenizer(family: Family) -> Any:
     """The policy's tokenizer as vLLM loads it."""
+    return load_tokenizer(family.name)
+
+
+@lru_cache(maxsize=1)  # the tests of one family follow each other
+def load_tokenizer(name: str) -> Any:
     from vllm.tokenizers import get_tokenizer
 
+    family = BY_NAME[name]
     return get_tokenizer(str(policy_folder(family)), **family.engine_args)
 
 

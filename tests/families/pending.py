@@ -28,4 +28,22 @@ class Fault:
         )
 
 
-PENDING: tuple[Fault, ...] = ()
+OPEN_ANSWERS = "what a reward reads of an open answer is not the beginning of the finished one"
+UNLIKE = ("llama2", "llama3", "llama3_1", "llama3_2", "qwen3", "gemma2", "gemma3", "gptoss")
+"""Families whose templates trim an answer, or write something before it."""
+PENDING: tuple[Fault, ...] = (
+    Fault("test_rewards_read_what_the_template_writes", OPEN_ANSWERS, UNLIKE, "*-length"),
+    Fault("test_rewards_read_what_the_template_writes", OPEN_ANSWERS, UNLIKE, "*-boundary"),
+    Fault(
+        "test_rewards_read_what_the_template_writes",
+        OPEN_ANSWERS,
+        ("mistral_nemo",),
+        "*-system-length",
+    ),
+    Fault(
+        "test_rewards_read_what_the_template_writes",
+        OPEN_ANSWERS,
+        ("mistral_nemo",),
+        "*-system-boundary",
+    ),
+)

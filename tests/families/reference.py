@@ -22,16 +22,21 @@ class Reference:
 
     Args:
         folder: of a ``...ForSequenceClassification`` with one label.
+        tokenizer: of this folder, if it is loaded already.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tokenizer: Any = None) -> None:
         self._folder = folder
+        self._tokenizer = tokenizer
 
-    @cached_property
+    @property
     def tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
+        """The reward model's own, of Hugging Face."""
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self._folder)
+            self._tokenizer = AutoTokenizer.from_pretrained(self._folder)
+        return self._tokenizer
 
     @cached_property
     def _model(self) -> Any:

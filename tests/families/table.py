@@ -57,14 +57,14 @@ HEAD = """# Model families
 
 <!-- Written by `python -m tests.families.table`; do not edit. -->
 
-Small checkpoints with the real tokenizers, vocabularies, chat templates and ends of answers of these
-families, run by `make families` with vLLM {vllm} and transformers {transformers} on a CPU. Their
-weights are random, so that the table says that rsalign reads and writes what the family's models do,
+Small checkpoints with the real tokenizers, vocabularies, chat templates and ends of answers of
+these families, run by `make families` with vLLM {vllm} and transformers {transformers} on a CPU.
+Their weights are random: the table says that rsalign reads and writes what the family's models do,
 and nothing of how good they are.
 
 - strategies: Plain, BestOf, Cards (Entropy, Punctuation, FixedSize), QAlign and
-  EarlyStop(SelfCertainty) answer, with segments that end where the rule says and the length that was
-  asked for, ids without a token included.
+  EarlyStop(SelfCertainty) answer, with segments that end where the rule says and the length that
+  was asked for, ids without a token included.
 - ends and stops: every end of the model ends an answer as `stop` and is no text; so does a stop
   string that is spelled by bytes.
 - text as vLLM's: answers and finish reasons equal those of `LLM.chat` and `LLM.generate`; emoji of

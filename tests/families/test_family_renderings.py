@@ -37,7 +37,7 @@ ANSWERS = (
 @pytest.fixture(scope="module")
 def reference(hf_tokenizer, family):
     """`hf_tokenizer` skips families whose rewards have no chat template of Hugging Face."""
-    return Reference(reward_folder(family))
+    return Reference(reward_folder(family), hf_tokenizer)
 
 
 @pytest.fixture(scope="module")
