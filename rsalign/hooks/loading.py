@@ -9,7 +9,7 @@ rest.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rsalign.engines.vllm.logits_processors import model_runner, takes_logits_processors
+from rsalign.engines.vllm.logits_processors import model_runner, why_no_logits_processors
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -38,6 +38,20 @@ def has_hook(config: "VllmConfig", name: str) -> bool:
     return _position(config, name) is not None
 
 
+def how_to_have_hook(config: "VllmConfig", name: str) -> str:
+    """Returns why an engine has not a hook and what to do, as the end of a message.
+
+    Args:
+        config: of an engine without the hook.
+        name: of the class.
+    """
+    path = hook_path(config, name)
+    return why_no_logits_processors(config) or (
+        f"start it with logits_processors=[{path!r}] (on the command line, "
+        f"--logits-processors {path})"
+    )
+
+
 def measures_before_segment_end(config: "VllmConfig") -> bool:
     """Tells whether an engine has `TokenStatistics`, and runs it before any `SegmentEnd`."""
     measure, end = _position(config, "TokenStatistics"), _position(config, "SegmentEnd")
@@ -59,7 +73,7 @@ def add_hooks(config: "VllmConfig") -> None:
     Args:
         config: changed in place.
     """
-    if not takes_logits_processors(config):
+    if why_no_logits_processors(config):
         return
     model = config.model_config
     for name in _ORDER:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Boundary
 from rsalign.core.types import Sampling
-from rsalign.hooks.loading import has_hook, hook_path
+from rsalign.hooks.loading import has_hook, hook_path, how_to_have_hook
 from rsalign.hooks.shared.arguments import HIDING, hides_the_model, read_arguments
 
 if TYPE_CHECKING:
@@ -120,9 +120,8 @@ def write_segment_request(
     path = hook_path(config, _HOOK)
     if not has_hook(config, _HOOK):
         raise ConfigError(
-            f"boundary={boundary!r} is honoured inside the engine, and this one cannot: start it "
-            f"with logits_processors=[{path!r}] (on the command line, --logits-processors {path}), "
-            "or use FixedSize"
+            f"boundary={boundary!r} is honoured inside the engine, and this one cannot: "
+            f"{how_to_have_hook(config, _HOOK)}, or use FixedSize"
         )
     if hides_the_model(law, path):
         raise ConfigError(
