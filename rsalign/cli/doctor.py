@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from rsalign.core.errors import InstallError
 from rsalign.embedded import POLICY, REWARD, STRONG
-from rsalign.engines.vllm.environment import TESTED_VLLM, import_vllm, is_cpu_build
+from rsalign.engines.vllm.environment import (
+    import_vllm,
+    is_cpu_build,
+    is_supported,
+    supported_versions,
+)
+from rsalign.engines.vllm.release import OLDEST_SERVING, RELEASE, show
 
 _BREAKING_ON_CPU = ("torchvision", "torchaudio", "torchcodec")
 _LEAST_GIB = 2.0
@@ -84,14 +90,16 @@ def check_vllm() -> list[Finding]:
     except InstallError as error:
         return [Finding("fail", str(error))]
     version = module.__version__
-    tested = version.startswith(TESTED_VLLM)
     findings = [
         Finding(
-            "ok" if tested else "note",
+            "ok" if is_supported(version) else "note",
             f"vLLM {version} ({'CPU' if is_cpu_build() else 'GPU'} build); "
-            f"tested with {TESTED_VLLM}.*",
+            f"rsalign works with {supported_versions()}",
         )
     ]
+    if RELEASE < OLDEST_SERVING:
+        needed = f"`rsalign serve` needs vLLM {show(OLDEST_SERVING)}; the library runs"
+        findings.append(Finding("note", needed))
     if is_cpu_build():
         findings.append(
             Finding("ok", "engines run in this process (backend 'in_process'); V1 model runner")

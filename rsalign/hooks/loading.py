@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rsalign.engines.vllm.logits_processors import (
     model_runner,
     refuse_sharded_sampling,
-    takes_logits_processors,
+    why_no_logits_processors,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +42,20 @@ def has_hook(config: "VllmConfig", name: str) -> bool:
     return _position(config, name) is not None
 
 
+def how_to_have_hook(config: "VllmConfig", name: str) -> str:
+    """Returns why an engine has not a hook and what to do, as the end of a message.
+
+    Args:
+        config: of an engine without the hook.
+        name: of the class.
+    """
+    path = hook_path(config, name)
+    return why_no_logits_processors(config) or (
+        f"start it with logits_processors=[{path!r}] (on the command line, "
+        f"--logits-processors {path})"
+    )
+
+
 def measures_before_segment_end(config: "VllmConfig") -> bool:
     """Tells whether an engine has `TokenStatistics`, and runs it before any `SegmentEnd`."""
     measure, end = _position(config, "TokenStatistics"), _position(config, "SegmentEnd")
@@ -66,7 +80,7 @@ def add_hooks(config: "VllmConfig") -> None:
     Raises:
         ConfigError: if the hooks cannot work in this engine.
     """
-    if not takes_logits_processors(config):
+    if why_no_logits_processors(config):
         return
     refuse_sharded_sampling(config)
     model = config.model_config

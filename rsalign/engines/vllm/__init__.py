@@ -4,6 +4,7 @@ Public names (`vllm.SamplingParams`, `vllm.RequestOutput`, `vllm.outputs`, `vllm
 `vllm.config`) may be used elsewhere, too. For a new release of vLLM, read this package and compare
 each module with what it takes from vLLM:
 
+- `release`: which release is installed; the only names that other modules branch on.
 - `environment`: environment variables and the version; `vllm.platforms`.
 - `building`: `EngineArgs`, `AsyncEngineArgs`, `LLMEngine.from_vllm_config`,
   `AsyncLLM.from_vllm_config`, `ParallelConfig.worker_extension_cls`.

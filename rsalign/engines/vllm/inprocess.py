@@ -88,6 +88,8 @@ class InProcessEngine(EngineBase):
         num_skipped: steps that the thread has let it wait for (`rsalign.engines.vllm.stepper`).
     """
 
+    _engine: "LLMEngine"
+
     def __init__(self, engine: "LLMEngine", *, owns: bool) -> None:
         self.owns = owns
         self._engine = engine

@@ -1,6 +1,7 @@
 """vLLM's OpenAI-compatible server: its flags, its application, its handlers and their errors.
 
-vLLM 0.32 moved these modules. Importing this one raises `InstallError` where something is missing.
+Importing this module raises `InstallError` with an older vLLM than 0.31, and where something is
+missing.
 """
 
 import contextlib
@@ -15,17 +16,23 @@ from rsalign.engines.vllm.building import (
     engine_arguments,
     few_processes,
 )
-from rsalign.engines.vllm.environment import TESTED_VLLM, import_vllm, is_cpu_build
+from rsalign.engines.vllm.environment import import_vllm, is_cpu_build
+from rsalign.engines.vllm.release import NEWEST, OLDEST_SERVING, RELEASE, SINCE_0_33, show
 from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 _VLLM = import_vllm()
+_NEEDED = f"install {show(OLDEST_SERVING)} to {show(NEWEST)}"
 
+if RELEASE < OLDEST_SERVING:
+    raise InstallError(
+        f"serving needs vLLM {show(OLDEST_SERVING)} or newer, and {_VLLM.__version__} is "
+        f"installed: {_NEEDED}, or use Aligner, aligned(...) or `rsalign generate`, which run on it"
+    )
 try:
     from vllm import plugins
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.engine.protocol import EngineClient
     from vllm.entrypoints.launchers.api_server.entry import build_and_serve
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.entrypoints.launchers.launcher import setup_server
     from vllm.entrypoints.openai.models.protocol import BaseModelPath
     from vllm.entrypoints.openai.responses.utils import (
@@ -45,10 +52,14 @@ try:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.exceptions import EngineDeadError
+
+    if SINCE_0_33:
+        from vllm.entrypoints.common.cli_args import make_arg_parser, validate_parsed_serve_args
+    else:
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 except ImportError as missing:
     raise InstallError(
-        f"vLLM {_VLLM.__version__} has not what serving needs of it ({missing}): install "
-        f"{TESTED_VLLM}.*, with which rsalign is tested"
+        f"vLLM {_VLLM.__version__} has not what serving needs of it ({missing}): {_NEEDED}"
     ) from missing
 
 __all__ = [

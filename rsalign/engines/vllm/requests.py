@@ -7,6 +7,7 @@ from rsalign.core.errors import PolicyError
 from rsalign.core.protocols import Ranked
 from rsalign.core.types import Tokens
 from rsalign.engines.protocol import DrawRequest, DrawResult, ScoreRequest, ScoreResult
+from rsalign.engines.vllm.release import SINCE_0_30
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
@@ -27,7 +28,7 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
     grammar = json.loads(law.structured_outputs) if law.structured_outputs else None
     output_kind = RequestOutputKind.CUMULATIVE if cumulative else RequestOutputKind.FINAL_ONLY
     num_log_probs = options.num_logprobs or request.num_log_probs
-    return SamplingParams(
+    params = SamplingParams(
         temperature=law.temperature,
         top_p=law.top_p,
         top_k=law.top_k,
@@ -46,7 +47,6 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
         bad_words=list(law.bad_words) or None,
         structured_outputs=StructuredOutputsParams(**grammar) if grammar else None,
         thinking_token_budget=law.thinking_token_budget,
-        watermarking=options.watermarking,
         # the prefix cache has no log-probabilities
         skip_reading_prefix_cache=options.skip_reading_prefix_cache or request.prompt_log_probs,
         seed=request.seed,
@@ -60,6 +60,9 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
         detokenize=bool(request.stop),
         output_kind=output_kind,
     )
+    if SINCE_0_30 and options.watermarking is not None:  # older releases have no watermarks
+        params.watermarking = options.watermarking
+    return params
 
 
 def draw_result(output: "RequestOutput", request: DrawRequest) -> DrawResult:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Tokens
+from rsalign.engines.vllm.release import SINCE_0_32, SINCE_0_33
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -45,9 +46,15 @@ def render_conversation(
         NoChatTemplate: if there is no chat template.
         ConfigError: if vLLM refuses to render the conversation.
     """
-    from vllm.renderers.chat_utils import ChatTemplateResolutionError
     from vllm.renderers.params import ChatParams
     from vllm.utils.mistral import is_mistral_tokenizer
+
+    if SINCE_0_33:
+        from vllm.exceptions import ChatTemplateResolutionError
+    elif SINCE_0_32:
+        from vllm.renderers.chat_utils import ChatTemplateResolutionError
+    else:
+        from vllm.entrypoints.chat_utils import ChatTemplateResolutionError
 
     tokenize = is_mistral_tokenizer(tokenizer)  # as vLLM does: these render no text
     params = ChatParams(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Sampling
+from rsalign.engines.vllm.logits_processors import why_no_logits_processors
 from rsalign.hooks.loading import GUIDES, has_hook, hook_path, listed_guides
 from rsalign.hooks.shared.arguments import ALPHA, GUIDE_KEY, read_arguments
 
@@ -165,7 +166,10 @@ def check_guidance(law: Sampling, config: "VllmConfig") -> None:
     known = read_guides(config)
     if len(law.guidance) > len(known) or not has_hook(config, _HOOK):
         raise ConfigError(
-            f"guidance={law.guidance!r}: this engine has {len(known)} guides; start it with "
-            "VllmPolicy.start(..., guides=[...]), or with additional_config="
-            f"{{{GUIDES!r}: [...]}} and logits_processors=[{hook_path(config, _HOOK)!r}]"
+            f"guidance={law.guidance!r}: this engine has {len(known)} guides; "
+            + (
+                why_no_logits_processors(config)
+                or "start it with VllmPolicy.start(..., guides=[...]), or with additional_config="
+                f"{{{GUIDES!r}: [...]}} and logits_processors=[{hook_path(config, _HOOK)!r}]"
+            )
         )

@@ -9,7 +9,7 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.overdraw import needs_entropy
 from rsalign.core.protocols import Boundary
 from rsalign.core.types import Sampling
-from rsalign.hooks.loading import has_hook, hook_path
+from rsalign.hooks.loading import has_hook, hook_path, how_to_have_hook
 from rsalign.hooks.segment_end.sentinel import Sentinel
 from rsalign.hooks.shared.arguments import HIDING, hides_the_model, read_arguments
 
@@ -153,8 +153,7 @@ def _refusal(config: "VllmConfig", law: Sampling, sentinel: Sentinel | None) -> 
     path = hook_path(config, _HOOK)
     if not has_hook(config, _HOOK):
         return (
-            "is honoured inside the engine, and this one cannot: start it "
-            f"with logits_processors=[{path!r}] (on the command line, --logits-processors {path}), "
+            f"is honoured inside the engine, and this one cannot: {how_to_have_hook(config, _HOOK)}, "
             "or use FixedSize or Punctuation(min_entropy=0)"
         )
     if hides_the_model(law, path):

@@ -7,7 +7,7 @@ from rsalign.core.types import Sampling
 from rsalign.engines.vllm.runner_limits import check_runner_limits
 from rsalign.hooks.arithmetic.request import read_arithmetic_request
 from rsalign.hooks.guided.request import check_guidance, read_guidance
-from rsalign.hooks.loading import has_hook, hook_path
+from rsalign.hooks.loading import has_hook, how_to_have_hook
 from rsalign.hooks.segment_end.request import read_segment_params
 from rsalign.hooks.shared.arguments import read_arguments
 
@@ -50,11 +50,10 @@ def check_hooks(params: "SamplingParams", config: "VllmConfig") -> None:
                 "strategies that need it write it themselves"
             )
         hook = _READERS.get(key, "SegmentEnd")
-        path = hook_path(config, hook)
         if not has_hook(config, hook):
             raise ConfigError(
-                f"{key} is read inside the engine, by a hook that this one has not: start it with "
-                f"logits_processors=[{path!r}] (on the command line, --logits-processors {path})"
+                f"{key} is read inside the engine, by a hook that this one has not: "
+                f"{how_to_have_hook(config, hook)}"
             )
     read_segment_params(params)
     read_arithmetic_request(params)

@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Sampling
-from rsalign.hooks.loading import has_hook, hook_path, measures_before_segment_end
+from rsalign.hooks.loading import (
+    has_hook,
+    hook_path,
+    how_to_have_hook,
+    measures_before_segment_end,
+)
 from rsalign.hooks.shared.arguments import HIDING, hides_the_model, read_arguments
 
 if TYPE_CHECKING:
@@ -66,8 +71,7 @@ def write_statistics_request(config: "VllmConfig", law: Sampling, ticket: str) -
     if not has_hook(config, _HOOK):
         raise ConfigError(
             f"how certain the model is of each token is measured inside the engine, and this one "
-            f"cannot: start it with logits_processors=[{path!r}, ...] (on the command line, "
-            f"--logits-processors {path})"
+            f"cannot: {how_to_have_hook(config, _HOOK)}"
         )
     if not measures_before_segment_end(config):
         named = config.model_config.logits_processors
