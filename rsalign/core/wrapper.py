@@ -22,6 +22,7 @@ from rsalign.core.protocols import (
     StepReward,
 )
 from rsalign.core.text.detokenization import Detokenizing
+from rsalign.core.text.reasoning import Dividing
 from rsalign.core.types import Sampling
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +34,7 @@ ABILITIES: dict[type, tuple[str, ...]] = {
     Shaped: ("sampling",),
     Encoder: ("encode", "encode_chat"),
     Detokenizing: ("detokenizer", "token_text"),
+    Dividing: ("divides", "divide"),
     Adjustable: ("with_sampling",),
     StepReward: ("score_steps",),
     PairwiseReward: ("prefer",),
