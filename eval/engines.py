@@ -9,15 +9,17 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from eval.graders.sentiment import Polarity, SentimentReward, Weights
 from rsalign import ConfigError
+from rsalign.core.named_sampling import named_sampling
 from rsalign.core.protocols import Policy, Reward, Strategy
+from rsalign.core.text.chat_options import ChatOptions
 from rsalign.core.types import Sampling
 from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.rewards import FunctionReward, RemoteReward
-from rsalign.words.parts import policy_from, reward_from, strategy_of
+from rsalign.words.parts import policy_from, reasoning_from, reward_from, strategy_of
 from rsalign.words.read import read_words
 
 logger = logging.getLogger(__name__)
@@ -28,23 +30,33 @@ _started: dict[str, Any] = {}
 
 
 def vllm_policy(
-    model: str, sampling: Sampling | None = None, engine_args: Mapping[str, Any] | None = None
+    model: str,
+    sampling: Sampling | Literal["model"] | None = None,
+    engine_args: Mapping[str, Any] | None = None,
+    chat_options: Mapping[str, Any] | None = None,
+    reasoning_parser: str | Mapping[str, Any] | None = None,
 ) -> Policy:
     """A policy from whatever names one: a model in vLLM, unless it says something else.
 
     Args:
         model: Hugging Face id, path, ``embedded/policy``, ``embedded/strong``, an address, or
             ``module:name`` of one's own (`rsalign.words.parts.policy_from`).
-        sampling: the law; default: the model's own.
+        sampling: the law; default: temperature 1 without truncation. ``model`` is what the model's
+            authors recommend (its ``generation_config.json``).
         engine_args: for vLLM's `EngineArgs`, the connection or the class.
+        chat_options: how conversations are rendered (`ChatOptions.read`); the aligner of the job
+            takes them, and here they are only checked.
+        reasoning_parser: of a reasoning model, see `Aligner`.
 
     Raises:
         ConfigError: if the model is missing or refused, or its law is fixed and another is asked
             for.
     """
-    given = dict(engine_args or {})
-    policy = _once(("policy", model, given), lambda: policy_from(model, given))
-    law = sampling or Sampling()
+    ChatOptions.read(chat_options)
+    given, reasoning = dict(engine_args or {}), reasoning_from(reasoning_parser)
+    key = ("policy", model, given, str(reasoning))
+    policy = _once(key, lambda: policy_from(model, given, reasoning))
+    law = named_sampling(policy, sampling or Sampling())
     if hasattr(policy, "with_sampling"):
         return policy.with_sampling(law)  # type: ignore[no-any-return]
     if law != Sampling():
@@ -55,11 +67,23 @@ def vllm_policy(
 
 
 def server_policy(
-    addresses: tuple[str, ...] | str, model: str | None = None, sampling: Sampling | None = None
+    addresses: tuple[str, ...] | str,
+    model: str | None = None,
+    sampling: Sampling | None = None,
+    chat_options: Mapping[str, Any] | None = None,
+    reasoning_parser: str | Mapping[str, Any] | None = None,
 ) -> VllmServerPolicy:
-    """A model behind running OpenAI-compatible servers (`VllmServerPolicy.connect`)."""
+    """A model behind running OpenAI-compatible servers (`VllmServerPolicy.connect`).
+
+    `chat_options` and `reasoning_parser` are those of `vllm_policy`.
+    """
+    ChatOptions.read(chat_options)
+    reasoning = reasoning_from(reasoning_parser)
     where = [addresses] if isinstance(addresses, str) else list(addresses)
-    policy = _once(("server", where, model), lambda: VllmServerPolicy.connect(where, model=model))
+    policy = _once(
+        ("server", where, model, str(reasoning)),
+        lambda: VllmServerPolicy.connect(where, model=model, reasoning=reasoning),
+    )
     return policy.with_sampling(sampling or Sampling())
 
 

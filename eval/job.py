@@ -127,7 +127,14 @@ class SweepJob:
         if stop := self.text_task.stop:
             law = policy.sampling
             policy = policy.with_sampling(replace(law, stop=(*law.stop, *stop)))
-        return Aligner(policy, reward, self.drawing_strategy, budget=self.budget, journal=journal)
+        return Aligner(
+            policy,
+            reward,
+            self.drawing_strategy,
+            budget=self.budget,
+            journal=journal,
+            chat_options=resolve(config.policy.get("chat_options")),
+        )
 
     def grading(self, config: DictConfig) -> Grading:
         """What grades the answers; starts the grader's engine, if it needs one."""

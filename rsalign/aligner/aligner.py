@@ -1,21 +1,19 @@
 """Aligner: aligned generation with the interface of `vllm.LLM`."""
 
 import contextlib
-import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rsalign.aligner.answer import OnResult, answer_all
+from rsalign.aligner.calls import CallReader
+from rsalign.aligner.open_parts import OpenParts
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.parameters import SamplingParamsLike
 from rsalign.aligner.prompts import (
-    ChatRendering,
     Conversation,
     TextOrTokens,
-    list_conversations,
-    list_prompts,
 )
 from rsalign.aligner.requests import (
     CallSettings,
@@ -24,26 +22,24 @@ from rsalign.aligner.requests import (
     Request,
     SamplingParamsForAll,
     check_settings,
-    read_requests,
 )
-from rsalign.aligner.stream import Event, stream_events
+from rsalign.aligner.stream import Event, require_streamable, stream_events
 from rsalign.core.answer import AnswerListener
 from rsalign.core.budget import Budget
 from rsalign.core.checks import check_value
-from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Policy, Reward
-from rsalign.core.segment_ends import check_boundaries
+from rsalign.core.text.chat_options import ChatOptions, JsonObjects
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.strategies.plain import Plain
 from rsalign.words.parts import (
     EngineArguments,
     PolicyLike,
+    ReasoningLike,
     RewardLike,
     StrategyLike,
     is_none,
-    policy_from,
-    reward_from,
+    reasoning_from,
     strategy_from,
 )
 from rsalign.words.read import OnRewardError
@@ -70,6 +66,12 @@ class Aligner:
         journal: a path or a `Journal`: a run that was killed pays only for what is missing.
         on_reward_error: a prompt whose reward fails ends with `RewardError` (``"fail"``), or with
             the best answer so far, flagged as expired (``"best"``).
+        chat_options: how conversations are rendered, unless a call or a prompt says otherwise: a
+            `ChatOptions`, or a table of its names.
+        reasoning_parser: of a reasoning model, vLLM's name of the parser that finds its thought,
+            such as ``"qwen3"``: rewards, votes and `AlignedCompletion.text` then have the answer
+            alone; or a `Reasoning`, which can keep the thought. None: the parser that the engine
+            was started with, if any.
 
     Raises:
         ConfigError: if anything given cannot work, before an engine starts where possible.
@@ -96,43 +98,36 @@ class Aligner:
         reward_args: EngineArguments | None = None,
         journal: str | Path | Journal | None = None,
         on_reward_error: OnRewardError = "fail",
+        chat_options: ChatOptions | Mapping[str, Any] | None = None,
+        reasoning_parser: "ReasoningLike | None" = None,
     ) -> None:
+        options, reasoning = ChatOptions.read(chat_options), reasoning_from(reasoning_parser)
         made = Plain() if strategy is None else strategy_from(strategy)
         self._settings = CallSettings(made, budget, seed, on_reward_error=on_reward_error)
         check_settings(self._settings, has_reward=not is_none(reward))
         for name, given in (("engine_args", engine_args), ("reward_args", reward_args)):
             check_value("Aligner", name, given, Mapping[str, Any] | None)
         self._loop: LoopThread | None = None
-        self._closers: list[Callable[[], None]] = []
-
-        @functools.cache
-        def start_policy() -> Policy:
-            started = policy_from(policy, engine_args or {})
-            self._close_later(started, given=policy)
-            check_boundaries(made, started)
-            return started
-
-        try:
-            self._journal = self._open_journal(journal)
-            # the reward first, unless it needs the policy: its faults are found sooner
-            self._reward: Reward | None = reward_from(reward, reward_args or {}, start_policy)
-            self._close_later(self._reward, given=reward)
-            if self._journal is not None and self._reward is not None:
-                self._journal.fingerprint_of(self._reward)  # refused before an engine starts
-            self._policy: Policy = start_policy()
-        except BaseException:
-            self.close()
-            raise
+        self._parts = OpenParts(
+            policy,
+            reward,
+            journal,
+            engine_args=engine_args or {},
+            reward_args=reward_args or {},
+            reasoning=reasoning,
+            strategy=made,
+        )
+        self._calls = CallReader(self._settings, self._parts, options)
 
     @property
     def policy(self) -> Policy:
         """The policy that requests go to."""
-        return self._policy
+        return self._parts.policy
 
     @property
     def reward(self) -> Reward | None:
         """The reward that answers are judged by."""
-        return self._reward
+        return self._parts.reward
 
     @property
     def settings(self) -> CallSettings:
@@ -160,8 +155,10 @@ class Aligner:
             prompts: a text, ``{"prompt_token_ids": [...]}``, or a list of them. Draws depend on a
                 prompt's position in the list, or on its ``"id"`` if it has one.
             sampling_params: vLLM's `SamplingParams`, one for all or one per prompt. `max_tokens`
-                bounds the whole response; `n` asks for independent answers; None keeps the model's
-                own law and the strategy's length.
+                bounds the whole response; `n` asks for independent answers. None keeps the model's
+                own distribution (temperature 1, no truncation) and the strategy's length: unlike
+                `vllm.LLM.chat`, which takes what the model's authors recommend. ``"model"`` takes
+                that, too (`VllmPolicy.model_sampling`).
             strategy: instead of the aligner's.
             budget: instead of the aligner's.
             seed: instead of the aligner's.
@@ -187,8 +184,10 @@ class Aligner:
             RewardError: if the reward failed.
             StrategyError: if the strategy failed, or a function that it was given.
         """
-        call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        requests = read_requests(list_prompts(prompts), sampling_params, call, self._policy)
+        call = self._calls.settings_of(
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+        )
+        requests = self._calls.read(prompts, sampling_params, call)
         return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
 
     def chat(
@@ -202,6 +201,10 @@ class Aligner:
         use_tqdm: bool = True,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        tools: JsonObjects | None = None,
+        documents: JsonObjects | None = None,
+        reasoning_effort: str | None = None,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
         on_reward_error: OnRewardError | None = None,
@@ -212,12 +215,23 @@ class Aligner:
 
         `messages` is one conversation (a list of ``{"role": ..., "content": ...}``) or a list of
         conversations. `chat_template` replaces the tokenizer's; `add_generation_prompt` opens the
-        assistant's turn. All other arguments are those of `generate`.
+        assistant's turn; `chat_template_kwargs` are variables of the template, such as
+        ``{"enable_thinking": False}``; `tools`, `documents` and `reasoning_effort` are those of
+        vLLM's chat endpoint (`ChatOptions`, also for the aligner's own). A reward renders the
+        messages with its own template. All other arguments are those of `generate`.
         """
-        call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        given = list_conversations(messages)
-        rendering = ChatRendering(chat_template, add_generation_prompt)
-        requests = read_requests(given, sampling_params, call, self._policy, rendering)
+        call = self._calls.settings_of(
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+        )
+        rendering = self._calls.rendering(
+            chat_template,
+            add_generation_prompt,
+            chat_template_kwargs,
+            tools,
+            documents,
+            reasoning_effort,
+        )
+        requests = self._calls.read(messages, sampling_params, call, rendering)
         return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
 
     async def agenerate(
@@ -235,8 +249,10 @@ class Aligner:
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
-        call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        requests = read_requests(list_prompts(prompts), sampling_params, call, self._policy)
+        call = self._calls.settings_of(
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+        )
+        requests = self._calls.read(prompts, sampling_params, call)
         return await self._answer(requests, call.on_error, on_result)
 
     async def achat(
@@ -249,6 +265,10 @@ class Aligner:
         seed: int | None = None,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        tools: JsonObjects | None = None,
+        documents: JsonObjects | None = None,
+        reasoning_effort: str | None = None,
         on_error: OnError = "raise",
         on_result: OnResult | None = None,
         on_reward_error: OnRewardError | None = None,
@@ -256,10 +276,18 @@ class Aligner:
         priority: int | Sequence[int] | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
-        call = self._call(strategy, budget, seed, on_error, on_reward_error, lora_request, priority)
-        given = list_conversations(messages)
-        rendering = ChatRendering(chat_template, add_generation_prompt)
-        requests = read_requests(given, sampling_params, call, self._policy, rendering)
+        call = self._calls.settings_of(
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+        )
+        rendering = self._calls.rendering(
+            chat_template,
+            add_generation_prompt,
+            chat_template_kwargs,
+            tools,
+            documents,
+            reasoning_effort,
+        )
+        requests = self._calls.read(messages, sampling_params, call, rendering)
         return await self._answer(requests, call.on_error, on_result)
 
     async def astream(
@@ -279,7 +307,9 @@ class Aligner:
         `Cards` streams each accepted segment. A strategy that decides at the end yields its answer
         then, and before that, if it takes many steps, what the answer would be now. The pieces of
         text together are the answer's text. Leaving early (``aclose``) aborts open requests. The
-        arguments are those of `generate`; a conversation is ``{"messages": [...]}``.
+        arguments are those of `generate`; a conversation is ``{"messages": [...]}``, perhaps with
+        ``"chat_template_kwargs"``, ``"tools"`` and so on. Nothing of a reasoning model's thought is
+        streamed: the text begins with the answer.
 
         Yields:
             `TextEvent` and `ProgressEvent` any number of times, then one `ResultEvent`.
@@ -288,16 +318,10 @@ class Aligner:
             ConfigError: if ``n`` is not 1, or the text is to be presented in another way than usual
                 (``skip_special_tokens``, ``logprobs``, ...); otherwise as `generate`.
         """
-        call = self._call(strategy, budget, seed, "raise", on_reward_error, lora_request, priority)
-        requests = read_requests(list_prompts(prompt), sampling_params, call, self._policy)
-        request = requests[0]
-        if len(requests) != 1 or not isinstance(request, Request) or request.n != 1:
-            raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
-        if request.presentation is not None:
-            raise ConfigError(
-                "astream shows text as usual: leave out logprobs, detokenize, "
-                "skip_special_tokens and the like, or use agenerate"
-            )
+        call = self._calls.settings_of(
+            strategy, budget, seed, "raise", on_reward_error, lora_request, priority
+        )
+        request = require_streamable(self._calls.read(prompt, sampling_params, call))
 
         async def answer(listener: AnswerListener) -> AlignedOutput:
             (output,) = await self._answer([request], "raise", listener=listener)
@@ -342,8 +366,7 @@ class Aligner:
 
     def close(self) -> None:
         """Stops what this aligner started; what it was given keeps running. Idempotent."""
-        while self._closers:
-            self._closers.pop()()
+        self._parts.close()
         if self._loop is not None:
             self._loop.stop()
             self._loop = None
@@ -360,35 +383,6 @@ class Aligner:
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
-    def _open_journal(self, journal: str | Path | Journal | None) -> Journal | None:
-        if journal is None or isinstance(journal, Journal):
-            return journal
-        opened = Journal(journal)
-        self._closers.append(opened.close)
-        return opened
-
-    def _close_later(self, made: Any, *, given: Any) -> None:
-        """Closes a part on `close` if it was made here."""
-        if made is not None and made is not given and hasattr(made, "close"):
-            self._closers.append(made.close)
-
-    def _call(
-        self,
-        strategy: StrategyLike | None,
-        budget: Budget | None,
-        seed: int | None,
-        on_error: OnError,
-        on_reward_error: OnRewardError | None,
-        lora_request: LoRARequests,
-        priority: int | Sequence[int] | None,
-    ) -> CallSettings:
-        """The settings of a call, with the aligner's own where it gives none."""
-        made = None if strategy is None else strategy_from(strategy)
-        call = CallSettings(made, budget, seed, on_error, on_reward_error, lora_request, priority)
-        call = call.over(self._settings)
-        check_settings(call, has_reward=self._reward is not None)
-        return call
-
     async def _answer(
         self,
         requests: Sequence[Request | AlignedOutput],
@@ -396,5 +390,5 @@ class Aligner:
         on_result: OnResult | None = None,
         listener: AnswerListener | None = None,
     ) -> list[AlignedOutput]:
-        own = self._policy, self._reward, self._journal
+        own = self.policy, self.reward, self._parts.journal
         return await answer_all(requests, *own, on_error, on_result=on_result, listener=listener)

@@ -19,7 +19,9 @@ class AlignedCompletion:
 
     Attributes:
         index: place in the list; 0 is the best.
-        text: the answer.
+        text: the answer; of a reasoning model, without its thought.
+        reasoning: the thought before the answer; None if there is none, or if the policy does not
+            divide its text (`Aligner`, ``reasoning_parser``).
         token_ids: its tokens, EOS included.
         cumulative_logprob: ln pi(answer | prompt), nats, under the sampling law; None if the engine
             cannot tell.
@@ -43,6 +45,7 @@ class AlignedCompletion:
     log_probs: tuple[float, ...] | None = field(default=None, repr=False)
     logprobs: Any = field(default=None, repr=False)
     sample: int = 0
+    reasoning: str | None = field(default=None, repr=False)
     alignment: "Alignment" = field(repr=False, compare=False)
 
 
@@ -201,5 +204,6 @@ def _make_completion(
         reward=result.reward,
         log_probs=response.log_probs,
         sample=sample,
+        reasoning=response.reasoning,
         alignment=alignment,
     )

@@ -5,7 +5,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
@@ -43,8 +43,9 @@ class SamplingAttributes(Protocol):
         ...
 
 
-SamplingParamsLike: TypeAlias = "SamplingParams | Sampling | SamplingAttributes"
-"""vLLM's `SamplingParams`, any object with its attributes, or a `Sampling` (a law alone)."""
+SamplingParamsLike: TypeAlias = "SamplingParams | Sampling | SamplingAttributes | Literal['model']"
+"""vLLM's `SamplingParams`, any object with its attributes, or a law alone: a `Sampling`, or
+``"model"`` for the one that the model's authors recommend (``generation_config.json``)."""
 
 _UNSET = (None, False)
 _PRESENTATION: Mapping[str, Any] = {

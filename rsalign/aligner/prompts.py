@@ -1,16 +1,18 @@
 """Reads the prompts that users pass in; everything is checked before any work."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from rsalign.aligner.chat_prompts import ChatPrompts
 from rsalign.aligner.parameters import is_list, read_token_ids
 from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.key import Label
 from rsalign.core.protocols import Encoder, Policy
+from rsalign.core.text.chat_options import NO_CHAT_OPTIONS, ChatOptions, today
 from rsalign.core.text.response_text import response_text
 from rsalign.core.types import Message, Prompt, Tokens
 from rsalign.words.fields import refuse
@@ -18,32 +20,38 @@ from rsalign.words.fields import refuse
 TextOrTokens: TypeAlias = str | Mapping[str, Any]
 """One prompt: a text, ``{"prompt": text}`` or ``{"prompt_token_ids": ids}`` as vLLM takes them, or
 ``{"messages": [...]}``, which the chat template renders unless ``"prompt_token_ids"`` are given
-with it. A dictionary may have an ``"id"``, which names the prompt instead of its position, and a
-``"cache_salt"``."""
+with it. A dictionary may have an ``"id"``, which names the prompt instead of its position, a
+``"cache_salt"`` and, beside messages, ``"chat_template_kwargs"``, ``"tools"``, ``"documents"`` and
+``"reasoning_effort"`` of its own (`ChatOptions`)."""
 Conversation: TypeAlias = Sequence[Mapping[str, Any] | Message]
 """Messages, each ``{"role": ..., "content": ...}``."""
 
 _OWN_KEYS = ("id", "messages")
+_CHAT_KEYS = ("chat_template_kwargs", "tools", "documents", "reasoning_effort")
+"""Keys of a prompt with messages that its chat template is given."""
 _PROMPTS = ("messages", "prompt", "prompt_token_ids")
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRendering:
-    """How conversations become tokens.
+    """How the conversations of a call become tokens.
 
     Attributes:
-        chat_template: instead of the tokenizer's own.
-        add_generation_prompt: whether the assistant's turn is opened at the end.
+        options: of all conversations; a prompt's own come first.
+        get_date: returns the day that templates write where no option sets it; a journal's is that
+            of its first day (`Aligner`).
+        warns_of_date: whether a prompt whose template writes that day has a warning.
 
     Example:
         >>> from rsalign.testing import ToyPolicy
-        >>> conversation = [{"role": "user", "content": "1 2"}]
+        >>> conversation = {"messages": [{"role": "user", "content": "1 2"}]}
         >>> read_prompt(conversation, ToyPolicy(), ChatRendering()).text
         '1 2'
     """
 
-    chat_template: str | None = None
-    add_generation_prompt: bool = True
+    options: ChatOptions = NO_CHAT_OPTIONS
+    get_date: Callable[[], str] = today
+    warns_of_date: bool = True
 
 
 def list_prompts(given: TextOrTokens | Sequence[TextOrTokens]) -> list[Any]:
@@ -103,13 +111,20 @@ def read_names(prompts: Sequence[Any]) -> list[tuple[Label, ConfigError | None]]
     return names
 
 
-def read_prompt(given: Any, policy: Policy, rendering: ChatRendering | None = None) -> Prompt:
+def read_prompt(
+    given: Any,
+    policy: Policy,
+    rendering: ChatRendering | None = None,
+    *,
+    is_conversation: bool = False,
+) -> Prompt:
     """One prompt, with its tokens by the policy's tokenizer and chat template.
 
     Args:
-        given: a prompt of `Aligner.generate`; with `rendering`, a conversation of `Aligner.chat`.
+        given: a prompt of `Aligner.generate`, or a conversation of `Aligner.chat`.
         policy: its tokenizer and chat template are used.
         rendering: how a conversation is rendered.
+        is_conversation: whether `given` is a conversation.
 
     Raises:
         ConfigError: if it is no prompt, or the tokenizer or the chat template fails on it.
@@ -121,13 +136,14 @@ def read_prompt(given: Any, policy: Policy, rendering: ChatRendering | None = No
             f"{quote(given)}{_suspect_text(given)}"
         )
 
+    rendering = rendering or ChatRendering()
     with errors_as(failed):
-        if rendering is not None:
-            return _render(given, policy, rendering)
+        if is_conversation:
+            return render_conversation(given, policy, rendering)
         if isinstance(given, str):
             return _read_text(given, policy)
         if isinstance(given, Mapping):
-            return _read_mapping(given, policy)
+            return _read_mapping(given, policy, rendering)
     raise ConfigError(
         f"a prompt is a {type(given).__name__}: give a str, or a dict with 'prompt' or "
         "'prompt_token_ids'; for messages use chat()"
@@ -147,22 +163,32 @@ def read_cache_salt(given: Any) -> str:
 def _read_text(text: str, policy: Policy) -> Prompt:
     if not text:
         raise ConfigError("the prompt is empty: give some text")
-    return Prompt((Message("user", text),), tuple(_require_encoder(policy).encode(text)))
+    tokens = tuple(_require_encoder(policy).encode(text))
+    return Prompt((Message("user", text),), tokens, warnings=_warn_of_markup(text, policy))
 
 
-def _read_mapping(given: Mapping[str, Any], policy: Policy) -> Prompt:
+def _read_mapping(given: Mapping[str, Any], policy: Policy, rendering: ChatRendering) -> Prompt:
+    own = {name: given[name] for name in _CHAT_KEYS if given.get(name) is not None}
     if not given.keys().isdisjoint(_PROMPTS):
-        refuse("prompt", ((key, given[key], None) for key in given if key not in _OWN_KEYS))
+        rest = (key for key in given if key not in (*_OWN_KEYS, *_CHAT_KEYS))
+        refuse("prompt", ((key, given[key], None) for key in rest))
+    if own and "messages" not in given:
+        raise ConfigError(
+            f"{next(iter(own))}={quote(next(iter(own.values())))} is for a chat template, and "
+            "this prompt is none that it renders: give 'messages'"
+        )
     if not isinstance(given.get("cache_salt") or "", str):
         raise ConfigError(f"cache_salt={given['cache_salt']!r}: give a text")
+    options = ChatOptions.read(own).over(rendering.options) if own else rendering.options
     if "messages" in given and "prompt_token_ids" in given:
-        return Prompt(_read_messages(given["messages"]), _read_tokens(given["prompt_token_ids"]))
+        messages = _read_messages(given["messages"])
+        return Prompt(messages, _read_tokens(given["prompt_token_ids"]), options)
     if "messages" in given:
-        return _render(given["messages"], policy, ChatRendering())
+        return render_conversation(given["messages"], policy, replace(rendering, options=options))
     if "prompt_token_ids" in given:
         tokens = _read_tokens(given["prompt_token_ids"])
         text = given.get("prompt") or response_text(policy, (), tokens)
-        return Prompt((Message("user", text),), tokens)
+        return Prompt((Message("user", text),), tokens, warnings=_warn_of_markup(text, policy))
     if isinstance(given.get("prompt"), str):
         return _read_text(given["prompt"], policy)
     if "prompt" in given:
@@ -173,14 +199,28 @@ def _read_mapping(given: Mapping[str, Any], policy: Policy) -> Prompt:
     )
 
 
-def _render(conversation: Conversation, policy: Policy, rendering: ChatRendering) -> Prompt:
+def render_conversation(
+    conversation: Conversation, policy: Policy, rendering: ChatRendering
+) -> Prompt:
+    """The prompt of a conversation, by the policy's chat template.
+
+    Raises:
+        ConfigError: if it is no conversation, or the template refuses it.
+    """
     messages = _read_messages(conversation)
-    tokens = _require_encoder(policy).encode_chat(
-        messages,
-        chat_template=rendering.chat_template,
-        add_generation_prompt=rendering.add_generation_prompt,
-    )
-    return Prompt(messages, tuple(tokens))
+    rendered = ChatPrompts(_require_encoder(policy), rendering.options)
+    options = rendering.options
+    warnings: tuple[str, ...] = ()
+    if options.date is None and rendered.writes_date(messages):
+        options = replace(options, date=rendering.get_date())
+        if rendering.warns_of_date:
+            warnings = (
+                f"the chat template writes the day into the prompt, which is {options.date}: on "
+                "another day the same call has another prompt and other answers. Give "
+                f"ChatOptions(date='{options.date}') to repeat this one",
+            )
+    tokens = ChatPrompts(_require_encoder(policy), options).encode(messages)
+    return Prompt(messages, tokens, options, warnings)
 
 
 def _read_messages(conversation: Conversation) -> tuple[Message, ...]:
@@ -205,6 +245,21 @@ def _require_encoder(policy: Policy) -> Encoder:
             "{'prompt_token_ids': [...]}, or a policy with encode() and encode_chat()"
         )
     return policy
+
+
+def _warn_of_markup(text: str, policy: Policy) -> tuple[str, ...]:
+    """A warning if a plain text looks like a conversation that was rendered already."""
+    tokenization = getattr(policy, "tokenization", None)
+    find = getattr(getattr(tokenization, "conversations", None), "find_mark", None)
+    mark = None if find is None else find(text)
+    if mark is None:
+        return ()
+    return (
+        f"the prompt is plain text with {quote(mark)}, which the chat template writes. If it is a "
+        "conversation that was rendered already, the tokenizer may begin it twice, and a reward "
+        "reads the markup as words of the user: give chat() the messages, or {'messages': [...], "
+        "'prompt_token_ids': [...]} to keep your own rendering",
+    )
 
 
 def _suspect_text(given: Any) -> str:

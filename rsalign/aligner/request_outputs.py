@@ -51,7 +51,8 @@ def present(answered: AlignedOutput, params: "SamplingParams", tokenizer: Any) -
         outputs.append(
             replace(
                 answer,
-                text=completion.text,
+                # a thought is left out of the text as a whole, however its tokens are shown
+                text=completion.text if answer.reasoning is None else answer.text,
                 token_ids=list(completion.token_ids),
                 cumulative_logprob=completion.cumulative_logprob,
                 logprobs=completion.logprobs,
@@ -75,8 +76,9 @@ def to_request_output(
     Text comes from vLLM's own detokenizer. As everywhere in rsalign, log-probabilities are those of
     the distribution that tokens were drawn from: 0 if it is greedy. ``num_cached_tokens`` counts
     all engine requests that the answers took. The output has attributes that vLLM's has not:
-    ``alignment`` and ``error`` (None), and each completion ``alignment`` and ``reward``, as in
-    `AlignedOutput` and `AlignedCompletion`.
+    ``alignment`` and ``error`` (None), and each completion ``alignment``, ``reward``, ``reasoning``
+    and ``answer`` (the text without the thought), as in `AlignedOutput` and `AlignedCompletion`. As
+    in vLLM, ``text`` is the whole text, which vLLM's servers divide themselves.
 
     Args:
         answered: the answers, all finished.
@@ -121,7 +123,8 @@ def to_failed_request_output(
         CompletionOutput(i, "", [], None, None, finish_reason="error") for i in range(params.n)
     ]
     for completion in completions:
-        completion.reward = None
+        completion.reward = completion.reasoning = None
+        completion.answer = ""
     output = RequestOutput(
         request_id=request_id,
         prompt=prompt,
@@ -153,6 +156,8 @@ def _completion(
     )
     completion.reward = answer.reward
     completion.alignment = answer.alignment
+    completion.reasoning = answer.reasoning
+    completion.answer = text if answer.reasoning is None else answer.text
     return completion
 
 

@@ -21,6 +21,7 @@ from rsalign.core.checks import SEED, check_int, quote
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.key import Label
+from rsalign.core.named_sampling import named_sampling
 from rsalign.core.protocols import Policy, Strategy, get_sampling, with_sampling
 from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.types import Prompt
@@ -153,15 +154,18 @@ def read_requests(
     settings: CallSettings,
     policy: Policy,
     rendering: ChatRendering | None = None,
+    *,
+    are_conversations: bool = False,
 ) -> list[Request | AlignedOutput]:
     """One request per prompt; a prompt that cannot be answered has its failed output instead.
 
     Args:
-        prompts: of `Aligner.generate`; with `rendering`, conversations of `Aligner.chat`.
+        prompts: of `Aligner.generate`, or conversations of `Aligner.chat`.
         sampling_params: one for all prompts, or one per prompt.
         settings: all set but for `lora_request` and `priority`.
         policy: draws.
         rendering: how conversations are rendered.
+        are_conversations: whether the prompts are conversations.
 
     Raises:
         ConfigError: if the parameters that all prompts share cannot work, or a list has another
@@ -182,9 +186,9 @@ def read_requests(
         try:
             if wrong_name is not None:
                 raise wrong_name
-            prompt = read_prompt(given, policy, rendering)
+            prompt = read_prompt(given, policy, rendering, is_conversation=are_conversations)
             options = RequestOptions(
-                cache_salt="" if rendering is not None else read_cache_salt(given),
+                cache_salt="" if are_conversations else read_cache_salt(given),
                 lora_request=adapters[i],
                 priority=priorities[i] or 0,
             )
@@ -249,6 +253,8 @@ def make_request(
         1
     """
     with errors_as(partial(_refuse_parameters, params)):
+        if isinstance(params, str):
+            params = named_sampling(policy, params)
         read = read_parameters(params)
         if read.max_tokens is not None:
             strategy = with_max_tokens(strategy, read.max_tokens)

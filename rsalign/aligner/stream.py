@@ -1,7 +1,7 @@
 """Streaming: an answer's text as soon as it is certain, a long run's progress, then the result."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,11 +9,12 @@ from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.requests import Request
 from rsalign.core.answer import AnswerListener
 from rsalign.core.budget import Usage
-from rsalign.core.errors import PolicyError
+from rsalign.core.errors import ConfigError, PolicyError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import Policy, get_sampling
 from rsalign.core.text.detokenization import Detokenizer
-from rsalign.core.text.response_text import Guarded, detokenizer
+from rsalign.core.text.reasoning import Dividing
+from rsalign.core.text.response_text import Guarded, Redecoding, detokenizer, response_text
 from rsalign.core.trace import Progress
 from rsalign.core.types import Tokens
 
@@ -121,6 +122,36 @@ class StreamedText:
         return until
 
 
+class StreamedAnswer(StreamedText):
+    """As `StreamedText`, of a reasoning model: its answer, once its thought has ended.
+
+    Args:
+        read: returns the answer in the first tokens of a response; empty within the thought.
+        stop: strings that end a response and are not part of its text.
+
+    Example:
+        >>> text = StreamedAnswer(lambda tokens: "".join(map(chr, tokens[2:])), stop=())
+        >>> [text.add((ord(letter),)) for letter in "abcd"], text.finish("cd")
+        (['', '', '', 'c'], 'd')
+    """
+
+    def __init__(self, read: Callable[[Tokens], str], stop: tuple[str, ...]) -> None:
+        super().__init__(Redecoding(lambda tokens: ""), stop)
+        self._read = read
+        self._tokens: Tokens = ()
+
+    def add(self, tokens: Tokens) -> str:
+        """Adds tokens and returns the text of the answer that has become certain."""
+        if self._stopped or not tokens:
+            return ""
+        self._tokens += tokens
+        # the newest token has no text if it turns out to end the answer
+        self._held = self._read(self._tokens[:-1])[self._num_sent :]
+        piece = self._held[: self._count_certain()]
+        self._num_sent += len(piece)
+        return piece
+
+
 class _EventQueue(AnswerListener):
     """Collects the committed tokens and the progress of one answer, in order; None is the end."""
 
@@ -143,6 +174,23 @@ class _EventQueue(AnswerListener):
         self.arrived.put_nowait(event)
 
 
+def require_streamable(requests: Sequence[Request | AlignedOutput]) -> Request:
+    """The one request of a call of `Aligner.astream`.
+
+    Raises:
+        ConfigError: if there are several, or its text is not presented as usual.
+    """
+    request = requests[0]
+    if len(requests) != 1 or not isinstance(request, Request) or request.n != 1:
+        raise ConfigError("astream answers one prompt once: leave n=1, or use agenerate")
+    if request.presentation is not None:
+        raise ConfigError(
+            "astream shows text as usual: leave out logprobs, detokenize, "
+            "skip_special_tokens and the like, or use agenerate"
+        )
+    return request
+
+
 async def stream_events(
     request: Request, answer: Callable[[AnswerListener], Coroutine[Any, Any, AlignedOutput]]
 ) -> AsyncGenerator[Event, None]:
@@ -155,9 +203,7 @@ async def stream_events(
     Raises:
         PolicyError: if the policy's detokenizer failed.
     """
-    text = StreamedText(
-        _open_detokenizer(request.policy, request.prompt.tokens), get_sampling(request.policy).stop
-    )
+    text = _open_text(request)
     queue = _EventQueue()
     running = asyncio.ensure_future(answer(queue))
     running.add_done_callback(lambda _: queue.arrived.put_nowait(None))
@@ -177,15 +223,35 @@ async def stream_events(
             await asyncio.wait([running])
 
 
+def _open_text(request: Request) -> StreamedText:
+    """What turns the tokens of a request's answer into text.
+
+    Raises:
+        PolicyError: if the policy's detokenizer fails, now or as it reads.
+    """
+    policy, prompt = request.policy, request.prompt
+    stop = get_sampling(policy).stop
+    decoded = _open_detokenizer(policy, prompt.tokens)
+    if not isinstance(policy, Dividing) or not policy.divides:
+        return StreamedText(decoded, stop)
+
+    def read(tokens: Tokens) -> str:
+        with errors_as(_reading_failed):
+            whole = response_text(policy, prompt.tokens, tokens)
+            return policy.divide(prompt, tokens, whole, complete=True)[0]
+
+    return StreamedAnswer(read, stop)
+
+
 def _open_detokenizer(policy: Policy, prompt: Tokens) -> Detokenizer:
     """The policy's detokenizer for an answer to this prompt.
 
     Raises:
         PolicyError: what it raises, now or as it reads.
     """
+    with errors_as(_reading_failed):
+        return Guarded(detokenizer(policy, prompt), _reading_failed)
 
-    def failed(failure: BaseException) -> PolicyError:
-        return PolicyError(f"the policy's text() raised {describe_error(failure)}")
 
-    with errors_as(failed):
-        return Guarded(detokenizer(policy, prompt), failed)
+def _reading_failed(failure: BaseException) -> PolicyError:
+    return PolicyError(f"the policy's text() raised {describe_error(failure)}")

@@ -7,26 +7,37 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.cli.records import Records, model_id, run_id
+from rsalign.cli.sampling_flags import add_sampling, read_sampling
 from rsalign.core.capabilities import describe_part
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.key import Label
+from rsalign.core.text.chat_options import ChatOptions
 from rsalign.core.text.rows import Row, read_rows
 from rsalign.core.types import Sampling
 from rsalign.embedded import POLICY
 from rsalign.words.fields import TABLES
 from rsalign.words.messages import show
-from rsalign.words.parts import POLICIES, REWARDS, default_reward, is_none, strategy_of
+from rsalign.words.parts import (
+    POLICIES,
+    REWARDS,
+    default_reward,
+    is_none,
+    reasoning_from,
+    strategy_of,
+)
 from rsalign.words.read import Specification, read_arguments, read_table, read_words
 
 _PROMPTS = ("prompt", "messages", "prompt_token_ids")
-_SETTINGS = TABLES["SamplingParams"].keys() | TABLES["LLM.chat"].keys() - {"messages"}
+_CHAT = ("chat_template_kwargs", "tools", "documents", "reasoning_effort")
+"""Columns that the chat template of this prompt is given."""
+_SETTINGS = TABLES["SamplingParams"].keys() | TABLES["LLM.chat"].keys() - {"messages", *_CHAT}
 """Columns with names of sampling parameters or settings, which are refused."""
-_OF_A_PROMPT = TABLES["prompt"].keys() | {"messages", "id"}
+_OF_A_PROMPT = TABLES["prompt"].keys() | {"messages", "id", *_CHAT}
 """Columns that are passed to the aligner, which refuses those that it cannot honour."""
 
 
@@ -103,11 +114,23 @@ def add_parser(subparsers: Any) -> None:
         help="strategy parameter; a dot reaches into a part, as in cuts=entropy cuts.power=2",
     )
     parser.add_argument("--chat", action="store_true", help="plain text prompts are user messages")
+    parser.add_argument(
+        "--chat-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="how conversations are rendered, such as reasoning_effort=low, merge_system=true, "
+        "date=2026-11-30, or chat_template_kwargs.enable_thinking=false",
+    )
+    parser.add_argument(
+        "--reasoning-parser",
+        metavar="NAME",
+        help="vLLM's name of the parser that finds a reasoning model's thought, such as qwen3: "
+        "rewards and votes then read the answer alone",
+    )
     parser.add_argument("--seed", type=int, help="root of all randomness (default: 0)")
     parser.add_argument("--max-tokens", type=int, help="greatest length of an answer")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--top-p", type=float, default=1.0)
-    parser.add_argument("--top-k", type=int, default=0)
+    add_sampling(parser)
     parser.add_argument("--budget-policy-tokens", type=int, help="hard limit for each prompt")
     parser.add_argument("--budget-reward-calls", type=int, help="hard limit for each prompt")
     parser.add_argument("--budget-seconds", type=float, help="hard limit for each prompt")
@@ -129,10 +152,10 @@ def run(arguments: argparse.Namespace) -> int:
     reward = arguments.reward
     if reward is None:
         reward = default_reward(arguments.policy)
-    sampling = Sampling(
-        temperature=arguments.temperature, top_p=arguments.top_p, top_k=arguments.top_k
-    )
+    sampling = read_sampling(arguments)
     budget, seed = asked.within(None), asked.seed or 0
+    chat_options = ChatOptions.read(read_table(arguments.chat_option, "--chat-option"))
+    reasoning = reasoning_from(arguments.reasoning_parser)
     items = read_items(arguments.input, chat=arguments.chat)
     if arguments.trace:
         _check_page(arguments.trace)
@@ -142,10 +165,14 @@ def run(arguments: argparse.Namespace) -> int:
         "policy": model_id(POLICIES.get(arguments.policy, arguments.policy), engine_args),
         "reward": None if is_none(reward) else model_id(REWARDS.get(reward, reward), reward_args),
         "strategy": fingerprint(strategy),
-        "sampling": asdict(sampling),
+        "sampling": sampling if isinstance(sampling, str) else asdict(sampling),
         "budget": asdict(budget),
         "seed": seed,
     }
+    if chat_options != ChatOptions():
+        shared["chat_options"] = asdict(chat_options)
+    if reasoning is not None:
+        shared["reasoning"] = asdict(reasoning)
     with Records(arguments.output, [run_id(shared, item.value) for item in items]) as records:
         # a page shows every prompt, including those whose record was written earlier
         wanted = range(len(items)) if arguments.trace else records.missing
@@ -161,6 +188,8 @@ def run(arguments: argparse.Namespace) -> int:
             reward_args=reward_args,
             on_reward_error=asked.on_reward_error or "fail",
             journal=arguments.journal or records.journal_path,
+            chat_options=chat_options,
+            reasoning_parser=reasoning,
         ) as aligner:
             outputs = _answer(aligner, items, wanted, sampling, arguments.strategy, records)
             if arguments.trace:
@@ -178,7 +207,7 @@ def _answer(
     aligner: Aligner,
     items: list[Item],
     wanted: Sequence[int],
-    sampling: Sampling,
+    sampling: Sampling | Literal["model"],
     strategy: str,
     records: Records,
 ) -> list[AlignedOutput]:
@@ -268,6 +297,7 @@ def build_record(
         **({"id": given["id"]} if "id" in given else {}),
         "prompt": answer.prompt,
         "answer": best.text,
+        **({} if best.reasoning is None else {"reasoning": best.reasoning}),
         "reward": best.reward,
         "finish_reason": best.finish_reason,
         "strategy": strategy,
@@ -317,8 +347,10 @@ def _item(row: Row, *, chat: bool) -> dict[str, Any]:
             f"{row.place} has neither 'prompt' nor 'messages' nor 'prompt_token_ids', but "
             f"{show(list(row.value))}"
         )
-    for name in ("messages", "prompt_token_ids"):
-        if isinstance(value.get(name), str):  # a cell of a CSV file
+    for name in ("messages", "prompt_token_ids", *_CHAT[:-1]):
+        if name in value and value[name] == "":
+            del value[name]
+        elif isinstance(value.get(name), str):  # a cell of a CSV file
             value[name] = _parse(value[name], f"{row.place}: {name}")
     if {"prompt", "messages"} <= set(value):
         raise ConfigError(
@@ -336,7 +368,14 @@ def _item(row: Row, *, chat: bool) -> dict[str, Any]:
     value = {name: each for name, each in value.items() if name in _OF_A_PROMPT}
     if chat and "prompt_token_ids" not in value and isinstance(value.get("prompt"), str):
         text = value.pop("prompt")
-        return value | _text(text, chat=True)
+        value |= _text(text, chat=True)
+    for name in _CHAT:
+        if name in value and "messages" not in value:
+            raise ConfigError(
+                f"{row.place} has {name!r}, which is for the chat template of 'messages', and "
+                "there are none: give them, rename the column if it means something else, or say "
+                "--chat"
+            )
     return value
 
 

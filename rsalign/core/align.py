@@ -21,7 +21,8 @@ from rsalign.core.protocols import Policy, Reward, Strategy, get_sampling
 from rsalign.core.run import Run
 from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
 from rsalign.core.segment_ends import check_boundaries
-from rsalign.core.text.response_text import response_text
+from rsalign.core.text.reasoning import Dividing
+from rsalign.core.text.response_text import read_response, response_text
 from rsalign.core.trace import Progress, Trace, Verdict
 from rsalign.core.types import (
     Candidate,
@@ -128,6 +129,8 @@ async def align(
     check_boundaries(strategy, policy)
     key = seed if isinstance(seed, Key) else Key(seed)
     trace = Trace(on_commit=on_commit)
+    for warning in prompt.warnings:
+        trace.warn(warning)
     budget = budget or Budget()
     try:
         async with (
@@ -162,6 +165,8 @@ async def align(
         trace.note(reward_failed=True)
     else:
         judged, expired = reward is not None, False
+    if expired and not candidate.response.complete:
+        candidate = _as_answer(run, prompt, candidate)
     _warn_of_forced(trace)
     for each in trace.walk():
         each.estimate = None  # the function refers to the whole run
@@ -248,8 +253,18 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
         if committed and proposal.candidate.tokens == committed:
             return proposal.candidate, reward is not None
     tokens = committed or meter.partial
-    text = response_text(run.policy, meter.prompt.tokens, tokens)
-    return Candidate(Response(tokens, text, None), 0.0), False
+    text, reasoning = read_response(run.policy, meter.prompt, tokens)
+    return Candidate(Response(tokens, text, None, reasoning=reasoning), 0.0), False
+
+
+def _as_answer(run: Run, prompt: Prompt, candidate: Candidate) -> Candidate:
+    """The candidate without its thought, which a partial response may be judged by."""
+    policy, response = run.policy, candidate.response
+    if not isinstance(policy, Dividing) or not policy.divides:
+        return candidate
+    whole = response_text(policy, prompt.tokens, response.tokens)
+    text, _ = policy.divide(prompt, response.tokens, whole, complete=True)
+    return replace(candidate, response=replace(response, text=text))
 
 
 def _is_unjudged(response: Response, meter: Meter) -> bool:

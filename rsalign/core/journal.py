@@ -26,6 +26,7 @@ from rsalign.core.append_only import AppendOnlyFile, LineReader
 from rsalign.core.checks import check_value, part, quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint import fingerprint, name_of
+from rsalign.core.text.chat_options import today
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +161,22 @@ class Journal:
         line = json.dumps([request, answer], default=_plain_number).encode()
         self._records[request] = self._file, self._file.append(line), len(line)
         self._recorded += 1
+
+    def date(self) -> str:
+        """Returns the day that chat templates write into prompts, such as ``"2026-11-30"``.
+
+        It is the day of the first prompt that needed it, so that a journal that is continued on
+        another day has the same prompts.
+        """
+        request = request_address("the date of prompts")
+        found = self.find(request)
+        if found is not None:
+            self._replayed -= 1  # it is no answer of a policy or a reward
+            return str(found)
+        date = today()
+        self.record(request, date)
+        self._recorded -= 1
+        return date
 
     def statistics(self) -> JournalStatistics:
         """Returns how often it was read and written since it was opened."""

@@ -27,6 +27,7 @@ from rsalign.core.protocols import (
     require_measuring,
 )
 from rsalign.core.text.detokenization import Detokenizer, Detokenizing
+from rsalign.core.text.reasoning import Dividing
 from rsalign.core.text.response_text import Guarded
 from rsalign.core.types import Candidate, Prompt, Response, Sampling, Segment, Stop, Tokens
 from rsalign.core.wrapper import Wrapper
@@ -131,6 +132,16 @@ def token_text(self: MeteredPolicy, token: int) -> str:
     """Decodes one token with the inner policy."""
     with errors_as(self._failed):
         return str(self.wrapped.token_text(token))
+
+
+@MeteredPolicy.implements(Dividing)
+def divide(
+    self: MeteredPolicy, prompt: Prompt, tokens: Tokens, text: str, *, complete: bool
+) -> tuple[str, str | None]:
+    """Divides a text with the inner policy; its failures become `PolicyError`, too."""
+    inner: Dividing = self.wrapped
+    with errors_as(self._failed):
+        return inner.divide(prompt, tokens, text, complete=complete)
 
 
 @MeteredPolicy.implements(Loaded)

@@ -219,11 +219,15 @@ class Encoder(Protocol):
         *,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> Tokens:
         """Renders a conversation with the chat template and encodes it to token ids.
 
+        `template_kwargs` are further arguments of the template, such as ``tools`` or
+        ``enable_thinking`` (`ChatOptions`); a policy without that parameter takes none.
+
         Raises:
-            ConfigError: if there is no chat template.
+            ConfigError: if there is no chat template, or it refuses the conversation.
         """
         ...
 
@@ -338,7 +342,7 @@ def require_measuring(policy: Policy) -> Measuring:
     if isinstance(policy, Measuring):
         return policy
     raise ConfigError(
-        f"{type(_innermost(policy)).__name__} cannot tell how certain it is of each token, which "
+        f"{type(innermost(policy)).__name__} cannot tell how certain it is of each token, which "
         "this strategy needs: use VllmPolicy with an engine of its own, or a setting that does "
         "without"
     )
@@ -353,12 +357,12 @@ def require_likelihood(policy: Policy) -> Likelihood:
     if isinstance(policy, Likelihood):
         return policy
     raise ConfigError(
-        f"{type(_innermost(policy)).__name__} cannot tell the probability of given tokens, which "
+        f"{type(innermost(policy)).__name__} cannot tell the probability of given tokens, which "
         "this strategy needs: use a policy with log_probs (VllmPolicy has it)"
     )
 
 
-def _innermost(part: Any) -> Any:
+def innermost(part: Any) -> Any:
     """Returns the part inside all wrappers, for messages that name what the user gave."""
     while (inner := getattr(part, "wrapped", None)) is not None:
         part = inner

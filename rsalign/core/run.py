@@ -17,7 +17,7 @@ from rsalign.core.protocols import (
     with_sampling,
 )
 from rsalign.core.sampling import stop_end
-from rsalign.core.text.response_text import detokenizer, response_text, token_text
+from rsalign.core.text.response_text import detokenizer, read_response, token_text
 from rsalign.core.trace import Proposal, Trace, Verdict
 from rsalign.core.types import (
     Candidate,
@@ -112,17 +112,30 @@ class Run:
             RewardError: if the reward failed or did not return a finite number; prompt and response
                 are attached.
         """
-        text = response_text(
+        text, reasoning = read_response(
             self.policy,
-            prompt.tokens,
+            prompt,
             tokens,
             stop=stop,
             stop_reason=stop_reason,
             stops_after=self._num_unstoppable(prompt, tokens),
         )
         response = Response(
-            tokens, text, stop, log_probs, stop_reason, certainty, address=self.key.path
+            tokens,
+            text,
+            stop,
+            log_probs,
+            stop_reason,
+            certainty,
+            address=self.key.path,
+            reasoning=reasoning,
         )
+        if stop is Stop.LENGTH and reasoning and not text:
+            self.trace.warn(
+                "answers were cut at their greatest length before their thought ended, and count "
+                "as empty: raise max_tokens, which counts thought and answer together, or bound "
+                "the thought (thinking_token_budget in SamplingParams)"
+            )
         value = await self.reward.score(prompt, response)
         return Candidate(response, finite_reward(value, self.reward, prompt, response))
 

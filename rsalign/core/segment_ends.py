@@ -1,5 +1,6 @@
 """Asks a policy, before any work is done, whether it can end segments where a strategy wants it."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from rsalign.core.nesting import setting_names, walk_strategies
@@ -40,7 +41,7 @@ def check_boundaries(strategy: Any, policy: Any) -> tuple[str, ...]:
     """
     if not isinstance(policy, EndsSegments):
         return ()
-    settings = (
+    settings: Iterator[Any] = (
         getattr(each, name, None)
         for each in walk_strategies(strategy)
         for name in setting_names(each)

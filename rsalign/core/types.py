@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Label
 from rsalign.core.sampling import Sampling as Sampling
+from rsalign.core.text.chat_options import NO_CHAT_OPTIONS, ChatOptions
 from rsalign.core.text.messages import Message as Message
 
 Tokens: TypeAlias = tuple[int, ...]
@@ -43,6 +44,8 @@ class Prompt:
         messages: the conversation; a reward model renders it with its *own* chat template.
         tokens: the conversation with the policy's chat template applied; the policy continues
             these tokens.
+        chat: the options that the conversation was rendered with.
+        warnings: what the user should know about this prompt; they become warnings of the result.
 
     Raises:
         ConfigError: if there are no tokens.
@@ -54,6 +57,9 @@ class Prompt:
 
     messages: tuple[Message, ...]
     tokens: Tokens
+    # the tokens tell prompts apart, so that equality and journals need nothing else
+    chat: ChatOptions = field(default=NO_CHAT_OPTIONS, compare=False, repr=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.tokens:
@@ -184,7 +190,8 @@ class Response:
     Attributes:
         tokens: token ids without the prompt; EOS is included and counts in the length.
         text: all tokens decoded at once (never joined from segments), without EOS and without the
-            stop string that ended the response.
+            stop string that ended the response. Of a reasoning model, the answer without the
+            thought (`rsalign.core.text.reasoning`).
         stop: why the response ended; None if nothing was drawn yet, ``BOUNDARY`` if it may
             continue.
         log_probs: as in `Segment`, for all tokens; None unless all are known.
@@ -192,6 +199,8 @@ class Response:
         certainty: as in `Segment`, for all tokens; None unless all are known.
         beyond: as in `Segment`, after all tokens.
         address: path of the key that the last tokens were drawn with; empty if it is not known.
+        reasoning: the thought before the answer; None if there is none, or if the policy does not
+            divide its text.
 
     Example:
         >>> response = Response((5, 6), "Yes.", Stop.LENGTH)
@@ -207,6 +216,7 @@ class Response:
     certainty: Certainty | None = field(default=None, compare=False)
     beyond: Segment | None = field(default=None, compare=False)
     address: tuple[Label, ...] = field(default=(), compare=False, repr=False)
+    reasoning: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def complete(self) -> bool:

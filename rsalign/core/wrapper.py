@@ -23,6 +23,7 @@ from rsalign.core.protocols import (
 )
 from rsalign.core.segment_ends import EndsSegments
 from rsalign.core.text.detokenization import Detokenizing
+from rsalign.core.text.reasoning import Dividing
 from rsalign.core.types import Sampling
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +35,7 @@ ABILITIES: dict[type, tuple[str, ...]] = {
     Shaped: ("sampling",),
     Encoder: ("encode", "encode_chat"),
     Detokenizing: ("detokenizer", "token_text"),
+    Dividing: ("divides", "divide"),
     Adjustable: ("with_sampling",),
     EndsSegments: ("check_boundary",),
     StepReward: ("score_steps",),

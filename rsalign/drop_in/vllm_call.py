@@ -198,6 +198,8 @@ class VllmCall:
         prompt: dict[str, Any] = {"prompt_token_ids": rendered["prompt_token_ids"]}
         if self.name == "chat":
             prompt["messages"] = self._read_messages(index)
+            prompt["chat_template_kwargs"] = self.arguments.get("chat_template_kwargs")
+            prompt["tools"] = self.arguments.get("tools")
         elif text is not None:
             prompt["prompt"] = text
         seed = one_seed(params.seed, asked.seed)

@@ -9,15 +9,17 @@ from rsalign.core.budget import Budget
 from rsalign.core.capabilities import needs_reward
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
+from rsalign.core.text.chat_options import NO_CHAT_OPTIONS, ChatOptions
+from rsalign.core.text.reasoning import Reasoning
 from rsalign.embedded import POLICY
 from rsalign.words.messages import guess, show
-from rsalign.words.parts import default_reward, is_none
+from rsalign.words.parts import default_reward, is_none, reasoning_from
 from rsalign.words.read import OnRewardError, Specification, read_words
 from rsalign.words.values import convert
 
-_TABLES = ("engine_args", "reward_args")
+_TABLES = ("engine_args", "reward_args", "chat_options")
 """Arguments that are mappings: ``engine_args.max_model_len=512`` sets one entry."""
-_OWN = ("policy", "reward", *_TABLES, "journal", "max_gen_toks")
+_OWN = ("policy", "reward", *_TABLES, "journal", "max_gen_toks", "reasoning_parser")
 """Arguments that are read here and not by `rsalign.words.read`."""
 
 
@@ -36,6 +38,9 @@ class Arguments:
         reward_args: arguments of the reward's engine.
         journal: path of the journal, if any.
         max_gen_toks: greatest length of a response, if the task does not set it.
+        chat_options: how conversations are rendered, as
+            ``chat_options.chat_template_kwargs.enable_thinking=false``.
+        reasoning_parser: of a reasoning model, see `Aligner`.
 
     Example:
         >>> arguments = Arguments.read({"strategy": "best_of", "n": "4"})
@@ -53,6 +58,8 @@ class Arguments:
     reward_args: Mapping[str, Any] = field(default_factory=dict)
     journal: str | None = None
     max_gen_toks: int = 256
+    chat_options: ChatOptions = NO_CHAT_OPTIONS
+    reasoning_parser: Reasoning | None = None
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Arguments":
@@ -87,6 +94,8 @@ class Arguments:
             reward_args=_table("reward_args", given),
             journal=given.get("journal"),
             max_gen_toks=convert("max_gen_toks", given.get("max_gen_toks", 256), int),
+            chat_options=ChatOptions.read(_table("chat_options", given)),
+            reasoning_parser=reasoning_from(given.get("reasoning_parser")),
         )
 
     def aligner(self) -> Aligner:
@@ -101,6 +110,8 @@ class Arguments:
             reward_args=self.reward_args,
             journal=self.journal,
             on_reward_error=self.on_reward_error,
+            chat_options=self.chat_options,
+            reasoning_parser=self.reasoning_parser,
         )
 
 

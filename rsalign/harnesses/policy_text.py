@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import TemplateLM
 
 from rsalign.aligner import Aligner
+from rsalign.aligner.chat_prompts import render_or_merge
 from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
+from rsalign.core.fingerprint import fingerprint
 from rsalign.core.foreign import describe_error, errors_as
+from rsalign.core.text.chat_options import NO_CHAT_OPTIONS
 from rsalign.core.types import Message
 from rsalign.harnesses.arguments import Arguments
 
@@ -97,7 +100,11 @@ class PolicyText(TemplateLM):
     @property
     def tokenizer_name(self) -> str:
         """lm-eval's cache key of rendered prompts; unlike that of models that get plain text."""
-        return "rsalign__" + str(self.tokenizer.name_or_path).replace("/", "__")
+        name = "rsalign__" + self.tokenization.conversations.name.replace("/", "__")
+        options = self.arguments.chat_options
+        if options == NO_CHAT_OPTIONS:
+            return name
+        return f"{name}__{fingerprint(options).rpartition(' ')[2]}"
 
     @property
     def eot_token_id(self) -> int:
@@ -137,12 +144,18 @@ class PolicyText(TemplateLM):
     ) -> str:
         """Renders a conversation for the policy, and keeps its messages for the reward."""
         messages = tuple(map(Message.of, chat_history))
-        text = self.tokenization.render_chat(
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
-        return Conversation(text, messages)
+        options = self.arguments.chat_options
+
+        def render(shown: tuple[Message, ...]) -> str:
+            return self.tokenization.render_chat(
+                shown,
+                chat_template=options.chat_template,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+                template_kwargs=options.arguments,
+            )
+
+        return Conversation(render_or_merge(render, messages, options), messages)
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if not isinstance(context, Conversation):

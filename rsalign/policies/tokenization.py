@@ -1,14 +1,16 @@
 """Encodes text and conversations to token ids and decodes them, exactly as vLLM does."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from rsalign.core.errors import ConfigError
-from rsalign.core.text.chat_template import ChatTemplate
 from rsalign.core.text.detokenization import Detokenizer, Word, detokenizer, token_text
-from rsalign.core.types import Message, Tokens
-from rsalign.engines.vllm.text import NoChatTemplate, render_conversation
+from rsalign.core.text.reasoning import Division, Reasoning
+from rsalign.core.types import Message, Prompt, Tokens
+from rsalign.engines.vllm.reasoning import TextDivider
+from rsalign.policies.conversations import Conversations
 
 _MOST_BYTES = 4  # of a character, and so tokens that it may be split over
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -26,6 +28,10 @@ class Tokenization:
         vocab_size: number of ids that the model has a probability for. It may be greater than the
             number that the tokenizer knows (Qwen, gpt-oss): the other ids may be drawn, too, and
             have no text, as in vLLM. None: not known (behind a server, which checks ids itself).
+        reasoning: how the text of responses is divided into thought and answer; None: it is not.
+
+    Raises:
+        ConfigError: if vLLM has no such reasoning parser, or it does not fit the tokenizer.
 
     Example:
         >>> from transformers import AutoTokenizer
@@ -40,6 +46,10 @@ class Tokenization:
     renderer: Any = field(default=None, repr=False)
     chat_template: str | None = field(default=None, repr=False)
     vocab_size: int | None = None
+    reasoning: Reasoning | None = None
+
+    def __post_init__(self) -> None:
+        _ = self._divider  # refused here, before any work
 
     def encode(self, text: str) -> Tokens:
         """Token ids of a plain text prompt, with the special tokens that the tokenizer adds.
@@ -57,13 +67,19 @@ class Tokenization:
         *,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> Tokens:
         """Token ids of a conversation rendered by the chat template.
 
         Raises:
-            ConfigError: if there is no message or no chat template, or vLLM refuses to render.
+            ConfigError: if there is no message or no chat template, or it refuses to render.
         """
-        rendered = self._rendered(messages, chat_template, add_generation_prompt)
+        rendered = self.conversations.render(
+            messages,
+            chat_template=chat_template,
+            add_generation_prompt=add_generation_prompt,
+            template_kwargs=template_kwargs,
+        )
         if isinstance(rendered, str):
             return tuple(self.tokenizer.encode(rendered, add_special_tokens=False))
         return rendered
@@ -72,21 +88,48 @@ class Tokenization:
         self,
         messages: tuple[Message, ...],
         *,
+        chat_template: str | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
         """The text that the chat template renders for a conversation.
 
         Raises:
             ConfigError: as `encode_chat`; and if the tokenizer renders token ids only.
         """
-        rendered = self._rendered(messages, None, add_generation_prompt, continue_final_message)
+        rendered = self.conversations.render(
+            messages,
+            chat_template=chat_template,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            template_kwargs=template_kwargs,
+        )
         if isinstance(rendered, str):
             return rendered
         raise ConfigError(
-            f"the tokenizer of {self._name} renders conversations as tokens and not as text: use "
-            "the model's Hugging Face tokenizer (tokenizer_mode='hf')"
+            f"the tokenizer of {self.conversations.name} renders conversations as tokens and not "
+            "as text: use the model's Hugging Face tokenizer (tokenizer_mode='hf')"
         )
+
+    @property
+    def divides(self) -> bool:
+        """Whether there is a reasoning parser."""
+        return self.reasoning is not None and self.reasoning.divides
+
+    def divide(
+        self, prompt: Prompt, tokens: Tokens, text: str, *, complete: bool
+    ) -> tuple[str, str | None]:
+        """Divides the text of a response into thought and answer; see `Dividing`."""
+        how = self.reasoning
+        if how is None or self._divider is None:
+            return text, None
+        thought, answer = self._divider.divide(prompt.tokens, prompt.chat.variables, tokens, text)
+        whole = text
+        if self._divider.reads_special:
+            whole = "\n\n".join(part for part in (thought, answer) if part)
+        division = Division(whole, thought, answer)
+        return division.text(how, complete=complete), thought
 
     def text(self, tokens: Tokens) -> str:
         """The text of a response to an ordinary prompt, without special tokens."""
@@ -136,48 +179,16 @@ class Tokenization:
                 "prompt encoded by another tokenizer?"
             )
 
-    def _rendered(
-        self,
-        messages: tuple[Message, ...],
-        chat_template: str | None,
-        add_generation_prompt: bool,
-        continue_final_message: bool = False,
-    ) -> str | Tokens:
-        if not messages:
-            raise ConfigError("the conversation is empty: give at least one message")
-        template = self.chat_template if chat_template is None else chat_template
-        how = {
-            "add_generation_prompt": add_generation_prompt,
-            "continue_final_message": continue_final_message,
-        }
-        if self.renderer is not None:
-            return self._rendered_by_vllm(messages, template, how)
-        if template is None and not getattr(self.tokenizer, "chat_template", None):
-            raise self._no_template()
-        return self._template.render(messages, chat_template=template, **how)
-
-    def _rendered_by_vllm(
-        self, messages: tuple[Message, ...], template: str | None, how: dict[str, bool]
-    ) -> str | Tokens:
-        given = [message.given for message in messages]
-        try:
-            return render_conversation(self.renderer, self.tokenizer, given, template, how)
-        except NoChatTemplate as missing:
-            raise self._no_template() from missing
-
-    def _no_template(self) -> ConfigError:
-        return ConfigError(
-            f"the tokenizer of {self._name} has no chat template: give chat_template=..., or use "
-            "generate() with plain text"
-        )
-
-    @property
-    def _name(self) -> str:
-        return str(getattr(self.tokenizer, "name_or_path", type(self.tokenizer).__name__))
+    @cached_property
+    def conversations(self) -> Conversations:
+        """Renders conversations."""
+        return Conversations(self.tokenizer, self.renderer, self.chat_template)
 
     @cached_property
-    def _template(self) -> ChatTemplate:
-        return ChatTemplate(self.tokenizer)
+    def _divider(self) -> TextDivider | None:
+        if self.reasoning is None or not self.divides:
+            return None
+        return TextDivider.of(self.reasoning.parser, self.tokenizer)
 
     @cached_property
     def _word(self) -> Word:

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from rsalign.core.cancelled_draws import report_cancelled_draw
 from rsalign.core.checks import check_settings
 from rsalign.core.errors import ConfigError, PolicyError
 from rsalign.core.key import Key
+from rsalign.core.named_sampling import named_sampling
 from rsalign.core.protocols import Boundary, Listed
-from rsalign.core.text.detokenization import Detokenizer
-from rsalign.core.types import Message, Sampling, Segment, Stop, Tokens
+from rsalign.core.text.reasoning import Reasoning
+from rsalign.core.types import Sampling, Segment, Stop, Tokens
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import Backend, DrawRequest, DrawResult, VllmEngine
@@ -26,13 +27,14 @@ from rsalign.hooks.guided.request import (
 from rsalign.hooks.loading import add_hooks
 from rsalign.hooks.shared.reports import add_boundary_entropy, add_certainty, ended_segment
 from rsalign.hooks.token_statistics.request import write_statistics_request
+from rsalign.policies.reading import ReadsText
 from rsalign.policies.segment_plan import SegmentPlan
 from rsalign.policies.tokenization import Tokenization
 from rsalign.policies.vllm_model import VllmModel
 
 
 @dataclass(frozen=True, slots=True)
-class VllmPolicy:
+class VllmPolicy(ReadsText):
     """A policy that samples from a model in a vLLM engine, with the parameters in `sampling`.
 
     The distribution pi is the model's next-token distribution after temperature and truncation.
@@ -62,8 +64,13 @@ class VllmPolicy:
 
     Attributes:
         engine: the engine; several policies may share one.
-        sampling: temperature, truncation and stop conditions, which are part of pi.
+        sampling: temperature, truncation and stop conditions, which are part of pi; by default
+            temperature 1 without truncation. ``"model"`` takes what the model's authors recommend
+            (`model_sampling`).
         options: options sent with each request; an adapter (LoRA) among them is part of pi.
+        reasoning: how the text of responses is divided into thought and answer
+            (`rsalign.core.text.reasoning`); None: by the parser that the engine was started with
+            (``reasoning_parser``, which vLLM sets for gpt-oss by itself), if any.
 
     Example:
         >>> from rsalign.embedded import POLICY
@@ -78,13 +85,14 @@ class VllmPolicy:
     engine: VllmEngine
     sampling: Sampling = field(default_factory=Sampling)
     options: RequestOptions = NO_OPTIONS
+    reasoning: Reasoning | None = None
     _shared: VllmModel | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_settings(self)
         check_guidance(self.sampling, self.engine.vllm_config)
-        if self._shared is None:
-            object.__setattr__(self, "_shared", VllmModel.of(self.engine))
+        model = VllmModel.of(self.engine) if self._shared is None else self._shared
+        object.__setattr__(self, "_shared", model.with_reasoning(self.reasoning))
 
     @property
     def _model(self) -> VllmModel:
@@ -106,9 +114,10 @@ class VllmPolicy:
         cls,
         model: str,
         *,
-        sampling: Sampling | None = None,
+        sampling: Sampling | Literal["model"] | None = None,
         backend: Backend = "auto",
         guides: Sequence[str | Guide] = (),
+        reasoning: Reasoning | None = None,
         **engine_args: Any,
     ) -> "VllmPolicy":
         """Starts an engine.
@@ -119,6 +128,8 @@ class VllmPolicy:
             backend: ``"in_process"`` (the default on CPU; starts in 2 s) or ``"async"`` (the
                 default on GPU; the engine runs in a process of its own).
             guides: models that reward each token while it is sampled (see `Sampling.guidance`).
+            reasoning: see the class. Its parser is also given to the engine, which needs it for
+                `Sampling.thinking_token_budget`.
             engine_args: arguments of vLLM's `EngineArgs`; rsalign sets defaults for some of them
                 (`rsalign.engines.vllm.building`).
 
@@ -127,11 +138,23 @@ class VllmPolicy:
             ConfigError: if the model is missing, or vLLM refuses an argument.
         """
         arguments = start_arguments(guides, engine_args)
+        if reasoning is not None and reasoning.divides:
+            arguments = {"reasoning_parser": reasoning.parser, **arguments}
         engine = start_engine(model, backend=backend, prepare=add_hooks, **arguments)
-        return cls._under(sampling, engine, VllmModel.of(engine))
+        try:
+            return cls(engine, reasoning=reasoning)._under(sampling)
+        except BaseException:
+            engine.close()
+            raise
 
     @classmethod
-    def adopt(cls, engine: Any, *, sampling: Sampling | None = None) -> "VllmPolicy":
+    def adopt(
+        cls,
+        engine: Any,
+        *,
+        sampling: Sampling | Literal["model"] | None = None,
+        reasoning: Reasoning | None = None,
+    ) -> "VllmPolicy":
         """Uses a running `vllm.LLM`, `LLMEngine` or `AsyncLLM` of the caller; never stops it.
 
         While rsalign has open requests, the caller must not step a `vllm.LLM` from another thread.
@@ -143,19 +166,17 @@ class VllmPolicy:
         ours = adopt_engine(engine)
         # a `vllm.LLM` may have a chat template of its own
         model = VllmModel.of(ours, getattr(engine, "chat_template", None))
-        return cls._under(sampling, ours, model)
-
-    @classmethod
-    def _under(
-        cls, sampling: Sampling | None, engine: VllmEngine, model: VllmModel
-    ) -> "VllmPolicy":
-        """The policy over an engine; releases the engine if it cannot draw from this law."""
         try:
-            policy = cls(engine, _shared=model)
-            return policy if sampling is None else policy.with_sampling(sampling)
-        except ConfigError:
-            engine.close()
+            return cls(ours, reasoning=reasoning, _shared=model)._under(sampling)
+        except BaseException:
+            ours.close()
             raise
+
+    def _under(self, sampling: Sampling | Literal["model"] | None) -> "VllmPolicy":
+        """The policy with sampling settings that may be given by name."""
+        if sampling is None:
+            return self
+        return replace(self, sampling=named_sampling(self, sampling))
 
     @property
     def fingerprint(self) -> str:
@@ -187,9 +208,26 @@ class VllmPolicy:
         self.engine.check(policy._request((0,), 1, Key(0), {}, sampling.stop))
         return policy
 
+    @property
+    def model_sampling(self) -> Sampling:
+        """The settings that the model's authors recommend (``generation_config.json``).
+
+        `vllm.LLM.chat` uses them by default. Here the default is the model's own distribution;
+        ``sampling="model"`` asks for these.
+        """
+        return self._model.sampling
+
     def with_options(self, options: RequestOptions) -> "VllmPolicy":
         """The same policy with these options added to each of its requests."""
         return replace(self, options=options.over(self.options))
+
+    def with_reasoning(self, reasoning: Reasoning) -> "VllmPolicy":
+        """The same policy with the text of its responses divided so.
+
+        Raises:
+            ConfigError: if the parser is unknown or does not fit the model.
+        """
+        return replace(self, reasoning=reasoning)
 
     @property
     def tells_log_probs(self) -> bool:
@@ -320,34 +358,6 @@ class VllmPolicy:
         if len(known) < len(tokens):
             raise PolicyError("the engine returned no log-probability of the first token")
         return known
-
-    def text(self, tokens: Tokens) -> str:
-        """The text of a response to an ordinary prompt, without special tokens."""
-        return self._model.tokenization.text(tokens)
-
-    def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """Decodes a response to this prompt incrementally, exactly as the engine does."""
-        return self._model.tokenization.detokenizer(prompt)
-
-    def token_text(self, token: int) -> str:
-        """The text of one token, as the logits processors in the engine read it."""
-        return self._model.tokenization.token_text(token)
-
-    def encode(self, text: str) -> Tokens:
-        """Token ids of a plain text prompt, with the special tokens that the tokenizer adds."""
-        return self._model.tokenization.encode(text)
-
-    def encode_chat(
-        self,
-        messages: tuple[Message, ...],
-        *,
-        chat_template: str | None = None,
-        add_generation_prompt: bool = True,
-    ) -> Tokens:
-        """Token ids of a conversation, by the chat template; see `Encoder`."""
-        return self._model.tokenization.encode_chat(
-            messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
-        )
 
     def close(self) -> None:
         """Stops the engine if rsalign started it."""

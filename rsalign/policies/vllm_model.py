@@ -1,10 +1,15 @@
 """Facts about a model that are read once from its engine and shared by all policies over it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from rsalign.core.text.reasoning import Reasoning
+from rsalign.core.types import Sampling
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.protocol import VllmEngine
 from rsalign.engines.vllm.identity import EngineIdentity
+from rsalign.engines.vllm.reasoning import configured_parser
 from rsalign.hooks.guided.request import read_guides
 from rsalign.hooks.segment_end.sentinel import Sentinels
 from rsalign.policies.tokenization import Tokenization
@@ -22,6 +27,9 @@ class VllmModel:
         sentinels: the tokens by which the logits processor may end a segment.
         identity: identifies the model and how it is run.
         guides: the files of each guide and of its reference model.
+        parser: the reasoning parser that the engine was started with; "" if none.
+        sampling: the settings that the authors recommend, which `vllm.LLM.chat` uses by default
+            (``generation_config.json``); those of `Sampling` where they say nothing.
     """
 
     tokenization: Tokenization
@@ -30,6 +38,8 @@ class VllmModel:
     sentinels: Sentinels
     identity: EngineIdentity
     guides: tuple[tuple[ModelFiles, ModelFiles | str | None], ...]
+    parser: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
     _told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -56,6 +66,17 @@ class VllmModel:
             )
         return self._told["guides"]
 
+    def with_reasoning(self, reasoning: Reasoning | None) -> "VllmModel":
+        """The same model, with responses divided so; None: by the engine's own parser, if any.
+
+        Raises:
+            ConfigError: if the parser is unknown or does not fit the model.
+        """
+        how = reasoning or (Reasoning(self.parser) if self.parser else None)
+        if how == self.tokenization.reasoning:
+            return self
+        return replace(self, tokenization=replace(self.tokenization, reasoning=how))
+
     @classmethod
     def of(cls, engine: VllmEngine, chat_template: str | None = None) -> "VllmModel":
         """Reads the facts from a running engine.
@@ -81,11 +102,21 @@ class VllmModel:
             eos=known,
             sentinels=Sentinels.of(engine.tokenizer, model.get_vocab_size(), known),
             identity=EngineIdentity.of(engine.vllm_config, engine.tokenizer),
+            parser=configured_parser(engine.vllm_config),
+            sampling=_recommended(model.get_diff_sampling_param()),
             guides=tuple(
                 (ModelFiles.of(guide.model), _files(guide.reference))
                 for guide in read_guides(engine.vllm_config)
             ),
         )
+
+
+def _recommended(given: Mapping[str, Any]) -> Sampling:
+    """VLLM's default sampling parameters of a model as a `Sampling`; a length is none of it."""
+    known = {name: value for name, value in given.items() if name != "max_tokens"}
+    if known.get("top_k") is not None:
+        known["top_k"] = max(known["top_k"], 0)
+    return Sampling(**known)
 
 
 def _files(reference: str | None) -> ModelFiles | str | None:

@@ -12,12 +12,13 @@ from rsalign.core.fingerprint import fingerprint
 from rsalign.core.key import Key
 from rsalign.core.overdraw import find_segment_end
 from rsalign.core.protocols import Boundary, Ranked
-from rsalign.core.text.detokenization import Detokenizer
-from rsalign.core.types import Message, Sampling, Segment, Stop, Tokens
+from rsalign.core.text.reasoning import Reasoning
+from rsalign.core.types import Sampling, Segment, Stop, Tokens
 from rsalign.engines.affinity import PromptIndex
 from rsalign.engines.answers import ServedModel, StreamedCompletion
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.remote import Replicas
+from rsalign.policies.reading import ReadsText
 from rsalign.policies.remote_hook import build_hook_arguments, check_hook, choose_stop_token
 from rsalign.policies.tokenization import Tokenization
 
@@ -28,7 +29,7 @@ _STREAM_INTERVAL = (
 
 
 @dataclass(frozen=True, slots=True)
-class VllmServerPolicy:
+class VllmServerPolicy(ReadsText):
     """A policy that samples from a model behind a vLLM server, with the parameters in `sampling`.
 
     The distribution pi is the served model's next-token distribution after temperature and
@@ -113,6 +114,7 @@ class VllmServerPolicy:
         sampling: Sampling | None = None,
         processed_log_probs: bool = False,
         segment_end: bool = False,
+        reasoning: Reasoning | None = None,
     ) -> "VllmServerPolicy":
         """Connects to a running server, or to several of the same model.
 
@@ -129,6 +131,8 @@ class VllmServerPolicy:
             segment_end: whether the servers run with our logits processor (``--logits-processors
                 rsalign.hooks.v1:SegmentEnd``, or ``v2`` for vLLM's second model runner), which is
                 needed for boundaries that read entropies. All reachable servers are checked for it.
+            reasoning: how the text of responses is divided into thought and answer; the server's
+                own reasoning parser has no part in it, as requests for tokens do not use it.
 
         Raises:
             InstallError: if the package `openai` is missing.
@@ -147,7 +151,7 @@ class VllmServerPolicy:
         length = (
             served.max_model_len or sys.maxsize
         )  # unknown: the server itself refuses longer prompts
-        tokenization = Tokenization(served.tokenizer(tokenizer), length)
+        tokenization = Tokenization(served.tokenizer(tokenizer), length, reasoning=reasoning)
         sentinel = None
         if segment_end:
             sentinel = choose_stop_token(tokenization.tokenizer, served)
@@ -195,6 +199,14 @@ class VllmServerPolicy:
                     "model's path, so that rsalign starts the engine"
                 )
         return replace(self, options=options.over(self.options))
+
+    def with_reasoning(self, reasoning: Reasoning) -> "VllmServerPolicy":
+        """The same policy with the text of its responses divided so.
+
+        Raises:
+            ConfigError: if the parser is unknown or does not fit the model.
+        """
+        return replace(self, tokenization=replace(self.tokenization, reasoning=reasoning))
 
     @property
     def tells_log_probs(self) -> bool:
@@ -262,34 +274,6 @@ class VllmServerPolicy:
         return tuple(
             Ranked(min(0.0, step[str(token)]["logprob"]), rank=step[str(token)]["rank"])
             for step, token in zip(scored[len(prefix) :], tokens, strict=True)
-        )
-
-    def text(self, tokens: Tokens) -> str:
-        """The text of a response to an ordinary prompt, without special tokens."""
-        return self.tokenization.text(tokens)
-
-    def detokenizer(self, prompt: Tokens) -> Detokenizer:
-        """Decodes a response to this prompt incrementally, exactly as vLLM's server does."""
-        return self.tokenization.detokenizer(prompt)
-
-    def token_text(self, token: int) -> str:
-        """The text of one token, as the logits processor in a server reads it."""
-        return self.tokenization.token_text(token)
-
-    def encode(self, text: str) -> Tokens:
-        """Token ids of a plain text prompt, with the special tokens that the tokenizer adds."""
-        return self.tokenization.encode(text)
-
-    def encode_chat(
-        self,
-        messages: tuple[Message, ...],
-        *,
-        chat_template: str | None = None,
-        add_generation_prompt: bool = True,
-    ) -> Tokens:
-        """Token ids of a conversation, by the chat template; see `Encoder`."""
-        return self.tokenization.encode_chat(
-            messages, chat_template=chat_template, add_generation_prompt=add_generation_prompt
         )
 
     def close(self) -> None:

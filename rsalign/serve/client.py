@@ -4,7 +4,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from rsalign.aligner.prompts import read_prompt
@@ -15,6 +15,7 @@ from rsalign.core.capabilities import answers_in_one_draw, parallel_draws
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.core.segment_ends import check_boundaries
+from rsalign.core.text.chat_options import ChatOptions
 from rsalign.core.types import Prompt
 from rsalign.engines.options import RequestOptions
 from rsalign.engines.vllm.asynchronous import AsyncEngine
@@ -226,7 +227,7 @@ class AlignedClient:
     ) -> Request:
         """The prompt with strategy and tuned policy; each answer has its part of the budget."""
         request = make_request(
-            self._read_prompt(prompt, served),
+            self._read_prompt(prompt, served, options),
             _plain_params(params, served.asked),
             served.asked.strategy,
             self._policy,
@@ -237,7 +238,7 @@ class AlignedClient:
         answers = request.n * served.num_prompts
         return replace(request, budget=split_budget(served.asked.budget, answers))
 
-    def _read_prompt(self, given: Any, served: ServedRequest) -> Prompt:
+    def _read_prompt(self, given: Any, served: ServedRequest, options: Mapping[str, Any]) -> Prompt:
         if not isinstance(given, str | Mapping):
             raise ConfigError(
                 f"a strategy cannot answer a {type(given).__name__}: give text or token ids"
@@ -253,7 +254,12 @@ class AlignedClient:
             }
             if served.num_begun < len(served.conversations):
                 item["messages"] = served.conversations[served.num_begun]
-        return read_prompt(item, self._policy)
+        prompt = read_prompt(item, self._policy)
+        # what vLLM's handler rendered it with, which tells whether the model was asked to think
+        parser = options.get("reasoning_parser_kwargs") or {}
+        variables = parser.get("chat_template_kwargs") or {}
+        chat = ChatOptions(chat_template_kwargs=_told_to_template(variables))
+        return replace(prompt, chat=chat)
 
     async def _answer(self, job: PromptJob) -> AsyncGenerator["RequestOutput", None]:
         served = job.served
@@ -323,6 +329,12 @@ def default_window_size(capacity: int) -> int:
             for requests without a strategy, which then begin at once.
     """
     return max(1, capacity // _WINDOW_PARTS)
+
+
+def _told_to_template(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of a template among those that vLLM's renderer was given."""
+    ours = {each.name for each in fields(ChatOptions)} | {"tokenize", "continue_final_message"}
+    return {name: value for name, value in variables.items() if name not in ours}
 
 
 def _plain_params(params: "SamplingParams", asked: StrategyRequest) -> "SamplingParams":

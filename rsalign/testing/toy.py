@@ -7,8 +7,9 @@ irregular on purpose: with symmetric ones, a test could not detect a reversed si
 import asyncio
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rsalign.core.checks import at_least, check_settings
 from rsalign.core.errors import ConfigError
@@ -135,6 +136,7 @@ class ToyPolicy:
         *,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> Tokens:
         """Concatenates the token ids of all messages."""
         return tuple(token for message in messages for token in self.encode(message.content))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.protocols import Policy, Reward, StepReward
+from rsalign.core.text.reasoning import Reasoning
 from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.engines.remote import is_address
 from rsalign.words.messages import clip, show
@@ -31,7 +32,9 @@ generative model, for judges."""
 _REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def make_policy(given: Any, engine_args: Mapping[str, Any]) -> Policy:
+def make_policy(
+    given: Any, engine_args: Mapping[str, Any], reasoning: Reasoning | None = None
+) -> Policy:
     """A policy from a text or an object; see `rsalign.words.parts.policy_from`.
 
     Raises:
@@ -42,22 +45,41 @@ def make_policy(given: Any, engine_args: Mapping[str, Any]) -> Policy:
 
     found = read_part("policy", given, POLICIES)
     if _is_served(found):
-        return _connect(VllmServerPolicy.connect, found, engine_args, "engine_args")
+        policy: Policy = _connect(VllmServerPolicy.connect, found, engine_args, "engine_args")
+        return with_reasoning(policy, reasoning)
     if isinstance(found, str):
-        return VllmPolicy.start(found, **engine_args)
+        return VllmPolicy.start(found, **{"reasoning": reasoning, **engine_args})
     if not _has(found, "extend") and not _is_vllm(found) and callable(found):
         found = _call(found, engine_args, "engine_args", given)
     elif engine_args:
         raise _exists_already("engine_args", engine_args, found)
     if _is_vllm(found):
-        return VllmPolicy.adopt(found)
+        return VllmPolicy.adopt(found, reasoning=reasoning)
     if isinstance(found, Policy) and not isinstance(found, type):
-        return found
+        return with_reasoning(found, reasoning)
     raise ConfigError(
         f"policy{_named(given)} is a {type(found).__name__}: give a model id or path, the address "
         "of a server, module:name of a Policy of your own, a running vllm.LLM or AsyncLLM, or a "
         "Policy (extend and text)"
     )
+
+
+def with_reasoning(policy: Policy, reasoning: Reasoning | None) -> Policy:
+    """The policy with the text of its responses divided so; None: as the policy itself does.
+
+    Raises:
+        ConfigError: if it cannot be told how.
+    """
+    if reasoning is None:
+        return policy
+    tell = getattr(policy, "with_reasoning", None)
+    if tell is None:
+        raise ConfigError(
+            f"reasoning_parser={reasoning.parser!r} cannot be honoured: {type(policy).__name__} "
+            "has no with_reasoning(); divide its text in a method divide() of its own "
+            "(rsalign.core.text.reasoning)"
+        )
+    return tell(reasoning)  # type: ignore[no-any-return]
 
 
 def make_reward(given: Any, reward_args: Mapping[str, Any]) -> Reward:

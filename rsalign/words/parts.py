@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Policy, Reward, Strategy
+from rsalign.core.text.reasoning import Reasoning
 from rsalign.core.types import Prompt, Response
 from rsalign.core.wrapper import Wrapper
 from rsalign.embedded import REWARD
 from rsalign.rewards.parts import close_all
-from rsalign.words.build import NAME, build_strategy, start_part
+from rsalign.words.build import NAME, build_strategy, construct, start_part
 from rsalign.words.length import with_max_tokens
 from rsalign.words.messages import guess, show
-from rsalign.words.models import POLICIES, REWARDS, make_policy, make_reward, model_from, read_part
+from rsalign.words.models import (
+    POLICIES,
+    REWARDS,
+    make_policy,
+    make_reward,
+    model_from,
+    read_part,
+    with_reasoning,
+)
 from rsalign.words.read import Specification, read_object
 from rsalign.words.registry import KINDS, check_spelling
 
@@ -30,6 +39,7 @@ __all__ = [
     "REWARDS",
     "EngineArguments",
     "PolicyLike",
+    "ReasoningLike",
     "RewardLike",
     "StrategyLike",
     "build_strategy",
@@ -38,6 +48,7 @@ __all__ = [
     "model_from",
     "policy_from",
     "read_part",
+    "reasoning_from",
     "reward_from",
     "strategy_from",
     "strategy_of",
@@ -57,10 +68,15 @@ the class or function for ``"module:name"``."""
 StrategyLike: TypeAlias = Strategy | str | Mapping[str, Any]
 """A strategy, or what names one (see `strategy_from`)."""
 
+ReasoningLike: TypeAlias = "str | Mapping[str, Any] | Reasoning"
+"""A `Reasoning`, the name of its parser, or an object of its settings."""
+
 _NONE = ("", "none", "null")
 
 
-def policy_from(given: Any, engine_args: Mapping[str, Any]) -> Policy:
+def policy_from(
+    given: Any, engine_args: Mapping[str, Any], reasoning: Reasoning | None = None
+) -> Policy:
     """A policy from whatever names it.
 
     Args:
@@ -70,15 +86,21 @@ def policy_from(given: Any, engine_args: Mapping[str, Any]) -> Policy:
             running `vllm.LLM` or `AsyncLLM`; a `Policy`; or an object of settings,
             ``{"name": "vllm", "model": ...}``.
         engine_args: for vLLM's engine, the connection, or the class or function.
+        reasoning: how the text of responses is divided into thought and answer; None: as the policy
+            itself does, such as by the parser that its engine was started with.
 
     Raises:
         ConfigError: if it is none of these, or arguments are given for what exists already.
     """
     name, settings = _named_part("policy", given, engine_args)
     if name is None:
-        return make_policy(given, engine_args)
+        return make_policy(given, engine_args, reasoning)
     policy, _ = start_part("policy", name, settings)
-    return policy  # type: ignore[no-any-return]
+    try:
+        return with_reasoning(policy, reasoning)
+    except BaseException:
+        close_all((policy,))
+        raise
 
 
 def reward_from(
@@ -125,6 +147,25 @@ def reward_from(
             'as in {"name": "steps", "reward": ...}'
         )
     return _WithEngines(reward, started) if started else reward
+
+
+def reasoning_from(given: Any) -> Reasoning | None:
+    """A `Reasoning` from the name of a parser or an object of settings, ``{"parser": ...}``.
+
+    Raises:
+        ConfigError: if it is neither.
+
+    Example:
+        >>> reasoning_from({"parser": "qwen3", "keep": "true"})
+        Reasoning(parser='qwen3', keep=True, judge_thought=True)
+    """
+    if given is None or isinstance(given, Reasoning):
+        return given
+    if isinstance(given, str) and given.lstrip()[:1] == "{":
+        given = guess(given)
+    if isinstance(given, Mapping):
+        return construct(Reasoning, given)  # type: ignore[no-any-return]
+    return Reasoning.of(given)
 
 
 def strategy_from(given: Any) -> Strategy:

@@ -207,7 +207,7 @@ def test_a_prompt_with_token_ids_keeps_what_the_reward_reads(tmp_path):
         ("a.jsonl.xz", lzma.compress(b"{}" * 99)[:-9], "cannot read .*a.jsonl.xz: Compressed data"),
         ("a.jsonl", '{"prompt": "a", "temperature": 0.5}', "line 1 has 'temperature', which would"),
         ("a.csv", "prompt,n\na,3\n", "row 1 has 'n', which would say how it is answered"),
-        ("a.jsonl", '{"messages": [], "tools": []}', "line 1 has 'tools', which would say"),
+        ("a.jsonl", '{"prompt": "a", "tools": [{}]}', "line 1 has 'tools', which is for the chat"),
         ("a.jsonl", '{"prompt": "a", "id": 1.5}', "line 1: id=1.5: give text or a whole number"),
         ("a.jsonl", '{"prompt": "a", "id": true}', "line 1: id=True: give text or a whole number"),
         ("a.csv", "prompt,id\na,x\nb,x\n", "row 2 has the id 'x', as row 1 has: give each"),

@@ -268,10 +268,10 @@ def test_what_cannot_be_told_is_refused_before_any_work(tmp_path):
     with pytest.raises(ConfigError, match=r"closure variable 'lock'.*`fingerprint = "):
         Aligner(policy, rate, BEST, journal=tmp_path / "j")
     with Aligner(policy, Shifted(lock), Plain(), journal=None) as aligner:
-        aligner._journal = Journal(tmp_path / "j")  # as given later
+        aligner._parts.journal = Journal(tmp_path / "j")  # as given later
         with pytest.raises(ConfigError, match=r"Shifted\.shift is a _thread\.lock"):
             aligner.generate("1")
-        aligner._journal.close()
+        aligner._parts.journal.close()
     with Journal(tmp_path / "j") as journal, pytest.raises(ConfigError, match="Shifted"):
         run(journal, reward=Shifted(lock), policy=policy)
     assert policy.drawn == []

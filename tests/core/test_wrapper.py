@@ -33,6 +33,7 @@ from rsalign.core.protocols import (
 )
 from rsalign.core.segment_ends import EndsSegments
 from rsalign.core.text.detokenization import Detokenizing
+from rsalign.core.text.reasoning import Dividing
 from rsalign.core.text.response_text import Redecoding
 from rsalign.core.wrapper import ABILITIES, Wrapper
 from rsalign.rewards import Cached, Metered, Scaled
@@ -93,6 +94,10 @@ POLICY_MEMBERS = {
     Detokenizing: {
         "detokenizer": lambda self, prompt: Redecoding(lambda tokens: f"{prompt} {tokens}"),
         "token_text": lambda self, token: f" {token}",
+    },
+    Dividing: {
+        "divides": True,
+        "divide": lambda self, prompt, tokens, text, *, complete: (f"{text}{complete}", "hm"),
     },
 }
 REWARD_MEMBERS = {StepReward: {"score_steps": score_steps}, PairwiseReward: {"prefer": prefer}}
@@ -203,7 +208,9 @@ def test_what_policies_pass_on_is_what_they_wrap_says(policies):
         known = await policy.log_probs((1,), (2, 3))
         spoken = policy.encode("a"), policy.encode_chat((), chat_template="x")
         spoken += (policy.check_boundary("a mark"),)
-        return drawn, measured, known, [one.rank for one in known], spoken, policy.text((1, 2))
+        divided = policy.divide(PROMPT, (1, 2), "1 2", complete=True)
+        ranks = [one.rank for one in known]
+        return drawn, measured, known, ranks, spoken, policy.text((1, 2)), divided
 
     expected = asyncio.run(ask(inner))
     for wrap in policies:

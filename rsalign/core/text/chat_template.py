@@ -4,7 +4,7 @@ It serves models behind a server or in transformers. A policy with its own engin
 of that engine instead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,7 @@ class ChatTemplate:
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
         """Renders a conversation as text.
 
@@ -53,6 +54,8 @@ class ChatTemplate:
             chat_template: used instead of the tokenizer's.
             add_generation_prompt: whether to open the assistant's turn.
             continue_final_message: whether to leave the turn of the last message open.
+            template_kwargs: further arguments of the template, such as ``tools`` or
+                ``enable_thinking``; what it does not read has no effect.
 
         Raises:
             Exception: any error of the template.
@@ -70,6 +73,7 @@ class ChatTemplate:
             chat_template=source,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
+            **(template_kwargs or {}),
         )
 
     def _goes_through_parts(self, source: str) -> bool:

@@ -12,7 +12,8 @@ from rsalign.core.foreign import errors_as
 from rsalign.core.protocols import Policy
 from rsalign.core.sampling import stop_end
 from rsalign.core.text.detokenization import Detokenizer, Detokenizing
-from rsalign.core.types import Stop, Tokens
+from rsalign.core.text.reasoning import Dividing
+from rsalign.core.types import Prompt, Stop, Tokens
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -52,13 +53,42 @@ def response_text(
         stops_after: ignore stop strings within so many characters (of the first `min_tokens`
             tokens).
     """
-    if stop is Stop.EOS or (stop is Stop.STOP and not isinstance(stop_reason, str)):
-        tokens = tokens[:-1]
+    tokens = _shown(tokens, stop, stop_reason)
     text = detokenizer(policy, prompt).read(tokens)
     if stop is Stop.STOP and isinstance(stop_reason, str):
         end = stop_end(text, stop_reason, stops_after)
         text = text if end is None else text[: end - len(stop_reason)]
     return text
+
+
+def read_response(
+    policy: Policy,
+    prompt: Prompt,
+    tokens: Tokens,
+    *,
+    stop: Stop | None = None,
+    stop_reason: int | str | None = None,
+    stops_after: int = 0,
+) -> tuple[str, str | None]:
+    """Decodes a response like `response_text`, and divides it into thought and answer.
+
+    Returns:
+        What rewards, votes and users read, and the thought; None if there is none, or if the policy
+        does not divide its text (`rsalign.core.text.reasoning`).
+    """
+    text = response_text(
+        policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason, stops_after=stops_after
+    )
+    if not isinstance(policy, Dividing) or not policy.divides:
+        return text, None
+    complete = stop is not None and stop is not Stop.BOUNDARY
+    return policy.divide(prompt, _shown(tokens, stop, stop_reason), text, complete=complete)
+
+
+def _shown(tokens: Tokens, stop: Stop | None, stop_reason: int | str | None) -> Tokens:
+    """The tokens without the one that ended the response."""
+    by_token = stop is Stop.EOS or (stop is Stop.STOP and not isinstance(stop_reason, str))
+    return tokens[:-1] if by_token else tokens
 
 
 class Redecoding:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rsalign.core.errors import ConfigError
 from rsalign.core.types import Tokens
 from rsalign.engines.vllm.release import SINCE_0_32, SINCE_0_33
 
@@ -28,7 +27,7 @@ def render_conversation(
     tokenizer: Any,
     messages: Sequence[Mapping[str, Any]],
     chat_template: str | None,
-    options: Mapping[str, bool],
+    options: Mapping[str, Any],
 ) -> str | Tokens:
     """Renders a conversation as vLLM's chat endpoint does.
 
@@ -37,14 +36,14 @@ def render_conversation(
         tokenizer: the engine's.
         messages: in OpenAI's form.
         chat_template: instead of the tokenizer's; None takes that.
-        options: arguments of the template, such as ``add_generation_prompt``.
+        options: arguments of the template, such as ``add_generation_prompt`` or ``tools``.
 
     Returns:
         The text, or token ids where the tokenizer renders no text (Mistral's).
 
     Raises:
         NoChatTemplate: if there is no chat template.
-        ConfigError: if vLLM refuses to render the conversation.
+        ValueError: if vLLM or the template refuses the conversation.
     """
     from vllm.renderers.params import ChatParams
     from vllm.utils.mistral import is_mistral_tokenizer
@@ -64,8 +63,6 @@ def render_conversation(
         _, prompt = renderer.render_messages(list(messages), params)
     except ChatTemplateResolutionError as missing:
         raise NoChatTemplate(str(missing)) from missing
-    except ValueError as refused:
-        raise ConfigError(f"vLLM cannot render the conversation: {refused}") from refused
     if "prompt_token_ids" in prompt:
         return tuple(prompt["prompt_token_ids"])
     return str(prompt["prompt"])

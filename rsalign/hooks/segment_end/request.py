@@ -153,8 +153,8 @@ def _refusal(config: "VllmConfig", law: Sampling, sentinel: Sentinel | None) -> 
     path = hook_path(config, _HOOK)
     if not has_hook(config, _HOOK):
         return (
-            f"is honoured inside the engine, and this one cannot: {how_to_have_hook(config, _HOOK)}, "
-            "or use FixedSize or Punctuation(min_entropy=0)"
+            "is honoured inside the engine, and this one cannot: "
+            f"{how_to_have_hook(config, _HOOK)}, or use FixedSize or Punctuation(min_entropy=0)"
         )
     if hides_the_model(law, path):
         return (
