@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, TypeAlias
 
 from rsalign.core.budget import Budget, Meter, Usage
@@ -95,6 +96,7 @@ async def align(
     budget: Budget | None = None,
     journal: Journal | None = None,
     on_reward_error: OnRewardError = "raise",
+    on_start: Callable[[Callable[[], None]], None] | None = None,
 ) -> Result:
     """Answers one prompt. To answer many prompts, await many of these calls at once.
 
@@ -112,6 +114,7 @@ async def align(
         journal: records draws and rewards, and replays them.
         on_reward_error: ``"best"`` treats a failure of the reward like a spent budget: the best
             answer so far is returned, marked as expired, with the note ``reward_failed``.
+        on_start: called once with a function that ends the run as if its time were spent.
 
     Raises:
         ConfigError: if the strategy needs a reward and none is given, or if it cannot draw with the
@@ -141,6 +144,8 @@ async def align(
             asyncio.timeout(budget.seconds) as deadline,
         ):
             meter = Meter(prompt, budget, deadline)
+            if on_start is not None:
+                on_start(partial(_expire, deadline))
             if journal is not None:
                 policy = JournaledPolicy(policy, journal, meter.replayed)
                 reward = JournaledReward(reward, journal) if reward else None
@@ -178,6 +183,11 @@ async def align(
         seed=key.root,
         expired=expired,
     )
+
+
+def _expire(deadline: asyncio.Timeout) -> None:
+    with contextlib.suppress(RuntimeError):  # the run has ended
+        deadline.reschedule(0.0)
 
 
 def check_law(strategy: Strategy, law: Sampling, budget: Budget | None = None) -> None:

@@ -11,7 +11,7 @@ answers here. These rules therefore exist once:
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeAlias
@@ -57,6 +57,9 @@ class AnswerListener:
     def watch_policy(self, sample: int, policy: Policy) -> Policy:
         """The policy that draws this answer; a view of `policy` if each draw is to be watched."""
         return policy
+
+    def on_start(self, sample: int, expire: Callable[[], None]) -> None:
+        """This answer has begun; `expire` ends it with the best so far."""
 
     def on_commit(self, sample: int, tokens: Tokens) -> None:
         """The next tokens of this answer are certain."""
@@ -114,6 +117,7 @@ async def answer(
             policy=listener.watch_policy(sample, policy) if listener else policy,
             reward=reward,
             seed=key if n == 1 else key.child("sample", sample),
+            on_start=partial(listener.on_start, sample) if listener else None,
             on_commit=partial(listener.on_commit, sample) if listener else None,
             on_progress=partial(listener.on_progress, sample) if listener else None,
             budget=budget,

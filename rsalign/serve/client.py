@@ -151,6 +151,11 @@ class AlignedClient:
         for job in [job for jobs in self._open.values() for job in jobs]:
             job.abort()
 
+    def expire_all(self) -> None:
+        """Ends all aligned requests that are under way with their best answers so far."""
+        for job in [job for jobs in self._open.values() for job in jobs]:
+            job.expire()
+
     def close(self) -> None:
         """Releases the engine, which runs on."""
         self._engine.close()

@@ -88,7 +88,7 @@ async def drain(client: AlignedClient, count_open: Callable[[], int], seconds: f
     logger.info("shutting down: %d requests have %g seconds to end", count_open(), seconds)
     if not await _wait_until(lambda: count_open() == 0, seconds):
         logger.info("shutting down: %d requests end with what there is", count_open())
-        await client.abort_all()
+        client.expire_all()
         await _wait_until(lambda: count_open() == 0, min(_ABORT_SECONDS, seconds))
 
 

@@ -68,6 +68,7 @@ class PromptJob(AnswerListener):
     _streams: bool = False
     _running: "asyncio.Future[list[Result]] | None" = None
     _aborted: bool = False
+    _expire: list[Callable[[], None]] = field(default_factory=list)
     _committed: dict[int, Tokens] = field(default_factory=dict)
     _results: dict[int, Result] = field(default_factory=dict)
     _events: "asyncio.Queue[_Event | None]" = field(default_factory=asyncio.Queue)
@@ -77,6 +78,15 @@ class PromptJob(AnswerListener):
         self._aborted = True
         if self._running is not None:
             self._running.cancel()
+
+    def expire(self) -> None:
+        """Ends the job with its best answers so far."""
+        for expire in self._expire:
+            expire()
+
+    def on_start(self, sample: int, expire: Callable[[], None]) -> None:
+        """Keeps what ends the answer."""
+        self._expire.append(expire)
 
     async def stream_outputs(self, observed: Observation) -> AsyncGenerator["RequestOutput", None]:
         """The outputs, as many as `params.output_kind` asks for; leaving early cancels all.

@@ -28,7 +28,8 @@ def server(
         tmp_path_factory.mktemp("serve") / "log",
         rsalign_serve(
             *("--reward", "temperamental:reward", "--reward-timeout", "3"),
-            *("--max-concurrent-requests", "48", "--max-policy-tokens-per-request", "6000"),
+            *("--max-concurrent-requests", "48", "--max-waiting-requests", "2"),
+            *("--max-strategy-size", "4096", "--max-policy-tokens-per-request", "6000"),
             *("--sse-keep-alive-interval", "1", "--enable-prompt-tokens-details"),
             *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
             *("--otlp-traces-endpoint", collector.endpoint),

@@ -109,9 +109,14 @@ class Served:
                 return left
             time.sleep(0.2)
 
+    def interrupt(self):
+        """Tells it to stop, and does not wait."""
+        self._process.send_signal(signal.SIGTERM)
+
     def stop(self):
         """Ends it as an operator would; its exit status."""
-        self._process.send_signal(signal.SIGTERM)
+        if self._process.poll() is None:
+            self.interrupt()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(timeout=30)
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -122,6 +127,6 @@ def rsalign_serve(*flags):
     """The command line of our server on the embedded policy."""
     return [
         *(sys.executable, "-m", "rsalign.cli.main", "serve", "--served-model-name", "tiny"),
-        *("--kv-cache-memory-bytes", str(64 << 20), "--api-key", KEY),
+        *("--kv-cache-memory-bytes", str(64 << 20), "--api-key", KEY, "--drain-seconds", "2"),
         *flags,
     ]

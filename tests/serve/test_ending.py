@@ -17,8 +17,8 @@ def start(tmp_path):
     """Starts servers; what is left of them is stopped in the end."""
     begun = []
 
-    def one(name="log"):
-        command = rsalign_serve("--reward", "stubborn:reward", "--reward-timeout", "600")
+    def one(name="log", *flags):
+        command = rsalign_serve("--reward", "stubborn:reward", "--reward-timeout", "600", *flags)
         begun.append(Served(tmp_path / name, command))
         return begun[-1]
 
@@ -83,3 +83,30 @@ def test_what_cannot_be_stopped_is_ended_with_the_process(start):
         assert list(pool.map(Served.stop, both)) == [1, 1]
     for served in both:
         assert "Timeout (" in served.log.read_text()  # with the stack of every thread
+
+
+def test_a_server_that_is_told_to_stop_ends_its_requests_first(start):
+    """What can be answered is, what cannot ends with the best so far, and new ones are told."""
+    served = start("draining", "--drain-seconds", "6").wait()
+    assert json.loads(served.get("/ready")[1]) == {"ready": True, "reason": "", "reward": "works"}
+    with ThreadPoolExecutor() as pool:
+        hanging = pool.submit(posted, served, "HANG IN A THREAD")
+        plain = pool.submit(posted, served, "", strategy={"strategy": "qalign", "steps": 600})
+        while served.metric("rsalign:requests_open") < 2:
+            assert not hanging.done()
+        served.interrupt()
+        while served.get("/health")[0] == 200:
+            pass
+        status, text, headers = posted(served, "late")
+        assert (status, json.loads(text)["error"]["code"]) == (503, 503)
+        assert "shutting down" in text
+        assert int(headers["Retry-After"]) >= 1
+        assert json.loads(served.get("/ready")[1])["reason"] == "stopping"
+        status, text, _ = plain.result()
+        assert status == 200, text
+        status, text, _ = hanging.result()
+        block = json.loads(text)["rsalign"]
+        assert (status, block["expired"], block["reward"]) == (200, True, None)
+        assert json.loads(text)["choices"][0]["message"]["content"]
+    assert served.stop() == 0, served.log.read_text()[-5000:]
+    assert "died" not in served.log.read_text()

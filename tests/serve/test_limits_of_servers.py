@@ -85,7 +85,7 @@ def test_a_full_server_says_when_to_ask_again(server, stream):
 
     answers = asyncio.run(main())
     refused = [answer for answer in answers if isinstance(answer, openai.RateLimitError)]
-    assert 0 < len(refused) <= 10  # 6 of 8 choices each are 48
+    assert 0 < len(refused) <= 13  # one is answered at a time, and two wait
     for each in refused:
         assert int(each.response.headers["Retry-After"]) >= 1
         assert each.body["code"] == 429
