@@ -9,7 +9,10 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from rsalign.core.checks import check_value
+from rsalign.engines.vllm.context_length import create_config, tell_context_length
 from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
+from rsalign.engines.vllm.model_folder import is_quantized
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -35,6 +38,7 @@ _ALWAYS_ARGUMENTS: Mapping[str, Any] = {
     "disable_log_stats": True,
     "enable_prefix_caching": True,
 }
+_SIZES = ("max_model_len", "max_num_seqs")
 _REPORTER = "rsalign.engines.reports.Reporter"
 
 
@@ -58,8 +62,11 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
         arguments["logprobs_mode"] = "processed_logprobs"
     if is_cpu_build():
         arguments |= _CPU_ARGUMENTS
+        if is_quantized(model, given):
+            arguments["dtype"] = "auto"  # no quantized weights are multiplied in float32
         # without chunked prefill a step must have room for the longest prompt
-        arguments["max_num_batched_tokens"] = max(16384, int(given.get("max_model_len") or 0))
+        needed = [check_value("engine_args", name, given.get(name), int | None) for name in _SIZES]
+        arguments["max_num_batched_tokens"] = max(16384, *(size or 0 for size in needed))
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
 
 
@@ -74,9 +81,13 @@ def build_llm_engine(
     if is_cpu_build() and arguments["dtype"] != "float32":
         enable_amx()
     with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), keep_host_random_state():
-        config = EngineArgs(**arguments).create_engine_config()
+        config, own_length = create_config(EngineArgs(**arguments))
         prepare(config)
-        return LLMEngine.from_vllm_config(config, disable_log_stats=arguments["disable_log_stats"])
+        engine: LLMEngine = LLMEngine.from_vllm_config(
+            config, disable_log_stats=arguments["disable_log_stats"]
+        )
+    tell_context_length(config, own_length)
+    return engine
 
 
 async def build_async_llm(
@@ -89,14 +100,16 @@ async def build_async_llm(
     arguments = engine_arguments(model, given, pooling=pooling)
     with few_processes():
         args = AsyncEngineArgs(**arguments)
-        config = args.create_engine_config()
+        config, own_length = create_config(args)
         prepare(config)
         add_reporter(config)
-        return AsyncLLM.from_vllm_config(
+        engine: AsyncLLM = AsyncLLM.from_vllm_config(
             config,
             enable_log_requests=args.enable_log_requests,
             disable_log_stats=args.disable_log_stats,
         )
+    tell_context_length(config, own_length)
+    return engine
 
 
 def few_processes() -> contextlib.AbstractContextManager[None]:
