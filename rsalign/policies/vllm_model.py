@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rsalign.core.errors import ConfigError
 from rsalign.core.text.reasoning import Reasoning
 from rsalign.core.types import Sampling
 from rsalign.engines.model_files import ModelFiles
@@ -84,8 +85,16 @@ class VllmModel:
         Args:
             engine: the engine.
             chat_template: replaces the tokenizer's chat template.
+
+        Raises:
+            ConfigError: if the engine scores and does not generate.
         """
         model = engine.vllm_config.model_config
+        if model.runner_type != "generate":
+            raise ConfigError(
+                f"the engine of {model.model} runs a reward or embedding model "
+                f"(runner={model.runner_type!r}), and a policy generates: give a language model"
+            )
         declared = model.try_get_generation_config().get("eos_token_id")
         eos = {declared} if isinstance(declared, int) else set(declared or ())
         eos.add(engine.tokenizer.eos_token_id)

@@ -6,6 +6,8 @@ each module with what it takes from vLLM:
 
 - `release`: which release is installed; the only names that other modules branch on.
 - `environment`: environment variables and the version; `vllm.platforms`.
+- `context_length`: `EngineArgs.create_model_config` and `create_engine_config`,
+  `ModelConfig.original_max_model_len`.
 - `building`: `EngineArgs`, `AsyncEngineArgs`, `LLMEngine.from_vllm_config`,
   `AsyncLLM.from_vllm_config`, `ParallelConfig.worker_extension_cls`.
 - `starting`: the classes `LLM`, `LLMEngine` and `AsyncLLM`, to recognise an engine of the caller's.

@@ -18,9 +18,10 @@ from rsalign.engines.reports import Report
 from rsalign.engines.vllm.base import EngineBase
 from rsalign.engines.vllm.building import Prepare, build_async_llm, has_reporter, leave_config
 from rsalign.engines.vllm.environment import import_vllm
-from rsalign.engines.vllm.errors import convert_start_errors, request_error
+from rsalign.engines.vllm.errors import request_error
 from rsalign.engines.vllm.requests import draw_result, drawn_tokens, sampling_params
 from rsalign.engines.vllm.runner_limits import check_runner_limits
+from rsalign.engines.vllm.start_errors import convert_start_errors
 from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class AsyncEngine(EngineBase):
         before = child_pids()
         loop = LoopThread("rsalign-async-engine")
         try:
-            with convert_start_errors(model):
+            with convert_start_errors(model, engine_args):
                 engine = loop.call(
                     build_async_llm(model, engine_args, pooling=pooling, prepare=prepare)
                 )

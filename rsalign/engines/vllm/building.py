@@ -9,8 +9,11 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from rsalign.core.checks import check_value
+from rsalign.engines.vllm.context_length import create_config, tell_context_length
 from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
 from rsalign.engines.vllm.release import OLDEST_V2_HOOKS, RELEASE
+from rsalign.engines.vllm.model_folder import is_quantized
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -37,6 +40,7 @@ _ALWAYS_ARGUMENTS: Mapping[str, Any] = {
     "disable_log_stats": True,
     "enable_prefix_caching": True,
 }
+_SIZES = ("max_model_len", "max_num_seqs")
 _REPORTER = "rsalign.engines.reports.Reporter"
 
 
@@ -60,8 +64,11 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
         arguments["logprobs_mode"] = "processed_logprobs"
     if is_cpu_build():
         arguments |= _CPU_ARGUMENTS
+        if is_quantized(model, given):
+            arguments["dtype"] = "auto"  # no quantized weights are multiplied in float32
         # without chunked prefill a step must have room for the longest prompt
-        arguments["max_num_batched_tokens"] = max(16384, int(given.get("max_model_len") or 0))
+        needed = [check_value("engine_args", name, given.get(name), int | None) for name in _SIZES]
+        arguments["max_num_batched_tokens"] = max(16384, *(size or 0 for size in needed))
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
 
 
@@ -76,8 +83,12 @@ def build_llm_engine(
     if is_cpu_build() and arguments["dtype"] != "float32":
         enable_amx()
     with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), keep_host_random_state():
-        config = prepared_config(EngineArgs(**arguments), prepare)
-        return LLMEngine.from_vllm_config(config, disable_log_stats=arguments["disable_log_stats"])
+        config, own_length = prepared_config(EngineArgs(**arguments), prepare)
+        engine: LLMEngine = LLMEngine.from_vllm_config(
+            config, disable_log_stats=arguments["disable_log_stats"]
+        )
+    tell_context_length(config, own_length)
+    return engine
 
 
 async def build_async_llm(
@@ -90,29 +101,36 @@ async def build_async_llm(
     arguments = engine_arguments(model, given, pooling=pooling)
     with few_processes():
         args = AsyncEngineArgs(**arguments)
-        config = prepared_config(args, prepare)
+        config, own_length = prepared_config(args, prepare)
         add_reporter(config)
-        return AsyncLLM.from_vllm_config(
+        engine: AsyncLLM = AsyncLLM.from_vllm_config(
             config,
             enable_log_requests=args.enable_log_requests,
             disable_log_stats=args.disable_log_stats,
         )
+    tell_context_length(config, own_length)
+    return engine
 
 
-def prepared_config(args: "EngineArgs", prepare: Prepare) -> "VllmConfig":
+def prepared_config(args: "EngineArgs", prepare: Prepare) -> "tuple[VllmConfig, int]":
     """Returns the configuration of an engine, with what `prepare` does to it.
 
     Below vLLM 0.31 the second model runner takes no logits processors, and vLLM decides on the
     first one as it makes the configuration: it is made again if `prepare` has added any.
+
+    Returns:
+        The configuration, and the context that the model itself, or the caller, allows.
     """
-    config = args.create_engine_config()
+    asked_length = args.max_model_len
+    config, own_length = create_config(args)
     runner = getattr(config, "use_v2_model_runner", False)
     prepare(config)
     if RELEASE < OLDEST_V2_HOOKS and runner and config.model_config.logits_processors:
         args.logits_processors = config.model_config.logits_processors
-        config = args.create_engine_config()
+        args.max_model_len = asked_length
+        config, own_length = create_config(args)
         prepare(config)
-    return config
+    return config, own_length
 
 
 def few_processes() -> contextlib.AbstractContextManager[None]:

@@ -1,9 +1,5 @@
 """vLLM's exceptions as exceptions of rsalign."""
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-
 from rsalign.core.errors import ConfigError, PolicyError, RsalignError
 from rsalign.core.foreign import describe_error, error_message
 
@@ -35,31 +31,3 @@ def request_error(failure: BaseException) -> RsalignError:
         f"vLLM failed to take this request ({describe_error(failure)}); its engine runs on, and "
         "the cause has the place"
     )
-
-
-@contextlib.contextmanager
-def convert_start_errors(model: str) -> Iterator[None]:
-    """Checks the path of a model, and converts what vLLM raises while it starts an engine for it.
-
-    Args:
-        model: path or Hugging Face id.
-
-    Raises:
-        ConfigError: if the model is missing, or vLLM refuses the model or the arguments.
-    """
-    path = Path(model)
-    if not path.exists() and (path.is_absolute() or model.startswith((".", "~"))):
-        raise ConfigError(
-            f"there is no model at {model}: give the path of a folder with config.json, or a "
-            "Hugging Face id such as org/name"
-        )
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ConfigError(f"{model} has no config.json: give the folder of a Hugging Face model")
-    try:
-        yield
-    except RsalignError:  # some of ours are also a ValueError
-        raise
-    except (OSError, TypeError, ValueError, refusal_types()[1]) as refused:
-        raise ConfigError(
-            f"vLLM cannot start {model}: {refused}. Check the model's name and engine_args"
-        ) from refused

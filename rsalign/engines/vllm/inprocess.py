@@ -16,8 +16,9 @@ from rsalign.engines.reports import Report, read_report
 from rsalign.engines.vllm.base import EngineBase
 from rsalign.engines.vllm.building import Prepare, build_llm_engine, leave_config
 from rsalign.engines.vllm.environment import import_vllm
-from rsalign.engines.vllm.errors import convert_start_errors, request_error
+from rsalign.engines.vllm.errors import request_error
 from rsalign.engines.vllm.runner_limits import check_runner_limits
+from rsalign.engines.vllm.start_errors import convert_start_errors
 from rsalign.engines.vllm.stepper import STEPPER
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class InProcessEngine(EngineBase):
     ) -> "InProcessEngine":
         """Builds an engine; arguments and errors as in `rsalign.engines.vllm.starting`."""
         import_vllm()
-        with convert_start_errors(model):
+        with convert_start_errors(model, engine_args):
             engine = STEPPER.call(
                 lambda: build_llm_engine(model, engine_args, pooling=pooling, prepare=prepare)
             )

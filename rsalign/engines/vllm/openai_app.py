@@ -16,8 +16,10 @@ from rsalign.engines.vllm.building import (
     engine_arguments,
     few_processes,
 )
+from rsalign.engines.vllm.context_length import create_config, tell_context_length
 from rsalign.engines.vllm.environment import import_vllm, is_cpu_build
 from rsalign.engines.vllm.release import NEWEST, OLDEST_SERVING, RELEASE, SINCE_0_33, show
+from rsalign.engines.vllm.start_errors import convert_start_errors
 from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 _VLLM = import_vllm()
@@ -102,9 +104,8 @@ def parse_flags(model: str, flags: Sequence[str]) -> Namespace:
     parser.set_defaults(scheduling_policy="priority")
     if is_cpu_build():
         given, _ = parser.parse_known_args(["--model", model, *flags])
-        defaults = engine_arguments(
-            model, {"max_model_len": getattr(given, "max_model_len", None)}, pooling=False
-        )
+        sizes = {name: getattr(given, name, None) for name in ("max_model_len", "max_num_seqs")}
+        defaults = engine_arguments(model, sizes, pooling=False)
         parser.set_defaults(
             **{name: value for name, value in defaults.items() if name not in _NOT_FOR_SERVERS}
         )
@@ -126,8 +127,10 @@ async def run_engine(arguments: Namespace, prepare: Prepare) -> AsyncIterator[As
     """
     engine_args = AsyncEngineArgs.from_cli_args(arguments)
     before = child_pids()
-    with few_processes():
-        config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    with convert_start_errors(arguments.model, vars(arguments)), few_processes():
+        config, own_length = create_config(
+            engine_args, usage_context=UsageContext.OPENAI_API_SERVER
+        )
         prepare(config)
         add_reporter(config)
         started = AsyncLLM.from_vllm_config(
@@ -137,6 +140,7 @@ async def run_engine(arguments: Namespace, prepare: Prepare) -> AsyncIterator[As
             aggregate_engine_logging=engine_args.aggregate_engine_logging,
             disable_log_stats=engine_args.disable_log_stats,
         )
+    tell_context_length(config, own_length)
     watchdog = Watchdog(child_pids() - before)
     try:
         await started.reset_mm_cache()
