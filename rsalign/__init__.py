@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         DensityRatio,
         Direction,
         FunctionReward,
+        ImplicitStepReward,
         Instructed,
         Journaled,
         LowerConfidenceBound,
@@ -83,9 +84,11 @@ if TYPE_CHECKING:
         RemoteReward,
         Routed,
         Scaled,
+        StepLayout,
         Steps,
         Template,
         TransformersReward,
+        TransformersStepReward,
         VllmReward,
         VllmStepReward,
         WeightedSum,
@@ -180,6 +183,7 @@ __all__ = [
     "Guide",
     "Hard",
     "HardAcceptance",
+    "ImplicitStepReward",
     "InstallError",
     "Instructed",
     "Journal",
@@ -231,6 +235,7 @@ __all__ = [
     "Soft",
     "SoftAcceptance",
     "StatisticalRejection",
+    "StepLayout",
     "StepReward",
     "Steps",
     "Stop",
@@ -245,6 +250,7 @@ __all__ = [
     "TopFraction",
     "Trace",
     "TransformersReward",
+    "TransformersStepReward",
     "TriesExhaustedError",
     "UniformCuts",
     "UnigramF1",
@@ -293,9 +299,9 @@ _NAMES = {
     "rsalign.report": "write_page",
     "rsalign.rewards": (
         "BradleyTerry Cached Capped ClippedSteps DeltaSteps DensityRatio Direction "
-        "FunctionReward Instructed Journaled LowerConfidenceBound Metered PairwiseJudge "
-        "PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled Steps Template "
-        "TransformersReward VllmReward VllmStepReward WeightedSum"
+        "FunctionReward ImplicitStepReward Instructed Journaled LowerConfidenceBound Metered "
+        "PairwiseJudge PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled StepLayout Steps "
+        "Template TransformersReward TransformersStepReward VllmReward VllmStepReward WeightedSum"
     ),
     "rsalign.segments": "Entropy FixedSize Punctuation",
     "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",

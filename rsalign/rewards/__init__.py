@@ -19,10 +19,14 @@ from rsalign.rewards.combine import (
 from rsalign.rewards.density_ratio import DensityRatio, Instructed
 from rsalign.rewards.ensemble import LowerConfidenceBound, Routed
 from rsalign.rewards.function import FunctionReward
+from rsalign.rewards.implicit_steps import ImplicitStepReward
 from rsalign.rewards.judge import PairwiseJudge, PointwiseJudge, ProbabilityJudge
-from rsalign.rewards.judge_templates import Template
+from rsalign.rewards.judge_templates import Template, shipped_names
 from rsalign.rewards.process import VllmStepReward
 from rsalign.rewards.remote import RemoteReward
+from rsalign.rewards.step_classifier import TransformersStepReward
+from rsalign.rewards.step_layouts import STEP_LAYOUTS, StepLayout
+from rsalign.rewards.step_models import make_steps
 from rsalign.rewards.steps import ClippedSteps, DeltaSteps, Steps
 from rsalign.rewards.vllm import VllmReward
 from rsalign.rewards.wrappers import Cached, Metered, Scaled
@@ -30,6 +34,7 @@ from rsalign.rewards.wrappers import Cached, Metered, Scaled
 __all__ = [
     "JUDGES",
     "REWARDS",
+    "STEP_LAYOUTS",
     "TEMPLATES",
     "BradleyTerry",
     "Cached",
@@ -39,6 +44,7 @@ __all__ = [
     "DensityRatio",
     "Direction",
     "FunctionReward",
+    "ImplicitStepReward",
     "Instructed",
     "Journaled",
     "LowerConfidenceBound",
@@ -49,9 +55,11 @@ __all__ = [
     "RemoteReward",
     "Routed",
     "Scaled",
+    "StepLayout",
     "Steps",
     "Template",
     "TransformersReward",
+    "TransformersStepReward",
     "VllmReward",
     "VllmStepReward",
     "WeightedSum",
@@ -64,13 +72,15 @@ __all__ = [
 REWARDS: Mapping[str, Callable[..., Any]] = {
     "vllm": VllmReward.start,
     "vllm_steps": VllmStepReward.start,
+    "transformers_steps": TransformersStepReward,
+    "implicit_steps": ImplicitStepReward,
     "server": RemoteReward.connect,
     "transformers": TransformersReward,
     "function": FunctionReward,
     "pointwise_judge": PointwiseJudge,
     "probability_judge": ProbabilityJudge,
     "density_ratio": DensityRatio,
-    "steps": Steps,
+    "steps": make_steps,
     "clipped_steps": ClippedSteps,
     "delta_steps": DeltaSteps,
     "weighted_sum": WeightedSum,
@@ -87,7 +97,5 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
 JUDGES: Mapping[str, Callable[..., Any]] = {"pairwise_judge": PairwiseJudge}
 """What settings call each class that compares two answers."""
 
-TEMPLATES: Mapping[str, Template] = {
-    name: Template.named(name) for name in ("score", "right", "compare", "compare_with_reasons")
-}
+TEMPLATES: Mapping[str, Template] = {name: Template.named(name) for name in shipped_names()}
 """The package's questions for judges, by name."""

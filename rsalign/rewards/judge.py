@@ -6,8 +6,10 @@ policy.
 """
 
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from rsalign.core.checks import SEED, at_least, check_settings, check_value
 from rsalign.core.errors import ConfigError
@@ -18,11 +20,14 @@ from rsalign.core.types import Prompt, Response
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.judge_verdicts import (
     JUDGE,
+    ChoiceWeights,
+    Reasoner,
     Weigher,
     Writer,
     judge_errors_as_reward_errors,
     judge_fingerprint,
     unreadable_verdicts_error,
+    weigh_after_thought,
     weigh_choices,
     write_verdicts,
 )
@@ -32,9 +37,10 @@ from rsalign.rewards.judge_verdicts import (
 class PointwiseJudge:
     """The mean score of k verdicts that a language model writes about one response.
 
-    Law: r(x, y) = mean of s(v_i) over the verdicts that can be parsed, where v_1 .. v_k are sampled
+    Law: r(x, y) = mean of s(v_i) over the verdicts that can be read, where v_1 .. v_k are sampled
     from the judge given the question, and s is the number in a verdict. If the template has
-    choices, s is 1 for the first choice and 0 for the others, so that r is the share of the first.
+    choices, s is the choice's number (`Template.values`); without such numbers it is 1 for the
+    first choice and 0 for the others, so that r is the share of the first.
     v_i is sampled with the key ``Key(seed).child("verdict", hash of the question, i)``: the same
     question always gets the same verdicts, and a larger `votes` adds verdicts to those.
 
@@ -95,20 +101,11 @@ class PointwiseJudge:
                 max_tokens=self.max_tokens,
                 key=Key(self.seed),
             )
-        scores = [score for score in map(self._score, found.verdicts) if math.isfinite(score)]
-        if not scores:
-            raise unreadable_verdicts_error(found, self.template, prompt, response)
+        if not found.verdicts:
+            raise unreadable_verdicts_error(found, prompt, response)
+        scores = list(map(self.template.number, found.verdicts))
         mean = math.fsum(scores) / len(scores)
         return Scored(mean, tokens=found.tokens, cached_tokens=found.cached_tokens)
-
-    def _score(self, verdict: str) -> float:
-        """The number in a verdict; NaN if there is none."""
-        if self.template.choices:
-            return float(verdict == self.template.choices[0])
-        try:
-            return float(verdict)
-        except ValueError:
-            return math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +113,26 @@ class ProbabilityJudge:
     """The judge's probability that a response is good ("P(True)"), without sampling a verdict.
 
     Law: p(c) is proportional to pi(c | question) over the template's choices c; the first choice
-    c_1 says that the response is good. The reward is ln(p(c_1) / (1 - p(c_1))), or p(c_1) itself.
+    c_1 says that the response is good. The reward is ln(p(c_1) / (1 - p(c_1))), p(c_1) itself, or
+    the mean of the choices' numbers (`Template.values`) under p. If the template has `thought`, the
+    judge writes k texts of reasons t_i first, and p(c) is the mean of p(c | question, t_i); they
+    are sampled as in `PointwiseJudge`.
 
-    Paper: Kadavath et al. 2022, arXiv:2207.05221.
+    Papers: Kadavath et al. 2022, arXiv:2207.05221; the mean score, Liu et al. 2023,
+    arXiv:2303.16634; after reasons, Zhang et al. 2024, arXiv:2408.15240.
 
     Attributes:
         policy: the judge, with temperature 1 and without truncation.
         template: the question, with the placeholder ``{response}`` and choices.
-        returns: ``"log_odds"`` (nats, unbounded) or ``"probability"``.
+        returns: ``"log_odds"`` (nats, unbounded), ``"probability"`` or ``"mean"``; None: the mean
+            if the template's choices have numbers, else the log-odds.
+        votes: number of texts of reasons, if the template has `thought`.
+        max_tokens: greatest length of the reasons.
+        seed: seed of the sampled reasons.
 
     Raises:
         ConfigError: if the policy cannot be used as a judge, the template lacks the placeholder or
-            has a pattern, or `returns` is neither of the two.
+            has a pattern, or `returns` or a number is none of the allowed.
 
     Example:
         >>> reward = ProbabilityJudge(judge, Template.named("right"))  # doctest: +SKIP
@@ -135,11 +140,19 @@ class ProbabilityJudge:
 
     policy: Weigher
     template: Template = field(default_factory=lambda: Template.named("right"))
-    returns: Literal["log_odds", "probability"] = "log_odds"
+    returns: Literal["log_odds", "probability", "mean"] | None = None
+    votes: int = 1
+    max_tokens: int = 1024
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        check_settings(self, policy=JUDGE)
+        check_settings(self, policy=JUDGE, votes=at_least(1), max_tokens=at_least(1), seed=SEED)
         self.template.require("response")
+        if self.template.thought:
+            check_value("ProbabilityJudge", "policy", self.policy, Reasoner, JUDGE)
+        if self.returns is None:
+            how: Any = "mean" if self.template.values else "log_odds"
+            object.__setattr__(self, "returns", how)
         if self.template.pattern is not None:
             raise ConfigError(
                 "the template has a pattern, so that its verdict must be written: give one with "
@@ -152,17 +165,42 @@ class ProbabilityJudge:
         return judge_fingerprint(self)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The log-odds or the probability of the first choice; see `Reward`.
+        """The log-odds or the probability of the first choice, or the mean; see `Reward`.
 
         Raises:
             ConfigError: if one choice begins another, or the judge's law is truncated.
-            RewardError: if the judge failed.
+            RewardError: if the judge failed, or no text of reasons has an end of its thought.
         """
         question = self.template.messages(prompt=prompt.text, response=response.text)
         with judge_errors_as_reward_errors(prompt, response):
-            found = await weigh_choices(self.policy, self.template, question)
-        value = found.log_odds if self.returns == "log_odds" else found.probability
-        return Scored(value, tokens=found.tokens)
+            if not self.template.thought:
+                one = await weigh_choices(self.policy, self.template, question)
+                return Scored(self._value((one,)), tokens=one.tokens)
+            weights, written = await weigh_after_thought(
+                cast("Reasoner", self.policy),
+                self.template,
+                question,
+                votes=self.votes,
+                max_tokens=self.max_tokens,
+                key=Key(self.seed),
+            )
+        if not weights:
+            raise unreadable_verdicts_error(written, prompt, response)
+        value = self._value(weights)
+        return Scored(value, tokens=written.tokens, cached_tokens=written.cached_tokens)
+
+    def _value(self, weights: Sequence[ChoiceWeights]) -> float:
+        """The reward from the weights of the choices, of which there are several after reasons."""
+        if self.returns == "log_odds" and len(weights) == 1:
+            return weights[0].log_odds  # exact where the probability rounds to 0 or 1
+        rows = [one.probabilities for one in weights]
+        mean = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
+        if self.returns == "mean":
+            return math.fsum(p * v for p, v in zip(mean, self.template.numbers, strict=True))
+        if self.returns == "probability":
+            return mean[0]
+        least = sys.float_info.min
+        return math.log(max(mean[0], least)) - math.log(max(math.fsum(mean[1:]), least))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +211,17 @@ class PairwiseJudge:
     verdict "the first response is better" when a is shown first. Showing both orders cancels a
     judge's preference for a position: a judge that looks at the position alone yields 1/2. q is the
     normalised probability of the first choice or, if the template has a pattern, the share of the
-    first choice among `votes` verdicts, which are sampled as in `PointwiseJudge`.
+    first choice among `votes` verdicts, which are sampled as in `PointwiseJudge`. A third choice
+    may stand for a tie: `Template.values` then says what each choice is worth to the first
+    response, and q is the mean of these numbers.
 
     Papers: both orders, Wang et al. 2023, arXiv:2305.17926; comparing by verdicts after long
     reasoning, without converting them to scores, Hong et al. 2025, arXiv:2505.16265.
 
     Attributes:
         policy: the judge: a `Writer` if the template has a pattern, else a `Weigher`.
-        template: the question, with the placeholders ``{one}`` and ``{other}`` and two choices.
+        template: the question, with the placeholders ``{one}`` and ``{other}`` and two choices, or
+            more with values from 0 to 1.
         votes: number of verdicts for each order, if the template has a pattern.
         max_tokens: greatest length of a verdict, including its reasoning.
         seed: seed of the sampled verdicts.
@@ -206,10 +247,19 @@ class PairwiseJudge:
         check_value("PairwiseJudge", "policy", self.policy, Weigher if weighs else Writer, JUDGE)
         check_settings(self, votes=at_least(1), max_tokens=at_least(1), seed=SEED)
         self.template.require("one", "other")
-        if len(self.template.choices) != 2:
+        numbers = self.template.numbers
+        if (len(numbers) != 2 and not self.template.values) or not (
+            len(numbers) > 1 and numbers[0] == max(numbers) == 1 and numbers[1] == min(numbers) == 0
+        ):
             raise ConfigError(
-                f"choices={self.template.choices!r}: of two responses one is better, so there must "
-                "be two choices"
+                f"choices={self.template.choices!r}, values={self.template.values!r}: of two "
+                "responses one is better, so there must be two choices, or more with values that "
+                "begin with 1, 0 and lie between them"
+            )
+        if self.template.thought:
+            raise ConfigError(
+                "the template has thought=true, which ProbabilityJudge understands: compare two "
+                "responses by a template with a pattern, or without reasons"
             )
 
     @property
@@ -241,7 +291,8 @@ class PairwiseJudge:
         with judge_errors_as_reward_errors(prompt, first):
             if self.template.pattern is None:
                 weights = await weigh_choices(cast("Weigher", self.policy), self.template, question)
-                return Scored(weights.probability, tokens=weights.tokens)
+                shares = zip(weights.probabilities, self.template.numbers, strict=True)
+                return Scored(math.fsum(p * v for p, v in shares), tokens=weights.tokens)
             found = await write_verdicts(
                 cast("Writer", self.policy),
                 self.template,
@@ -251,6 +302,6 @@ class PairwiseJudge:
                 key=Key(self.seed),
             )
         if not found.verdicts:
-            raise unreadable_verdicts_error(found, self.template, prompt, first)
-        share = found.verdicts.count(self.template.choices[0]) / len(found.verdicts)
+            raise unreadable_verdicts_error(found, prompt, first)
+        share = math.fsum(map(self.template.number, found.verdicts)) / len(found.verdicts)
         return Scored(share, tokens=found.tokens, cached_tokens=found.cached_tokens)

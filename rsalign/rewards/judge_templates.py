@@ -1,19 +1,26 @@
 """Questions to a judge model as data: the text of the question, and how to parse the verdict."""
 
-import functools
 import importlib.resources
 import re
 import string
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal
 
 from rsalign.core.checks import check_settings
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Message
+from rsalign.rewards.judge_parsing import (
+    UnreadableError,
+    after_thought,
+    find_verdict,
+    read_choice,
+    read_number,
+)
 
-PLACEHOLDERS = frozenset({"prompt", "response", "one", "other"})
+PLACEHOLDERS = frozenset({"prompt", "response", "one", "other", "rubric"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,21 +28,31 @@ class Template:
     r"""A question to a judge, with placeholders for the texts to be judged.
 
     Placeholders are ``{prompt}`` and ``{response}``, or ``{one}`` and ``{other}`` for two responses
-    to compare. Write a literal brace twice. Inserted texts are not parsed for placeholders.
+    to compare, and ``{rubric}``. Write a literal brace twice. Inserted texts are not parsed for
+    placeholders.
 
     Attributes:
         user: the question, as the user message.
         system: the system message; empty: there is none.
-        pattern: a regular expression with one group, which captures the verdict. The last match
-            counts, because a judge reasons before its verdict. None: no verdict is sampled, and
-            the judge's probabilities of `choices` are used.
+        pattern: a regular expression with one group, which captures the verdict in what the judge
+            writes. None: no verdict is written, and the judge's probabilities of `choices` are
+            used.
+        verdict_at: which match of the pattern counts: the last, because a judge reasons before its
+            verdict, or the first, if its reasons come after it.
         choices: the possible verdicts. When two responses are compared, the first choice says that
             ``{one}`` is better and the second that ``{other}`` is; otherwise the first choice says
             that the response is good.
+        values: the number that each choice stands for; empty: 1 for the first and 0 for the others.
+        scale: the least and the greatest number that a verdict may be, if there are no choices.
+        thought: without a pattern: whether the judge writes its reasons before it is asked for the
+            probabilities of the choices.
+        lead: without a pattern: what the judge's answer says just before the choice.
+        rubric: the text that ``{rubric}`` stands for.
 
     Raises:
-        ConfigError: if a placeholder is unknown, the pattern does not have exactly one group, or
-            there are not at least two different choices although they are needed.
+        ConfigError: if a placeholder is unknown, the pattern does not have exactly one group, there
+            are not at least two different choices although they are needed, or settings
+            contradict each other.
 
     Example:
         >>> template = Template(user="Rate: {response}", pattern=r"Score: (\d+)")
@@ -48,7 +65,13 @@ class Template:
     user: str
     system: str = ""
     pattern: str | None = None
+    verdict_at: Literal["last", "first"] = "last"
     choices: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+    scale: tuple[float, float] | None = None
+    thought: bool = False
+    lead: str = ""
+    rubric: str = ""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -63,21 +86,66 @@ class Template:
                     f"choices={self.choices!r}: give at least two different verdicts, or a pattern "
                     "that finds a score"
                 )
+        if self.values and len(self.values) != len(self.choices):
+            raise ConfigError(
+                f"values={self.values!r}: give one number for each of the choices {self.choices!r}"
+            )
+        if self.scale is not None and (self.choices or not self.scale[0] < self.scale[1]):
+            raise ConfigError(
+                f"scale={self.scale!r}: give the least and the greatest score, and no choices"
+            )
+        if self.pattern is not None and (self.thought or self.lead):
+            raise ConfigError(
+                "thought and lead are for templates whose choices are weighed: leave them out "
+                "beside a pattern, which finds the verdict after any reasons"
+            )
+        if self.thought and not self.lead.strip():
+            raise ConfigError(
+                "thought=True: give lead, the text between the reasons and the choice"
+            )
 
     @classmethod
     def named(cls, name: str) -> "Template":
-        """A template of the package: ``score``, ``right``, ``compare`` or ``compare_with_reasons``.
+        """A template of the package; the names are those of `TEMPLATES`.
 
         Raises:
             ConfigError: if there is no template of this name.
         """
-        known = _shipped()
-        if name not in known:
+        if name not in shipped_names():
             raise ConfigError(
-                f"no template {name!r}: choose one of {', '.join(sorted(known))}, or make a "
-                "Template"
+                f"no template {name!r}: choose one of {', '.join(shipped_names())}, give the path "
+                "of a TOML file, or make a Template"
             )
-        return cls(**known[name])
+        return cls.from_file(_FOLDER.joinpath(f"{name}.toml"))
+
+    @classmethod
+    def from_file(cls, path: "str | Path | Traversable") -> "Template":
+        """A template of your own: a TOML file with the attributes of this class.
+
+        Raises:
+            ConfigError: if the file cannot be read, or has an unknown or invalid attribute.
+        """
+        file = Path(path) if isinstance(path, str) else path
+        try:
+            row = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as broken:
+            raise ConfigError(
+                f"the template {str(path)!r} cannot be read ({broken}): choose one of "
+                f"{', '.join(shipped_names())}, or give the path of a TOML file with {_KEYS}"
+            ) from broken
+        unknown = row.keys() - {one.name for one in fields(cls)}
+        if unknown or "user" not in row:
+            raise ConfigError(
+                f"the template {str(path)!r} has {', '.join(sorted(row)) or 'nothing'}: give "
+                f"{_KEYS}"
+            )
+        values = {key: tuple(one) if isinstance(one, list) else one for key, one in row.items()}
+        return cls(**{key: _stripped(one) for key, one in values.items()})
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The number that each choice stands for, ``(choices,)``."""
+        return self.values or tuple(float(i == 0) for i in range(len(self.choices)))
 
     @property
     def placeholders(self) -> frozenset[str]:
@@ -90,33 +158,59 @@ class Template:
         )
 
     def require(self, *names: str) -> None:
-        """Refuses a template that lacks one of `names`, or has others besides ``prompt``.
+        """Refuses a template that lacks one of `names`, or has others besides the optional ones.
 
         Raises:
             ConfigError: if the placeholders are wrong.
         """
-        missing, surplus = {*names} - self.placeholders, self.placeholders - {"prompt", *names}
+        optional = {"prompt", "rubric"}
+        missing, surplus = {*names} - self.placeholders, self.placeholders - optional - {*names}
         if missing or surplus:
             raise ConfigError(
                 f"the template's placeholders are {sorted(self.placeholders)}, but must be "
-                f"{sorted(names)} and, if wanted, 'prompt': this judge fills in no others"
+                f"{sorted(names)} and, if wanted, 'prompt' and 'rubric': this judge fills in no "
+                "others"
             )
 
     def messages(self, **texts: str) -> tuple[Message, ...]:
         """The conversation to send to the judge, with all placeholders filled in."""
+        texts = {"rubric": self.rubric, **texts}
         user = Message("user", self.user.format(**texts))
         if not self.system:
             return (user,)
         return (Message("system", self.system.format(**texts)), user)
 
-    def verdict(self, text: str) -> str | None:
-        """The verdict in a judge's text; None if there is none or it is not one of `choices`."""
+    def verdict(self, text: str, *, cut: bool = False) -> str | None:
+        """The verdict in a judge's text; None if there is none.
+
+        Args:
+            text: what the judge wrote, with its thought.
+            cut: whether the text was cut at its greatest length.
+        """
+        try:
+            return self.read(text, cut=cut)
+        except UnreadableError:
+            return None
+
+    def read(self, text: str, *, cut: bool = False) -> str:
+        """The verdict in a judge's text: one of `choices`, or a number of the `scale` as text.
+
+        Raises:
+            UnreadableError: if there is none; it says why.
+        """
         if self.pattern is None:
-            return None
-        found: list[str] = re.findall(self.pattern, text)
-        if not found or (self.choices and found[-1] not in self.choices):
-            return None
-        return found[-1]
+            raise UnreadableError("its template has no pattern")
+        rest = after_thought(text)
+        written = find_verdict(rest, self.pattern, first=self.verdict_at == "first", cut=cut)
+        if self.choices:
+            return read_choice(written, self.choices)
+        return read_number(written, self.scale)
+
+    def number(self, verdict: str) -> float:
+        """The number that a verdict stands for."""
+        if self.choices:
+            return self.numbers[self.choices.index(verdict)]
+        return float(verdict)
 
 
 def _check_placeholders(text: str) -> None:
@@ -148,12 +242,17 @@ def _check_pattern(pattern: str) -> None:
         )
 
 
-@functools.cache
-def _shipped() -> Mapping[str, Mapping[str, Any]]:
-    file = importlib.resources.files("rsalign.rewards").joinpath("templates", "judge.toml")
-    return {
-        name: {
-            key: tuple(value) if isinstance(value, list) else value for key, value in row.items()
-        }
-        for name, row in tomllib.loads(file.read_text(encoding="utf-8")).items()
-    }
+def shipped_names() -> list[str]:
+    """The names of the package's templates, in order."""
+    return sorted(
+        file.name.removesuffix(".toml") for file in _FOLDER.iterdir() if file.name.endswith(".toml")
+    )
+
+
+def _stripped(value: Any) -> Any:
+    """TOML's long texts begin after a line break."""
+    return value.removeprefix("\n") if isinstance(value, str) else value
+
+
+_FOLDER = importlib.resources.files("rsalign.rewards").joinpath("templates")
+_KEYS = f"user, and if wanted {', '.join(one.name for one in fields(Template)[1:])}"

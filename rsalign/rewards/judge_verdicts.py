@@ -1,5 +1,6 @@
 """Two ways to get a verdict from a language model: sample its text, or score given choices."""
 
+import bisect
 import contextlib
 import dataclasses
 import hashlib
@@ -8,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rsalign.core.checks import part
+from rsalign.core.checks import part, quote
 from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.key import Key
 from rsalign.core.protocols import Encoder, Likelihood, Policy, get_sampling
 from rsalign.core.tasks import concurrently
 from rsalign.core.text.response_text import response_text
-from rsalign.core.types import Message, Prompt, Response, Tokens
+from rsalign.core.types import Message, Prompt, Response, Stop, Tokens
+from rsalign.rewards.judge_parsing import UnreadableError, after_thought
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.parts import describe
 
@@ -27,19 +29,25 @@ class Weigher(Likelihood, Encoder, Protocol):
     """A policy that renders conversations and computes log-probabilities of given texts."""
 
 
+class Reasoner(Writer, Weigher, Protocol):
+    """A policy that can do both."""
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenVerdicts:
     """Verdicts that a judge has written.
 
     Attributes:
-        verdicts: those that could be parsed, at most one per vote.
+        verdicts: those that could be read, at most one per vote.
         texts: the full texts, ``(votes,)``.
+        faults: why the others could not be read.
         tokens: number of tokens that the judge read and wrote, over all votes.
         cached_tokens: how many of these were in its prefix cache.
     """
 
     verdicts: tuple[str, ...]
     texts: tuple[str, ...]
+    faults: tuple[str, ...]
     tokens: int
     cached_tokens: int
 
@@ -47,6 +55,8 @@ class WrittenVerdicts:
 @dataclass(frozen=True, slots=True)
 class ChoiceWeights:
     """Unnormalised log-probabilities of the choices of a template.
+
+    Those of the lead before the choices are part of each, and fall out when they are compared.
 
     Attributes:
         log_probs: ln pi(choice | question), nats, ``(choices,)``.
@@ -67,6 +77,14 @@ class ChoiceWeights:
         first, *others = self.log_probs
         highest = max(others)
         return first - highest - math.log(math.fsum(math.exp(o - highest) for o in others))
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """Probabilities of the choices, normalised, ``(choices,)``."""
+        highest = max(self.log_probs)
+        weights = [math.exp(one - highest) for one in self.log_probs]
+        total = math.fsum(weights)
+        return tuple(weight / total for weight in weights)
 
     @property
     def probability(self) -> float:
@@ -101,6 +119,105 @@ async def write_verdicts(
         max_tokens: greatest length of one verdict.
         key: the judge's own key.
     """
+    written = await _write(policy, question, votes=votes, max_tokens=max_tokens, key=key)
+    verdicts, faults = [], []
+    for text, cut in zip(written.texts, written.cut, strict=True):
+        try:
+            verdicts.append(template.read(text, cut=cut))
+        except UnreadableError as fault:
+            faults.append(str(fault))
+    return WrittenVerdicts(
+        verdicts=tuple(verdicts),
+        texts=written.texts,
+        faults=tuple(faults),
+        tokens=written.num_tokens,
+        cached_tokens=written.cached_tokens,
+    )
+
+
+async def weigh_choices(
+    policy: Weigher, template: Template, question: tuple[Message, ...]
+) -> ChoiceWeights:
+    """Computes how probable each of the template's choices is as the beginning of the answer.
+
+    Raises:
+        ConfigError: if one choice is a prefix of another, whose probability it would include.
+    """
+    return await _weigh(policy, template, policy.encode_chat(question), template.lead)
+
+
+async def weigh_after_thought(
+    policy: Reasoner,
+    template: Template,
+    question: tuple[Message, ...],
+    *,
+    votes: int,
+    max_tokens: int,
+    key: Key,
+) -> tuple[tuple[ChoiceWeights, ...], WrittenVerdicts]:
+    """Computes the same after reasons that the judge writes first, several times over.
+
+    What the judge writes is cut where it comes to the template's `lead`; if it never does, `lead`
+    is put behind it.
+
+    Args:
+        policy: the judge.
+        template: has `thought` and `lead`.
+        question: the rendered template.
+        votes: number of texts of reasons, requested concurrently.
+        max_tokens: greatest length of the reasons.
+        key: the judge's own key.
+
+    Returns:
+        The weights after each text whose thought has an end, and what was written.
+
+    Raises:
+        ConfigError: if one choice is a prefix of another.
+    """
+    written = await _write(policy, question, votes=votes, max_tokens=max_tokens, key=key)
+    asked, faults = [], []
+    for text, tokens in zip(written.texts, written.tokens, strict=True):
+        try:
+            rest = after_thought(text)
+        except UnreadableError as fault:
+            faults.append(str(fault))
+            continue
+        said = rest.rfind(template.lead.strip())
+        kept = text if said < 0 else text[: len(text) - len(rest) + said]
+        count = bisect.bisect_right(
+            range(len(tokens) + 1), len(kept), key=lambda n, all_=tokens: len(policy.text(all_[:n]))
+        )
+        before = tokens[: count - 1]
+        between = kept[len(policy.text(before)) :]
+        if said < 0 and not kept.endswith("\n"):
+            between += "\n"
+        asked.append(_weigh(policy, template, written.question + before, between + template.lead))
+    weights = await concurrently(asked)
+    found = WrittenVerdicts(
+        verdicts=(),
+        texts=written.texts,
+        faults=tuple(faults),
+        tokens=written.num_tokens + sum(one.tokens for one in weights),
+        cached_tokens=written.cached_tokens,
+    )
+    return tuple(weights), found
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a judge wrote: texts, their tokens without the end, and whether each was cut."""
+
+    question: Tokens
+    texts: tuple[str, ...]
+    tokens: tuple[Tokens, ...]
+    cut: tuple[bool, ...]
+    num_tokens: int
+    cached_tokens: int
+
+
+async def _write(
+    policy: Writer, question: tuple[Message, ...], *, votes: int, max_tokens: int, key: Key
+) -> _Written:
     tokens = policy.encode_chat(question)
     here = key.child("verdict", _digest(question))
     drawn = await concurrently(
@@ -113,28 +230,25 @@ async def write_verdicts(
         )
         for segment in drawn
     )
-    read = (template.verdict(text) for text in texts)
-    return WrittenVerdicts(
-        verdicts=tuple(verdict for verdict in read if verdict is not None),
+    return _Written(
+        question=tokens,
         texts=texts,
-        tokens=sum(len(tokens) + len(segment.tokens) for segment in drawn),
+        tokens=tuple(
+            segment.tokens[:-1] if segment.stop is Stop.EOS else segment.tokens for segment in drawn
+        ),
+        cut=tuple(segment.stop is Stop.LENGTH for segment in drawn),
+        num_tokens=sum(len(tokens) + len(segment.tokens) for segment in drawn),
         cached_tokens=sum(segment.cached_tokens for segment in drawn),
     )
 
 
-async def weigh_choices(
-    policy: Weigher, template: Template, question: tuple[Message, ...]
-) -> ChoiceWeights:
-    """Computes how probable each of the template's choices is as the beginning of the answer.
-
-    Raises:
-        ConfigError: if one choice is a prefix of another, whose probability it would include.
-    """
-    tokens = policy.encode_chat(question)
+async def _weigh(policy: Weigher, template: Template, tokens: Tokens, lead: str) -> ChoiceWeights:
     options = [
         # a template that is nothing but the text leaves out what `encode` may add around it (BOS)
         policy.encode_chat(
-            (Message("assistant", choice),), chat_template=_BARE, add_generation_prompt=False
+            (Message("assistant", lead + choice),),
+            chat_template=_BARE,
+            add_generation_prompt=False,
         )
         for choice in template.choices
     ]
@@ -160,12 +274,12 @@ def judge_errors_as_reward_errors(prompt: Prompt, response: Response) -> Iterato
 
 
 def unreadable_verdicts_error(
-    found: WrittenVerdicts, template: Template, prompt: Prompt, response: Response
+    found: WrittenVerdicts, prompt: Prompt, response: Response
 ) -> RewardError:
-    """The error to raise if none of a judge's votes can be parsed."""
+    """The error to raise if none of a judge's votes can be read."""
     return RewardError(
-        f"none of {len(found.texts)} votes has a verdict that {template.pattern!r} finds; the "
-        f"first is {found.texts[0]!r}: raise votes or max_tokens, or correct the template",
+        f"none of {len(found.texts)} votes can be read: the first is {quote(found.texts[0])}, but "
+        f"{found.faults[0]}; raise votes or max_tokens, or correct the template",
         prompt=prompt,
         response=response,
     )

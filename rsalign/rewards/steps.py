@@ -3,10 +3,11 @@
 import bisect
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from rsalign.core.checks import REWARD, check_settings
 from rsalign.core.errors import ConfigError, RewardError
@@ -20,11 +21,10 @@ from rsalign.rewards.parts import (
     log_sigmoid,
     with_costs_of,
 )
+from rsalign.rewards.step_layouts import Aggregate, StepLayout
 
 Splitter: TypeAlias = Callable[[str], Sequence[int]]
 """Returns the character offsets where a text's steps end: increasing, from 1 to its length."""
-
-Aggregate: TypeAlias = Literal["last", "min", "mean", "sum", "product"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,19 @@ class Steps:
     - "last": v_n (Snell et al. 2024, arXiv:2408.03314);
     - "min": the smallest value (Wang et al. 2023, arXiv:2312.08935);
     - "mean" and "sum";
-    - "product": sum of ln sigmoid(v_i), the logarithm of the product of the probabilities that
-      each step is correct (Lightman et al. 2023, arXiv:2305.20050).
+    - "product": the logarithm of the product of the probabilities p_i that each step is correct
+      (Lightman et al. 2023, arXiv:2305.20050): the sum of ln p_i, where p_i is v_i if the step
+      reward's layout gives probabilities, and else sigmoid(v_i).
 
     A response whose text has no step (for example EOS alone) counts as one step.
 
     Attributes:
         reward: scores the steps.
         decode: the policy's `text` method.
-        aggregate: how to aggregate, see above.
-        splitter: finds the ends of steps in the text; default: `newline_ends`.
+        aggregate: how to aggregate, see above; None: as the step reward's layout says
+            (`StepLayout.aggregate`), or "last" if it has none.
+        splitter: finds the ends of steps in the text; None: as the step reward's layout says
+            (`StepLayout.split`), or by lines (`newline_ends`) if it has none.
         empty: the reward of a response without tokens.
 
     Raises:
@@ -67,12 +70,21 @@ class Steps:
 
     reward: StepReward
     decode: Callable[[Tokens], str]
-    aggregate: Aggregate = "last"
-    splitter: Splitter = field(default_factory=lambda: newline_ends)
+    aggregate: Aggregate | None = None
+    splitter: Splitter | None = None
     empty: float = 0.0
+    _probabilities: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
         check_settings(self, reward=A_STEP_REWARD, empty=REWARD)
+        layout = getattr(self.reward, "layout", None)
+        if isinstance(layout, StepLayout):
+            object.__setattr__(self, "_probabilities", layout.gives_probabilities)
+        if self.aggregate is None:
+            object.__setattr__(self, "aggregate", getattr(layout, "aggregate", "last"))
+        if self.splitter is None:
+            by_line = getattr(layout, "split", "\n") == "\n"
+            object.__setattr__(self, "splitter", newline_ends if by_line else paragraph_ends)
 
     @property
     def fingerprint(self) -> str:
@@ -87,8 +99,10 @@ class Steps:
         ends = self._ends(prompt, response)
         values = await ask_steps(self.reward, prompt, response, ends)
         costs = [value for value in values if isinstance(value, Scored)]
+        assert self.aggregate is not None  # set on construction
+        how = "log_product" if self._probabilities and self.aggregate == "product" else None
         return Scored(
-            _AGGREGATES[self.aggregate](values),
+            _AGGREGATES[how or self.aggregate](values),
             tokens=sum(cost.tokens for cost in costs),
             cached_tokens=sum(cost.cached_tokens for cost in costs),
         )
@@ -100,6 +114,7 @@ class Steps:
     def _ends(self, prompt: Prompt, response: Response) -> tuple[int, ...]:
         """Token offsets of step ends; tokens after the text (EOS, a stop) are in the last step."""
         text, tokens = response.text, response.tokens
+        assert self.splitter is not None  # set on construction
         ends = tuple(self.splitter(text)) or (len(text),)
         if list(ends) != sorted(set(ends)) or ends[0] < min(1, len(text)) or ends[-1] > len(text):
             raise RewardError(
@@ -157,6 +172,11 @@ class ClippedSteps(Composite):
     def __post_init__(self) -> None:
         check_settings(self, step_reward=A_STEP_REWARD, eta=REWARD)
 
+    @property
+    def layout(self) -> StepLayout | None:
+        """How steps end; the values are no probabilities."""
+        return _layout_of_sums(self.step_reward)
+
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
     ) -> tuple[float, ...]:
@@ -197,6 +217,11 @@ class DeltaSteps(Composite):
 
     def __post_init__(self) -> None:
         check_settings(self, step_reward=A_STEP_REWARD)
+
+    @property
+    def layout(self) -> StepLayout | None:
+        """How steps end; the values are no probabilities."""
+        return _layout_of_sums(self.step_reward)
 
     async def score_steps(
         self, prompt: Prompt, response: Response, ends: tuple[int, ...]
@@ -251,10 +276,17 @@ def newline_ends(text: str) -> tuple[int, ...]:
         >>> newline_ends("\n")
         ()
     """
-    if not text.strip():
-        return ()
-    lines = _LINE_ENDS.finditer(text.rstrip())
-    return (*(line.end() for line in lines if text[: line.start()].strip()), len(text))
+    return _ends(text, _LINE_ENDS)
+
+
+def paragraph_ends(text: str) -> tuple[int, ...]:
+    r"""Splits at blank lines: a step is a paragraph and the blank lines after it.
+
+    Example:
+        >>> paragraph_ends("one\ntwo\n\nthree")
+        (9, 14)
+    """
+    return _ends(text, _PARAGRAPH_ENDS)
 
 
 def check_ends(response: Response, ends: tuple[int, ...]) -> None:
@@ -270,6 +302,21 @@ def check_ends(response: Response, ends: tuple[int, ...]) -> None:
         )
 
 
+def _layout_of_sums(step_reward: StepReward) -> StepLayout | None:
+    layout = getattr(step_reward, "layout", None)
+    if not isinstance(layout, StepLayout):
+        return None
+    return replace(layout, label=None, sigmoid=False, aggregate="last")
+
+
+def _ends(text: str, breaks: re.Pattern[str]) -> tuple[int, ...]:
+    """Where the pieces of a text end, each with the break after it; the last takes the rest."""
+    if not text.strip():
+        return ()
+    found = breaks.finditer(text.rstrip())
+    return (*(one.end() for one in found if text[: one.start()].strip()), len(text))
+
+
 def _num_leading(text: str) -> int:
     """Number of leading spaces."""
     return len(text) - len(text.lstrip(" "))
@@ -277,10 +324,13 @@ def _num_leading(text: str) -> int:
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LINE_ENDS = re.compile(r"\n(?:[^\S\n]*\n)*")
+_PARAGRAPH_ENDS = re.compile(r"\n(?:[^\S\n]*\n)+")
 _AGGREGATES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "last": lambda values: values[-1],
     "min": min,
     "mean": lambda values: math.fsum(values) / len(values),
     "sum": math.fsum,
     "product": lambda values: math.fsum(map(log_sigmoid, values)),
+    # a probability that is rounded to 0 is still no impossibility
+    "log_product": lambda values: math.fsum(math.log(max(v, sys.float_info.min)) for v in values),
 }

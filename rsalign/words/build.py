@@ -5,6 +5,7 @@ whole number reaches into a list of parts: ``rewards.0.scale``. Errors name what
 """
 
 import collections.abc
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, get_origin
@@ -266,7 +267,8 @@ class _Builder:
             return self._value(where, parameter, given=name, settings=settings, kept=kept)
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(
-                f"{what}: {said}: name the {kind.word}{suggest('', kind.known)}{self._own_hint()}"
+                f"{what}: {said}: name the {kind.word}{suggest('', kind.known)}"
+                f"{self._own_hint(kind)}"
             )
         return self.build(kind, name.strip(), settings, kept)
 
@@ -317,8 +319,10 @@ class _Builder:
                 return load(where, given.strip())
         return convert(where, given, declared)
 
-    def _own_hint(self) -> str:
-        return "; your own: module:name" if self.own_classes else ""
+    def _own_hint(self, kind: Kind) -> str:
+        if not self.own_classes:
+            return ""
+        return "; your own: module:name" + (", or the path of a file" if kind.read else "")
 
     def _policy(self, kind: Kind, name: str, settings: Mapping[str, Any]) -> Any:
         if name == DRAWING_POLICY:
@@ -346,9 +350,11 @@ class _Builder:
             check_spelling(kind, name)
             return name
         if not (self.own_classes and is_reference(name)):
+            if kind.read is not None and self.own_classes and _is_path(name):
+                return kind.read(name)
             raise ConfigError(
                 f"no {kind.word} is called {show_name(name)}{suggest(name, kind.known)}"
-                f"{self._own_hint()}"
+                f"{self._own_hint(kind)}"
             )
         found = load(kind.word, name)
         if isinstance(found, type):
@@ -361,6 +367,11 @@ class _Builder:
             f"{name} is not a {kind.word}: give a dataclass with `{kind.methods[0]}`, or an object "
             f"of one{or_function}"
         )
+
+
+def _is_path(text: str) -> bool:
+    """Whether a text is meant as the path of a file, which need not exist."""
+    return "/" in text or "." in text or os.path.exists(text)
 
 
 def _meant(value: Any) -> Any:

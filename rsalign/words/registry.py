@@ -24,7 +24,7 @@ from rsalign.core.protocols import (
     Strategy,
 )
 from rsalign.policies import POLICIES
-from rsalign.rewards import JUDGES, REWARDS, TEMPLATES, Template
+from rsalign.rewards import JUDGES, REWARDS, STEP_LAYOUTS, TEMPLATES, StepLayout, Template
 from rsalign.segments import SEGMENTERS
 from rsalign.segments.acceptance import ACCEPTANCES, Acceptance
 from rsalign.segments.thresholds import THRESHOLDS, Threshold
@@ -56,6 +56,7 @@ class Kind:
             only ``module:name`` is allowed besides.
         operators_only: whether a request may not name such a part, because that starts an engine,
             opens a connection or runs code.
+        read: reads a part from the path of a file, which a request may not name either.
     """
 
     word: str
@@ -66,6 +67,7 @@ class Kind:
     example: str = ""
     make: Callable[[Any, Mapping[str, Any]], Any] | None = None
     operators_only: bool = False
+    read: Callable[[str], Any] | None = None
 
 
 KINDS: Mapping[str, Kind] = {
@@ -81,7 +83,15 @@ KINDS: Mapping[str, Kind] = {
         Kind("segmenter", SEGMENTERS, ("ends_before",), (Boundary,), "fixed_size", "{}.n=16"),
         Kind("threshold", THRESHOLDS, ("at",), (Threshold,), "line", "{}.target=1.5"),
         Kind("acceptance", ACCEPTANCES, ("log_accept",), (Acceptance,), "soft", "{}=soft"),
-        Kind("template", TEMPLATES, ("verdict",), (Template,), "", "{}=score"),
+        Kind(
+            "template",
+            TEMPLATES,
+            ("verdict",),
+            (Template,),
+            example="{}=score",
+            read=Template.from_file,
+        ),
+        Kind("layout", STEP_LAYOUTS, ("with_label",), (StepLayout,), "raw", "{}=math-shepherd"),
         Kind(
             "judge",
             JUDGES,

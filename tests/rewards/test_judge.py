@@ -1,6 +1,7 @@
 """Judges: exact on a toy that is asked in words; mechanics on the real engine."""
 
 import asyncio
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -144,7 +145,9 @@ def test_votes_for_choices_are_a_share():
 
 def test_unreadable_votes_are_an_error():
     nowhere = Template(user="{response}", pattern="(never)")
-    with pytest.raises(RewardError, match="none of 3 votes has a verdict") as failed:
+    with pytest.raises(
+        RewardError, match=r"none of 3 votes can be read: .* nothing that"
+    ) as failed:
         score(PointwiseJudge(JUDGE, nowhere, votes=3, max_tokens=2))
     assert failed.value.response is ONE
     no_number = Template(user="{response}", pattern="(.)")
@@ -190,6 +193,111 @@ def test_certainty_does_not_overflow(certain):
 
     assert score(ProbabilityJudge(Sure(), YES)) == certain
     assert score(ProbabilityJudge(Sure(), YES, returns="probability")) == (certain > 0)
+
+
+SCALE = Template(user="{response}?", choices=("1", "2", "3"), values=(1.0, 2.5, 4.0))
+REASONED = Template(user="{response}?", choices=("Yes", "No"), thought=True, lead="So: ")
+
+
+def test_the_mean_score_is_exact():
+    """Weights of the score tokens after a lead, which is part of every choice."""
+    led = dataclasses.replace(SCALE, lead="Score: ")
+    for template in (SCALE, led):
+        prefix = JUDGE.encode_chat(template.messages(response=ONE.text))
+        p = [math.exp(log_prob(prefix, template.lead + choice)) for choice in template.choices]
+        mean = sum(one * value for one, value in zip(p, template.values, strict=True)) / sum(p)
+        assert score(ProbabilityJudge(JUDGE, template)) == pytest.approx(mean, abs=1e-9)
+        first = score(ProbabilityJudge(JUDGE, template, returns="probability"))
+        assert first == pytest.approx(p[0] / sum(p), abs=1e-9)
+
+
+def test_p_true_after_reasons_has_the_law_of_the_reasons():
+    """The mean over all texts of at most 2 tokens that the judge may write first."""
+    prefix = question(REASONED, response=ONE.text)
+
+    def p_yes(reasons):
+        before = prefix + tuple(token for token in reasons if token)
+        yes, no = (math.exp(log_prob(before, "\nSo: " + choice)) for choice in REASONED.choices)
+        return yes / (yes + no)
+
+    law = responses(JUDGE, prefix, 2)
+    right = sum(p * p_yes(y) for y, p in law.items())
+    error = (sum(p * (p_yes(y) - right) ** 2 for y, p in law.items()) / 3000) ** 0.5
+    at_once = p_yes(())
+    found = score(
+        ProbabilityJudge(JUDGE, REASONED, returns="probability", votes=3000, max_tokens=2)
+    )
+    assert abs(found - right) < 4 * error
+    assert abs(at_once - right) > 4 * error, "a judge that skips its reasons would pass"
+    odds = score(ProbabilityJudge(JUDGE, REASONED, votes=3000, max_tokens=2))
+    assert odds == pytest.approx(math.log(found / (1 - found)), abs=1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker(ToyJudge):
+    """Writes one given text, and notes what it is asked to weigh."""
+
+    says: str = ""
+    weighed: list = dataclasses.field(default_factory=list, compare=False)
+
+    async def extend(self, prefix, *, max_new_tokens, key, boundary=None):
+        return Segment(tuple(map(ord, self.says)), None, Stop.LENGTH)
+
+    def text(self, tokens):
+        return "".join(map(chr, tokens))
+
+    def encode_chat(self, messages, *, chat_template=None, add_generation_prompt=True):
+        return tuple(map(ord, messages[-1].content))
+
+    async def log_probs(self, prefix, tokens):
+        self.weighed.append("".join(map(chr, (*prefix, *tokens))))
+        return (-1.0,) * len(tokens)
+
+
+@pytest.mark.parametrize(
+    ("says", "before"),
+    [
+        ("It is fine.", "It is fine.\nSo: "),
+        ("It is fine.\n", "It is fine.\nSo: "),
+        ("It is fine.\nSo: Yes", "It is fine.\nSo: "),
+        ("So: No, they say.\nSo: Yes, I say", "So: No, they say.\nSo: "),
+        ("<think>So: Yes</think>\n", "<think>So: Yes</think>\nSo: "),
+        ("<think>So: Yes</think>So: No", "<think>So: Yes</think>So: "),
+        ("", "\nSo: "),
+    ],
+)
+def test_choices_are_weighed_where_the_verdict_begins(says, before):
+    judge = Speaker(says=says)
+    score(ProbabilityJudge(judge, REASONED))
+    assert sorted(judge.weighed) == sorted(f"a dog?{before}{choice}" for choice in ("Yes", "No"))
+
+
+def test_a_thought_without_an_end_is_no_verdict():
+    with pytest.raises(RewardError, match=r"none of 1 votes .* its thought has no end"):
+        score(ProbabilityJudge(Speaker(says="<think>So: Yes"), REASONED))
+
+
+def test_ties_are_halves():
+    tie = Template(
+        user="{one} or {other}?",
+        pattern=r"\[\[(.)\]\]",
+        choices=("A", "B", "C"),
+        values=(1.0, 0.0, 0.5),
+    )
+    for says, first in (("[[A]]", 1.0), ("[[B]]", 0.0), ("[[C]]", 0.5)):
+        judge = PairwiseJudge(Speaker(says=says), tie)
+        assert prefer(judge, ONE, OTHER) == 0.5, "whatever its place says"
+        assert asyncio.run(judge._first_wins(PROMPT, ONE, OTHER)) == first
+    weighed = dataclasses.replace(tie, pattern=None)
+    prefix = question(weighed, one=ONE.text, other=OTHER.text)
+    p = [math.exp(log_prob(prefix, choice)) for choice in "ABC"]
+    found = asyncio.run(PairwiseJudge(JUDGE, weighed)._first_wins(PROMPT, ONE, OTHER))
+    assert found == pytest.approx((p[0] + p[2] / 2) / sum(p), abs=1e-9)
+    for values in ((), (0.0, 1.0, 0.5), (1.0, 0.0, 2.0), (1.0, 0.5, 0.0)):
+        with pytest.raises(ConfigError, match="begin with 1, 0"):
+            PairwiseJudge(JUDGE, dataclasses.replace(tie, values=values))
+    with pytest.raises(ConfigError, match="thought=true"):
+        PairwiseJudge(JUDGE, dataclasses.replace(REASONED, user="{one} or {other}?"))
 
 
 def test_both_orders_are_asked_exactly():

@@ -1,11 +1,12 @@
 """Questions as data: what is refused, what is filled in, and how verdicts are read."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from rsalign import ConfigError, Message
-from rsalign.rewards.judge_templates import Template, _shipped
+from rsalign.rewards.judge_templates import Template, shipped_names
 
 
 def test_texts_are_filled_in_once():
@@ -102,25 +103,70 @@ def test_only_choices_are_verdicts():
     assert template.verdict("It is good. It is ugly.") is None
 
 
-@pytest.mark.parametrize("name", ["score", "right", "compare", "compare_with_reasons"])
+@pytest.mark.parametrize("name", shipped_names())
 def test_shipped_templates_ask(name):
     template = Template.named(name)
-    template.require(*(("one", "other") if name.startswith("compare") else ("response",)))
-    system, user = template.messages(prompt="p-p", response="r-r", one="1-1", other="2-2")
-    assert system.role == "system"
-    for text in ("p-p", *(("1-1", "2-2") if name.startswith("compare") else ("r-r",))):
+    compares = "one" in template.placeholders
+    template.require(*(("one", "other") if compares else ("response",)))
+    *_, user = template.messages(prompt="p-p", response="r-r", one="1-1", other="2-2")
+    for text in ("p-p", *(("1-1", "2-2") if compares else ("r-r",))):
         assert user.content.count(text) == 1
-    assert "{" not in user.content
+    assert "{{" not in user.content
     assert user.content == user.content.strip()
 
 
-def test_every_shipped_template_is_named_in_the_documentation():
-    assert all(f"``{name}``" in Template.named.__doc__ for name in _shipped())
+def test_every_shipped_template_is_in_the_documentation():
+    page = Path(__file__).parents[2].joinpath("docs/reward_models.md").read_text()
+    assert all(f"`{name}`" in page for name in shipped_names())
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ConfigError, match="choose one of compare, compare_with_reasons, right"):
+    with pytest.raises(ConfigError, match=r"choose one of boxed, .*, give the path of a TOML"):
         Template.named("best")
+
+
+def test_own_files(tmp_path):
+    """A file has the attributes of a template; whatever else it has is refused."""
+    own = tmp_path / "own.toml"
+    own.write_text('user = "{response}?"\npattern = "([0-9])"\nscale = [0, 5]\n')
+    assert Template.from_file(str(own)) == Template(
+        user="{response}?", pattern="([0-9])", scale=(0, 5)
+    )
+    for text, fault in (
+        ('user = "{response}?"\npatern = "([0-9])"', "has patern, user: give user, and"),
+        ('pattern = "([0-9])"', "has pattern: give user, and"),
+        ("user = ", "cannot be read"),
+        ('user = "{response}?"\npattern = 7', "pattern="),
+        ('user = "{response}?"\nchoices = ["a", 7]', "choices="),
+    ):
+        own.write_text(text)
+        with pytest.raises(ConfigError, match=fault):
+            Template.from_file(own)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Template.from_file(tmp_path / "none.toml")
+
+
+def test_the_rubric_is_a_setting():
+    template = dataclasses.replace(Template.named("prometheus"), rubric="Is it {short}?")
+    *_, user = template.messages(prompt="p", response="r")
+    assert "###Rubric:\nIs it {short}?\n" in user.content
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"pattern": "(.)", "thought": True}, "beside a pattern"),
+        ({"pattern": "(.)", "lead": "So:"}, "beside a pattern"),
+        ({"choices": ("a", "b"), "thought": True}, "give lead"),
+        ({"choices": ("a", "b"), "values": (1.0,)}, "one number for each"),
+        ({"choices": ("a", "b"), "scale": (0, 1)}, "and no choices"),
+        ({"pattern": "(.)", "scale": (1, 1)}, "least and the greatest"),
+        ({"pattern": "(.)", "verdict_at": "middle"}, "verdict_at="),
+    ],
+)
+def test_contradictions_are_refused(settings, fault):
+    with pytest.raises(ConfigError, match=fault):
+        Template(user="{response}", **settings)
 
 
 def test_templates_are_values():

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rsalign.core.checks import check_value
 from rsalign.engines.vllm.context_length import create_config, tell_context_length
 from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
-from rsalign.engines.vllm.release import OLDEST_V2_HOOKS, RELEASE
 from rsalign.engines.vllm.model_folder import is_quantized
+from rsalign.engines.vllm.release import OLDEST_V2_HOOKS, RELEASE
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
