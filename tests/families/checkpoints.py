@@ -102,6 +102,8 @@ def write_tokenizer(family: Family, folder: Path) -> None:
     tokenizer = json.loads((fetched / "tokenizer.json").read_text())
     if family.template:
         config["chat_template"] = (TEMPLATES / family.template).read_text()
+    elif (fetched / "chat_template.jinja").is_file():
+        config["chat_template"] = (fetched / "chat_template.jinja").read_text()
     if family.tokenizer_class:
         config["tokenizer_class"] = family.tokenizer_class
         config.pop("auto_map", None)

@@ -232,5 +232,16 @@ FAMILIES = (
             92543: "<|im_start|>",
         },
     ),
+    Family(
+        name="smollm2",
+        like="SmolLM2-135M-Instruct",
+        tokenizer="smollm2",
+        body="llama",
+        vocab_size=49152,
+        ends=("<|im_end|>", "<|endoftext|>"),
+        starts_text=None,
+        pads="<|im_end|>",
+        is_tied=True,
+    ),
 )
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -17,6 +17,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.real.cache import folder as real_models
+
 from tests.families.cache import place, root
 
 VERSION = "3.7.2"
@@ -128,7 +130,9 @@ MISTRAL_FILES = (
         "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316",
     ),
 )
-NAMES = tuple(source.name for source in PACKAGES + MISTRAL_FILES)
+CONVERTED = "smollm2"
+"""The tokenizer of the real model, where `make real` has made that."""
+NAMES = (*(source.name for source in PACKAGES + MISTRAL_FILES), CONVERTED)
 
 
 class FetchError(Exception):
@@ -139,6 +143,8 @@ def folder_of(name: str) -> Path:
     """Where the tokenizer's files lie once they are fetched."""
     if name not in NAMES:
         raise FetchError(f"no tokenizer {name!r}: give one of {', '.join(NAMES)}")
+    if name == CONVERTED:
+        return real_models() / "policy"
     return root() / "tokenizers" / name
 
 

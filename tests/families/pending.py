@@ -28,22 +28,19 @@ class Fault:
         )
 
 
-OPEN_ANSWERS = "what a reward reads of an open answer is not the beginning of the finished one"
-UNLIKE = ("llama2", "llama3", "llama3_1", "llama3_2", "qwen3", "gemma2", "gemma3", "gptoss")
-"""Families whose templates trim an answer, or write something before it."""
+SPACE = "white space at the end of an answer is taken for the template's space before its end"
 PENDING: tuple[Fault, ...] = (
-    Fault("test_rewards_read_what_the_template_writes", OPEN_ANSWERS, UNLIKE, "*-length"),
-    Fault("test_rewards_read_what_the_template_writes", OPEN_ANSWERS, UNLIKE, "*-boundary"),
     Fault(
-        "test_rewards_read_what_the_template_writes",
-        OPEN_ANSWERS,
-        ("mistral_nemo",),
-        "*-system-length",
+        "test_transformers_rewards_are_those_of_the_model",
+        "attention that does not soft-cap logits scores Gemma-2",
+        ("gemma2",),
     ),
+    Fault("test_transformers_rewards_are_those_of_the_model", SPACE, ("llama2",)),
+    Fault("test_rewards_read_what_the_template_writes", SPACE, ("llama2",), "*-length"),
+    Fault("test_rewards_are_those_of_transformers", SPACE, ("llama2",)),
     Fault(
-        "test_rewards_read_what_the_template_writes",
-        OPEN_ANSWERS,
-        ("mistral_nemo",),
-        "*-system-boundary",
+        "test_a_reward_of_the_family_is_right_or_refused",
+        "a reward with Mistral's own tokenizer is refused with Python's words",
+        ("mistral_v3", "mistral_tekken"),
     ),
 )

@@ -1,14 +1,16 @@
 """What a reward of the family is, computed by transformers alone.
 
-The conversation is rendered by the tokenizer's own chat template. An open response (one that may
-go on) is the beginning of the same response when it is finished: all but what the template writes
-after it.
+The conversation is rendered by the tokenizer's own chat template. A response that was cut at its
+greatest length is the same response when it is finished, without what the template writes after it;
+one that goes on is the beginning of a longer one.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from rsalign import Stop
 
 Conversation = Sequence[Mapping[str, str]]
 
@@ -47,22 +49,24 @@ class Reference:
             self._folder, dtype=torch.float32, attn_implementation="eager"
         ).eval()
 
-    def render(self, conversation: Conversation, answer: str, *, finished: bool) -> str:
+    def render(self, conversation: Conversation, answer: str, stop: Stop) -> str:
         """The text that the reward model reads."""
+        if stop is Stop.BOUNDARY:
+            return self._render(conversation, answer + _MARKER).rpartition(_MARKER)[0]
         text = self._render(conversation, answer)
         ending = self._render(conversation, _MARKER).rpartition(_MARKER)[2]
         assert text.endswith(ending)
-        return text if finished else text[: len(text) - len(ending)]
+        return text[: len(text) - len(ending)] if stop is Stop.LENGTH else text
 
-    def tokens(self, conversation: Conversation, answer: str, *, finished: bool) -> list[int]:
+    def tokens(self, conversation: Conversation, answer: str, stop: Stop) -> list[int]:
         """The token ids of `render`, whose text has all special tokens already."""
-        text = self.render(conversation, answer, finished=finished)
+        text = self.render(conversation, answer, stop)
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def score(self, conversation: Conversation, answer: str, *, finished: bool) -> float:
+    def score(self, conversation: Conversation, answer: str, stop: Stop) -> float:
         """The model's score at the last token."""
-        return self.scores(self.tokens(conversation, answer, finished=finished))[-1]
+        return self.scores(self.tokens(conversation, answer, stop))[-1]
 
     def scores(self, tokens: Sequence[int]) -> list[float]:
         """The model's score after each token, ``(tokens,)``."""

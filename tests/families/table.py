@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.families.families import FAMILIES, Family
-from tests.families.fetch import PACKAGES
+from tests.families.fetch import CONVERTED, PACKAGES
 
 ROOT = Path(__file__).parent.parent.parent
+LONGEST = 400
+"""Characters of a refusal that the page shows."""
 PAGE = ROOT / "docs" / "families.md"
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "strategies": (
@@ -39,6 +41,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "test_strategies_hand_over_rewards_of_transformers",
         "test_rewards_are_those_of_transformers",
         "test_rewards_read_what_the_template_writes",
+        "test_transformers_rewards_are_those_of_the_model",
         "test_a_text_begins_once",
     ),
     "steps": (
@@ -103,7 +106,8 @@ class Findings:
         self.outcomes[family, test].add(outcome)
         for name, value in report.user_properties:
             if name == "refused":
-                self.words[family].add(str(value))
+                words = str(value)
+                self.words[family].add(words if len(words) <= LONGEST else f"{words[:LONGEST]}...")
                 self.refusing.add((family, test))
 
     def cell(self, family: str, tests: tuple[str, ...]) -> str:
@@ -138,6 +142,8 @@ def page(findings: Findings) -> str:
 
 def _source(family: Family) -> str:
     of_npm = {package.name: package.npm for package in PACKAGES}
+    if family.tokenizer == CONVERTED:
+        return "of `make real`"
     return of_npm.get(family.tokenizer) or f"mistral_common {version('mistral_common')}"
 
 

@@ -1,10 +1,14 @@
 """What rewards read of a conversation: open answers are the beginnings of finished ones."""
 
+import asyncio
+from contextlib import closing
+
 import pytest
 from jinja2 import TemplateError
 
-from rsalign import Message, Prompt, Response, Stop
+from rsalign import Message, Prompt, Response, Stop, TransformersReward
 from rsalign.core.errors import RewardError
+from rsalign.core.tasks import concurrently
 from rsalign.rewards.rendering import Rendering
 from tests.families.checkpoints import reward_folder
 from tests.families.reference import Reference
@@ -56,13 +60,13 @@ def response_of(answer, stop):
 def refusal_of(reference, conversation):
     """The words with which the template refuses the roles of a conversation; None: it does not."""
     try:
-        reference.render(conversation, "Yes.", finished=True)
+        reference.render(conversation, "Yes.", Stop.EOS)
     except TemplateError as error:
         return str(error)
     return None
 
 
-@pytest.mark.parametrize("stop", [Stop.EOS, Stop.STOP, Stop.LENGTH, Stop.BOUNDARY])
+@pytest.mark.parametrize("stop", list(Stop))
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_rewards_read_what_the_template_writes(reference, rendering, conversation, stop):
     messages = CONVERSATIONS[conversation]
@@ -70,7 +74,7 @@ def test_rewards_read_what_the_template_writes(reference, rendering, conversatio
         pytest.skip("the template refuses a role of this conversation")
     for text in ANSWERS:
         response = response_of(text, stop)
-        expected = reference.tokens(messages, text, finished=response.finished)
+        expected = reference.tokens(messages, text, stop)
         assert list(rendering.tokens(prompt_of(messages), response)) == expected
 
 
@@ -91,6 +95,23 @@ def test_a_refused_role_is_merged_or_refused(reference, rendering, stop, tell):
     assert refusal in words or all(message["content"] in words for message in messages)
 
 
+def test_transformers_rewards_are_those_of_the_model(reference, family):
+    """Several at once, of different lengths; with the attention that the model was trained with."""
+    messages = CONVERSATIONS["three turns"]
+    cases = [(answer, stop) for answer in ANSWERS for stop in (Stop.EOS, Stop.LENGTH)]
+    prompt = prompt_of(messages)
+
+    async def scored(reward):
+        return await concurrently(
+            reward.score(prompt, response_of(answer, stop)) for answer, stop in cases
+        )
+
+    with closing(TransformersReward(str(reward_folder(family)))) as reward:
+        found = asyncio.run(scored(reward))
+    expected = [reference.score(messages, answer, stop) for answer, stop in cases]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_text_begins_once(reference, rendering, family):
     """The token before every text is not doubled, as it would be if special tokens were added."""
     starts = reference.tokenizer.bos_token_id if family.starts_text else None
@@ -98,6 +119,5 @@ def test_a_text_begins_once(reference, rendering, family):
     for stop in (Stop.EOS, Stop.LENGTH):
         tokens = rendering.tokens(prompt, response_of("Four.", stop))
         assert tokens.count(starts) == (
-            starts
-            in reference.tokens(CONVERSATIONS["one turn"], "Four.", finished=stop is Stop.EOS)
+            starts in reference.tokens(CONVERSATIONS["one turn"], "Four.", stop)
         )
