@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="dialogues with two replies: as above (default: %(default)s)",
     )
     given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(1)
     try:
@@ -96,6 +96,11 @@ def _make(cache: Path, reviews: str, dialogues: str) -> None:
             PAIRS,
             measure_pairs,
         )
+    steering = cache / "steering.json"
+    if not steering.is_file():
+        from eval.real.steer import measure_steering  # vLLM, which training does without
+
+        steering.write_text(json.dumps(measure_steering(), indent=1) + "\n", encoding="utf-8")
 
 
 def _train(
