@@ -9,7 +9,11 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
+from rsalign.engines.vllm.environment import (
+    chooses_second_runner,
+    is_cpu_build,
+    temporary_environment,
+)
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -28,6 +32,8 @@ _CPU_ARGUMENTS: Mapping[str, Any] = {
     "enforce_eager": True,
     "block_size": 32,  # the smallest that works; only whole blocks of a prefix are cached
     "kv_cache_memory_bytes": 512 << 20,  # otherwise vLLM takes nearly all memory
+}
+_CPU_ARGUMENTS_OF_THE_FIRST_RUNNER: Mapping[str, Any] = {
     # A seeded request whose prompt is split kills the engine ("CPU Generator does not use offset").
     "enable_chunked_prefill": False,
 }
@@ -58,7 +64,9 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
         arguments["logprobs_mode"] = "processed_logprobs"
     if is_cpu_build():
         arguments |= _CPU_ARGUMENTS
-        # without chunked prefill a step must have room for the longest prompt
+        if not chooses_second_runner():
+            arguments |= _CPU_ARGUMENTS_OF_THE_FIRST_RUNNER
+        # where prompts are not split, a step must have room for the longest
         arguments["max_num_batched_tokens"] = max(16384, int(given.get("max_model_len") or 0))
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
 
