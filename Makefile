@@ -41,7 +41,7 @@ nightly: lint
 v2: venv $(TRITON)/triton
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/v2/harness:$(TRITON) TRITON_INTERPRET=1 VLLM_USE_V2_MODEL_RUNNER=1 \
 		$(BIN)/python -m pytest --timeout=1800 --junitxml=build/v2.xml $(V2); \
-	status=$$?; PYTHONPATH=$(TRITON) $(BIN)/python tests/v2/table.py build/v2.xml docs/v2.md && exit $$status
+	status=$$?; PYTHONPATH=$(TRITON) $(BIN)/python tests/v2/table.py docs/v2.md build/v2.xml && exit $$status
 
 $(TRITON)/triton:
 	$(BIN)/python -m pip install --quiet --no-deps --target $(TRITON) triton==3.9.0

@@ -1,13 +1,15 @@
 """Writes what `make v2` has run, and what came of it, into ``docs/v2.md``.
 
-    python tests/v2/table.py RESULTS.xml docs/v2.md
+    python tests/v2/table.py docs/v2.md RESULTS.xml ...
 
-``RESULTS.xml`` is pytest's ``--junitxml``. The table stands between two comments of the page.
+``RESULTS.xml`` is pytest's ``--junitxml``; there may be several. The table stands between two
+comments of the page.
 """
 
 import importlib.metadata
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +19,8 @@ ROWS = {
     "statistics, log-probabilities, guided laws and spread samples equal those of the first "
     "runner",
     "v2.test_preemption": "Preempted requests, aborted requests, a cache too small for all",
+    "v2.test_strategies": "Plain, BestOf, Cards, QAlign and EarlyStop: the same answers when "
+    "everything is preempted again and again",
     "v2.test_requests_at_the_limits": "The largest requests that the workers take are served, "
     "larger ones refused",
     "engine.test_segment_end": "Segment ends, against transformers; the law of answers that are "
@@ -38,14 +42,14 @@ ROWS = {
 }
 
 
-def write_table(results: Path, page: Path) -> None:
+def write_table(page: Path, results: Sequence[Path]) -> None:
     """Writes the table into the page.
 
     Raises:
         ValueError: if a file of tests has no row, or the page has no place for the table.
     """
     counted: dict[str, Counter[str]] = {}
-    for case in ElementTree.parse(results).iter("testcase"):
+    for case in (case for path in results for case in ElementTree.parse(path).iter("testcase")):
         name = case.get("classname", "").removeprefix("tests.")
         kinds = {child.tag for child in case} & {"failure", "error", "skipped"}
         outcome = "skipped" if kinds == {"skipped"} else "failed" if kinds else "passed"
@@ -82,4 +86,4 @@ def _version(*names: str) -> str:
 
 
 if __name__ == "__main__":
-    write_table(Path(sys.argv[1]), Path(sys.argv[2]))
+    write_table(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
