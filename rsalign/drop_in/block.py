@@ -17,6 +17,7 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.journal import Journal
 from rsalign.drop_in.vllm_call import VllmCall
 from rsalign.engines.vllm.environment import import_vllm, is_cpu_build
+from rsalign.engines.vllm.logits_processors import model_runner
 from rsalign.words.parts import EngineArguments, RewardLike, StrategyLike
 
 if TYPE_CHECKING:
@@ -203,7 +204,9 @@ def _check_llm(llm: Any) -> None:
         raise ConfigError(
             f"{llm.model_config.model} was started to judge, not to generate: give the policy's LLM"
         )
-    if is_cpu_build() and llm.llm_engine.vllm_config.scheduler_config.enable_chunked_prefill:
+    config = llm.llm_engine.vllm_config
+    splits = config.scheduler_config.enable_chunked_prefill and model_runner(config) == "v1"
+    if is_cpu_build() and splits:
         logger.warning(
             "%s runs with chunked prefill, with which vLLM on CPUs dies of a seeded request whose "
             "prompt it splits: start it with enable_chunked_prefill=False and "

@@ -184,9 +184,8 @@ async def weigh_after_thought(
             continue
         said = rest.rfind(template.lead.strip())
         kept = text if said < 0 else text[: len(text) - len(rest) + said]
-        count = bisect.bisect_right(
-            range(len(tokens) + 1), len(kept), key=lambda n, all_=tokens: len(policy.text(all_[:n]))
-        )
+        lengths = [len(policy.text(tokens[:n])) for n in range(len(tokens) + 1)]
+        count = bisect.bisect_right(lengths, len(kept))
         before = tokens[: count - 1]
         between = kept[len(policy.text(before)) :]
         if said < 0 and not kept.endswith("\n"):

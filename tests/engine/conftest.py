@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from server import Server
+from server import Server, hook
 
 from rsalign.embedded import POLICY, REWARD
 from rsalign.policies.vllm_server import VllmServerPolicy
@@ -18,7 +18,7 @@ def servers(
     server = Server(
         tmp_path_factory.mktemp("servers") / "log",
         f"{POLICY} --enable-prompt-tokens-details --logprobs-mode processed_logprobs "
-        "--logits-processors rsalign.hooks.v1:SegmentEnd",
+        f"--logits-processors {hook('SegmentEnd')}",
         f"{REWARD} --runner pooling",
     )
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,12 @@ import forked
 from rsalign.core.tasks import concurrently
 
 PROGRAM = Path(__file__).with_name("serve_models.py")
+
+
+def hook(name):
+    """Import path of a hook for the model runner that engines have in this environment."""
+    runner = "v2" if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1" else "v1"
+    return f"rsalign.hooks.{runner}:{name}"
 
 
 class Server:

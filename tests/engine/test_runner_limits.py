@@ -39,7 +39,7 @@ LARGE = {
 @pytest.fixture
 def second(monkeypatch):
     """Engines are taken for those of the second runner."""
-    monkeypatch.setattr("rsalign.engines.vllm.runner_limits.model_runner", lambda config: "v2")
+    monkeypatch.setattr("rsalign.engines.vllm.runner_limits._runner", lambda config: "v2")
 
 
 def params(**asked):

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.real.cache import folder as real_models
-
 from tests.families.cache import place, root
 
 VERSION = "3.7.2"

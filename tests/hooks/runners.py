@@ -48,6 +48,11 @@ class Request:
         return len(self.drawn) == LENGTH or SENTINEL in self.drawn
 
     @property
+    def tokens(self):
+        """Of prompt and response; prompts of one length are equal."""
+        return [1] * self.prompt + self.drawn
+
+    @property
     def law(self):
         """Of each token, in float64, ``(tokens, vocab)``."""
         return self.logits.double().softmax(-1)
@@ -121,14 +126,19 @@ def run_v1(classes, requests, *, disturb, ended=lambda request: None):
 def run_v2(classes, requests, *, disturb, ended=lambda request: None):
     """The second runner: slots are kept; rows are in another order at every step.
 
-    What is preempted comes back in another slot, after others were there.
+    What is preempted comes back in another slot, after others were there; sometimes without the
+    token that it drew last, as where steps are scheduled ahead.
     """
-    prompts = torch.zeros(MAX_SEQS, dtype=torch.int32)
+    prompts, filled, totals = (torch.zeros(MAX_SEQS, dtype=torch.int32) for _ in range(3))
+    tokens = torch.zeros(MAX_SEQS, 40, dtype=torch.int32)
     states = SimpleNamespace(
         device=torch.device("cpu"),
         max_num_reqs=MAX_SEQS,
         vocab_size=VOCAB,
+        all_token_ids=SimpleNamespace(gpu=tokens),
         prompt_len=SimpleNamespace(gpu=prompts, np=prompts.numpy()),
+        prefill_len=SimpleNamespace(gpu=filled, np=filled.numpy()),
+        total_len=SimpleNamespace(gpu=totals),
     )
     hooks = [each(CONFIG, states) for each in classes]
     waiting, slots, chance = list(requests), {}, torch.Generator().manual_seed(0)
@@ -138,13 +148,20 @@ def run_v2(classes, requests, *, disturb, ended=lambda request: None):
         for slot in [slot for slot, request in slots.items() if request.drawn]:
             if disturb and bool(torch.rand((), generator=chance) < 0.1):
                 waiting.insert(3, slots.pop(slot))
+                if bool(torch.rand((), generator=chance) < 0.5):
+                    del waiting[min(3, len(waiting) - 1)].drawn[-1]
+        new = []
         while waiting and len(slots) < 5:
             free = torch.randperm(MAX_SEQS, generator=chance).tolist()
             slot = next(slot for slot in free if slot not in slots)
             slots[slot] = waiting.pop(0)
+            new.append(slot)
             prompts[slot] = slots[slot].prompt
+            filled[slot] = len(slots[slot].tokens)
             asks = [hook.add_request(slot, slots[slot].params) for hook in hooks]
             assert any(asks) == (slots[slot].params.extra_args is not None)
+        for slot in new:  # vLLM writes tokens when all requests have been added
+            _write(slots[slot], tokens[slot], totals[slot])
         for hook in hooks:
             hook.apply_staged_writes()
         if not slots:
@@ -166,6 +183,13 @@ def run_v2(classes, requests, *, disturb, ended=lambda request: None):
         for hook in hooks:
             logits = hook.apply(logits, context)
         _draw(batch, logits, ended)
+        for slot, request in slots.items():
+            _write(request, tokens[slot], totals[slot])
+
+
+def _write(request, row, total):
+    row[: len(request.tokens)] = torch.tensor(request.tokens)
+    total.fill_(len(request.tokens))
 
 
 def _draw(batch, logits, ended):

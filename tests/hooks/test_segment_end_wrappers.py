@@ -22,6 +22,7 @@ RUNS = {
     "v1": partial(run_v1, [v1.SegmentEnd], disturb=False),
     "v1 torn": partial(run_v1, [v1.SegmentEnd], disturb=True),
     "v2": partial(run_v2, [v2.SegmentEnd], disturb=False),
+    "v2 torn": partial(run_v2, [v2.SegmentEnd], disturb=True),
 }
 
 

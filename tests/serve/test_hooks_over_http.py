@@ -6,6 +6,7 @@ import openai
 import pytest
 import torch
 from exact import language_model, tokenizer
+from server import hook
 from serving import MESSAGES
 
 from rsalign.embedded import POLICY, STRONG
@@ -140,3 +141,24 @@ def test_what_cannot_be_had_is_refused(client, model, xargs, changes, says, stre
             model=model, messages=MESSAGES, max_tokens=8, stream=stream, extra_body=extra, **changes
         )
     assert refused.value.body["code"] == 400
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny:plain"])
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"allowed_token_ids": [5] * 1025},
+        {"min_tokens": 1, "stop_token_ids": list(range(100, 228))},
+        {"bad_words": ["such a long word " * 200]},
+    ],
+    ids=lambda large: next(iter(large)),
+)
+def test_what_would_end_the_engine_in_its_worker_is_refused(client, model, large):
+    """By the second runner's engines; the first takes it. Others are served as before."""
+    asked = {"model": model, "max_tokens": 2}
+    if hook("SegmentEnd").startswith("rsalign.hooks.v2"):
+        with pytest.raises(openai.BadRequestError, match="second model runner"):
+            ask(client, {}, large, **asked)
+    else:
+        assert ask(client, {}, large, **asked).choices
+    assert ask(client, {}, **asked).choices

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 
 import openai
 import pytest
+from server import hook
 from serving import KEY, MESSAGES, Served
 
 from rsalign import Aligner, BestOf
@@ -94,7 +95,7 @@ def test_every_request_has_the_default_unless_it_says_otherwise(stock, policy, r
         with pytest.raises(openai.BadRequestError, match="no strategy is called"):
             ask(extra_body={"rsalign": "os:system"})
         for ignored, says in (
-            (CodeBook(n=1, seed=5).extra_args, "--logits-processors rsalign.hooks.v1:Arithmetic"),
+            (CodeBook(n=1, seed=5).extra_args, f"--logits-processors {hook('Arithmetic')}"),
             ({"rsalign_guided_alpha": 1.0}, "this engine has 0 guides"),
         ):
             with pytest.raises(openai.BadRequestError, match=says):

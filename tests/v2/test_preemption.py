@@ -9,6 +9,7 @@ import math
 
 import pytest
 from async_scheduling import kept
+from preempting import preempting
 from scenarios import BOUNDARIES, alike, describe, draw, prompts, start
 
 from rsalign import Key, Stop
@@ -29,27 +30,6 @@ def second(request):
         policy = start()
     yield policy
     policy.close()
-
-
-@contextlib.contextmanager
-def preempting(policy, every):
-    """Preempts all running requests after every so many steps; yields the list of how many."""
-    engine, steps, preempted = policy.engine._engine, [0], []
-    scheduler, step = engine.engine_core.engine_core.scheduler, engine.step
-
-    def disturbed():
-        outputs = step()
-        steps[0] += 1
-        if steps[0] % every == 0:
-            preempted.append(len(scheduler.running))
-            scheduler.reset_prefix_cache(reset_running_requests=True)
-        return outputs
-
-    engine.step = disturbed
-    try:
-        yield preempted
-    finally:
-        engine.step = step
 
 
 @pytest.mark.parametrize("every", [2, 3])

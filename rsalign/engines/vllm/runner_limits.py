@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rsalign.core.declared import quote
 from rsalign.core.errors import ConfigError
 from rsalign.engines.vllm.errors import refusal_types
-from rsalign.engines.vllm.logits_processors import model_runner
 from rsalign.engines.vllm.text import load_tokenizer
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def check_runner_limits(params: "SamplingParams", config: "VllmConfig") -> None:
         ConfigError: names the argument, its size, and the greatest size that the engine's model
             runner takes.
     """
-    runner = model_runner(config)
+    runner = _runner(config)
     _check_seed(params, runner)
     if runner == "v1":
         return
@@ -48,6 +47,11 @@ def check_runner_limits(params: "SamplingParams", config: "VllmConfig") -> None:
             "request beyond it would end the engine. Ask for less, or start the engine with "
             "VLLM_USE_V2_MODEL_RUNNER=0"
         )
+
+
+def _runner(config: "VllmConfig") -> str:
+    """The model runner of an engine, also of one that takes no logits processors."""
+    return "v2" if getattr(config, "use_v2_model_runner", False) else "v1"
 
 
 def _check_seed(params: "SamplingParams", runner: str) -> None:

@@ -25,9 +25,7 @@ _NOTHING = ArithmeticRequest(0.0, 1.0, 0, 1.0, 0.0)
 class Arithmetic(LogitsProcessor):  # type: ignore[misc] # mypy does not follow vLLM
     """Spreads the samples of the requests that name it; see `rsalign.hooks.v1.Arithmetic`.
 
-    Name it last, because other hooks may change the law. To this runner a preempted request is a
-    new one when it comes back, whose code counts as spent: vLLM's own sampler draws the rest. The
-    request keeps its law, and is spread up to there.
+    Name it last, because other hooks may change the law.
     """
 
     @classmethod
@@ -52,6 +50,7 @@ class Arithmetic(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
 
     def apply_staged_writes(self) -> None:
         """Sends the codes of all slots to the device when one of them is new."""
+        self._memory.restore()
         owners = self._memory.owners
         if self._codes is None and any(owners):
             requests = [owner.request if owner else _NOTHING for owner in owners]

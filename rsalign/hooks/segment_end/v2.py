@@ -28,9 +28,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
     """Ends the segments of the requests that name it (`end_segments`); leaves all others alone.
 
     vLLM calls it before temperature and truncation, and after what changes the model's law itself
-    (allowed tokens, logit bias, penalties). To this runner a preempted request without a ticket is
-    a new one when it comes back. The entropy of the token that it drew last is then unknown: if
-    that one token is a mark that needs some entropy, it does not end the segment.
+    (allowed tokens, logit bias, penalties).
     """
 
     @classmethod
@@ -55,6 +53,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
 
     def apply_staged_writes(self) -> None:
         """Sends the rules of all slots to the device when one of them is new."""
+        self._memory.restore()
         if self._rules is not None:
             return
         requests = [owner.request for owner in self._memory.owners if owner is not None]

@@ -13,6 +13,7 @@ from rsalign.engines.vllm.logits_processors import refuse_sharded_sampling
 from rsalign.engines.vllm.logits_processors_v2 import LogitsContext, LogitsProcRequestState
 from rsalign.engines.vllm.tensors import async_tensor_h2d
 from rsalign.hooks.shared.memory import UNKNOWN, Owner, R, RequestMemory
+from rsalign.hooks.shared.v2_resumed import LeftRequests
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -23,6 +24,7 @@ class V2Memory(RequestMemory[R]):
 
     vLLM gives a preempted request another slot when it brings it back, and does not say that it is
     the same request. One that has a ticket is recognised by it: no two open requests may share one.
+    Others are recognised by their tokens (`rsalign.hooks.shared.v2_resumed`).
 
     Args:
         states: vLLM's, of all requests.
@@ -45,6 +47,9 @@ class V2Memory(RequestMemory[R]):
         self._states = states
         self._report = report
         self._with_ticket: dict[str, Owner[R]] = {}
+        self._left = LeftRequests(states, shape, dtype)
+        self._identities: dict[int, int] = {}  # by slot, of requests without a ticket
+        self._resumed: list[int] = []
         self._is_served = np.zeros(states.max_num_reqs, dtype=bool)
         self._layout: tuple[Any, Tensor | None] = (np.empty(0), None)
         self.owners: list[Owner[R] | None] = [None] * states.max_num_reqs
@@ -65,10 +70,29 @@ class V2Memory(RequestMemory[R]):
             return False
         if before is not None:
             before.kept = self.values[slot].clone()
+        if slot in self._identities:
+            self._left.add(slot, self._identities.pop(slot), self.values[slot])
         self.owners[slot] = None if request is None else self._owner(slot, request, ticket)
         self._is_served[slot] = request is not None
         self._layout = (np.empty(0), None)
         return True
+
+    def restore(self) -> None:
+        """Gives requests without a ticket that have come back what was remembered of them.
+
+        Called once a step, when vLLM has written the tokens of new requests.
+        """
+        if not self._resumed:
+            return
+        resumed, self._resumed = self._resumed, []
+        others = [slot for slot in self._identities if slot not in resumed]
+        self.values[resumed] = self._left.find(
+            resumed,
+            [self._identities[slot] for slot in resumed],
+            others=others,
+            identities_of_others=[self._identities[slot] for slot in others],
+            values=self.values,
+        )
 
     def served_rows(self, slots: Any) -> Tensor | None:
         """Returns the rows of a batch that the hook serves; sent only when the batch has changed.
@@ -111,6 +135,11 @@ class V2Memory(RequestMemory[R]):
             self._forget_read()
             self._with_ticket[ticket] = owner
             publish_report(ticket, lambda num_drawn: self._report(owner, num_drawn))
+            return owner
+        prompt_len = int(self._states.prompt_len.np[slot])
+        self._identities[slot] = hash((request, prompt_len))
+        if self._states.prefill_len.np[slot] > prompt_len:
+            self._resumed.append(slot)
         return owner
 
     def _forget_read(self) -> None:
