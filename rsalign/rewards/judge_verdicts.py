@@ -13,9 +13,10 @@ from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.key import Key
 from rsalign.core.protocols import Encoder, Likelihood, Policy, get_sampling
 from rsalign.core.tasks import concurrently
-from rsalign.core.text.response_text import response_text
+from rsalign.core.text.response_text import read_response
 from rsalign.core.types import Message, Prompt, Response, Tokens
 from rsalign.rewards.judge_templates import Template
+from rsalign.rewards.judge_thinking import encode_without_thought
 from rsalign.rewards.parts import describe
 
 
@@ -108,9 +109,13 @@ async def write_verdicts(
         for vote in range(1 if get_sampling(policy).is_point_mass else votes)
     )
     texts = tuple(
-        response_text(
-            policy, tokens, segment.tokens, stop=segment.stop, stop_reason=segment.stop_reason
-        )
+        read_response(
+            policy,
+            Prompt(question, tokens),
+            segment.tokens,
+            stop=segment.stop,
+            stop_reason=segment.stop_reason,
+        )[0]
         for segment in drawn
     )
     read = (template.verdict(text) for text in texts)
@@ -128,9 +133,10 @@ async def weigh_choices(
     """Computes how probable each of the template's choices is as the beginning of the answer.
 
     Raises:
-        ConfigError: if one choice is a prefix of another, whose probability it would include.
+        ConfigError: if one choice is a prefix of another, whose probability it would include; or if
+            a reasoning model would think before it chooses.
     """
-    tokens = policy.encode_chat(question)
+    tokens = encode_without_thought(policy, question)
     options = [
         # a template that is nothing but the text leaves out what `encode` may add around it (BOS)
         policy.encode_chat(

@@ -7,6 +7,7 @@ that the caller has set is never changed.
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
@@ -35,6 +36,7 @@ _ALWAYS_ARGUMENTS: Mapping[str, Any] = {
     "disable_log_stats": True,
     "enable_prefix_caching": True,
 }
+_HF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 _REPORTER = "rsalign.engines.reports.Reporter"
 
 
@@ -60,7 +62,20 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
         arguments |= _CPU_ARGUMENTS
         # without chunked prefill a step must have room for the longest prompt
         arguments["max_num_batched_tokens"] = max(16384, int(given.get("max_model_len") or 0))
+    if "tokenizer" not in given and has_mistral_tokenizer_only(model):
+        arguments["tokenizer_mode"] = "mistral"
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
+
+
+def has_mistral_tokenizer_only(model: str) -> bool:
+    """Whether a model's folder has a tokenizer in Mistral's format, and none in Hugging Face's.
+
+    vLLM by itself would convert it, and lose the chat template. The tokenizer of a Hugging Face id
+    is not looked at: ``tokenizer_mode="mistral"`` asks for it.
+    """
+    folder = Path(model)
+    mistral = any(folder.glob("tekken.json")) or any(folder.glob("tokenizer.model.v*"))
+    return mistral and not any((folder / name).is_file() for name in _HF_TOKENIZERS)
 
 
 def build_llm_engine(
