@@ -69,7 +69,7 @@ def vllm_policy(
 def server_policy(
     addresses: tuple[str, ...] | str,
     model: str | None = None,
-    sampling: Sampling | None = None,
+    sampling: Sampling | Literal["model"] | None = None,
     chat_options: Mapping[str, Any] | None = None,
     reasoning_parser: str | Mapping[str, Any] | None = None,
 ) -> VllmServerPolicy:
@@ -84,7 +84,7 @@ def server_policy(
         ("server", where, model, str(reasoning)),
         lambda: VllmServerPolicy.connect(where, model=model, reasoning=reasoning),
     )
-    return policy.with_sampling(sampling or Sampling())
+    return policy.with_sampling(named_sampling(policy, sampling or Sampling()))
 
 
 def vllm_reward(model: str, engine_args: Mapping[str, Any] | None = None) -> Reward:

@@ -91,6 +91,7 @@ def make_record(
         "answers": [
             {
                 "text": answer.text,
+                **({} if answer.reasoning is None else {"reasoning": answer.reasoning}),
                 "reward": answer.reward,
                 "num_tokens": len(answer.token_ids),
                 "finish_reason": answer.finish_reason,

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
         Strategy,
     )
     from rsalign.core.run import Run
+    from rsalign.core.text.chat_options import ChatOptions
+    from rsalign.core.text.reasoning import Reasoning
     from rsalign.core.trace import Proposal, Trace, Verdict
     from rsalign.core.types import Candidate, Message, Prompt, Response, Sampling, Segment, Stop
     from rsalign.drop_in.block import aligned
@@ -157,6 +159,7 @@ __all__ = [
     "Candidate",
     "Capped",
     "Cards",
+    "ChatOptions",
     "ChiSquaredPessimism",
     "ClippedSteps",
     "CodeBook",
@@ -213,6 +216,7 @@ __all__ = [
     "Punctuation",
     "QAlign",
     "Quest",
+    "Reasoning",
     "Rejection",
     "RemoteReward",
     "Response",
@@ -289,6 +293,8 @@ _NAMES = {
         "Boundary Encoder Likelihood PairwiseReward Policy Reward StepReward Strategy"
     ),
     "rsalign.core.run": "Run",
+    "rsalign.core.text.chat_options": "ChatOptions",
+    "rsalign.core.text.reasoning": "Reasoning",
     "rsalign.core.trace": "Proposal Trace Verdict",
     "rsalign.core.types": "Candidate Message Prompt Response Sampling Segment Stop",
     "rsalign.drop_in.block": "aligned",

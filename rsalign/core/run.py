@@ -17,6 +17,7 @@ from rsalign.core.protocols import (
     with_sampling,
 )
 from rsalign.core.sampling import stop_end
+from rsalign.core.text.reasoning import warn_of_thought
 from rsalign.core.text.response_text import detokenizer, read_response, token_text
 from rsalign.core.trace import Proposal, Trace, Verdict
 from rsalign.core.types import (
@@ -130,12 +131,8 @@ class Run:
             address=self.key.path,
             reasoning=reasoning,
         )
-        if stop is Stop.LENGTH and reasoning and not text:
-            self.trace.warn(
-                "answers were cut at their greatest length before their thought ended, and count "
-                "as empty: raise max_tokens, which counts thought and answer together, or bound "
-                "the thought (thinking_token_budget in SamplingParams)"
-            )
+        if (warning := warn_of_thought(self.policy, response)) is not None:
+            self.trace.warn(warning)
         value = await self.reward.score(prompt, response)
         return Candidate(response, finite_reward(value, self.reward, prompt, response))
 

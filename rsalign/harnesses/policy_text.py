@@ -125,7 +125,7 @@ class PolicyText(TemplateLM):
         Raises:
             UnreadableError: if the tokenizer cannot encode the text.
         """
-        begin = self.tokenizer.bos_token
+        begin = self.tokenization.conversations.begin
         if isinstance(string, Conversation) or (begin and string.startswith(begin)):
             add_special_tokens = False
         elif add_special_tokens is None:

@@ -97,9 +97,9 @@ class Conversations:
         It is the token that begins a text (BOS) at its beginning, a special token that the template
         writes between messages, or all that it writes before the first message.
         """
-        begin = getattr(self.tokenizer, "bos_token", None)
+        begin = self.begin
         if begin and text.startswith(begin):
-            return str(begin)
+            return begin
         return next((mark for mark in self._marks if mark in text), None)
 
     @cached_property
@@ -114,7 +114,7 @@ class Conversations:
             rendered = str(self.tokenizer.decode(list(rendered), skip_special_tokens=False))
         specials = [one for one in _special_texts(self.tokenizer) if one in rendered]
         before = rendered.partition(_PROBE)[0]
-        begin = getattr(self.tokenizer, "bos_token", None) or ""
+        begin = self.begin
         opening = before.removeprefix(begin).strip()
         # a word or two may be part of any text
         known = [opening] if not opening.replace(" ", "").isalnum() else []
@@ -123,8 +123,19 @@ class Conversations:
     def _no_template(self) -> ConfigError:
         return ConfigError(
             f"the tokenizer of {self.name} has no chat template: give chat_template=..., or use "
-            "generate() with plain text"
+            "generate() with plain text; a model with Mistral's own tokenizer (tekken.json) needs "
+            "engine_args={'tokenizer_mode': 'mistral'}"
         )
+
+    @cached_property
+    def begin(self) -> str:
+        """The text of the token that begins a text (BOS); empty if there is none."""
+        if hasattr(self.tokenizer, "bos_token"):
+            return str(self.tokenizer.bos_token or "")
+        token = getattr(self.tokenizer, "bos_token_id", None)  # vLLM's own tokenizers know the id
+        if token is None:
+            return ""
+        return str(self.tokenizer.decode([token], skip_special_tokens=False))
 
     @property
     def name(self) -> str:

@@ -14,10 +14,11 @@ from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.key import Key
 from rsalign.core.protocols import Encoder, Likelihood, Policy, get_sampling
 from rsalign.core.tasks import concurrently
-from rsalign.core.text.response_text import response_text
-from rsalign.core.types import Message, Prompt, Response, Stop, Tokens
+from rsalign.core.text.response_text import read_response, response_text
+from rsalign.core.types import Message, Prompt, Response, Segment, Stop, Tokens
 from rsalign.rewards.judge_parsing import UnreadableError, after_thought
 from rsalign.rewards.judge_templates import Template
+from rsalign.rewards.judge_thinking import encode_without_thought
 from rsalign.rewards.parts import describe
 
 
@@ -141,9 +142,10 @@ async def weigh_choices(
     """Computes how probable each of the template's choices is as the beginning of the answer.
 
     Raises:
-        ConfigError: if one choice is a prefix of another, whose probability it would include.
+        ConfigError: if one choice is a prefix of another, whose probability it would include; or if
+            a reasoning model would think before it chooses.
     """
-    return await _weigh(policy, template, policy.encode_chat(question), template.lead)
+    return await _weigh(policy, template, encode_without_thought(policy, question), template.lead)
 
 
 async def weigh_after_thought(
@@ -174,7 +176,9 @@ async def weigh_after_thought(
     Raises:
         ConfigError: if one choice is a prefix of another.
     """
-    written = await _write(policy, question, votes=votes, max_tokens=max_tokens, key=key)
+    written = await _write(
+        policy, question, votes=votes, max_tokens=max_tokens, key=key, keeps_thought=True
+    )
     asked, faults = [], []
     for text, tokens in zip(written.texts, written.tokens, strict=True):
         try:
@@ -215,7 +219,13 @@ class _Written:
 
 
 async def _write(
-    policy: Writer, question: tuple[Message, ...], *, votes: int, max_tokens: int, key: Key
+    policy: Writer,
+    question: tuple[Message, ...],
+    *,
+    votes: int,
+    max_tokens: int,
+    key: Key,
+    keeps_thought: bool = False,
 ) -> _Written:
     tokens = policy.encode_chat(question)
     here = key.child("verdict", _digest(question))
@@ -223,12 +233,15 @@ async def _write(
         policy.extend(tokens, max_new_tokens=max_tokens, key=here.child(vote))
         for vote in range(1 if get_sampling(policy).is_point_mass else votes)
     )
-    texts = tuple(
-        response_text(
-            policy, tokens, segment.tokens, stop=segment.stop, stop_reason=segment.stop_reason
-        )
-        for segment in drawn
-    )
+
+    def read(segment: Segment) -> str:
+        stop, reason = segment.stop, segment.stop_reason
+        if keeps_thought:  # the caller cuts the text, and goes on from its tokens
+            return response_text(policy, tokens, segment.tokens, stop=stop, stop_reason=reason)
+        asked = Prompt(question, tokens)
+        return read_response(policy, asked, segment.tokens, stop=stop, stop_reason=reason)[0]
+
+    texts = tuple(map(read, drawn))
     return _Written(
         question=tokens,
         texts=texts,

@@ -79,16 +79,26 @@ def digest_tensor(value: Any) -> bytes | None:
 
 
 def digest_tokenizer(value: Any) -> bytes | None:
-    """Returns the digest of a Hugging Face tokenizer (vocabulary, rules, chat template, no paths).
+    """Returns the digest of a tokenizer (vocabulary, rules, chat template, no paths).
 
-    None if it is not a tokenizer.
+    It is one of Hugging Face, or one of vLLM's own, such as Mistral's, whose rules are those of
+    their vocabulary, class and version. None if it is not a tokenizer.
     """
-    if not any(one.__module__.startswith("transformers.") for one in type(value).__mro__):
+    homes = [one.__module__ for one in type(value).__mro__]
+    if any(home.startswith("vllm.tokenizers.") for home in homes) and hasattr(value, "get_vocab"):
+        kind = (type(value).__name__, getattr(value, "version", None), value.all_special_tokens)
+        return hash_parts("tokenizer", _words(value), repr(kind).encode())
+    if not any(home.startswith("transformers.") for home in homes):
         return None
     if not hasattr(value, "get_vocab") or not hasattr(value, "special_tokens_map"):
         return None
     settings = (value.chat_template, sorted(map(repr, value.special_tokens_map.items())))
     return hash_parts("tokenizer", _vocabulary(value), repr(settings).encode())
+
+
+@functools.lru_cache(maxsize=16)
+def _words(tokenizer: Any) -> bytes:
+    return hash_parts("words", repr(sorted(tokenizer.get_vocab().items(), key=repr)).encode())
 
 
 @functools.lru_cache(maxsize=16)

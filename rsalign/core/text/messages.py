@@ -236,7 +236,9 @@ def _parts(content: Any) -> list[Any]:
         if not isinstance(kind, str) or kind not in _TEXT_PARTS or part.get("uuid") is not None:
             raise ConfigError(
                 f"a message has the part {quote(part)}: only text is possible; its type may be "
-                f"{', '.join(_TEXT_PARTS)}"
+                f"{', '.join(_TEXT_PARTS)}. A strategy continues answers by their tokens, and a "
+                "prompt with images, audio or video is more than its tokens: for those ask for the "
+                "engine's own sampling"
             )
         text = part.get(_TEXT_PARTS[kind])
         if text is None and kind in ("text", "refusal"):

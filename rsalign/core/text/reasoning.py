@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from rsalign.core.checks import at_least, check_settings
-from rsalign.core.types import Prompt, Tokens
+from rsalign.core.types import Prompt, Response, Stop, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +127,26 @@ class Dividing(Protocol):
             complete: whether no token may follow.
         """
         ...
+
+
+def warn_of_thought(policy: object, response: Response) -> str | None:
+    """What the user should know about the thought of a response; None if there is nothing."""
+    if not response.complete:
+        return None
+    divides = isinstance(policy, Dividing) and policy.divides
+    if not divides and _THOUGHT_END in response.text:
+        return (
+            f"answers have {_THOUGHT_END!r} in their text: the model thinks first, and rewards and "
+            "votes read thought and answer as one text. Name the model's parser, such as "
+            "reasoning_parser='qwen3', or turn the thought off (chat_template_kwargs)"
+        )
+    if response.stop is Stop.LENGTH and response.reasoning and not response.text:
+        return (
+            "answers were cut at their greatest length before their thought ended, and count as "
+            "empty: raise max_tokens, which counts thought and answer together, or bound the "
+            "thought (thinking_token_budget in SamplingParams)"
+        )
+    return None
+
+
+_THOUGHT_END = "</think>"

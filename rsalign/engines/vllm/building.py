@@ -7,6 +7,7 @@ that the caller has set is never changed.
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rsalign.core.checks import check_value
@@ -47,6 +48,7 @@ _ALWAYS_ARGUMENTS: Mapping[str, Any] = {
     "enable_prefix_caching": True,
 }
 _SIZES = ("max_model_len", "max_num_seqs")
+_HF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 _REPORTER = "rsalign.engines.reports.Reporter"
 
 
@@ -77,7 +79,20 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
         # where prompts are not split, a step must have room for the longest
         needed = [check_value("engine_args", name, given.get(name), int | None) for name in _SIZES]
         arguments["max_num_batched_tokens"] = max(16384, *(size or 0 for size in needed))
+    if "tokenizer" not in given and has_mistral_tokenizer_only(model):
+        arguments["tokenizer_mode"] = "mistral"
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
+
+
+def has_mistral_tokenizer_only(model: str) -> bool:
+    """Whether a model's folder has a tokenizer in Mistral's format, and none in Hugging Face's.
+
+    vLLM by itself would convert it, and lose the chat template. The tokenizer of a Hugging Face id
+    is not looked at: ``tokenizer_mode="mistral"`` asks for it.
+    """
+    folder = Path(model)
+    mistral = any(folder.glob("tekken.json")) or any(folder.glob("tokenizer.model.v*"))
+    return mistral and not any((folder / name).is_file() for name in _HF_TOKENIZERS)
 
 
 def build_llm_engine(
