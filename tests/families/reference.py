@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from rsalign import Stop
 
 Conversation = Sequence[Mapping[str, str]]
@@ -57,6 +59,14 @@ class Reference:
         ending = self._render(conversation, _MARKER).rpartition(_MARKER)[2]
         assert text.endswith(ending)
         return text[: len(text) - len(ending)] if stop is Stop.LENGTH else text
+
+    def refusal(self, conversation: Conversation) -> str | None:
+        """The words with which the template refuses a conversation; None: it does not."""
+        try:
+            self._render(conversation, _MARKER)
+        except TemplateError as error:
+            return str(error)
+        return None
 
     def tokens(self, conversation: Conversation, answer: str, stop: Stop) -> list[int]:
         """The token ids of `render`, whose text has all special tokens already."""

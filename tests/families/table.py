@@ -33,6 +33,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "text as vLLM's": (
         "test_our_answers_are_vllms",
+        "test_a_stream_has_the_text_of_the_answer",
         "test_text_comes_back_whole",
         "test_texts_come_back",
         "test_text_only_grows_and_is_vllms",
@@ -54,6 +55,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "test_a_refused_role_is_merged_or_refused",
     ),
     "template options": ("test_options_of_the_template_reach_it",),
+    "thoughts": ("test_a_thought_is_no_part_of_the_answer",),
     "own reward": ("test_a_reward_of_the_family_is_right_or_refused",),
 }
 HEAD = """# Model families
@@ -76,7 +78,8 @@ and nothing of how good they are.
   to 1e-4, in the format of the chat template.
 - judges: the choices are weighed as the tokens that the judge would write.
 - roles: what the template refuses is merged, or costs that conversation only.
-- template options: `chat_template_kwargs` reach the chat template.
+- template options: `chat_template_kwargs` and `tools` reach the chat template as in `LLM.chat`.
+- thoughts: what vLLM's reasoning parser of the family calls a thought is no part of the answer.
 - own reward: a reward model of the family itself; the other columns use one of Llama 3.1 where vLLM
   cannot run it.
 

@@ -4,7 +4,6 @@ import asyncio
 from contextlib import closing
 
 import pytest
-from jinja2 import TemplateError
 
 from rsalign import Message, Prompt, Response, Stop, TransformersReward
 from rsalign.core.errors import RewardError
@@ -57,20 +56,11 @@ def response_of(answer, stop):
     return Response((1,), answer, stop)
 
 
-def refusal_of(reference, conversation):
-    """The words with which the template refuses the roles of a conversation; None: it does not."""
-    try:
-        reference.render(conversation, "Yes.", Stop.EOS)
-    except TemplateError as error:
-        return str(error)
-    return None
-
-
 @pytest.mark.parametrize("stop", list(Stop))
 @pytest.mark.parametrize("conversation", CONVERSATIONS)
 def test_rewards_read_what_the_template_writes(reference, rendering, conversation, stop):
     messages = CONVERSATIONS[conversation]
-    if refusal_of(reference, messages):
+    if reference.refusal(messages):
         pytest.skip("the template refuses a role of this conversation")
     for text in ANSWERS:
         response = response_of(text, stop)
@@ -82,7 +72,7 @@ def test_rewards_read_what_the_template_writes(reference, rendering, conversatio
 def test_a_refused_role_is_merged_or_refused(reference, rendering, stop, tell):
     """As an error of the response, with the template's own words."""
     messages = CONVERSATIONS["system"]
-    refusal = refusal_of(reference, messages)
+    refusal = reference.refusal(messages)
     if not refusal:
         pytest.skip("the template takes a system message")
     try:

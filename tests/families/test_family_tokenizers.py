@@ -5,6 +5,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 import pytest
+from rsalign.core.text.reasoning import Reasoning
 
 from rsalign import Key, Message, Prompt, Response, Steps, Stop
 from rsalign.core.text.detokenization import detokenizer
@@ -144,3 +145,28 @@ def test_steps_end_with_the_token_that_completes_a_line(tokenizer, lines):
         assert "\n" in completed
     full = [line for line in lines if line]
     assert len(noted.ends) == len(full)
+
+
+THOUGHTS = {
+    "qwen3": ("qwen3", "<think>\nhm 学\n</think>\n\nFour 👩‍👩‍👧."),
+    "deepseek_v3": ("deepseek_r1", "<think>\nhm 学\n</think>\n\nFour 👩‍👩‍👧."),
+    "gptoss": (
+        "openai_gptoss",
+        "<|channel|>analysis<|message|>hm 学<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>Four 👩‍👩‍👧.",
+    ),
+}
+"""Responses of models that think, and vLLM's parser of them, by family."""
+
+
+def test_a_thought_is_no_part_of_the_answer(tokenizer, family):
+    if family.name not in THOUGHTS:
+        pytest.skip("a model that writes no thought")
+    parser, response = THOUGHTS[family.name]
+    reader = Tokenization(tokenizer, 1000, reasoning=Reasoning(parser))
+    tokens = tuple(encode(tokenizer, response))
+    prompt = Prompt(QUESTION, reader.encode_chat(QUESTION))
+    answer, thought = reader.divide(prompt, tokens, reader.text(tokens), complete=True)
+    assert answer.strip() == "Four 👩‍👩‍👧."
+    assert thought is not None
+    assert thought.strip() == "hm 学"
