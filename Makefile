@@ -2,6 +2,7 @@
 #   make demo      aligned generation on the embedded models, next to plain sampling
 #   make quick     tests that start no engine: architecture, laws, core, chains, selectors, words
 #   make test      ruff, mypy, import contracts and all tests but those marked nightly
+#   make matrix    tries each release of vLLM, and writes the table of docs/versions.md (an hour)
 #   make nightly   all tests, with many more examples of each property
 
 PYTHON ?= python3.11
@@ -16,7 +17,7 @@ QUICK += --ignore=tests/core/test_detokenization.py -m "not engine and not vllm 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly lint laws surface venv models clean
+.PHONY: demo quick test nightly matrix lint laws surface venv models clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -29,6 +30,10 @@ test: lint
 
 nightly: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder -m "" --hypothesis-profile=nightly
+
+# environments of the releases are below ~/.cache/rsalign/matrix, or $RSALIGN_MATRIX
+matrix: venv
+	PYTHONPATH=$(CURDIR)/tests:$(CURDIR) $(BIN)/python -m matrix
 
 lint: venv
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from rsalign.engines.vllm.cpu_speculation import mend_sampling, mend_start
 from rsalign.engines.vllm.environment import is_cpu_build, temporary_environment
 from rsalign.engines.vllm.release import OLDEST_V2_HOOKS, RELEASE
 
@@ -75,8 +76,9 @@ def build_llm_engine(
     arguments = engine_arguments(model, given, pooling=pooling)
     if is_cpu_build() and arguments["dtype"] != "float32":
         enable_amx()
+    mend_start()
     with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), keep_host_random_state():
-        config = prepared_config(EngineArgs(**arguments), prepare)
+        config = prepared_config(EngineArgs(**arguments), prepare, given)
         return LLMEngine.from_vllm_config(config, disable_log_stats=arguments["disable_log_stats"])
 
 
@@ -90,7 +92,8 @@ async def build_async_llm(
     arguments = engine_arguments(model, given, pooling=pooling)
     with few_processes():
         args = AsyncEngineArgs(**arguments)
-        config = prepared_config(args, prepare)
+        config = prepared_config(args, prepare, given)
+        mend_sampling(config, in_process=False)
         add_reporter(config)
         return AsyncLLM.from_vllm_config(
             config,
@@ -99,13 +102,18 @@ async def build_async_llm(
         )
 
 
-def prepared_config(args: "EngineArgs", prepare: Prepare) -> "VllmConfig":
+def prepared_config(args: "EngineArgs", prepare: Prepare, given: Mapping[str, Any]) -> "VllmConfig":
     """Returns the configuration of an engine, with what `prepare` does to it.
+
+    Args:
+        args: for the engine; may be changed.
+        prepare: changes the configuration.
+        given: the caller's arguments, which are not changed.
 
     Below vLLM 0.31 the second model runner takes no logits processors, and vLLM decides on the
     first one as it makes the configuration: it is made again if `prepare` has added any.
     """
-    config = args.create_engine_config()
+    config = _create_config(args, given)
     runner = getattr(config, "use_v2_model_runner", False)
     prepare(config)
     if RELEASE < OLDEST_V2_HOOKS and runner and config.model_config.logits_processors:
@@ -113,6 +121,22 @@ def prepared_config(args: "EngineArgs", prepare: Prepare) -> "VllmConfig":
         config = args.create_engine_config()
         prepare(config)
     return config
+
+
+def _create_config(args: "EngineArgs", given: Mapping[str, Any]) -> "VllmConfig":
+    """Returns vLLM's configuration, without a prefix cache where the model has no cheap one.
+
+    Models with a state (Mamba and its like) can cache prefixes only with chunked prefill, which
+    seeded requests on CPU exclude.
+    """
+    try:
+        return args.create_engine_config()
+    except ValueError:
+        chosen = "enable_prefix_caching" in given or not is_cpu_build()
+        if chosen or not args.create_model_config().has_inner_state:
+            raise
+    args.enable_prefix_caching = False
+    return args.create_engine_config()
 
 
 def few_processes() -> contextlib.AbstractContextManager[None]:
