@@ -140,7 +140,7 @@ def test_greedy_draws_are_those_of_an_engine_that_does_not_speculate(speculating
 def test_strategies_that_need_no_hook_answer(speculating, reward, ask, strategy):
     with Aligner(speculating, reward, strategy=strategy) as aligner:
         (output,) = aligner.chat([list(ask(0).messages)])
-    assert output.text
+    assert output.outputs[0].text
 
 
 @pytest.mark.parametrize(
