@@ -2,6 +2,7 @@
 #   make demo      aligned generation on the embedded models, next to plain sampling
 #   make quick     tests that start no engine: architecture, laws, core, chains, selectors, words
 #   make test      ruff, mypy, import contracts and all tests but those marked nightly
+#   make matrix    tries each release of vLLM, and writes the table of docs/versions.md (an hour)
 #   make nightly   all tests, with many more examples of each property
 #   make families  fetches the tokenizers of model families (with npm), runs the tests of families
 #                  that are too long for `make test`, and writes docs/families.md
@@ -25,7 +26,7 @@ TRITON ?= $(HOME)/.cache/rsalign/triton-3.9.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly families v2 lint laws surface venv models real clean
+.PHONY: demo quick test nightly families v2 matrix lint laws surface venv models real clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -51,6 +52,10 @@ v2: venv $(TRITON)/triton
 
 $(TRITON)/triton:
 	$(BIN)/python -m pip install --quiet --no-deps --target $(TRITON) triton==3.9.0
+
+# environments of the releases are below ~/.cache/rsalign/matrix, or $RSALIGN_MATRIX
+matrix: venv
+	PYTHONPATH=$(CURDIR)/tests:$(CURDIR) $(BIN)/python -m matrix
 
 lint: venv
 	$(BIN)/ruff check .

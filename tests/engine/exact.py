@@ -37,12 +37,15 @@ def next_probs(prefixes, path=POLICY):
     return logits.double().softmax(-1)
 
 
-def answers(prompt, max_tokens, path=POLICY):
-    """Probability of every answer above `LEAST`, and of all others together."""
+def answers(prompt, max_tokens, path=POLICY, shape=lambda probs: probs):
+    """Probability of every answer above `LEAST`, and of all others together.
+
+    `shape` turns raw next-token laws, (prefixes, vocab), into those that are drawn from.
+    """
     eos, open_, done = tokenizer(path).eos_token_id, {(): 1.0}, {}
     for length in range(1, max_tokens + 1):
         prefixes = list(open_)
-        probs = next_probs([list(prompt + prefix) for prefix in prefixes], path)
+        probs = shape(next_probs([list(prompt + prefix) for prefix in prefixes], path))
         longer = {}
         for prefix, row in zip(prefixes, probs, strict=True):
             for token in (row * open_[prefix] > LEAST).nonzero()[:, 0].tolist():

@@ -5,10 +5,10 @@ import unicodedata
 from dataclasses import dataclass, field
 
 import pytest
-from rsalign.core.text.reasoning import Reasoning
 
 from rsalign import Key, Message, Prompt, Response, Steps, Stop
 from rsalign.core.text.detokenization import detokenizer
+from rsalign.core.text.reasoning import Reasoning
 from rsalign.hooks.segment_end.sentinel import choose_sentinel
 from rsalign.policies.tokenization import Tokenization
 from rsalign.rewards.judge_templates import Template

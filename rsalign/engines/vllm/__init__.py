@@ -8,6 +8,9 @@ each module with what it takes from vLLM:
 - `environment`: environment variables and the version; `vllm.platforms`.
 - `context_length`: `EngineArgs.create_model_config` and `create_engine_config`,
   `ModelConfig.original_max_model_len`.
+- `cpu_speculation`: replaces `vllm.v1.sample.rejection_sampler.expand_batch_to_tokens`, and
+  ``vars`` in `vllm.triton_utils.dispatcher`.
+- `costs`: `CacheConfig.enable_prefix_caching`, `block_size`.
 - `building`: `EngineArgs`, `AsyncEngineArgs`, `LLMEngine.from_vllm_config`,
   `AsyncLLM.from_vllm_config`, `ParallelConfig.worker_extension_cls`.
 - `starting`: the classes `LLM`, `LLMEngine` and `AsyncLLM`, to recognise an engine of the caller's.

@@ -17,6 +17,8 @@ from rsalign.engines.protocol import DrawRequest, DrawResult
 from rsalign.engines.reports import Report
 from rsalign.engines.vllm.base import EngineBase
 from rsalign.engines.vllm.building import Prepare, build_async_llm, has_reporter, leave_config
+from rsalign.engines.vllm.costs import tell_prefix_cost
+from rsalign.engines.vllm.cpu_speculation import mend_sampling
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.errors import request_error
 from rsalign.engines.vllm.requests import draw_result, drawn_tokens, sampling_params
@@ -55,6 +57,8 @@ class AsyncEngine(EngineBase):
         loop: LoopThread | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
+        if loop is None:  # of one that rsalign starts, the configuration is checked
+            mend_sampling(engine.vllm_config, in_process=False)
         self.owns = loop is not None
         self._engine = engine
         self._loop = loop
@@ -62,6 +66,7 @@ class AsyncEngine(EngineBase):
         self._closed = False
         self._num_open = 0
         atexit.register(self.close)
+        tell_prefix_cost(engine.vllm_config)
 
     @classmethod
     def start(

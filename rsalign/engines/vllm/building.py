@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rsalign.core.checks import check_value
 from rsalign.engines.vllm.context_length import create_config, tell_context_length
+from rsalign.engines.vllm.cpu_speculation import mend_sampling, mend_start
 from rsalign.engines.vllm.environment import (
     chooses_second_runner,
     is_cpu_build,
@@ -105,8 +106,9 @@ def build_llm_engine(
     arguments = engine_arguments(model, given, pooling=pooling)
     if is_cpu_build() and arguments["dtype"] != "float32":
         enable_amx()
+    mend_start()
     with temporary_environment(VLLM_ENABLE_V1_MULTIPROCESSING="0"), keep_host_random_state():
-        config, own_length = prepared_config(EngineArgs(**arguments), prepare)
+        config, own_length = prepared_config(EngineArgs(**arguments), prepare, given)
         engine: LLMEngine = LLMEngine.from_vllm_config(
             config, disable_log_stats=arguments["disable_log_stats"]
         )
@@ -124,7 +126,8 @@ async def build_async_llm(
     arguments = engine_arguments(model, given, pooling=pooling)
     with few_processes():
         args = AsyncEngineArgs(**arguments)
-        config, own_length = prepared_config(args, prepare)
+        config, own_length = prepared_config(args, prepare, given)
+        mend_sampling(config, in_process=False)
         add_reporter(config)
         engine: AsyncLLM = AsyncLLM.from_vllm_config(
             config,
@@ -135,8 +138,15 @@ async def build_async_llm(
     return engine
 
 
-def prepared_config(args: "EngineArgs", prepare: Prepare) -> "tuple[VllmConfig, int]":
+def prepared_config(
+    args: "EngineArgs", prepare: Prepare, given: Mapping[str, Any]
+) -> "tuple[VllmConfig, int]":
     """Returns the configuration of an engine, with what `prepare` does to it.
+
+    Args:
+        args: for the engine; may be changed.
+        prepare: changes the configuration.
+        given: the caller's arguments, which are not changed.
 
     Below vLLM 0.31 the second model runner takes no logits processors, and vLLM decides on the
     first one as it makes the configuration: it is made again if `prepare` has added any.
@@ -145,7 +155,7 @@ def prepared_config(args: "EngineArgs", prepare: Prepare) -> "tuple[VllmConfig, 
         The configuration, and the context that the model itself, or the caller, allows.
     """
     asked_length = args.max_model_len
-    config, own_length = create_config(args)
+    config, own_length = _create_config(args, given)
     runner = getattr(config, "use_v2_model_runner", False)
     prepare(config)
     if RELEASE < OLDEST_V2_HOOKS and runner and config.model_config.logits_processors:
@@ -154,6 +164,24 @@ def prepared_config(args: "EngineArgs", prepare: Prepare) -> "tuple[VllmConfig, 
         config, own_length = create_config(args)
         prepare(config)
     return config, own_length
+
+
+def _create_config(args: "EngineArgs", given: Mapping[str, Any]) -> "tuple[VllmConfig, int]":
+    """As `create_config`, without a prefix cache where the model has no cheap one.
+
+    Models with a state (Mamba and its like) can cache prefixes only with chunked prefill, which
+    seeded requests on CPU exclude.
+    """
+    asked_length = args.max_model_len
+    try:
+        return create_config(args)
+    except ValueError:
+        chosen = "enable_prefix_caching" in given or not is_cpu_build()
+        if chosen or not args.create_model_config().has_inner_state:
+            raise
+    args.enable_prefix_caching = False
+    args.max_model_len = asked_length
+    return create_config(args)
 
 
 def few_processes() -> contextlib.AbstractContextManager[None]:

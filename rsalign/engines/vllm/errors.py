@@ -2,6 +2,7 @@
 
 from rsalign.core.errors import ConfigError, PolicyError, RsalignError
 from rsalign.core.foreign import describe_error, error_message
+from rsalign.engines.vllm.release import SINCE_0_33
 
 
 def refusal_types() -> tuple[type[Exception], ...]:
@@ -12,6 +13,18 @@ def refusal_types() -> tuple[type[Exception], ...]:
     from vllm import exceptions
 
     return ValueError, getattr(exceptions, "VLLMClientError", ValueError)
+
+
+def is_retryable(failure: BaseException) -> bool:
+    """Tells whether vLLM says that a request may be sent again, as an engine does while paused.
+
+    Before 0.33 a paused engine lets requests wait.
+    """
+    if SINCE_0_33:
+        from vllm.exceptions import RetryableRequestError
+
+        return isinstance(failure, RetryableRequestError)
+    return False
 
 
 def request_error(failure: BaseException) -> RsalignError:
@@ -27,6 +40,11 @@ def request_error(failure: BaseException) -> RsalignError:
     """
     if isinstance(failure, (*refusal_types(), TypeError, OverflowError)):
         return ConfigError(f"vLLM refuses this request: {error_message(failure)}")
+    if is_retryable(failure):
+        return PolicyError(
+            f"vLLM takes no request at present ({describe_error(failure)}): a paused engine "
+            "refuses requests until it is resumed; send this one again then"
+        )
     return PolicyError(
         f"vLLM failed to take this request ({describe_error(failure)}); its engine runs on, and "
         "the cause has the place"

@@ -15,6 +15,8 @@ from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Report, read_report
 from rsalign.engines.vllm.base import EngineBase
 from rsalign.engines.vllm.building import Prepare, build_llm_engine, leave_config
+from rsalign.engines.vllm.costs import tell_prefix_cost
+from rsalign.engines.vllm.cpu_speculation import mend_sampling
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.errors import request_error
 from rsalign.engines.vllm.runner_limits import check_runner_limits
@@ -99,8 +101,10 @@ class InProcessEngine(EngineBase):
         self._closed = False
         self.scores = engine.vllm_config.model_config.runner_type == "pooling"
         self.num_skipped = 0
+        mend_sampling(engine.vllm_config, in_process=self.can_report)
         STEPPER.keep_shared_state(adopted=None if owns else engine)
         STEPPER.add(self)
+        tell_prefix_cost(engine.vllm_config)
 
     @classmethod
     def start(

@@ -1,0 +1,49 @@
+"""With every release: what works is there, and what is off says which release it needs."""
+
+import importlib
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from rsalign.core.errors import InstallError
+from rsalign.engines.vllm import environment
+from rsalign.engines.vllm.environment import import_vllm, is_supported
+from rsalign.engines.vllm.release import SINCE_0_31, parse_release
+
+pytestmark = pytest.mark.vllm
+
+
+def test_the_installed_release_is_the_one_imported():
+    vllm = import_vllm()
+    assert is_supported(vllm.__version__)
+    assert (parse_release(vllm.__version__) >= (0, 31)) == SINCE_0_31
+
+
+def test_hooks_load_with_every_release():
+    import_vllm()
+    assert importlib.import_module("rsalign.hooks.v1").SegmentEnd
+
+
+@pytest.mark.skipif(SINCE_0_31, reason="serving works with this release")
+def test_the_server_says_which_release_it_needs():
+    with pytest.raises(InstallError, match=r"serving needs vLLM 0\.31 or newer, and 0\.\d+"):
+        importlib.import_module("rsalign.engines.vllm.openai_app")
+
+
+def test_the_warning_of_a_version_appears_once(caplog):
+    """Every engine that starts asks for vLLM."""
+    with caplog.at_level(logging.WARNING, logger=environment.__name__):
+        for _ in range(3):
+            environment._warn_of_version("0.27.0")
+            environment._warn_of_version("0.33.0")
+    assert [record.getMessage() for record in caplog.records] == [
+        "vLLM 0.27.0 is installed; rsalign works with 0.28 to 0.33: install one of these if "
+        "something fails"
+    ]
+
+
+def test_the_command_line_needs_no_vllm_to_tell_the_release():
+    code = "import rsalign.engines.vllm.release, sys; sys.exit('vllm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
