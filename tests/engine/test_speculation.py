@@ -66,7 +66,7 @@ def speculating(request):
 def test_draws_have_the_models_law(speculating, ask, name, seeded):
     law, shape = LAWS[name]
     prompt = ask(0)
-    expected = answers(prompt.tokens, 4, shape)
+    expected = answers(prompt.tokens, 4, shape=shape)
     policy = speculating.with_sampling(law)
 
     async def draw(i):
