@@ -78,6 +78,12 @@ def add_parser(subparsers: Any) -> None:
         "(default: a quarter of --max-num-seqs)",
     )
     limits.add_argument(
+        "--max-open-draws-beside",
+        type=int,
+        metavar="N",
+        help="the same while requests without a strategy are answered (default: a 32nd)",
+    )
+    limits.add_argument(
         "--max-strategy-size",
         type=int,
         default=1024,
@@ -138,6 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_waiting_requests=arguments.max_waiting_requests,
         max_wait_seconds=arguments.max_wait_seconds,
         max_open_draws=arguments.max_open_draws,
+        max_open_draws_beside=arguments.max_open_draws_beside,
         max_strategy_size=arguments.max_strategy_size,
         reward_timeout_seconds=arguments.reward_timeout,
         on_reward_error=arguments.on_reward_error,

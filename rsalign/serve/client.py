@@ -1,6 +1,7 @@
 """AlignedClient: an `AsyncLLM` that answers requests by strategies."""
 
 import contextlib
+import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -44,7 +45,12 @@ _DEFAULTS: Mapping[str, Any] = {"priority": 0}
 _RENDERER_KEYS = ("type", "arrival_time")
 """Keys that vLLM's renderer adds to a prompt."""
 _SEED_BITS = 63
-_WINDOW_PARTS = 4
+_PART_OF_ENGINE = 4
+"""The engine's places for draws of strategies, unless told otherwise: one of so many."""
+_PART_BESIDE_OTHERS = 32
+"""The same while requests without a strategy are answered, which each draw makes slower."""
+_PLAIN_SECONDS = 1.0
+"""How long after such a request another is expected."""
 
 
 class AlignedClient:
@@ -59,8 +65,9 @@ class AlignedClient:
         reward: judges; None: only strategies that need no reward can be asked for.
         rules: what requests may ask for.
         admission: what requests may be under way.
-        window: how many draws of strategies the engine has open at once; default:
-            `default_window_size`.
+        window: how many draws of strategies the engine has open at once; sizes that are None become
+            a quarter of what it computes at once, and a 32nd while it answers requests without a
+            strategy.
         degrades: whether a request whose reward fails is answered by a plain draw, with a warning,
             if nothing of its answer has been sent.
         observer: is told what happens.
@@ -90,7 +97,9 @@ class AlignedClient:
         self.admission = admission or Admission()
         self.observer = observer or Observer()
         self._engine = AsyncEngine(engine)
-        self.window = window or DrawWindow(default_window_size(self._engine.capacity))
+        self.window = window or DrawWindow()
+        self._last_plain = -math.inf
+        self._fill_window()
         self._policy = VllmPolicy(self._engine)
         check_boundaries(self.rules.default, self._policy)
         self._degrades = degrades
@@ -134,6 +143,7 @@ class AlignedClient:
         except BusyError as busy:
             self.observer.count_refusal(busy.reason)
             raise as_vllm_error(busy) from None
+        self._last_plain = time.monotonic()
         untouched: AsyncGenerator[RequestOutput, None] = self._inner.generate(
             prompt, sampling_params, request_id, **options
         )
@@ -310,6 +320,22 @@ class AlignedClient:
         salt = prompt.get("cache_salt") if isinstance(prompt, Mapping) else None
         return RequestOptions(**carried, cache_salt=salt or "")
 
+    def _fill_window(self) -> None:
+        """Sets what the window leaves open by what the engine computes at once."""
+        window, capacity = self.window, self._engine.capacity
+        if window.size is None:
+            window.size = max(1, capacity // _PART_OF_ENGINE)
+        if window.size_beside is None:
+            window.size_beside = min(window.size, max(1, capacity // _PART_BESIDE_OTHERS))
+        window.has_others = self._has_plain
+
+    def _has_plain(self) -> bool:
+        """Whether the engine answers requests without a strategy, or did just now."""
+        now = time.monotonic()
+        if self._inner.output_processor.get_num_unfinished_requests() > self._engine.num_open:
+            self._last_plain = now
+        return now - self._last_plain < _PLAIN_SECONDS
+
     def _admit(self, job: PromptJob) -> contextlib.AbstractAsyncContextManager[None]:
         """Makes room for a prompt, unless its handler has for the whole HTTP request."""
         if job.served.admitted:
@@ -324,16 +350,6 @@ EngineClient.register(AlignedClient)
 
 def _guard(reward: Reward | None) -> GuardedReward | None:
     return reward if reward is None or isinstance(reward, GuardedReward) else GuardedReward(reward)
-
-
-def default_window_size(capacity: int) -> int:
-    """How many draws of strategies an engine has open at once, unless told otherwise.
-
-    Args:
-        capacity: the greatest number of requests that the engine computes at once. The others are
-            for requests without a strategy, which then begin at once.
-    """
-    return max(1, capacity // _WINDOW_PARTS)
 
 
 def _told_to_template(variables: Mapping[str, Any]) -> dict[str, Any]:

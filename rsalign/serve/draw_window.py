@@ -18,6 +18,8 @@ class DrawWindow:
 
     Attributes:
         size: number of places; None is no limit.
+        size_beside: number of places while there are other requests; None: as many.
+        has_others: tells whether there are any; None: there never are.
         num_open: how many are taken.
         on_change: called when that, or what waits, has changed; None: nobody is told.
 
@@ -31,6 +33,8 @@ class DrawWindow:
     """
 
     size: int | None = None
+    size_beside: int | None = None
+    has_others: Callable[[], bool] | None = field(default=None, repr=False)
     num_open: int = 0
     on_change: Callable[[], None] | None = field(default=None, repr=False)
     _waiting: "list[DrawShare]" = field(default_factory=list)
@@ -38,6 +42,14 @@ class DrawWindow:
     def open_share(self) -> "DrawShare":
         """Returns the share of one request."""
         return DrawShare(self)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether a place is free now."""
+        size = self.size
+        if self.size_beside is not None and self.has_others is not None and self.has_others():
+            size = self.size_beside
+        return size is None or self.num_open < size
 
     @property
     def num_waiting(self) -> int:
@@ -55,7 +67,7 @@ class DrawWindow:
 
     def _pass_on(self) -> None:
         """Gives free places to those that wait."""
-        while self._waiting and (self.size is None or self.num_open < self.size):
+        while self._waiting and self.has_place:
             share = min(self._waiting, key=lambda one: one.num_open)  # the first among equals
             waiter = share.waiters.popleft()
             if not share.waiters:
@@ -83,7 +95,7 @@ class DrawShare:
     async def place(self) -> AsyncIterator[None]:
         """Holds a place while the block runs; waits until there is one."""
         window = self.window
-        if window._waiting or (window.size is not None and window.num_open >= window.size):
+        if window._waiting or not window.has_place:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.waiters.append(waiter)
             if self not in window._waiting:

@@ -49,6 +49,8 @@ class Options:
         max_wait_seconds: longest time that one waits.
         max_open_draws: draws of strategies that the engine has open at once, shared fairly among
             requests; None: a quarter of what it computes at once.
+        max_open_draws_beside: the same while requests without a strategy are answered; None: a
+            32nd of what the engine computes at once.
         max_strategy_size: see `RequestRules.max_size`.
         reward_timeout_seconds: of one call; then the reward counts as failed. None is no limit.
         on_reward_error: ``"fail"`` answers with status 503, ``"best"`` with the best answer so far,
@@ -77,6 +79,7 @@ class Options:
     max_waiting_requests: int = 64
     max_wait_seconds: float = 30.0
     max_open_draws: int | None = None
+    max_open_draws_beside: int | None = None
     max_strategy_size: int = 1024
     reward_timeout_seconds: float | None = 60.0
     on_reward_error: Literal["fail", "best", "plain"] = "fail"
@@ -94,6 +97,7 @@ class Options:
             max_waiting_requests=at_least(0),
             max_wait_seconds=at_least(0.0),
             max_open_draws=at_least(1),
+            max_open_draws_beside=at_least(1),
             max_strategy_size=at_least(1),
             reward_timeout_seconds=above(0.0),
             keep_alive_seconds=above(0.0),
@@ -174,9 +178,9 @@ class Options:
             max_wait_seconds=self.max_wait_seconds,
         )
 
-    def window(self) -> DrawWindow | None:
-        """Shares `max_open_draws` among requests; None: the engine says how many."""
-        return None if self.max_open_draws is None else DrawWindow(self.max_open_draws)
+    def window(self) -> DrawWindow:
+        """Shares the engine's places for draws among requests."""
+        return DrawWindow(self.max_open_draws, self.max_open_draws_beside)
 
     def start_reward(self, policy: Callable[[], Any] | None = None) -> GuardedReward | None:
         """The reward, started if it is a model; None if there is none.

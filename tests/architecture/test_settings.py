@@ -310,6 +310,7 @@ ALLOWED = {
     "Options.keep_alive_seconds": positive,
     "Options.max_concurrent_requests": limit,
     "Options.max_open_draws": limit,
+    "Options.max_open_draws_beside": limit,
     "Options.max_policy_tokens": limit,
     "Options.max_reward_calls": limit,
     "Options.max_seconds": real(0, INF, None, open_low=True),

@@ -170,6 +170,29 @@ def test_a_free_place_goes_to_the_request_that_holds_the_fewest():
     run(both())
 
 
+def test_beside_other_requests_there_are_fewer_places():
+    beside, most = True, 0
+
+    async def draw(share):
+        nonlocal most
+        async with share.place():
+            most = max(most, window.num_open)
+            await asyncio.sleep(0)
+
+    async def draw_many():
+        share = window.open_share()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(draw(share))
+
+    window = DrawWindow(8, 2, lambda: beside)
+    run(draw_many())
+    assert (most, window.num_open, window.num_waiting) == (2, 0, 0)
+    beside = False
+    run(draw_many())
+    assert (most, window.num_open) == (8, 0)
+
+
 @pytest.mark.parametrize("moment", [1, 2, 3])
 def test_a_cancelled_draw_leaves_its_place(moment):
     async def draw(share):
