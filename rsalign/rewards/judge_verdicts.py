@@ -15,6 +15,7 @@ from rsalign.core.protocols import Encoder, Likelihood, Policy, get_sampling
 from rsalign.core.tasks import concurrently
 from rsalign.core.text.response_text import response_text
 from rsalign.core.types import Message, Prompt, Response, Tokens
+from rsalign.rewards.judge_questions import encode_question
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.parts import describe
 
@@ -101,7 +102,7 @@ async def write_verdicts(
         max_tokens: greatest length of one verdict.
         key: the judge's own key.
     """
-    tokens = policy.encode_chat(question)
+    tokens = encode_question(policy, question)
     here = key.child("verdict", _digest(question))
     drawn = await concurrently(
         policy.extend(tokens, max_new_tokens=max_tokens, key=here.child(vote))
@@ -130,7 +131,7 @@ async def weigh_choices(
     Raises:
         ConfigError: if one choice is a prefix of another, whose probability it would include.
     """
-    tokens = policy.encode_chat(question)
+    tokens = encode_question(policy, question)
     options = [
         # a template that is nothing but the text leaves out what `encode` may add around it (BOS)
         policy.encode_chat(
