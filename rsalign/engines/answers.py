@@ -109,7 +109,8 @@ class ServedModel:
             raise InstallError(f"a tokenizer needs transformers: {missing}") from missing
         source = os.fspath(given or self.root)
         try:
-            return AutoTokenizer.from_pretrained(source)
+            # False: transformers would else ask on the terminal whether to run the model's code
+            return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError) as missing:
             raise ConfigError(
                 f"the tokenizer of {self.name!r} cannot be loaded from {source!r} on this machine: "

@@ -95,6 +95,8 @@ class ScoreRequest:
         each_token: one score for each token instead of one for the sequence.
         read_cache: whether prefixes may come from the prefix cache. A cached token has no score of
             its own.
+        second_begins: index of the first token of the second of two texts, for encoders that are
+            told which text a token belongs to; None: one text.
 
     Example:
         >>> ScoreRequest(tokens=(1, 5, 7)).each_token
@@ -104,6 +106,7 @@ class ScoreRequest:
     tokens: Tokens
     each_token: bool = False
     read_cache: bool = True
+    second_begins: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

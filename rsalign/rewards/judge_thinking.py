@@ -8,6 +8,7 @@ from rsalign.core.protocols import Encoder
 from rsalign.core.text.chat_options import ChatOptions
 from rsalign.core.text.reasoning import Dividing
 from rsalign.core.types import Message, Prompt, Tokens
+from rsalign.rewards.judge_questions import encode_question
 
 NO_THOUGHT: Mapping[str, Any] = {"enable_thinking": False, "thinking": False}
 """The variables by which chat templates are told that the model shall not think; templates of other
@@ -22,8 +23,8 @@ def encode_without_thought(policy: Encoder, question: tuple[Message, ...]) -> To
             its chat template cannot be told to leave out.
     """
     if not isinstance(policy, Dividing):
-        return policy.encode_chat(question)
-    tokens = policy.encode_chat(question, template_kwargs=NO_THOUGHT)
+        return encode_question(policy, question)
+    tokens = encode_question(policy, question, template_kwargs=NO_THOUGHT)
     prompt = Prompt(question, tokens, ChatOptions(chat_template_kwargs=NO_THOUGHT))
     word = policy.encode_chat(
         (Message("assistant", _WORD),), chat_template=_BARE, add_generation_prompt=False

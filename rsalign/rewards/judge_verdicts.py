@@ -17,6 +17,7 @@ from rsalign.core.tasks import concurrently
 from rsalign.core.text.response_text import read_response, response_text
 from rsalign.core.types import Message, Prompt, Response, Segment, Stop, Tokens
 from rsalign.rewards.judge_parsing import UnreadableError, after_thought
+from rsalign.rewards.judge_questions import encode_question
 from rsalign.rewards.judge_templates import Template
 from rsalign.rewards.judge_thinking import encode_without_thought
 from rsalign.rewards.parts import describe
@@ -227,7 +228,7 @@ async def _write(
     key: Key,
     keeps_thought: bool = False,
 ) -> _Written:
-    tokens = policy.encode_chat(question)
+    tokens = encode_question(policy, question)
     here = key.child("verdict", _digest(question))
     drawn = await concurrently(
         policy.extend(tokens, max_new_tokens=max_tokens, key=here.child(vote))

@@ -174,9 +174,11 @@ a reward is one number: give label= the index of a label, its name, a weight for
             terms = [*enumerate(given)]
         else:
             raise _no_choice(given)
-        if not terms or not all(_is_label(label) and _is_weight(weight) for label, weight in terms):
+        read = tuple(
+            (_label(label), _weight(weight)) for label, weight in terms if _is_label(label)
+        )
+        if not terms or len(read) != len(terms) or not all(math.isfinite(w) for _, w in read):
             raise _no_choice(given)
-        read = tuple((_label(label), float(weight)) for label, weight in terms)
         return cls("weights" if isinstance(given, Mapping) else "each", read)
 
     def reader(self, model: str, names: Sequence[str]) -> LabelReader:
@@ -232,8 +234,14 @@ def _label(given: Any) -> int | str:
     return given if isinstance(given, str) else int(given)
 
 
-def _is_weight(given: Any) -> bool:
-    return not isinstance(given, bool) and isinstance(given, Real) and math.isfinite(given)
+def _weight(given: Any) -> float:
+    """A number, also as text, as command lines have it; NaN if it is none."""
+    if isinstance(given, bool) or not isinstance(given, Real | str):
+        return math.nan
+    try:
+        return float(given)
+    except ValueError:
+        return math.nan
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from rsalign.core.errors import PolicyError, RewardError
+from rsalign.core.errors import ConfigError, PolicyError, RewardError
 from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.answers import ServedModel
@@ -18,6 +18,7 @@ from rsalign.rewards.labels import (
     default_names,
     label_names,
 )
+from rsalign.rewards.pairs import PairRendering, choose_rendering, suffix_of
 from rsalign.rewards.rendering import Rendering
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class RemoteReward:
     """The raw score (no sigmoid) of a model behind a server, by ``POST /classify``.
+
+    A model that vLLM lets score tokens only (Qwen2ForRewardModel, InternLM2ForRewardModel) is asked
+    by ``POST /pooling``, for the score of the last token.
 
     The chat template is applied here, with the reward model's own tokenizer, and token ids are
     sent, so that in float32 the score equals that of `VllmReward`. The server does not report how
@@ -39,6 +43,7 @@ class RemoteReward:
         rendering: the reward model's tokenizer, chat template and context length.
         served: the model as the server describes it; None if only its name is known.
         reader: computes the reward from the logits of the labels.
+        classifies: whether the server scores whole sequences, and not tokens only.
 
     Example:
         >>> reward = RemoteReward.connect("http://gpu-2:8001")  # doctest: +SKIP
@@ -48,11 +53,12 @@ class RemoteReward:
 
     replicas: Replicas
     model: str
-    rendering: Rendering = field(repr=False)
+    rendering: Rendering | PairRendering = field(repr=False)
     served: ServedModel | None = field(default=None, repr=False, kw_only=True)
     reader: LabelReader = field(
         default=LabelReader("the served model", "weights", (1.0,)), repr=False, kw_only=True
     )
+    classifies: bool = field(default=True, repr=False, kw_only=True)
 
     @classmethod
     def connect(
@@ -62,6 +68,7 @@ class RemoteReward:
         model: str | None = None,
         label: LabelSetting = None,
         tokenizer: Any = None,
+        chat_template: str | None = None,
         api_key: str | None = None,
         timeout_seconds: float = 300.0,
         retries: int = 4,
@@ -75,6 +82,7 @@ class RemoteReward:
             label: which label is the reward, for a model with several: see `LabelChoice.of`. Names
                 need the model's configuration on this machine or on the Hub.
             tokenizer: id, path or a Hugging Face tokenizer; default: that of the served model.
+            chat_template: used instead of the tokenizer's.
             api_key: default: the environment variable OPENAI_API_KEY, if set.
             timeout_seconds: greatest time without data from a server that accepted a request.
             retries: number of further rounds through the replicas after a failed one.
@@ -95,12 +103,32 @@ class RemoteReward:
             max_open=max_open,
         )
         served = replicas.call(replicas.served(model))
-        rendering = Rendering(served.tokenizer(tokenizer), served.max_model_len or sys.maxsize)
+        config = _config_of(served)
+        rendering = choose_rendering(
+            served.tokenizer(tokenizer),
+            served.max_model_len or sys.maxsize,
+            chat_template,
+            suffix_of(config),
+        )
+        if isinstance(rendering, PairRendering) and rendering.tells_texts_apart:
+            raise ConfigError(
+                f"{served.name!r} reads pairs of texts and is told which token belongs to which, "
+                "but a server takes token ids alone: use VllmReward or TransformersReward"
+            )
         reward = cls(replicas, served.name, rendering, served=served)
-        # a server that does not classify is detected now, and not after the first samples
+        # a server that does not score is detected now, and not after the first samples
         probe = tuple(rendering.tokenizer.encode("a"))
-        logits = replicas.call(reward._classify(probe, affinity=b""))
-        names = _served_names(served, len(logits))
+        try:
+            logits = replicas.call(reward._logits(probe, affinity=b""))
+        except ConfigError as refused:
+            reward = replace(reward, classifies=False)
+            try:
+                logits = replicas.call(reward._logits(probe, affinity=b""))
+            except ConfigError:
+                raise refused from None
+        names = label_names(config) if config is not None else ()
+        if len(names) != len(logits):  # not known, or not those of the model
+            names = default_names(len(logits))
         reader = choice.reader(f"{served.name!r} at {replicas!r}", names)
         return replace(reward, reader=reader)
 
@@ -119,7 +147,7 @@ class RemoteReward:
         tokens = self.rendering.tokens(prompt, response)
         affinity = hashlib.blake2b(repr(prompt.messages).encode(), digest_size=8).digest()
         try:
-            logits = await self._classify(tokens, affinity=affinity)
+            logits = await self._logits(tokens, affinity=affinity)
         except PolicyError as died:
             raise RewardError(str(died), prompt=prompt, response=response) from died
         return Scored(self.reader.read(logits), tokens=len(tokens))
@@ -128,25 +156,28 @@ class RemoteReward:
         """Closes the connections; the servers keep running."""
         self.replicas.close()
 
-    async def _classify(self, tokens: Tokens, *, affinity: bytes) -> list[float]:
+    async def _logits(self, tokens: Tokens, *, affinity: bytes) -> list[float]:
         """The logits of the labels, ``(labels,)``."""
-        request = {"model": self.model, "input": list(tokens), "use_activation": False}
+        request: dict[str, Any] = {"model": self.model, "input": list(tokens)}
+        request["use_activation"] = False
+        path = "/classify"
+        if not self.classifies:
+            path, request["task"] = "/pooling", "token_classify"
 
         async def send(client: "AsyncOpenAI") -> Any:
-            return await client.post("/classify", cast_to=object, body=request)
+            return await client.post(path, cast_to=object, body=request)
 
         answer = await self.replicas.ask(send, affinity=affinity)
-        logits: list[float] = answer["data"][0]["probs"]
+        (scored,) = answer["data"]
+        logits: list[float] = scored["probs"] if self.classifies else scored["data"][-1]
         return logits
 
 
-def _served_names(served: ServedModel, num_labels: int) -> tuple[str, ...]:
-    """The names of the labels; those that transformers gives by default if they are not known."""
+def _config_of(served: ServedModel) -> Any:
+    """The model's configuration; None if it is not on this machine and not on the Hub."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(served.root, trust_remote_code=False)
-    except (OSError, ValueError):  # the server has the model, but this machine does not
-        return default_names(num_labels)
-    names = label_names(config)
-    return names if len(names) == num_labels else default_names(num_labels)
+        return AutoConfig.from_pretrained(served.root, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None

@@ -1,11 +1,8 @@
 """Prompt and response as input tokens of a reward model, by its tokenizer and chat template."""
 
-import copy
-import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import partial
 from typing import Any
 
 from rsalign.core.checks import quote
@@ -13,11 +10,24 @@ from rsalign.core.errors import ConfigError, RewardError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.text.chat_template import ChatTemplate
-from rsalign.core.text.roles import render_merged
+from rsalign.core.text.roles import render_merged, say_merged
 from rsalign.core.types import Message, Prompt, Response, Tokens
+from rsalign.rewards.special_texts import SpecialTexts
 from rsalign.rewards.turns import Turn, Turns
 
-_log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a reward model reads of a prompt and a response.
+
+    Attributes:
+        tokens: token ids.
+        second_begins: index of the first token of the second text, for models that are told which
+            token belongs to which of two texts (``token_type_ids``); None for all others.
+    """
+
+    tokens: Tokens
+    second_begins: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +49,7 @@ class Opened:
     marks: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rendering:
     """Renders a prompt and a response as tokens for a reward model.
 
@@ -57,11 +67,15 @@ class Rendering:
         tokenizer: the reward model's Hugging Face tokenizer.
         max_model_len: greatest number of tokens that the reward model accepts.
         chat_template: used instead of the tokenizer's.
+        suffix: tokens that come after the conversation, such as the one at which InternLM2's reward
+            models are trained to score it.
     """
 
     tokenizer: Any
     max_model_len: int
     chat_template: str | None = None
+    suffix: Tokens = ()
+    _specials: SpecialTexts = field(init=False, repr=False, compare=False)
     _template: ChatTemplate = field(init=False, repr=False, compare=False)
     _turns: Turns = field(init=False, repr=False, compare=False)
 
@@ -72,27 +86,33 @@ class Rendering:
                 "give chat_template=, or set tokenizer.chat_template and save it (a reward is only "
                 "meaningful in the format that the model was trained with)"
             )
+        object.__setattr__(self, "_specials", SpecialTexts(self.tokenizer))
         object.__setattr__(self, "_template", ChatTemplate(self.tokenizer))
         object.__setattr__(self, "_turns", Turns(partial(self._render, opens_answer=False)))
 
     @property
     def fingerprint(self) -> str:
         """Identifies it in a journal by vocabulary, tokenization rules and chat template."""
-        own = fingerprint(self.tokenizer)
-        return own if self.chat_template is None else f"{own} {fingerprint(self.chat_template)}"
+        more = [one for one in (self.chat_template, self.suffix) if one]
+        return " ".join(map(fingerprint, (self.tokenizer, *more)))
 
-    def tokens(self, prompt: Prompt, response: Response) -> Tokens:
-        """The token ids that the reward model reads.
+    def encode(self, prompt: Prompt, response: Response) -> Encoded:
+        """The tokens that the reward model reads.
 
         Raises:
             RewardError: if the chat template or the tokenizer fails on the conversation, or the
                 result is longer than the reward model's context.
         """
-        with errors_as(partial(self._unreadable, prompt, response)):
+        with errors_as(partial(unreadable_error, prompt, response)):
             turn = self._turns.write(prompt.messages, response)
             tokens, _ = self._encode(turn, response.text, with_places=False)
-        self._check_length(tokens, prompt, response)
-        return tokens
+        tokens += self.suffix
+        check_length(len(tokens), self.max_model_len, prompt, response)
+        return Encoded(tokens)
+
+    def tokens(self, prompt: Prompt, response: Response) -> Tokens:
+        """The token ids alone; see `encode`."""
+        return self.encode(prompt, response).tokens
 
     def opened(self, prompt: Prompt, response: Response, marks: Sequence[int]) -> Opened:
         """The response with its turn left open, for rewards that judge it at several places.
@@ -103,23 +123,13 @@ class Rendering:
             marks: numbers of characters of the response's text.
 
         Raises:
-            RewardError: as `tokens`.
+            RewardError: as `encode`.
         """
-        with errors_as(partial(self._unreadable, prompt, response)):
+        with errors_as(partial(unreadable_error, prompt, response)):
             turn, places = self._turns.opened(prompt.messages, response.text, marks)
             tokens, begins = self._encode(turn, response.text, with_places=True)
-        self._check_length(tokens, prompt, response)
+        check_length(len(tokens), self.max_model_len, prompt, response)
         return Opened(tokens, begins, turn.text, turn.start, places)
-
-    def _check_length(self, tokens: Tokens, prompt: Prompt, response: Response) -> None:
-        if len(tokens) > self.max_model_len:
-            raise RewardError(
-                f"prompt and response are {len(tokens)} tokens for the reward model, whose context "
-                f"has {self.max_model_len}: lower max_tokens, or raise max_model_len in "
-                "reward_args",
-                prompt=prompt,
-                response=response,
-            )
 
     def _encode(
         self, turn: Turn, response: str, *, with_places: bool
@@ -129,17 +139,16 @@ class Rendering:
         Returns:
             The tokens, and where each begins; nothing for the latter unless it is wanted.
         """
-        specials = self._specials
-        if specials is None or not specials.search(response):
+        if not self._specials.find(response):
             return self._encode_piece(self.tokenizer, turn.text, 0, with_places=with_places)
         # tokenizers cut a text at special tokens first, so that the part between the last one
         # before the response and the first one after it can be tokenized by itself
-        found = [match.span() for match in specials.finditer(turn.text)]
+        found = self._specials.find(turn.text)
         begin = max((min(end, turn.start) for first, end in found if first < turn.start), default=0)
         end = min((first for first, _ in found if first >= turn.end), default=len(turn.text))
         pieces = [
             (self.tokenizer, turn.text[:begin], 0),
-            (self._plain_tokenizer, turn.text[begin:end], begin),
+            (self._specials.plain_tokenizer, turn.text[begin:end], begin),
             (self.tokenizer, turn.text[end:], end),
         ]
         encoded = [
@@ -158,43 +167,6 @@ class Rendering:
         places = tuple(begin + first for begin, _ in encoded["offset_mapping"])
         return tuple(encoded["input_ids"]), places
 
-    @cached_property
-    def _specials(self) -> "re.Pattern[str] | None":
-        """Finds the texts of special tokens, with the white space that belongs to them."""
-        added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
-        tokens = {str(token): token for token in added if getattr(token, "special", False)}
-        tokens |= {text: text for text in self.tokenizer.all_special_tokens if text not in tokens}
-        if not tokens:
-            return None
-        longest_first = sorted(tokens.items(), key=lambda item: -len(item[0]))
-        return re.compile(
-            "|".join(
-                re.escape(text) + (r"\s*" if getattr(token, "rstrip", False) else "")
-                for text, token in longest_first
-            )
-        )
-
-    @cached_property
-    def _plain_tokenizer(self) -> Any:
-        """A copy that takes the texts of special tokens for ordinary ones.
-
-        A copy, because the setting belongs to the tokenizer, which other threads use.
-        """
-        tokenizer = copy.deepcopy(self.tokenizer)
-        tokenizer.split_special_tokens = True
-        return tokenizer
-
-    def _unreadable(
-        self, prompt: Prompt, response: Response, failure: BaseException
-    ) -> RewardError:
-        return RewardError(
-            f"the reward model's chat template or tokenizer fails on this conversation "
-            f"({describe_error(failure)}): {quote(prompt.text)}, answered by "
-            f"{quote(response.text)}",
-            prompt=prompt,
-            response=response,
-        )
-
     def _render(self, messages: tuple[Message, ...], *, opens_answer: bool) -> str:
         def render(messages: tuple[Message, ...]) -> str:
             return self._template.render(
@@ -202,7 +174,7 @@ class Rendering:
             )
 
         name = str(getattr(self.tokenizer, "name_or_path", ""))
-        return render_merged(render, messages, partial(_say_merged, name))
+        return render_merged(render, messages, partial(say_merged, name))
 
     def _opened(self, messages: tuple[Message, ...]) -> str:
         """The conversation up to where the response begins."""
@@ -212,15 +184,26 @@ class Rendering:
         return id(self.tokenizer)
 
 
-def _say_merged(name: str, refusal: BaseException) -> None:
-    _say_once(name, describe_error(refusal))
+def check_length(num_tokens: int, limit: int, prompt: Prompt, response: Response) -> None:
+    """Refuses an input that is longer than the reward model's context.
+
+    Raises:
+        RewardError: if it is.
+    """
+    if num_tokens > limit:
+        raise RewardError(
+            f"prompt and response are {num_tokens} tokens for the reward model, whose context has "
+            f"{limit}: lower max_tokens, or raise max_model_len in reward_args",
+            prompt=prompt,
+            response=response,
+        )
 
 
-@lru_cache(maxsize=256)
-def _say_once(name: str, refusal: str) -> None:
-    _log.warning(
-        "the chat template of %s refuses a conversation (%s): its system message is put before the "
-        "first message of the user, and neighbouring messages of one role are joined",
-        name,
-        refusal,
+def unreadable_error(prompt: Prompt, response: Response, failure: BaseException) -> RewardError:
+    """The error to raise if the chat template or the tokenizer fails."""
+    return RewardError(
+        f"the reward model's chat template or tokenizer fails on this conversation "
+        f"({describe_error(failure)}): {quote(prompt.text)}, answered by {quote(response.text)}",
+        prompt=prompt,
+        response=response,
     )

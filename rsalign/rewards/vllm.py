@@ -9,6 +9,7 @@ from rsalign.core.types import Prompt, Response
 from rsalign.engines.protocol import Backend, ScoreRequest, VllmEngine
 from rsalign.engines.vllm.identity import EngineIdentity
 from rsalign.rewards.labels import LabelChoice, LabelReader, LabelSetting
+from rsalign.rewards.pairs import PairRendering, choose_rendering, suffix_of
 from rsalign.rewards.rendering import Rendering
 from rsalign.rewards.reward_engine import labels_of, start_reward_engine
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 class VllmReward:
     """The raw score (no sigmoid) of a model in a vLLM engine.
 
+    A conversation is rendered by the model's chat template. An encoder without one (DeBERTa, BERT)
+    reads the prompt's text and the response as a pair of texts.
+
     With prefix caching, scoring a longer version of a response computes its new tokens only. In
     float32, a score computed alone and one computed in a batch agree to 1e-4, and so do the scores
     of vLLM and transformers.
@@ -27,6 +31,7 @@ class VllmReward:
     Attributes:
         engine: a pooling engine that runs the model.
         label: which label is the reward, for a model with several: see `LabelChoice.of`.
+        chat_template: used instead of the tokenizer's.
 
     Raises:
         ConfigError: if the model has several labels and none was chosen, or no chat template.
@@ -41,13 +46,15 @@ class VllmReward:
 
     engine: VllmEngine
     label: LabelSetting = None
+    chat_template: str | None = None
     _reader: LabelReader = field(init=False, repr=False, compare=False)
-    _rendering: Rendering = field(init=False, repr=False, compare=False)
+    _rendering: Rendering | PairRendering = field(init=False, repr=False, compare=False)
     _identity: EngineIdentity = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         model, tokenizer = self.engine.vllm_config.model_config, self.engine.tokenizer
-        reader, rendering = _read_model(model, tokenizer, LabelChoice.of(self.label))
+        choice = LabelChoice.of(self.label)
+        reader, rendering = _read_model(model, tokenizer, choice, self.chat_template)
         object.__setattr__(self, "_reader", reader)
         object.__setattr__(self, "_rendering", rendering)
         identity = EngineIdentity.of(self.engine.vllm_config, tokenizer)
@@ -59,10 +66,11 @@ class VllmReward:
         model: str,
         *,
         label: LabelSetting = None,
+        chat_template: str | None = None,
         backend: Backend = "auto",
         **engine_args: Any,
     ) -> "VllmReward":
-        """Starts a pooling engine; takes the arguments of `VllmPolicy.start`, and `label`.
+        """Starts a pooling engine; takes the arguments of `VllmPolicy.start` and of the class.
 
         Raises:
             ConfigError: if the model is missing, has several labels and none was chosen, or has no
@@ -71,11 +79,11 @@ class VllmReward:
         choice = LabelChoice.of(label)
 
         def check(described: "ModelConfig", tokenizer: Any) -> object:
-            return _read_model(described, tokenizer, choice)
+            return _read_model(described, tokenizer, choice, chat_template)
 
         engine = start_reward_engine(model, check, backend=backend, **engine_args)
         try:
-            return cls(engine, label)
+            return cls(engine, label, chat_template)
         except BaseException:
             engine.close()
             raise
@@ -91,13 +99,14 @@ class VllmReward:
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of a complete or partial response; see `Reward`."""
-        tokens = self._rendering.tokens(prompt, response)
+        asked = self._rendering.encode(prompt, response)
+        request = ScoreRequest(tokens=asked.tokens, second_begins=asked.second_begins)
         try:
-            result = await self.engine.score(ScoreRequest(tokens=tokens))
+            result = await self.engine.score(request)
         except PolicyError as died:
             raise RewardError(str(died), prompt=prompt, response=response) from died
         value = self._reader.read(result.scores[0])
-        return Scored(value, tokens=len(tokens), cached_tokens=result.num_cached_tokens)
+        return Scored(value, tokens=len(asked.tokens), cached_tokens=result.num_cached_tokens)
 
     def close(self) -> None:
         """Stops the engine if we started it."""
@@ -105,8 +114,9 @@ class VllmReward:
 
 
 def _read_model(
-    described: "ModelConfig", tokenizer: Any, choice: LabelChoice
-) -> tuple[LabelReader, Rendering]:
+    described: "ModelConfig", tokenizer: Any, choice: LabelChoice, chat_template: str | None
+) -> tuple[LabelReader, Rendering | PairRendering]:
     """How the model's input is written and its output read, from vLLM's description of it."""
     reader = choice.reader(described.model, labels_of(described))
-    return reader, Rendering(tokenizer, described.max_model_len)
+    suffix = suffix_of(described.hf_config)
+    return reader, choose_rendering(tokenizer, described.max_model_len, chat_template, suffix)

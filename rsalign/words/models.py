@@ -103,10 +103,11 @@ def make_reward(given: Any, reward_args: Mapping[str, Any]) -> Reward:
     if isinstance(found, type):
         found = _call(found, reward_args, "reward_args", given)
         reward_args = {}
-    if _is_vllm(found):
-        made: Any = VllmReward(adopt_engine(found))
-    elif isinstance(found, Reward | StepReward):
-        made = found
+    if _is_vllm(found):  # how its input is written and its output read is not the engine's to say
+        arguments = {"engine": adopt_engine(found)} | {**reward_args}
+        return _call(VllmReward, arguments, "reward_args", given)
+    if isinstance(found, Reward | StepReward):
+        made: Any = found
     elif isinstance(found, Callable):  # type: ignore[arg-type]
         return _call(FunctionReward, {"function": found} | {**reward_args}, "reward_args", given)
     else:
@@ -234,7 +235,8 @@ def _call(make: Callable[..., T], arguments: Mapping[str, Any], name: str, given
     try:
         inspect.signature(make).bind(**arguments)
     except TypeError as wrong:
-        kept = {key: value for key, value in arguments.items() if key != "function"}
+        ours = ("function", "engine")
+        kept = {key: value for key, value in arguments.items() if key not in ours}
         raise ConfigError(
             f"{name}={show(kept)} do not fit {getattr(make, '__qualname__', make)}"
             f"{_named(given)}: {wrong}"

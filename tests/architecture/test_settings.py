@@ -110,7 +110,7 @@ ALONE = (Budget, Sampling, Entropy, FixedSize, Punctuation, Options, Spread, Gra
 ALONE += (ByReward, BeatsReference)
 CLASSES = sorted(
     {*(made for known in REGISTRIES for made in known.values()), *ALONE}
-    | {found for found in parts_of(rsalign.rewards) if found.__name__ != "Rendering"},
+    | {found for found in parts_of(rsalign.rewards) if not found.__name__.endswith("Rendering")},
     key=lambda cls: (cls.__name__, cls.__module__),
 )
 

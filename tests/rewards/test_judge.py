@@ -527,3 +527,54 @@ def test_on_the_engine_a_tempered_law_weighs_nothing(policy, ask, answers):
     judge = ProbabilityJudge(policy.with_sampling(Sampling(temperature=0.5)), WEIGHED)
     with pytest.raises(ConfigError, match="temperature 1"):
         score(judge, answers[0], ask(0))
+
+
+@dataclass(frozen=True, slots=True)
+class GemmaJudge(ToyJudge):
+    """Its template has no system messages, and no texts with a forbidden word."""
+
+    def encode_chat(self, messages, *, chat_template=None, add_generation_prompt=True):
+        if messages[0].role == "system":
+            raise ValueError("System role not supported")
+        if "forbidden" in messages[-1].content:
+            raise ValueError("no such word")
+        return self.encode("|".join(message.content for message in messages))
+
+
+def test_a_judge_without_system_messages():
+    """The system message is put before the user's."""
+    merged = Template(user=f"{YES.system}\n\n{YES.user}", choices=YES.choices)
+    found = score(ProbabilityJudge(GemmaJudge(), YES))
+    assert found == score(ProbabilityJudge(JUDGE, merged))
+    templates = map(Template.named, ("score", "right", "compare", "compare_with_reasons"))
+    assert all(template.system for template in templates)
+    written = Template(system="Be fair.", user="{response}", pattern=r"(\d)")
+    assert score(PointwiseJudge(GemmaJudge(), written, votes=50)) > 0
+    pairs = Template(system="Be fair.", user="{one} {other}", choices=("A", "BC"))
+    assert 0 < prefer(PairwiseJudge(GemmaJudge(), pairs), ONE, OTHER) < 1
+
+
+def test_a_question_that_a_template_refuses_concerns_one_response():
+    said = Response((1,), "a forbidden cat", Stop.EOS)
+    for judge in (ProbabilityJudge(GemmaJudge(), YES), PointwiseJudge(GemmaJudge(), DIGIT)):
+        with pytest.raises(RewardError, match="no such word") as failed:
+            score(judge, said)
+        assert failed.value.response is said
+
+
+def test_a_judge_without_a_template_is_a_mistake_of_the_user():
+    @dataclass(frozen=True, slots=True)
+    class Bare(ToyJudge):
+        def encode_chat(self, messages, *, chat_template=None, add_generation_prompt=True):
+            raise ConfigError("there is no chat template")
+
+    with pytest.raises(ConfigError, match="there is no chat template"):
+        score(ProbabilityJudge(Bare(), YES))
+
+    @dataclass(frozen=True, slots=True)
+    class Broken(ToyJudge):
+        def encode_chat(self, messages, *, chat_template=None, add_generation_prompt=True):
+            return {}["role"]
+
+    with pytest.raises(ConfigError, match=r"template fails on a question \(KeyError: 'role'"):
+        score(ProbabilityJudge(Broken(), YES))

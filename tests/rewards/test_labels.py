@@ -25,6 +25,7 @@ LOG_SUM = math.log(math.exp(0.5) + math.exp(2.0))
         ((0.0, 0.0, 1.0), 2.0),
         ({"helpful": 2, "rude": -1}, -2.5),
         ({1: 2, "0": -1}, -2.5),
+        ({"helpful": "2", "rude": "-1e0"}, -2.5),
         ({"log_odds": "helpful"}, -1.0 - LOG_SUM),
         ({"log_odds": 1}, -1.0 - LOG_SUM),
         ({"log_odds": ["helpful", "rude"]}, -1.5),

@@ -5,14 +5,18 @@ one role in a row. What such a template can render says the same: the system mes
 the first message of the user, as these models are trained, and neighbours of one role are one.
 """
 
+import functools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from rsalign.core.foreign import describe_error
 from rsalign.core.text.messages import Message
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
 _SYSTEM = ("system", "developer")
 _BETWEEN = "\n\n"
 
@@ -30,7 +34,7 @@ def render_merged(
         on_merge: called with the template's refusal if messages were merged.
 
     Raises:
-        Exception: what `render` raised for the conversation as it is, if merging does not help.
+        Exception: what `render` raised last, if merging does not help.
 
     Example:
         >>> def gemma(messages):
@@ -40,21 +44,43 @@ def render_merged(
         >>> render_merged(gemma, [Message("system", "Be kind."), Message("user", "Hello")])
         'Be kind.\n\nHello'
     """
-    try:
-        return render(tuple(messages))
-    except Exception as refusal:
-        for merged in _mergings(tuple(messages)):
-            try:
-                found = render(merged)
-            except Exception:  # noqa: BLE001 - the first refusal is raised, which names the cause
-                continue
+    refusal: BaseException | None = None
+    for merged in (tries := _mergings(tuple(messages))):
+        try:
+            found = render(merged)
+        except Exception as failure:
+            if merged == tries[-1]:
+                raise
+            refusal = refusal or failure
+            continue
+        if refusal is not None:
             on_merge(refusal)
-            return found
-        raise
+        return found
+    raise AssertionError("unreachable: there is always one to try")
+
+
+def say_merged(renderer: str, refusal: BaseException) -> None:
+    """Logs, once for each refusal, that messages were merged.
+
+    Args:
+        renderer: whose chat template refuses them.
+        refusal: what it raised.
+    """
+    _say_once(renderer, describe_error(refusal))
+
+
+@functools.lru_cache(maxsize=256)
+def _say_once(renderer: str, refusal: str) -> None:
+    _log.warning(
+        "the chat template of %s refuses a conversation (%s): its system message is put before the "
+        "first message of the user, and neighbouring messages of one role are joined",
+        renderer,
+        refusal,
+    )
 
 
 def _mergings(messages: tuple[Message, ...]) -> list[tuple[Message, ...]]:
-    """What to try instead: without a system message, and with neighbours of one role as one."""
+    """What to try: as it is, without a system message, and with neighbours of one role as one."""
     tries = [messages, _without_system(messages), _without_neighbours(messages)]
     tries.append(_without_neighbours(tries[1]))
     return [one for i, one in enumerate(tries) if one not in tries[:i]]

@@ -65,6 +65,7 @@ class AsyncEngine(EngineBase):
         self._watchdog = watchdog
         self._closed = False
         self._num_open = 0
+        self._tasks: tuple[str, ...] | None = None
         atexit.register(self.close)
         tell_prefix_cost(engine.vllm_config)
 
@@ -139,6 +140,17 @@ class AsyncEngine(EngineBase):
         prompt = options.vllm_prompt(tokens)
         output: RequestOutput = await self._request(start, prompt, params, on_output)
         return output
+
+    async def supported_tasks(self) -> tuple[str, ...]:
+        """Returns what the model can be asked for; see `EngineBase`."""
+        if self._closed:
+            raise _was_closed()
+        if self._tasks is None:
+            asked = self._engine.get_supported_tasks()
+            if self._loop is not None:
+                asked = asyncio.wrap_future(self._loop.submit(asked))
+            self._tasks = tuple(await asked)
+        return self._tasks
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """Sends one request to a pooling engine; see `EngineBase`."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class EngineBase:
     """The methods of `VllmEngine` that do not depend on the process that the engine runs in.
 
-    A subclass sets `_engine`, vLLM's object, and implements `generate` and `encode`.
+    A subclass sets `_engine`, vLLM's object, and implements `generate`, `encode` and
+    `supported_tasks`.
     """
 
     _engine: Any
@@ -84,7 +85,9 @@ class EngineBase:
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
         """Scores one sequence; see `Engine`."""
-        output = await self.encode(request.tokens, pooling_params(request))
+        classifies = "classify" in await self.supported_tasks()
+        params = pooling_params(request, classifies=classifies)
+        output = await self.encode(request.tokens, params)
         return score_result(output, request)
 
     async def generate(
@@ -101,6 +104,10 @@ class EngineBase:
             ConfigError: if the engine refuses the request.
             EngineError: if the engine died or was closed.
         """
+        raise NotImplementedError
+
+    async def supported_tasks(self) -> tuple[str, ...]:
+        """Returns what the model can be asked for, in vLLM's words, such as ``classify``."""
         raise NotImplementedError
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":

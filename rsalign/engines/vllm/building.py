@@ -44,10 +44,7 @@ _CPU_ARGUMENTS_OF_THE_FIRST_RUNNER: Mapping[str, Any] = {
     # A seeded request whose prompt is split kills the engine ("CPU Generator does not use offset").
     "enable_chunked_prefill": False,
 }
-_ALWAYS_ARGUMENTS: Mapping[str, Any] = {
-    "disable_log_stats": True,
-    "enable_prefix_caching": True,
-}
+_ALWAYS_ARGUMENTS: Mapping[str, Any] = {"disable_log_stats": True}
 _SIZES = ("max_model_len", "max_num_seqs")
 _HF_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 _REPORTER = "rsalign.engines.reports.Reporter"
@@ -68,7 +65,9 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
     arguments = dict(_ALWAYS_ARGUMENTS)
     if pooling:
         arguments["runner"] = "pooling"
+        # vLLM itself caches prefixes of causal models; it cannot for encoders, and dies if told to
     else:
+        arguments["enable_prefix_caching"] = True
         # log-probabilities of the law the tokens are drawn from: after temperature and truncation
         arguments["logprobs_mode"] = "processed_logprobs"
     if is_cpu_build():

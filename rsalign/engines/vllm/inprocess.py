@@ -5,6 +5,7 @@ All engines of the process are stepped by one thread (`rsalign.engines.vllm.step
 
 import asyncio
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rsalign.core.cancelled_draws import report_cancelled_draw
@@ -99,6 +100,7 @@ class InProcessEngine(EngineBase):
         self._open: dict[str, OpenRequest] = {}
         self._failure: BaseException | None = None
         self._closed = False
+        self._tasks: tuple[str, ...] | None = None
         self.scores = engine.vllm_config.model_config.runner_type == "pooling"
         self.num_skipped = 0
         mend_sampling(engine.vllm_config, in_process=self.can_report)
@@ -136,6 +138,14 @@ class InProcessEngine(EngineBase):
         check_runner_limits(params, self.vllm_config)
         output: RequestOutput = await self._request(tokens, params, options)
         return output
+
+    async def supported_tasks(self) -> tuple[str, ...]:
+        """Returns what the model can be asked for; see `EngineBase`."""
+        self._check_alive()
+        if self._tasks is None:
+            call = partial(STEPPER.call, self._engine.get_supported_tasks)
+            self._tasks = tuple(await asyncio.to_thread(call))
+        return self._tasks
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """Sends one request to a pooling engine; see `EngineBase`."""

@@ -110,23 +110,33 @@ def drawn_tokens(output: "RequestOutput") -> Tokens:
     return tuple(output.outputs[0].token_ids)
 
 
-def pooling_params(request: ScoreRequest) -> "PoolingParams":
-    """Returns vLLM's parameters for a request to a reward model."""
+def pooling_params(request: ScoreRequest, *, classifies: bool = True) -> "PoolingParams":
+    """Returns vLLM's parameters for a request to a reward model.
+
+    Args:
+        request: what to score.
+        classifies: whether the engine scores whole sequences. The reward models that vLLM has
+            classes of its own for (Qwen2ForRewardModel, InternLM2ForRewardModel) score tokens only:
+            the score of a sequence is that of its last token, which is always computed.
+    """
     from vllm import PoolingParams
 
-    if not request.each_token:
-        return PoolingParams(task="classify", use_activation=False)
+    second = request.second_begins
+    types = None if second is None else {"compressed_token_type_ids": second}
+    if not request.each_token and classifies:
+        return PoolingParams(task="classify", use_activation=False, extra_kwargs=types)
     return PoolingParams(
         task="token_classify",
         use_activation=False,
         skip_reading_prefix_cache=not request.read_cache,
+        extra_kwargs=types,
     )
 
 
 def score_result(output: "PoolingRequestOutput[Any]", request: ScoreRequest) -> ScoreResult:
     """Returns vLLM's output of a request to a reward model as our own."""
     data = output.outputs.data
-    rows = data if request.each_token else data[None]
+    rows = data if request.each_token else (data[-1:] if data.dim() > 1 else data[None])
     return ScoreResult(
         scores=tuple(map(tuple, rows.tolist())), num_cached_tokens=output.num_cached_tokens or 0
     )

@@ -90,7 +90,11 @@ class GuideModel:
         bars = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()  # a library prints none into pipes
         try:
-            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype).to(device).eval()
+            # False: transformers would else ask on the terminal whether to run the code of a model
+            loaded = AutoModelForCausalLM.from_pretrained(
+                model, dtype=dtype, trust_remote_code=False
+            )
+            loaded = loaded.to(device).eval()
         finally:
             if bars:
                 transformers_logging.enable_progress_bar()

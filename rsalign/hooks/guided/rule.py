@@ -197,7 +197,9 @@ def _vocabulary(name: str) -> dict[str, int]:
     from transformers import AutoTokenizer
 
     try:
-        vocabulary: dict[str, int] = AutoTokenizer.from_pretrained(name).get_vocab()
+        vocabulary: dict[str, int] = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=False
+        ).get_vocab()
     except (OSError, ValueError) as missing:
         raise ConfigError(f"cannot load the guide {name}: {missing}") from missing
     return vocabulary
