@@ -44,10 +44,11 @@ families: venv
 	$(BIN)/python -m tests.families.fetch
 	$(BIN)/python -m tests.families.table -n $(WORKERS) --no-loadscope-reorder
 
-# the results become the table of docs/v2.md, also where a test fails
+# the results become the table of docs/v2.md, also where a test fails; tests take minutes, and to show where one is
+# after two of them (faulthandler) can end a process whose other threads run on
 v2: venv $(TRITON)/triton
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/v2/harness:$(TRITON) TRITON_INTERPRET=1 VLLM_USE_V2_MODEL_RUNNER=1 \
-		$(BIN)/python -m pytest --timeout=1800 --junitxml=build/v2.xml $(V2); \
+		$(BIN)/python -m pytest --timeout=1800 -o faulthandler_timeout=1800 --junitxml=build/v2.xml $(V2); \
 	status=$$?; PYTHONPATH=$(TRITON) $(BIN)/python tests/v2/table.py docs/v2.md build/v2.xml && exit $$status
 
 $(TRITON)/triton:

@@ -84,15 +84,11 @@ class V2Memory(RequestMemory[R]):
         """
         if not self._resumed:
             return
-        resumed, self._resumed = self._resumed, []
-        others = [slot for slot in self._identities if slot not in resumed]
-        self.values[resumed] = self._left.find(
-            resumed,
-            [self._identities[slot] for slot in resumed],
-            others=others,
-            identities_of_others=[self._identities[slot] for slot in others],
-            values=self.values,
-        )
+        identities = self._identities
+        resumed = {slot: identities[slot] for slot in self._resumed}
+        others = {slot: own for slot, own in identities.items() if slot not in resumed}
+        self._left.restore(self.values, resumed, others)
+        self._resumed = []
 
     def served_rows(self, slots: Any) -> Tensor | None:
         """Returns the rows of a batch that the hook serves; sent only when the batch has changed.

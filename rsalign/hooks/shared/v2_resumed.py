@@ -10,12 +10,13 @@ Adapters are not compared: of two preempted requests with the same tokens under 
 one may get the values of the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rsalign.engines.vllm.tensors import async_tensor_h2d
 from rsalign.hooks.shared.memory import UNKNOWN
 
 _FACTOR = 0x2545F4914F6CDD1D  # odd, so that its powers do not vanish modulo 2^64
@@ -43,62 +44,61 @@ class LeftRequests:
 
         Args:
             slot: that it had.
-            identity: of what it asked for, and of the length of its prompt.
+            identity: of what it asked for, and of the length of its prompt; 64 bits.
             values: that a hook remembers of it.
         """
         index = self._num_left % len(self._digests)
         self._num_left += 1
-        self._digests[index] = self._digest([slot], [identity])[0]
+        tokens, lengths = self._states.all_token_ids.gpu, self._states.total_len.gpu
+        digest = self._digest(tokens[slot : slot + 1], lengths[slot : slot + 1])
+        self._digests[index] = digest[0] + identity
         self._values[index] = values
 
-    def find(
-        self,
-        slots: Sequence[int],
-        identities: Sequence[int],
-        *,
-        others: Sequence[int],
-        identities_of_others: Sequence[int],
-        values: Tensor,
-    ) -> Tensor:
-        """Returns the values of requests that have come back, `UNKNOWN` where there are none.
+    def restore(
+        self, values: Tensor, resumed: Mapping[int, int], others: Mapping[int, int]
+    ) -> None:
+        """Writes what is remembered of requests that have come back; `UNKNOWN` where nothing is.
 
         Args:
-            slots: that they have now, at least one.
-            identities: see `add`.
-            others: slots whose requests may have left them, too, with nobody there since.
-            identities_of_others: of these.
-            values: of all slots.
-
-        Returns:
-            ``(slots, *shape)``.
+            values: of all slots, updated.
+            resumed: the identities of requests that have come back, by the slots that they have
+                now; at least one.
+            others: those of requests that may have left their slots, too, with nobody there since.
         """
-        longest = 1 + int(self._states.prefill_len.np[list(slots)].max())
-        wanted = self._digest(slots, identities, longest)[:, 0]
+        longest = 1 + int(self._states.prefill_len.np[list(resumed)].max())
+        slots, wanted = self._of(resumed, longest)
         known, remembered = self._digests, self._values
         if others:
-            known = torch.cat((known, self._digest(others, identities_of_others, longest)))
-            remembered = torch.cat((remembered, values[list(others)]))
-        same = (wanted[:, None, None] == known).any(-1)
+            places, digests = self._of(others, longest)
+            known = torch.cat((known, digests))
+            remembered = torch.cat((remembered, values[places]))
+        same = (wanted[:, :1, None] == known).any(-1)
         found = remembered[same.int().argmax(-1)]
-        none = ~same.any(-1)
-        found[none] = UNKNOWN
-        return found
+        known_one = same.any(-1).view(-1, *(1 for _ in found.shape[1:]))
+        values[slots] = torch.where(known_one, found, UNKNOWN)
 
-    def _digest(
-        self, slots: Sequence[int], identities: Sequence[int], longest: int | None = None
-    ) -> Tensor:
-        """Digests of all tokens of each slot, and of all but the last, ``(slots, 2)``.
+    def _of(self, identities: Mapping[int, int], longest: int) -> tuple[Tensor, Tensor]:
+        """Slots on the device, and the digests of their requests."""
+        own = [list(identities), list(identities.values())]
+        slots, identity = async_tensor_h2d(own, self._states.device, torch.int64)
+        tokens = self._states.all_token_ids.gpu[slots, :longest]
+        digests = self._digest(tokens, self._states.total_len.gpu[slots])
+        return slots, digests + identity[:, None]
+
+    def _digest(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Digests of all tokens of each row, and of all but the last, ``(rows, 2)``.
 
         The last token may be one that vLLM has drawn ahead, and dropped when it preempted the
         request.
+
+        Args:
+            tokens: ``(rows, tokens)``.
+            lengths: number of tokens of each row that count, ``(rows,)``.
         """
-        rows = self._states.all_token_ids.gpu[list(slots), :longest].long() + 1
-        lengths = self._states.total_len.gpu[list(slots)].long()
-        if len(self._powers) < rows.shape[-1]:
-            self._powers = torch.full_like(rows[0], _FACTOR).cumprod(-1)
-        terms = rows * self._powers[: rows.shape[-1]]
-        places = torch.arange(rows.shape[-1], device=rows.device)
-        own = torch.tensor(identities, dtype=torch.int64).to(rows.device, non_blocking=True)
+        width = tokens.shape[-1]
+        if len(self._powers) < width:
+            self._powers = torch.full_like(tokens[0], _FACTOR, dtype=torch.int64).cumprod(-1)
+        terms = (tokens.long() + 1) * self._powers[:width]
         ends = torch.stack((lengths, lengths - 1), -1)
-        kept = torch.where(places < ends[:, :, None], terms[:, None, :], 0)
-        return kept.sum(-1) + own[:, None]
+        places = torch.arange(width, device=tokens.device)
+        return torch.where(places < ends[:, :, None], terms[:, None, :], 0).sum(-1)
