@@ -11,6 +11,7 @@ each module with what it takes from vLLM:
 - `cpu_speculation`: replaces `vllm.v1.sample.rejection_sampler.expand_batch_to_tokens`, and
   ``vars`` in `vllm.triton_utils.dispatcher`.
 - `costs`: `CacheConfig.enable_prefix_caching`, `block_size`.
+- `adopted`: `SchedulerConfig.enable_chunked_prefill`.
 - `building`: `EngineArgs`, `AsyncEngineArgs`, `LLMEngine.from_vllm_config`,
   `AsyncLLM.from_vllm_config`, `ParallelConfig.worker_extension_cls`.
 - `starting`: the classes `LLM`, `LLMEngine` and `AsyncLLM`, to recognise an engine of the caller's.

@@ -15,6 +15,7 @@ from rsalign.engines.loop_thread import LoopThread
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import DrawRequest, DrawResult
 from rsalign.engines.reports import Report
+from rsalign.engines.vllm.adopted import check_adopted
 from rsalign.engines.vllm.base import EngineBase
 from rsalign.engines.vllm.building import Prepare, build_async_llm, has_reporter, leave_config
 from rsalign.engines.vllm.costs import tell_prefix_cost
@@ -58,6 +59,7 @@ class AsyncEngine(EngineBase):
         watchdog: Watchdog | None = None,
     ) -> None:
         if loop is None:  # of one that rsalign starts, the configuration is checked
+            check_adopted(engine.vllm_config)
             mend_sampling(engine.vllm_config, in_process=False)
         self.owns = loop is not None
         self._engine = engine

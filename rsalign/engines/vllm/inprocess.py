@@ -14,6 +14,7 @@ from rsalign.core.types import Tokens
 from rsalign.engines.loop_thread import call_on
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.reports import Report, read_report
+from rsalign.engines.vllm.adopted import check_adopted
 from rsalign.engines.vllm.base import EngineBase
 from rsalign.engines.vllm.building import Prepare, build_llm_engine, leave_config
 from rsalign.engines.vllm.costs import tell_prefix_cost
@@ -95,6 +96,8 @@ class InProcessEngine(EngineBase):
     _engine: "LLMEngine"
 
     def __init__(self, engine: "LLMEngine", *, owns: bool) -> None:
+        if not owns:
+            check_adopted(engine.vllm_config)
         self.owns = owns
         self._engine = engine
         self._open: dict[str, OpenRequest] = {}
