@@ -99,7 +99,7 @@ def test_partial_responses_are_judged_by_their_thought_and_complete_ones_by_thei
 
 def test_an_answer_cut_within_its_thought_is_empty_and_said_so():
     base = responses(LONG, PROMPT.tokens, 2)
-    cut = [y for y in base if END not in y and y[-1] != 0]
+    cut = [y for y in base if y[-1] != 0 and divided(y)[0] and not divided(y)[1]]
     results = [
         asyncio.run(align(PROMPT, Plain(max_tokens=2), policy=LONG, reward=REWARD, seed=seed))
         for seed in range(40)
@@ -107,7 +107,10 @@ def test_an_answer_cut_within_its_thought_is_empty_and_said_so():
     assert any(result.candidate.tokens in cut for result in results)
     for result in results:
         is_cut = result.candidate.tokens in cut
-        assert any("before their thought ended" in text for text in result.warnings) == is_cut
+        assert (
+            any("before anything came after their thought" in text for text in result.warnings)
+            == is_cut
+        )
         assert not is_cut or result.candidate.response.text == ""
 
 
