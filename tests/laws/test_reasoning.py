@@ -23,6 +23,11 @@ def reward_of_answer(tokens):
 
 
 HIGHEST = max(map(reward_of_answer, BASE))
+LONG = max(
+    (ThinkingPolicy(3, salt) for salt in range(9)),
+    key=lambda policy: policy.probs((1,))[2] * policy.probs((1, 2))[2] * policy.probs((1, 2, 2))[2],
+)
+"""The one that thinks longest."""
 
 
 def test_rejection_tilts_whole_responses_by_the_reward_of_their_answers():
@@ -93,16 +98,19 @@ def test_partial_responses_are_judged_by_their_thought_and_complete_ones_by_thei
 
 
 def test_an_answer_cut_within_its_thought_is_empty_and_said_so():
-    base = responses(POLICY, PROMPT.tokens, 2)
-    cut = [y for y in base if END not in y and y[-1] != 0]
+    base = responses(LONG, PROMPT.tokens, 2)
+    cut = [y for y in base if y[-1] != 0 and divided(y)[0] and not divided(y)[1]]
     results = [
-        asyncio.run(align(PROMPT, Plain(max_tokens=2), policy=POLICY, reward=REWARD, seed=seed))
+        asyncio.run(align(PROMPT, Plain(max_tokens=2), policy=LONG, reward=REWARD, seed=seed))
         for seed in range(40)
     ]
     assert any(result.candidate.tokens in cut for result in results)
     for result in results:
         is_cut = result.candidate.tokens in cut
-        assert any("before their thought ended" in text for text in result.warnings) == is_cut
+        assert (
+            any("before anything came after their thought" in text for text in result.warnings)
+            == is_cut
+        )
         assert not is_cut or result.candidate.response.text == ""
 
 
@@ -124,8 +132,8 @@ def test_a_budget_that_ends_within_the_thought_leaves_an_empty_answer():
         strategy = Cards(
             segmenter=FixedSize(2), threshold=Line(target=1.0), max_tokens=40, max_tries=3
         )
-        budget = Budget(policy_tokens=5)
-        run = align(PROMPT, strategy, policy=POLICY, reward=REWARD, seed=seed, budget=budget)
+        budget = Budget(policy_tokens=3)
+        run = align(PROMPT, strategy, policy=LONG, reward=REWARD, seed=seed, budget=budget)
         result = asyncio.run(run)
         response = result.candidate.response
         if result.expired and not response.complete:

@@ -86,8 +86,8 @@ def digest_tokenizer(value: Any) -> bytes | None:
     """
     homes = [one.__module__ for one in type(value).__mro__]
     if any(home.startswith("vllm.tokenizers.") for home in homes) and hasattr(value, "get_vocab"):
-        kind = (type(value).__name__, getattr(value, "version", None), value.all_special_tokens)
-        return hash_parts("tokenizer", _words(value), repr(kind).encode())
+        rules = (type(value).__name__, getattr(value, "version", None), value.all_special_tokens)
+        return hash_parts("tokenizer", _words(value), repr(rules).encode())
     if not any(home.startswith("transformers.") for home in homes):
         return None
     if not hasattr(value, "get_vocab") or not hasattr(value, "special_tokens_map"):

@@ -237,8 +237,7 @@ def _parts(content: Any) -> list[Any]:
             raise ConfigError(
                 f"a message has the part {quote(part)}: only text is possible; its type may be "
                 f"{', '.join(_TEXT_PARTS)}. A strategy continues answers by their tokens, and a "
-                "prompt with images, audio or video is more than its tokens: for those ask for the "
-                "engine's own sampling"
+                "prompt with images, audio or video is more than its tokens"
             )
         text = part.get(_TEXT_PARTS[kind])
         if text is None and kind in ("text", "refusal"):

@@ -142,9 +142,9 @@ def warn_of_thought(policy: object, response: Response) -> str | None:
         )
     if response.stop is Stop.LENGTH and response.reasoning and not response.text:
         return (
-            "answers were cut at their greatest length before their thought ended, and count as "
-            "empty: raise max_tokens, which counts thought and answer together, or bound the "
-            "thought (thinking_token_budget in SamplingParams)"
+            "answers were cut at their greatest length before anything came after their thought, "
+            "and count as empty: raise max_tokens, which counts thought and answer together, or "
+            "bound the thought (thinking_token_budget in SamplingParams)"
         )
     return None
 
