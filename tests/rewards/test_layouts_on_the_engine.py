@@ -18,6 +18,7 @@ from reward_checkpoints import (
     write_encoder,
 )
 from safetensors.torch import load_file, save_file
+from server import Server
 from test_transformers_reward import ANSWERS, ASKED, ENCODERS, ids, logits
 from transformers import AutoTokenizer, Qwen2Model
 
@@ -25,6 +26,7 @@ from rsalign import ConfigError, Message, ProbabilityJudge, Prompt, Template
 from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.policies.vllm import VllmPolicy
+from rsalign.rewards.remote import RemoteReward
 from rsalign.rewards.vllm import VllmReward
 
 pytestmark = [pytest.mark.engine, pytest.mark.nightly]
@@ -213,3 +215,30 @@ def test_a_judge_whose_template_has_no_system_messages(tmp_path, backend):
         found = asyncio.run(ProbabilityJudge(judge).score(asked, ANSWERS[0]))
         right = asyncio.run(ProbabilityJudge(judge, merged).score(asked, ANSWERS[0]))
     assert found == pytest.approx(right, abs=1e-4)
+
+
+def test_layouts_behind_a_server(tmp_path):
+    """A reward model that scores tokens only, and a classifier with two labels."""
+    model, weights = write_qwen2_rm(tmp_path)
+    two = write(tmp_path / "two", "Llama", num_labels=2, **GROUPED)
+    write_config(tmp_path / "two", id2label={"0": "bad", "1": "good"})
+    started = [f"{folder} --runner pooling" for folder in (tmp_path, tmp_path / "two")]
+    server = Server(tmp_path / "log", *started)
+    try:
+        by_token, by_label = server.addresses()
+        with pytest.raises(ConfigError, match=r"num_labels=2 \(0: 'bad', 1: 'good'\)"):
+            RemoteReward.connect(by_label)
+
+        async def main(reward):
+            return [await reward.score(ASKED, answer) for answer in ANSWERS]
+
+        with closing(RemoteReward.connect(by_token)) as reward:
+            found = asyncio.run(main(reward))
+        right = [qwen2_rm_score(model, weights, answer, tmp_path) for answer in ANSWERS]
+        assert found == pytest.approx(right, abs=1e-4)
+        with closing(RemoteReward.connect(by_label, label={"log_odds": "good"})) as reward:
+            found = asyncio.run(main(reward))
+        rows = [logits(two, answer).logits[0].tolist() for answer in ANSWERS]
+        assert found == pytest.approx([row[1] - row[0] for row in rows], abs=1e-4)
+    finally:
+        server.stop()

@@ -148,10 +148,11 @@ class AsyncEngine(EngineBase):
         if self._closed:
             raise _was_closed()
         if self._tasks is None:
-            asked = self._engine.get_supported_tasks()
-            if self._loop is not None:
-                asked = asyncio.wrap_future(self._loop.submit(asked))
-            self._tasks = tuple(await asked)
+            call = self._engine.get_supported_tasks()
+            if self._loop is None:
+                self._tasks = await call
+            else:
+                self._tasks = await asyncio.wrap_future(self._loop.submit(call))
         return self._tasks
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
