@@ -20,9 +20,8 @@ JSON = dict[str, Any]
 def measure_reviews(top: Top, heldout: Examples[Review]) -> JSON:
     """Accuracy and AUC on pieces of held-out reviews, and accuracy of the classifier of words."""
     labels = [one.positive for one in heldout.examples]
-    finished, opened = (
-        [row[0] for row in heldout.scores(top, finished=finished)] for finished in (True, False)
-    )
+    check = heldout.check(top)
+    finished, opened = ([row[0] for row in rows] for rows in (check.finished, check.opened))
     by_words = [log_odds(one.piece, shipped("gold")) for one in heldout.examples]
     return {
         "pieces": len(labels),
@@ -36,15 +35,15 @@ def measure_reviews(top: Top, heldout: Examples[Review]) -> JSON:
 
 def measure_pairs(top: Top, heldout: Examples[Pair]) -> JSON:
     """Accuracy on held-out pairs, which is the AUC within prompts: each prompt has one pair."""
-    finished, opened = heldout.scores(top), heldout.scores(top, finished=False)
+    check = heldout.check(top)
     lengths = [(_length(one.chosen), _length(one.rejected)) for one in heldout.examples]
     return {
         "pairs": len(lengths),
         "mean_tokens": _mean_length(
             [t for one in heldout.examples for t in (one.chosen, one.rejected)]
         ),
-        "accuracy": share([better > worse for better, worse in finished]),
-        "accuracy_open": share([better > worse for better, worse in opened]),
+        "accuracy": share([better > worse for better, worse in check.finished]),
+        "accuracy_open": share([better > worse for better, worse in check.opened]),
         "accuracy_of_the_longer_reply": share([better > worse for better, worse in lengths]),
     }
 

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CHECK_BATCH = 32
+_SORTED = 8
+"""Batches that are sorted by length together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,21 @@ class Recipe:
     warmup: float = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How a reward does on examples.
+
+    Attributes:
+        loss: mean over the examples.
+        finished: for each example, the scores of its texts as finished answers.
+        opened: the same as answers that are still open.
+    """
+
+    loss: float
+    finished: list[list[float]]
+    opened: list[list[float]]
+
+
 class Examples(Generic[T]):
     """Examples with the frozen layers' states of their texts."""
 
@@ -62,31 +79,38 @@ class Examples(Generic[T]):
         scores = top([state for index in chosen for state in self._states[index]])
         return self._objective.loss(scores, [self.examples[index] for index in chosen])
 
-    @torch.inference_mode()
-    def scores(self, top: Top, *, finished: bool = True) -> list[list[float]]:
-        """The scores of each example's texts, as finished answers or as open ones."""
-        found = []
-        for chosen in self._batches():
-            rows = iter(top([state for index in chosen for state in self._states[index]]))
-            for index in chosen:
-                ends = [len(one.tokens) if finished else one.end for one in self.texts[index]]
-                found.append([float(next(rows)[end - 1]) for end in ends])
-        return found
+    def batches(self, size: int, key: Key) -> Iterator[list[int]]:
+        """All examples by index, in an order drawn at random.
 
-    def accuracy(self, top: Top, *, finished: bool = True) -> float:
-        """Share of examples whose scores are on the right side."""
-        scores = self.scores(top, finished=finished)
+        Batches are of similar lengths, which spares padding: a few are sorted at a time.
+        """
+        order = sorted(range(len(self)), key=lambda index: key.child(index).seed())
+        for start in range(0, len(order), _SORTED * size):
+            window = sorted(order[start : start + _SORTED * size], key=self._length)
+            yield from (window[first : first + size] for first in range(0, len(window), size))
+
+    @torch.inference_mode()
+    def check(self, top: Top) -> "Check":
+        """Scores all examples."""
+        losses, finished, opened = [], list[list[float]](), list[list[float]]()
+        for start in range(0, len(self), _CHECK_BATCH):
+            chosen = range(start, min(start + _CHECK_BATCH, len(self)))
+            scores = top([state for index in chosen for state in self._states[index]])
+            loss = self._objective.loss(scores, [self.examples[index] for index in chosen])
+            losses.append(float(loss) * len(chosen))
+            rows = iter(scores)
+            for index in chosen:
+                read = [(next(rows), text) for text in self.texts[index]]
+                finished.append([float(row[len(text.tokens) - 1]) for row, text in read])
+                opened.append([float(row[text.end - 1]) for row, text in read])
+        return Check(math.fsum(losses) / len(self), finished, opened)
+
+    def accuracy(self, scores: Sequence[Sequence[float]]) -> float:
+        """Share of examples whose texts' scores are on the right side."""
         return sum(map(self._objective.right, scores, self.examples)) / len(self)
 
-    @torch.inference_mode()
-    def mean_loss(self, top: Top) -> float:
-        """The mean loss of all examples."""
-        parts = [float(self.loss(top, batch)) * len(batch) for batch in self._batches()]
-        return math.fsum(parts) / len(self)
-
-    def _batches(self) -> Iterator[range]:
-        for start in range(0, len(self), _CHECK_BATCH):
-            yield range(start, min(start + _CHECK_BATCH, len(self)))
+    def _length(self, index: int) -> int:
+        return max(len(text.tokens) for text in self.texts[index])
 
 
 def train(
@@ -113,22 +137,22 @@ def train(
     best, lowest, log = top, math.inf, list[dict[str, float]]()
     for epoch in range(recipe.epochs):
         top.train()
-        order = sorted(range(len(examples)), key=lambda index: key.child(epoch, index).seed())
         total = 0.0
-        for start in range(0, len(order), recipe.batch_size):
+        for batch in examples.batches(recipe.batch_size, key.child(epoch)):
             optimizer.zero_grad(set_to_none=True)
-            loss = examples.loss(top, order[start : start + recipe.batch_size])
+            loss = examples.loss(top, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(layers, 1.0)
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) / batches
         top.eval()
-        tuned, right = tuning.mean_loss(top), tuning.accuracy(top)
-        log.append({"loss": total, "tuning_loss": tuned, "tuning_accuracy": right})
+        tuned = tuning.check(top)
+        right = tuning.accuracy(tuned.finished)
+        log.append({"loss": total, "tuning_loss": tuned.loss, "tuning_accuracy": right})
         logger.info("pass %d: %s", epoch + 1, log[-1])
-        if tuned < lowest:
-            best, lowest = deepcopy(top), tuned
+        if tuned.loss < lowest:
+            best, lowest = deepcopy(top), tuned.loss
     return best.eval(), log
 
 
