@@ -31,6 +31,15 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def start(command, **options):
+    """Starts a Python program: as a fork, or, where Triton is loaded, as an interpreter of its own.
+
+    Triton's library has threads, which a fork has not, and for which it would wait when it ends.
+    """
+    forks = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") != "1"
+    return (forked.Popen if forks else subprocess.Popen)(command, **options)
+
+
 class Served:
     """A server on loopback; it ends when `stop` is called, and its log is kept."""
 
@@ -40,7 +49,7 @@ class Served:
         self.address = f"http://127.0.0.1:{self.port}"
         path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         with log.open("w") as out:
-            self._process = forked.Popen(
+            self._process = start(
                 [*command, "--host", "127.0.0.1", "--port", str(self.port)],
                 stdout=out,
                 stderr=subprocess.STDOUT,
