@@ -27,7 +27,7 @@ class Outcome:
     def of_check(cls, unknown: Iterable[str]) -> "Outcome":
         """The outcome of a static check, by what it found."""
         found = tuple(unknown)
-        return cls(f"**{len(found)} differences**" if found else "as pinned", found)
+        return cls(f"**{len(found)} differences**" if found else "all there", found)
 
 
 def run_tests(tests: Iterable[str], environment: Path, scratch: Path) -> Outcome:
