@@ -111,7 +111,8 @@ class Tokenization:
         return () if _REPLACEMENT in self._decode(prefix[start:]) else stop
 
     def _decode(self, tokens: Tokens) -> str:
-        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        known = [token for token in tokens if token < len(self.tokenizer)]
+        return str(self.tokenizer.decode(known, skip_special_tokens=True))
 
     def check(self, prefix: Tokens) -> None:
         """Refuses a prefix that the engine could not continue.
