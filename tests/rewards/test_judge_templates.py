@@ -116,7 +116,7 @@ def test_shipped_templates_ask(name):
 
 
 def test_every_shipped_template_is_in_the_documentation():
-    page = Path(__file__).parents[2].joinpath("docs/reward_models.md").read_text()
+    page = Path(__file__).parents[2].joinpath("docs/rewards.md").read_text()
     assert all(f"`{name}`" in page for name in shipped_names())
 
 

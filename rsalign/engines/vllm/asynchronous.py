@@ -149,10 +149,10 @@ class AsyncEngine(EngineBase):
             raise _was_closed()
         if self._tasks is None:
             call = self._engine.get_supported_tasks()
-            if self._loop is None:
-                self._tasks = await call
-            else:
-                self._tasks = await asyncio.wrap_future(self._loop.submit(call))
+            if self._loop is not None:
+                call = asyncio.wrap_future(self._loop.submit(call))
+            found: tuple[str, ...] = await call
+            self._tasks = found
         return self._tasks
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
