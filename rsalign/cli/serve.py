@@ -124,6 +124,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the server until it receives a signal to stop."""
+    from rsalign.serve.flags import check_flags
     from rsalign.serve.observe import log_to_stderr
 
     log_to_stderr()
@@ -151,6 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
         wait_for_reward_seconds=arguments.wait_for_reward,
         drain_seconds=arguments.drain_seconds,
     )
+    check_flags(policy, reward, arguments.flags)
     from rsalign.serve.launch import serve
 
     serve(policy, options, arguments.flags)

@@ -39,7 +39,8 @@ def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
         ConfigError: if flags or options cannot work together.
     """
     arguments = parse_flags(policy, flags)
-    _refuse_several(arguments)
+    if arguments.model_tag is not None:
+        raise ConfigError(f"the model is given as {arguments.model_tag!r}: give it as --policy")
     address, listener = listen(arguments)
     try:
         reward = options.start_reward(_not_yet)
@@ -131,16 +132,6 @@ def _not_yet() -> NoReturn:
 
 def _interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _refuse_several(arguments: Namespace) -> None:
-    if arguments.model_tag is not None:
-        raise ConfigError(f"the model is given as {arguments.model_tag!r}: give it as --policy")
-    if (arguments.api_server_count or 1) != 1 or arguments.headless or arguments.grpc:
-        raise ConfigError(
-            "rsalign serve runs one API server: leave out --api-server-count, --headless and "
-            "--grpc, or use the plug-in under `vllm serve` (VLLM_PLUGINS=rsalign)"
-        )
 
 
 def _close(reward: GuardedReward | None) -> None:
