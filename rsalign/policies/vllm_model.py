@@ -1,6 +1,7 @@
 """Facts about a model that are read once from its engine and shared by all policies over it."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import ConfigError
 from rsalign.engines.model_files import ModelFiles
@@ -9,6 +10,9 @@ from rsalign.engines.vllm.identity import EngineIdentity
 from rsalign.hooks.guided.request import read_guides
 from rsalign.hooks.segment_end.sentinel import Sentinels
 from rsalign.policies.tokenization import Tokenization
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,7 @@ class VllmModel:
                 f"the engine of {model.model} runs a reward or embedding model "
                 f"(runner={model.runner_type!r}), and a policy generates: give a language model"
             )
-        declared = model.try_get_generation_config().get("eos_token_id")
-        eos = {declared} if isinstance(declared, int) else set(declared or ())
-        eos.add(engine.tokenizer.eos_token_id)
-        known = frozenset(token for token in eos if token is not None)
+        known = end_tokens(engine.vllm_config, engine.tokenizer)
         return cls(
             tokenization=Tokenization(
                 engine.tokenizer,
@@ -95,6 +96,14 @@ class VllmModel:
                 for guide in read_guides(engine.vllm_config)
             ),
         )
+
+
+def end_tokens(config: "VllmConfig", tokenizer: Any) -> frozenset[int]:
+    """Returns the end-of-sequence tokens of a model: of its generation config and tokenizer."""
+    declared = config.model_config.try_get_generation_config().get("eos_token_id")
+    eos = {declared} if isinstance(declared, int) else set(declared or ())
+    eos.add(tokenizer.eos_token_id)
+    return frozenset(token for token in eos if token is not None)
 
 
 def _files(reference: str | None) -> ModelFiles | str | None:

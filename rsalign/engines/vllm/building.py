@@ -70,6 +70,17 @@ def engine_arguments(model: str, given: Mapping[str, Any], *, pooling: bool) -> 
     return {"model": model, "use_tqdm_on_load": False} | arguments | dict(given)
 
 
+def plan_engine(model: str) -> "tuple[VllmConfig, int]":
+    """Returns the configuration that an engine for a model would have; builds none.
+
+    Returns:
+        The configuration, and the context that the model itself allows, in tokens.
+    """
+    from vllm.engine.arg_utils import EngineArgs
+
+    return create_config(EngineArgs(**engine_arguments(model, {}, pooling=False)))
+
+
 def build_llm_engine(
     model: str, given: Mapping[str, Any], *, pooling: bool, prepare: Prepare
 ) -> "LLMEngine":
