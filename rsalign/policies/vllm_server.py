@@ -18,7 +18,9 @@ from rsalign.engines.affinity import PromptIndex
 from rsalign.engines.answers import ServedModel, StreamedCompletion
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.remote import Replicas
+from rsalign.hooks.segment_end.sentinel import Sentinel
 from rsalign.policies.remote_hook import build_hook_arguments, check_hook, choose_stop_token
+from rsalign.policies.segment_plan import SegmentPlan
 from rsalign.policies.tokenization import Tokenization
 
 _VLLM_NAMES = {"num_logprobs": "logprobs"}
@@ -113,6 +115,7 @@ class VllmServerPolicy:
         sampling: Sampling | None = None,
         processed_log_probs: bool = False,
         segment_end: bool = False,
+        lora: str | None = None,
     ) -> "VllmServerPolicy":
         """Connects to a running server, or to several of the same model.
 
@@ -129,6 +132,7 @@ class VllmServerPolicy:
             segment_end: whether the servers run with our logits processor (``--logits-processors
                 rsalign.hooks.v1:SegmentEnd``, or ``v2`` for vLLM's second model runner), which is
                 needed for boundaries that read entropies. All reachable servers are checked for it.
+            lora: name of a served LoRA adapter, which draws; `model` with a check that it is one.
 
         Raises:
             InstallError: if the package `openai` is missing.
@@ -143,7 +147,16 @@ class VllmServerPolicy:
             retries=retries,
             max_open=max_open,
         )
-        served = replicas.call(replicas.served(model))
+        if lora is not None and model not in (None, lora):
+            raise ConfigError(
+                f"model={model!r} and lora={lora!r}: give one name, the one that draws"
+            )
+        served = replicas.call(replicas.served(lora or model))
+        if lora is not None and served.adapter is None:
+            raise ConfigError(
+                f"lora={lora!r} is a base model at {replicas!r}: give the name of an adapter that "
+                "it serves (--enable-lora --lora-modules name=path)"
+            )
         length = (
             served.max_model_len or sys.maxsize
         )  # unknown: the server itself refuses longer prompts
@@ -232,6 +245,12 @@ class VllmServerPolicy:
             return segment
         length = find_segment_end(segment.tokens, boundary, lambda one: self.token_text(*one))
         return segment if length is None else segment.cut(length)
+
+    def check_boundary(self, boundary: Boundary) -> str:
+        """Checks that segments can end where this boundary says; see `EndsSegments`."""
+        asked = build_hook_arguments(boundary, self.sampling, self.sentinel)
+        sentinel = Sentinel(self.sentinel, False) if asked and self.sentinel is not None else None
+        return SegmentPlan(boundary, sentinel, False).describe(self.tokenization.tokenizer)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
         """Ln pi(token | tokens before it), nats, ``(tokens,)``, each `Ranked`; by one request.

@@ -47,10 +47,10 @@ def make_policy(given: Any, engine_args: Mapping[str, Any]) -> Policy:
         return VllmPolicy.start(found, **engine_args)
     if not _has(found, "extend") and not _is_vllm(found) and callable(found):
         found = _call(found, engine_args, "engine_args", given)
-    elif engine_args:
+    elif engine_args and not (_is_vllm(found) and engine_args.keys() == {"lora"}):
         raise _exists_already("engine_args", engine_args, found)
     if _is_vllm(found):
-        return VllmPolicy.adopt(found)
+        return VllmPolicy.adopt(found, lora=engine_args.get("lora"))
     if isinstance(found, Policy) and not isinstance(found, type):
         return found
     raise ConfigError(

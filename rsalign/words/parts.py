@@ -60,7 +60,7 @@ StrategyLike: TypeAlias = Strategy | str | Mapping[str, Any]
 _NONE = ("", "none", "null")
 
 
-def policy_from(given: Any, engine_args: Mapping[str, Any]) -> Policy:
+def policy_from(given: Any, engine_args: Mapping[str, Any], *, lora: str | None = None) -> Policy:
     """A policy from whatever names it.
 
     Args:
@@ -70,10 +70,14 @@ def policy_from(given: Any, engine_args: Mapping[str, Any]) -> Policy:
             running `vllm.LLM` or `AsyncLLM`; a `Policy`; or an object of settings,
             ``{"name": "vllm", "model": ...}``.
         engine_args: for vLLM's engine, the connection, or the class or function.
+        lora: the adapter that draws: its path or id where vLLM runs here (a running engine, too),
+            its served name behind a server.
 
     Raises:
         ConfigError: if it is none of these, or arguments are given for what exists already.
     """
+    if lora is not None:
+        engine_args = {**engine_args, "lora": lora}
     name, settings = _named_part("policy", given, engine_args)
     if name is None:
         return make_policy(given, engine_args)

@@ -17,11 +17,12 @@ from rsalign.engines.vllm.base import EngineBase
 from rsalign.engines.vllm.building import Prepare, build_llm_engine, leave_config
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.errors import request_error
-from rsalign.engines.vllm.start_errors import convert_start_errors
+from rsalign.engines.vllm.start_errors import convert_adapter_errors, convert_start_errors
 from rsalign.engines.vllm.stepper import STEPPER
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
 _REQUEST_IDS = itertools.count()
@@ -128,6 +129,11 @@ class InProcessEngine(EngineBase):
         options.check_in_process()
         output: RequestOutput = await self._request(tokens, params, options)
         return output
+
+    def load_adapter(self, request: "LoRARequest") -> None:
+        """Loads a LoRA adapter; see `VllmEngine`."""
+        with convert_adapter_errors(request.lora_path):
+            STEPPER.call(lambda: self._engine.add_lora(request))
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """Sends one request to a pooling engine; see `EngineBase`."""
