@@ -48,8 +48,7 @@ from rsalign.words.read import OnRewardError
 class Aligner:
     """Aligned generation over a policy and a reward; the weights of neither change.
 
-    The same call gives the same answers, whatever else runs: they depend on the seed and on the
-    prompt's position in the call (docs/running.md says what each engine promises).
+    Answers depend on the seed and on the prompt's position in the call alone (docs/running.md).
 
     Args:
         policy: ``"embedded"``, a model id or path (vLLM starts it), the address of an
@@ -58,11 +57,11 @@ class Aligner:
         reward: ``"embedded"``, a model id or path (vLLM's pooling runner starts it), the address of
             a vLLM pooling server, ``"module:name"`` of one's own, any `Reward`, a callable
             (prompt_text, response_text) -> float, or None if the strategy needs none.
-        strategy: how answers are drawn, as an instance, a name such as ``"best_of"``, or an object
-            such as ``{"name": "best_of", "n": 8}``; may be replaced in each call.
+        strategy: an instance, a name, or an object such as ``{"name": "best_of", "n": 8}``.
         seed: root of all randomness.
         budget: hard limits for each prompt; may be replaced in each call.
         engine_args, reward_args: for an engine that is started (`vllm.EngineArgs`).
+        lora: adapter of the policy: path or id, or its name at a server (`policy_from`).
         journal: a path or a `Journal`: a run that was killed pays only for what is missing.
         on_reward_error: a prompt whose reward fails ends with `RewardError` (``"fail"``), or with
             the best answer so far, flagged as expired (``"best"``).
@@ -95,6 +94,7 @@ class Aligner:
         seed: int = 0,
         budget: Budget | None = None,
         engine_args: EngineArguments | None = None,
+        lora: str | None = None,
         reward_args: EngineArguments | None = None,
         journal: str | Path | Journal | None = None,
         on_reward_error: OnRewardError = "fail",
@@ -116,6 +116,7 @@ class Aligner:
             reward_args=reward_args or {},
             reasoning=reasoning,
             strategy=made,
+            lora=lora,
         )
         self._calls = CallReader(self._settings, self._parts, options)
 

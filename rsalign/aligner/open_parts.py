@@ -20,6 +20,7 @@ class OpenParts:
         engine_args, reward_args: for an engine that is started.
         reasoning: how the text of responses is divided; None: as the policy does.
         strategy: whose segments the policy must be able to end.
+        lora: adapter that draws; see `Aligner`.
 
     Attributes:
         policy: draws.
@@ -40,12 +41,13 @@ class OpenParts:
         reward_args: EngineArguments,
         reasoning: Reasoning | None = None,
         strategy: Strategy,
+        lora: str | None = None,
     ) -> None:
         self._closers: list[Callable[[], None]] = []
 
         @functools.cache
         def start_policy() -> Policy:
-            started = policy_from(policy, engine_args, reasoning)
+            started = policy_from(policy, engine_args, reasoning, lora=lora)
             if not hasattr(policy, "extend"):  # else it may be a view of the caller's own
                 self._close_later(started, given=policy)
             check_boundaries(strategy, started)

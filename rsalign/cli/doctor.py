@@ -1,14 +1,14 @@
-"""`rsalign doctor`: checks the installation and says how to repair what would not work."""
+"""`rsalign doctor`: checks the installation, or a model, and says what would not work."""
 
 import argparse
 import importlib.metadata
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from rsalign.cli.findings import Finding
 from rsalign.core.errors import InstallError
 from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.engines.vllm.environment import (
@@ -23,35 +23,30 @@ _BREAKING_ON_CPU = ("torchvision", "torchaudio", "torchcodec")
 _LEAST_GIB = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        level: ``"ok"``, ``"note"`` (works, with a limitation) or ``"fail"`` (will not work).
-        text: what was found and, for a failure, how to repair it.
-
-    Example:
-        >>> check_python()[0].level
-        'ok'
-    """
-
-    level: Literal["ok", "note", "fail"]
-    text: str
-
-
 def add_parser(subparsers: Any) -> None:
     """Adds the command to the argument parser."""
     parser = subparsers.add_parser(
-        "doctor", help="check the installation, and say how to repair what would not work"
+        "doctor",
+        help="check the installation or a model, and say how to repair what would not work",
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        help="path or id of a language model: what it can do here, before an engine is started",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the report; returns 1 if anything will not work."""
+    if arguments.model:
+        from rsalign.cli.doctor_model import check_model
+
+        checks: tuple[Callable[[], list[Finding]], ...] = (lambda: check_model(arguments.model),)
+    else:
+        checks = _CHECKS
     failed = False
-    for check in _CHECKS:
+    for check in checks:
         for finding in check():
             print(f"{finding.level:<5} {finding.text}")
             failed |= finding.level == "fail"

@@ -15,6 +15,7 @@ from rsalign.engines.reports import Report
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+    from vllm.lora.request import LoRARequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +214,14 @@ class VllmEngine(Engine, Protocol):
     @property
     def renderer(self) -> Any:
         """VLLM's renderer of conversations for this model (`vllm.renderers`)."""
+        ...
+
+    def load_adapter(self, request: "LoRARequest") -> None:
+        """Loads a LoRA adapter, so that a wrong one is found before the first request.
+
+        Raises:
+            ConfigError: if it does not fit the model.
+        """
         ...
 
 

@@ -10,13 +10,14 @@ from rsalign.core.checks import check_settings
 from rsalign.core.errors import ConfigError, PolicyError
 from rsalign.core.key import Key
 from rsalign.core.named_sampling import named_sampling
-from rsalign.core.protocols import Boundary, Listed
+from rsalign.core.protocols import Boundary
 from rsalign.core.text.reasoning import Reasoning
 from rsalign.core.types import Sampling, Segment, Stop, Tokens
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
-from rsalign.engines.protocol import Backend, DrawRequest, DrawResult, VllmEngine
+from rsalign.engines.protocol import Backend, DrawRequest, VllmEngine
 from rsalign.engines.reports import Report, open_ticket
+from rsalign.engines.vllm.adapter import Adapter
 from rsalign.engines.vllm.starting import adopt_engine, start_engine
 from rsalign.hooks.guided.request import (
     Guide,
@@ -27,6 +28,7 @@ from rsalign.hooks.guided.request import (
 from rsalign.hooks.loading import add_hooks
 from rsalign.hooks.shared.reports import add_boundary_entropy, add_certainty, ended_segment
 from rsalign.hooks.token_statistics.request import write_statistics_request
+from rsalign.policies.drawn import read_segment
 from rsalign.policies.reading import ReadsText
 from rsalign.policies.segment_plan import SegmentPlan
 from rsalign.policies.tokenization import Tokenization
@@ -118,6 +120,7 @@ class VllmPolicy(ReadsText):
         backend: Backend = "auto",
         guides: Sequence[str | Guide] = (),
         reasoning: Reasoning | None = None,
+        lora: str | None = None,
         **engine_args: Any,
     ) -> "VllmPolicy":
         """Starts an engine.
@@ -130,19 +133,22 @@ class VllmPolicy(ReadsText):
             guides: models that reward each token while it is sampled (see `Sampling.guidance`).
             reasoning: see the class. Its parser is also given to the engine, which needs it for
                 `Sampling.thinking_token_budget`.
+            lora: path or id of a LoRA adapter, which draws instead of the model alone.
             engine_args: arguments of vLLM's `EngineArgs`; rsalign sets defaults for some of them
                 (`rsalign.engines.vllm.building`).
 
         Raises:
             InstallError: if vLLM is missing.
-            ConfigError: if the model is missing, or vLLM refuses an argument.
+            ConfigError: if the model is missing, or vLLM refuses an argument or the adapter.
         """
         arguments = start_arguments(guides, engine_args)
         if reasoning is not None and reasoning.divides:
             arguments = {"reasoning_parser": reasoning.parser, **arguments}
+        if lora is not None:
+            arguments = Adapter.read(lora).engine_arguments(arguments)
         engine = start_engine(model, backend=backend, prepare=add_hooks, **arguments)
         try:
-            return cls(engine, reasoning=reasoning)._under(sampling)
+            return cls(engine, reasoning=reasoning)._under(sampling).with_adapter(lora)
         except BaseException:
             engine.close()
             raise
@@ -154,20 +160,23 @@ class VllmPolicy(ReadsText):
         *,
         sampling: Sampling | Literal["model"] | None = None,
         reasoning: Reasoning | None = None,
+        lora: str | None = None,
     ) -> "VllmPolicy":
         """Uses a running `vllm.LLM`, `LLMEngine` or `AsyncLLM` of the caller; never stops it.
 
         While rsalign has open requests, the caller must not step a `vllm.LLM` from another thread.
         A policy over an `AsyncLLM` must be awaited on the event loop that the engine runs on.
+        `lora` is an adapter as in `start`; the engine must have been started with `enable_lora`.
 
         Raises:
-            ConfigError: if `engine` is none of these.
+            ConfigError: if `engine` is none of these, or cannot take the adapter.
         """
         ours = adopt_engine(engine)
         # a `vllm.LLM` may have a chat template of its own
         model = VllmModel.of(ours, getattr(engine, "chat_template", None))
         try:
-            return cls(ours, reasoning=reasoning, _shared=model)._under(sampling)
+            policy = cls(ours, reasoning=reasoning, _shared=model)._under(sampling)
+            return policy.with_adapter(lora)
         except BaseException:
             ours.close()
             raise
@@ -216,6 +225,18 @@ class VllmPolicy(ReadsText):
         ``sampling="model"`` asks for these.
         """
         return self._model.sampling
+
+    def with_adapter(self, lora: str | None) -> "VllmPolicy":
+        """A policy over the same engine whose requests a LoRA adapter answers; None: this one.
+
+        Raises:
+            ConfigError: if there is no such adapter, or the engine cannot take it.
+        """
+        if lora is None:
+            return self
+        request = Adapter.read(lora).request(self.engine.vllm_config)
+        self.engine.load_adapter(request)
+        return self.with_options(RequestOptions(lora_request=request))
 
     def with_options(self, options: RequestOptions) -> "VllmPolicy":
         """The same policy with these options added to each of its requests."""
@@ -284,7 +305,7 @@ class VllmPolicy(ReadsText):
             stop = self._model.tokenization.engine_stops(prefix, self.sampling.stop)
             request = self._request(prefix, limit, key, asked, stop, plan.stop_token_ids)
             drawn = await self.engine.draw(request)
-            segment = self._segment(drawn, room)
+            segment = read_segment(drawn, room, self.sampling, self._model.eos)
             if ended := plan.may_have_ended(drawn):
                 kept, report = segment.tokens[:-1], None
                 shared = plan.sentinel is not None and plan.sentinel.shared
@@ -388,32 +409,4 @@ class VllmPolicy(ReadsText):
             stop_token_ids=stop_token_ids,
             num_log_probs=0 if self.tells_log_probs else None,
             options=self.options,
-        )
-
-    def _segment(self, drawn: DrawResult, room: int) -> Segment:
-        tokens = drawn.tokens
-        reason: int | str | None = None
-        if drawn.finish_reason == "length":
-            stop = Stop.BOUNDARY if len(tokens) < room else Stop.LENGTH
-        elif drawn.finish_reason != "stop":
-            raise PolicyError(f"the engine ended a request with {drawn.finish_reason!r}")
-        elif drawn.stop_reason is None or (
-            drawn.stop_reason in self._model.eos
-            and drawn.stop_reason not in self.sampling.stop_token_ids
-        ):
-            stop = Stop.EOS
-        else:
-            stop, reason = Stop.STOP, drawn.stop_reason
-        return Segment(tokens, self._log_probs(drawn), stop, reason, drawn.num_cached_tokens)
-
-    def _log_probs(self, drawn: DrawResult) -> tuple[float, ...] | None:
-        if drawn.log_probs is None:
-            # the law of a greedy policy is a point mass, whatever the engine returns
-            return (0.0,) * len(drawn.tokens) if self.sampling.greedy else None
-        # rounding can leave a certain token a hair above probability 1
-        values = tuple(0.0 if self.sampling.greedy else min(0.0, x) for x in drawn.log_probs)
-        if drawn.listed is None:
-            return values
-        return tuple(
-            Listed(value, others=listed) for value, listed in zip(values, drawn.listed, strict=True)
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.text.reasoning import Reasoning
@@ -14,6 +14,9 @@ from rsalign.engines.vllm.reasoning import configured_parser
 from rsalign.hooks.guided.request import read_guides
 from rsalign.hooks.segment_end.sentinel import Sentinels
 from rsalign.policies.tokenization import Tokenization
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,7 @@ class VllmModel:
                 f"the engine of {model.model} runs a reward or embedding model "
                 f"(runner={model.runner_type!r}), and a policy generates: give a language model"
             )
-        declared = model.try_get_generation_config().get("eos_token_id")
-        eos = {declared} if isinstance(declared, int) else set(declared or ())
-        eos.add(engine.tokenizer.eos_token_id)
-        known = frozenset(token for token in eos if token is not None)
+        known = end_tokens(engine.vllm_config, engine.tokenizer)
         return cls(
             tokenization=Tokenization(
                 engine.tokenizer,
@@ -126,6 +126,14 @@ def _recommended(given: Mapping[str, Any]) -> Sampling:
     if known.get("top_k") is not None:
         known["top_k"] = max(known["top_k"], 0)
     return Sampling(**known)
+
+
+def end_tokens(config: "VllmConfig", tokenizer: Any) -> frozenset[int]:
+    """Returns the end-of-sequence tokens of a model: of its generation config and tokenizer."""
+    declared = config.model_config.try_get_generation_config().get("eos_token_id")
+    eos = {declared} if isinstance(declared, int) else set(declared or ())
+    eos.add(tokenizer.eos_token_id)
+    return frozenset(token for token in eos if token is not None)
 
 
 def _files(reference: str | None) -> ModelFiles | str | None:

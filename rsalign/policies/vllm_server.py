@@ -18,8 +18,10 @@ from rsalign.engines.affinity import PromptIndex
 from rsalign.engines.answers import ServedModel, StreamedCompletion
 from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.remote import Replicas
+from rsalign.hooks.segment_end.sentinel import Sentinel
 from rsalign.policies.reading import ReadsText
 from rsalign.policies.remote_hook import build_hook_arguments, check_hook, choose_stop_token
+from rsalign.policies.segment_plan import SegmentPlan
 from rsalign.policies.tokenization import Tokenization
 
 _VLLM_NAMES = {"num_logprobs": "logprobs"}
@@ -115,6 +117,7 @@ class VllmServerPolicy(ReadsText):
         processed_log_probs: bool = False,
         segment_end: bool = False,
         reasoning: Reasoning | None = None,
+        lora: str | None = None,
     ) -> "VllmServerPolicy":
         """Connects to a running server, or to several of the same model.
 
@@ -133,6 +136,7 @@ class VllmServerPolicy(ReadsText):
                 needed for boundaries that read entropies. All reachable servers are checked for it.
             reasoning: how the text of responses is divided into thought and answer; the server's
                 own reasoning parser has no part in it, as requests for tokens do not use it.
+            lora: name of a served LoRA adapter, which draws; `model` with a check that it is one.
 
         Raises:
             InstallError: if the package `openai` is missing.
@@ -147,7 +151,16 @@ class VllmServerPolicy(ReadsText):
             retries=retries,
             max_open=max_open,
         )
-        served = replicas.call(replicas.served(model))
+        if lora is not None and model not in (None, lora):
+            raise ConfigError(
+                f"model={model!r} and lora={lora!r}: give one name, the one that draws"
+            )
+        served = replicas.call(replicas.served(lora or model))
+        if lora is not None and served.adapter is None:
+            raise ConfigError(
+                f"lora={lora!r} is a base model at {replicas!r}: give the name of an adapter that "
+                "it serves (--enable-lora --lora-modules name=path)"
+            )
         length = (
             served.max_model_len or sys.maxsize
         )  # unknown: the server itself refuses longer prompts
@@ -244,6 +257,12 @@ class VllmServerPolicy(ReadsText):
             return segment
         length = find_segment_end(segment.tokens, boundary, lambda one: self.token_text(*one))
         return segment if length is None else segment.cut(length)
+
+    def check_boundary(self, boundary: Boundary) -> str:
+        """Checks that segments can end where this boundary says; see `EndsSegments`."""
+        asked = build_hook_arguments(boundary, self.sampling, self.sentinel)
+        sentinel = Sentinel(self.sentinel, False) if asked and self.sentinel is not None else None
+        return SegmentPlan(boundary, sentinel, False).describe(self.tokenization.tokenizer)
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
         """Ln pi(token | tokens before it), nats, ``(tokens,)``, each `Ranked`; by one request.

@@ -12,6 +12,7 @@ from rsalign.serve.draw_window import DrawShare
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+    from vllm.lora.request import LoRARequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ class RequestEngine:
     def check(self, request: DrawRequest) -> None:
         """Raises `ConfigError` if the engine would refuse the request."""
         self.engine.check(request)
+
+    def load_adapter(self, request: "LoRARequest") -> None:
+        """Loads a LoRA adapter into the engine."""
+        self.engine.load_adapter(request)
 
     async def draw(self, request: DrawRequest) -> DrawResult:
         """Draws one completion, and reports its tokens to `on_tokens` as they are drawn."""

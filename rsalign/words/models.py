@@ -51,10 +51,10 @@ def make_policy(
         return VllmPolicy.start(found, **{"reasoning": reasoning, **engine_args})
     if not _has(found, "extend") and not _is_vllm(found) and callable(found):
         found = _call(found, engine_args, "engine_args", given)
-    elif engine_args:
+    elif engine_args and not (_is_vllm(found) and engine_args.keys() == {"lora"}):
         raise _exists_already("engine_args", engine_args, found)
     if _is_vllm(found):
-        return VllmPolicy.adopt(found, reasoning=reasoning)
+        return VllmPolicy.adopt(found, reasoning=reasoning, lora=engine_args.get("lora"))
     if isinstance(found, Policy) and not isinstance(found, type):
         return with_reasoning(found, reasoning)
     raise ConfigError(

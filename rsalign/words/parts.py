@@ -75,7 +75,11 @@ _NONE = ("", "none", "null")
 
 
 def policy_from(
-    given: Any, engine_args: Mapping[str, Any], reasoning: Reasoning | None = None
+    given: Any,
+    engine_args: Mapping[str, Any],
+    reasoning: Reasoning | None = None,
+    *,
+    lora: str | None = None,
 ) -> Policy:
     """A policy from whatever names it.
 
@@ -88,10 +92,14 @@ def policy_from(
         engine_args: for vLLM's engine, the connection, or the class or function.
         reasoning: how the text of responses is divided into thought and answer; None: as the policy
             itself does, such as by the parser that its engine was started with.
+        lora: the adapter that draws: its path or id where vLLM runs here (a running engine, too),
+            its served name behind a server.
 
     Raises:
         ConfigError: if it is none of these, or arguments are given for what exists already.
     """
+    if lora is not None:
+        engine_args = {**engine_args, "lora": lora}
     name, settings = _named_part("policy", given, engine_args)
     if name is None:
         return make_policy(given, engine_args, reasoning)

@@ -4,6 +4,7 @@ import pytest
 
 from rsalign.cli import doctor
 from rsalign.cli.main import main
+from rsalign.embedded import POLICY
 
 
 @pytest.mark.engine
@@ -13,6 +14,18 @@ def test_a_working_machine(capsys):
     assert "vLLM 0.32" in report
     assert "logits processors: V1 interface" in report
     assert "fail" not in report
+
+
+@pytest.mark.engine
+def test_a_model_before_its_engine_is_started(capsys, tmp_path):
+    assert main(["doctor", POLICY]) == 0
+    report = capsys.readouterr().out
+    assert "LlamaForCausalLM, float32" in report
+    assert "segments end by '<|reserved" in report
+    assert "it has a chat template" in report
+    assert "a context of 512 tokens" in report
+    assert main(["doctor", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.startswith(f"fail  {tmp_path} has no config.json")
 
 
 def levels(findings):

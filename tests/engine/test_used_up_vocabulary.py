@@ -17,6 +17,7 @@ from rsalign import (
     Sampling,
     Stop,
 )
+from rsalign.cli.main import main
 from rsalign.core.tasks import concurrently
 from rsalign.policies.vllm import VllmPolicy
 from rsalign.segments import Entropy, Punctuation
@@ -168,3 +169,12 @@ def test_ids_without_a_text_do_no_harm(used_up, strategy):
         assert one.text.split() == known
     with pytest.raises(ConfigError, match=f"token id {VOCAB} is not in the vocabulary of {VOCAB}"):
         asyncio.run(used_up.extend((1, VOCAB), max_new_tokens=2, key=Key(0)))
+
+
+def test_the_doctor_tells_it_before_an_engine_is_started(folder, capsys):
+    assert main(["doctor", folder]) == 0
+    report = capsys.readouterr().out
+    assert f"{VOCAB} token ids, of which 2 have no text" in report
+    assert "segments end by '</s>' (id 0), told from the response's own" in report
+    assert "segments behind a server: no token is free" in report
+    assert "a response ends by </s> (0)" in report

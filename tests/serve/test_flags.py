@@ -24,8 +24,7 @@ def taken():
 def free():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
-    return port
+        yield str(found.getsockname()[1])
 
 
 @pytest.mark.parametrize(

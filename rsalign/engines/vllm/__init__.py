@@ -22,6 +22,9 @@ each module with what it takes from vLLM:
   `output_handler`, `output_processor`, `errored`, `dead_error`; `vllm.v1.engine.exceptions`.
 - `requests`: the fields of `SamplingParams`, `PoolingParams` and of their outputs.
 - `errors`: `vllm.exceptions`.
+- `start_errors`: parts of the messages of vLLM's loader.
+- `model_folder`: `QUANTIZATION_METHODS`.
+- `adapter`: `LoRARequest`, the values of `LoRAConfig.max_lora_rank`.
 - `identity`: the fields of `VllmConfig` that change what a model computes.
 - `text`: tokenizers, the renderer of conversations, `IncrementalDetokenizer`.
 - `llm_class`: how `vllm.LLM` reads the arguments of `generate` and `chat`: `prompt_to_seq`,

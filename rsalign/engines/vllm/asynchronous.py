@@ -24,11 +24,12 @@ from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.errors import request_error
 from rsalign.engines.vllm.requests import draw_result, drawn_tokens, sampling_params
 from rsalign.engines.vllm.runner_limits import check_runner_limits
-from rsalign.engines.vllm.start_errors import convert_start_errors
+from rsalign.engines.vllm.start_errors import convert_adapter_errors, convert_start_errors
 from rsalign.engines.vllm.watchdog import Watchdog, child_pids
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
 _REQUEST_IDS = itertools.count()
@@ -154,6 +155,15 @@ class AsyncEngine(EngineBase):
             found: tuple[str, ...] = await call
             self._tasks = found
         return self._tasks
+
+    def load_adapter(self, request: "LoRARequest") -> None:
+        """Loads a LoRA adapter; see `VllmEngine`.
+
+        The first request loads it into an engine of the caller's, which lives on another loop.
+        """
+        if self._loop is not None:
+            with convert_adapter_errors(request.lora_path):
+                self._loop.call(self._engine.add_lora(request))
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """Sends one request to a pooling engine; see `EngineBase`."""

@@ -95,6 +95,17 @@ def has_mistral_tokenizer_only(model: str) -> bool:
     return mistral and not any((folder / name).is_file() for name in _HF_TOKENIZERS)
 
 
+def plan_engine(model: str) -> "tuple[VllmConfig, int]":
+    """Returns the configuration that an engine for a model would have; builds none.
+
+    Returns:
+        The configuration, and the context that the model itself allows, in tokens.
+    """
+    from vllm.engine.arg_utils import EngineArgs
+
+    return create_config(EngineArgs(**engine_arguments(model, {}, pooling=False)))
+
+
 def build_llm_engine(
     model: str, given: Mapping[str, Any], *, pooling: bool, prepare: Prepare
 ) -> "LLMEngine":

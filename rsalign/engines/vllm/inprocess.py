@@ -22,11 +22,12 @@ from rsalign.engines.vllm.cpu_speculation import mend_sampling
 from rsalign.engines.vllm.environment import import_vllm
 from rsalign.engines.vllm.errors import request_error
 from rsalign.engines.vllm.runner_limits import check_runner_limits
-from rsalign.engines.vllm.start_errors import convert_start_errors
+from rsalign.engines.vllm.start_errors import convert_adapter_errors, convert_start_errors
 from rsalign.engines.vllm.stepper import STEPPER
 
 if TYPE_CHECKING:
     from vllm import PoolingParams, PoolingRequestOutput, RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
 _REQUEST_IDS = itertools.count()
@@ -149,6 +150,11 @@ class InProcessEngine(EngineBase):
             call = partial(STEPPER.call, self._engine.get_supported_tasks)
             self._tasks = tuple(await asyncio.to_thread(call))
         return self._tasks
+
+    def load_adapter(self, request: "LoRARequest") -> None:
+        """Loads a LoRA adapter; see `VllmEngine`."""
+        with convert_adapter_errors(request.lora_path):
+            STEPPER.call(lambda: self._engine.add_lora(request))
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """Sends one request to a pooling engine; see `EngineBase`."""

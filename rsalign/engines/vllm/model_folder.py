@@ -26,7 +26,7 @@ def check_model(model: str, load_format: object = "auto") -> None:
         ConfigError: if it is missing, a file, an adapter, in GGUF, or has no configuration or no
             weights. An id that is not in the cache of this machine is left to vLLM.
     """
-    path = Path(model).expanduser()
+    path = Path(model)
     if not path.exists():
         if path.is_absolute() or model.startswith((".", "~")):
             raise ConfigError(

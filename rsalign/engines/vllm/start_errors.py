@@ -58,6 +58,24 @@ def convert_start_errors(model: str, engine_args: Mapping[str, Any]) -> Iterator
         raise ConfigError(f"vLLM cannot start {model}: {said}. {advice}") from failure
 
 
+@contextlib.contextmanager
+def convert_adapter_errors(path: str) -> Iterator[None]:
+    """Converts what vLLM raises while it loads a LoRA adapter.
+
+    Raises:
+        ConfigError: if it cannot be loaded into this engine.
+    """
+    try:
+        yield
+    except RsalignError:
+        raise
+    except Exception as failure:
+        raise ConfigError(
+            f"vLLM cannot load the adapter {path}: {_describe(failure)}. Check that it was trained "
+            "for this model, in PEFT's format"
+        ) from failure
+
+
 def _describe(failure: Exception) -> str:
     """The message in one line; with the place where there is none."""
     # of pydantic, whose text has addresses and types of its own
