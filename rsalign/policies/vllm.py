@@ -59,20 +59,15 @@ class VllmPolicy(ReadsText):
     `boundary_entropy` is None if the engine is an adopted one in another process that cannot report
     it (see `measure`).
 
-    Segment ends: the logits processor forces a stop token where a segment ends. It is a token that
-    the tokenizer calls spare (reserved, unused, ...), if there is one. Otherwise it is EOS or a
-    stop token of `sampling`; a report of the logits processor then tells whether it ended the
-    segment or the response, so that no probability is lost.
+    Where a segment ends, the logits processor forces a spare token, EOS or a stop token. No
+    response loses any probability by that (`rsalign.policies.segment_plan`).
 
     Attributes:
         engine: the engine; several policies may share one.
-        sampling: temperature, truncation and stop conditions, which are part of pi; by default
-            temperature 1 without truncation. ``"model"`` takes what the model's authors recommend
-            (`model_sampling`).
+        sampling: temperature, truncation and stop conditions, which are part of pi.
         options: options sent with each request; an adapter (LoRA) among them is part of pi.
         reasoning: how the text of responses is divided into thought and answer
-            (`rsalign.core.text.reasoning`); None: by the parser that the engine was started with
-            (``reasoning_parser``, which vLLM sets for gpt-oss by itself), if any.
+            (`rsalign.core.text.reasoning`); None: by the engine's own parser, if it has one.
 
     Example:
         >>> from rsalign.embedded import POLICY
@@ -175,17 +170,14 @@ class VllmPolicy(ReadsText):
         # a `vllm.LLM` may have a chat template of its own
         model = VllmModel.of(ours, getattr(engine, "chat_template", None))
         try:
-            policy = cls(ours, reasoning=reasoning, _shared=model)._under(sampling)
-            return policy.with_adapter(lora)
+            return cls(ours, reasoning=reasoning, _shared=model)._under(sampling).with_adapter(lora)
         except BaseException:
             ours.close()
             raise
 
     def _under(self, sampling: Sampling | Literal["model"] | None) -> "VllmPolicy":
         """The policy with sampling settings that may be given by name."""
-        if sampling is None:
-            return self
-        return replace(self, sampling=named_sampling(self, sampling))
+        return self if sampling is None else self.with_sampling(named_sampling(self, sampling))
 
     @property
     def fingerprint(self) -> str:
@@ -219,11 +211,7 @@ class VllmPolicy(ReadsText):
 
     @property
     def model_sampling(self) -> Sampling:
-        """The settings that the model's authors recommend (``generation_config.json``).
-
-        `vllm.LLM.chat` uses them by default. Here the default is the model's own distribution;
-        ``sampling="model"`` asks for these.
-        """
+        """What the model's authors recommend, and `vllm.LLM.chat` uses; ``sampling="model"``."""
         return self._model.sampling
 
     def with_adapter(self, lora: str | None) -> "VllmPolicy":

@@ -28,7 +28,7 @@ from rsalign.words.registry import (
     takes_any_name,
     takes_mapping,
 )
-from rsalign.words.values import convert, example, takes
+from rsalign.words.values import convert, example_of, only_choice, takes
 
 NAME = "name"
 """The key that names the part in an object of its settings: ``{"name": "soft", ...}``."""
@@ -215,7 +215,9 @@ class _Builder:
             if name == "decode" and self.drawing_policy is not None:
                 values[name] = self.drawing_policy().text
             else:
-                raise ConfigError(f"{what} needs {name!r}: give it, such as {_example(parameter)}")
+                raise ConfigError(
+                    f"{what} needs {name!r}: give it, such as {example_of(parameter)}"
+                )
         try:
             return made(**values)
         except TypeError as error:
@@ -254,7 +256,7 @@ class _Builder:
             part = kept if is_dataclass(kept) else parameter.default
             if is_dataclass(part):
                 return self.change(kind, part, settings)
-            given = _only_one(kind, parameter.declared) or kind.default
+            given = only_choice(kind, parameter.declared) or kind.default
             said = f"no {name}= is given"
         elif not settings and takes(parameter.declared, given):
             return convert(where, given, parameter.declared)
@@ -384,26 +386,6 @@ def _values(part: Any) -> dict[str, Any]:
 
 def _name_of(kind: Kind, made: type) -> str:
     return next((name for name, known in kind.known.items() if known is made), made.__name__)
-
-
-def _example(parameter: Parameter) -> str:
-    """A setting that gives an argument a value."""
-    name, declared = parameter.name, parameter.declared
-    if value := example(declared):
-        return f"{name}={value}"
-    if item_types(declared):
-        return f"{name}.0=..."
-    kind = kind_of(parameter)
-    if kind is not None and (only := _only_one(kind, declared)):
-        return f"{name}={only}"
-    if kind is not None and kind.example:
-        return kind.example.format(name)
-    return f"{name}=module:Class"
-
-
-def _only_one(kind: Kind, declared: Any) -> str:
-    """The name of the class that an argument is declared as; empty if it takes any of the kind."""
-    return next((name for name, made in kind.known.items() if made is declared), "")
 
 
 def _is_one(value: Any, kind: Kind) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from rsalign.core.errors import ConfigError
 from rsalign.words.messages import guess, read_number, show
-from rsalign.words.registry import members
+from rsalign.words.registry import Kind, Parameter, item_types, kind_of, members
 
 _WORDS: typing.Mapping[Any, str] = {NoneType: "None", bool: "bool", int: "int", float: "float"}
 _EXAMPLES: typing.Mapping[Any, str] = {
@@ -221,3 +221,26 @@ def _wanted(types: list[Any]) -> str:
         return f"give {' or '.join(choices)}"
     hints = [_EXAMPLES[one] for one in types if one in _EXAMPLES]
     return f"must be of type {' or '.join([*plain, *choices])}: {', or '.join(hints)}"
+
+
+def example_of(parameter: Parameter) -> str:
+    """Returns a setting that gives an argument a value, for messages."""
+    name, declared = parameter.name, parameter.declared
+    if value := example(declared):
+        return f"{name}={value}"
+    if item_types(declared):
+        return f"{name}.0=..."
+    kind = kind_of(parameter)
+    if kind is not None and (only := only_choice(kind, declared)):
+        return f"{name}={only}"
+    if kind is not None and kind.example:
+        return kind.example.format(name)
+    return f"{name}=module:Class"
+
+
+def only_choice(kind: Kind, declared: Any) -> str:
+    """Returns the name of the class that an argument is declared as.
+
+    Empty if the argument takes any of the kind.
+    """
+    return next((name for name, made in kind.known.items() if made is declared), "")
