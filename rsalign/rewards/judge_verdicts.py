@@ -189,9 +189,7 @@ async def weigh_after_thought(
             continue
         said = rest.rfind(template.lead.strip())
         kept = text if said < 0 else text[: len(text) - len(rest) + said]
-        lengths = [len(policy.text(tokens[:n])) for n in range(len(tokens) + 1)]
-        count = bisect.bisect_right(lengths, len(kept))
-        before = tokens[: count - 1]
+        before = tokens[: _num_within(policy, tokens, len(kept))]
         between = kept[len(policy.text(before)) :]
         if said < 0 and not kept.endswith("\n"):
             between += "\n"
@@ -253,6 +251,15 @@ async def _write(
         num_tokens=sum(len(tokens) + len(segment.tokens) for segment in drawn),
         cached_tokens=sum(segment.cached_tokens for segment in drawn),
     )
+
+
+def _num_within(policy: Writer, tokens: Tokens, num_chars: int) -> int:
+    """The greatest number of leading tokens whose text has at most so many characters."""
+
+    def length(count: int) -> int:
+        return len(policy.text(tokens[:count]))
+
+    return bisect.bisect_right(range(len(tokens) + 1), num_chars, key=length) - 1
 
 
 async def _weigh(policy: Weigher, template: Template, tokens: Tokens, lead: str) -> ChoiceWeights:

@@ -32,6 +32,8 @@ class StepLayout:
             is read at the last token of `after`. Empty: the steps stay as they are, and the value
             is read at the token with the last character of the step.
         between: text that is put between `after` and the next step.
+        one_token: whether `after` (without spaces) must be one token of the vocabulary, so that a
+            model of another layout is refused and not read at a piece of text.
         turn: not empty: each step is a message of the user, to which the assistant answers with
             this text. The value is read at the last token before the answer.
         alone: whether prompt, steps and `after` are tokenized one by one and not as one text.
@@ -58,6 +60,7 @@ class StepLayout:
     prompt: str | None = None
     after: str = ""
     between: str = ""
+    one_token: bool = False
     turn: str = ""
     alone: bool = False
     head: Head = "labels"
@@ -78,6 +81,8 @@ class StepLayout:
             )
         if self.between and not self.after:
             raise ConfigError(f"between={self.between!r} needs a text that ends a step: give after")
+        if self.one_token and not self.after.strip():
+            raise ConfigError(f"one_token=True: after={self.after!r} has no text besides spaces")
         if self.alone and (self.prompt is None or not self.after):
             raise ConfigError("alone=True: give the text before the steps (prompt), and after")
         if (self.head == "tokens") != (len(set(self.tokens)) > 1):
@@ -153,13 +158,18 @@ STEP_LAYOUTS: Mapping[str, StepLayout] = {
     "raw": StepLayout(),
     # Qwen2.5-Math-PRM-7B and -72B, Qwen2.5-Math-7B-PRM800K: arXiv:2501.07301
     "qwen2.5-math-prm": StepLayout(
-        split="\n\n", after="<extra_0>", label={"probability": 1}, aggregate="product"
+        split="\n\n",
+        after="<extra_0>",
+        one_token=True,
+        label={"probability": 1},
+        aggregate="product",
     ),
     # peiyi9979/math-shepherd-mistral-7b-prm: arXiv:2312.08935
     "math-shepherd": StepLayout(
         prompt="{prompt} ",
         after=" ки",
         between="\n",
+        one_token=True,
         head="tokens",
         tokens=("+", "-"),
         label={"probability": "+"},

@@ -48,8 +48,8 @@ class StepReader:
             converted by way of the text.
 
     Raises:
-        ConfigError: if the tokenizer has no offset mapping, or the layout needs a chat template
-            and there is none.
+        ConfigError: if the tokenizer has no offset mapping, or the layout needs a chat template or
+            a token and there is none.
     """
 
     layout: StepLayout
@@ -64,6 +64,8 @@ class StepReader:
                 f"the tokenizer of {_name(self.tokenizer)} has no offset mapping: give a model "
                 "with a fast tokenizer (tokenizer.json)"
             )
+        if self.layout.one_token:
+            _require_token(self.tokenizer, "after", self.layout.after.strip())
         if self.layout.prompt is None:
             rendering = Rendering(self.tokenizer, self.max_model_len)
             object.__setattr__(self, "_rendering", rendering)
@@ -205,16 +207,22 @@ def token_ids(layout: StepLayout, tokenizer: Any) -> list[int]:
     Raises:
         ConfigError: if one of the texts is not a single token.
     """
-    ids: list[int] = []
-    for text in layout.tokens:
-        found = list(tokenizer.encode(text, add_special_tokens=False))
-        if len(found) != 1:
-            raise ConfigError(
-                f"tokens={layout.tokens!r}: {text!r} is {len(found)} tokens in the vocabulary of "
-                f"{_name(tokenizer)}, but must be one: give the layout of this model"
-            )
-        ids += found
-    return ids
+    return [_require_token(tokenizer, "tokens", text) for text in layout.tokens]
+
+
+def _require_token(tokenizer: Any, setting: str, text: str) -> int:
+    """The id of a text that is one token.
+
+    Raises:
+        ConfigError: if it is several.
+    """
+    found = list(tokenizer.encode(text, add_special_tokens=False))
+    if len(found) != 1:
+        raise ConfigError(
+            f"{setting}: {text!r} is {len(found)} tokens in the vocabulary of {_name(tokenizer)}, "
+            "but must be one for this layout: name the layout that the model was trained with"
+        )
+    return int(found[0])
 
 
 def _slices(text: str, marks: Sequence[int]) -> list[str]:

@@ -1,6 +1,7 @@
 """Judges, process rewards, density ratios and combinations can be named at every door."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,12 +24,15 @@ from rsalign import (
     Reward,
     Scaled,
     Steps,
+    Template,
     WeightedSum,
 )
 from rsalign.cli import generate, main
 from rsalign.harnesses.arguments import Arguments
+from rsalign.rewards.steps import newline_ends
 from rsalign.serve.options import Options
 from rsalign.testing import ToyPolicy, ToyReward
+from rsalign.words.build import build_strategy
 from rsalign.words.parts import policy_from, reward_from, strategy_from
 from rsalign.words.read import read_object
 from rsalign.words.request import requested
@@ -240,6 +244,75 @@ def test_engines_of_parts_close_with_the_reward_or_when_it_cannot_be_made():
     with pytest.raises(ConfigError, match="beta=-1"):
         reward_from("density_ratio", {"numerator": MODEL, "beta": "-1"})
     assert model.closed == 2
+
+
+def test_a_process_reward_model_and_its_layout_by_name(tmp_path):
+    """A model whose layout it cannot have is refused with the layout's words, whoever runs it."""
+    text = ToyPolicy().text
+
+    def steps(**settings):
+        return reward_from("steps", settings, ToyPolicy)
+
+    made = steps(reward="parts_here:by_step")
+    assert (made.aggregate, made.splitter) == ("last", newline_ends)
+    assert made.decode((1, 2)) == text((1, 2))
+    for settings, fault in (
+        ({}, "needs a step reward"),
+        ({"layout": "trl"}, "needs a step reward"),
+        ({"reward": "parts_here:by_step", "layout": "trl"}, "layout is for model="),
+        ({"reward": "parts_here:by_step", "model": "org/prm"}, "and not both"),
+        ({"model": "org/prm", "layout": "math-sheperd"}, "did you mean 'math-shepherd'"),
+        ({"model": "org/prm", "layout": "eurus-prm"}, "use ImplicitStepReward"),
+        ({"model": "org/prm", "layout": "trl", "layout.labl": 0}, "no parameter 'labl'"),
+        ({"model": "org/prm", "layout": "trl", "layout.split": ";"}, "split="),
+        ({"reward": "vllm_steps", "reward.model": "org/prm", "reward.layout": "tlr"}, "no layout"),
+        (
+            {
+                "reward": "implicit_steps",
+                "reward.numerator": MODEL,
+                "reward.denominator": "policy",
+            },
+            "numerator",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(fault)):
+            steps(**settings)
+
+
+def test_a_template_of_ones_own_by_path(tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('user = "{response}?"\npattern = "([0-9])"\nscale = [0, 5]\n')
+
+    def judge(**settings):
+        return reward_from("pointwise_judge", {"policy": MODEL, **settings}).reward
+
+    assert judge(template=str(own)).template == Template(
+        user="{response}?", pattern="([0-9])", scale=(0, 5)
+    )
+    changed = judge(**{"template": str(own), "template.rubric": "Short?", "votes": 2})
+    assert (changed.template.rubric, changed.template.scale) == ("Short?", (0.0, 5.0))
+    rubric = judge(**{"template": "prometheus", "template.rubric": "Is it short?"}).template
+    assert (rubric.rubric, rubric.scale) == ("Is it short?", (1, 5))
+    for template, fault in (
+        ("./none.toml", "cannot be read"),
+        ("mt_bnch", "did you mean 'mt_bench'"),
+    ):
+        with pytest.raises(ConfigError, match=fault):
+            judge(template=template)
+
+
+def test_a_request_names_no_file(tmp_path):
+    """Even where it may change the settings of a judge that the operator has named."""
+    own = tmp_path / "own.toml"
+    own.write_text('user = "{one} {other}?"\npattern = "([AB])"\nchoices = ["A", "B"]\n')
+    judge = {"name": "pairwise_judge", "policy": MODEL}
+    asked = {"name": "best_of", "select": {"name": "knockout", "judge": judge}}
+    strategy = strategy_from(asked)
+    settings = {"select.judge.template": str(own)}
+    changed = build_strategy(None, settings, default=strategy)
+    assert changed.select.judge.template.user == "{one} {other}?"
+    with pytest.raises(ConfigError, match="no template is called"):
+        build_strategy(None, settings, default=strategy, own_classes=False)
 
 
 def test_the_policy_is_asked_for_only_by_a_reward_that_needs_it():
