@@ -88,11 +88,12 @@ class Template:
                 )
         if self.values and len(self.values) != len(self.choices):
             raise ConfigError(
-                f"values={self.values!r}: give one number for each of the choices {self.choices!r}"
+                f"Template(values={self.values!r}): give one number for each of the choices "
+                f"{self.choices!r}"
             )
         if self.scale is not None and (self.choices or not self.scale[0] < self.scale[1]):
             raise ConfigError(
-                f"scale={self.scale!r}: give the least and the greatest score, and no choices"
+                f"Template(scale={self.scale!r}): give the least and the greatest score, and no choices"
             )
         if self.pattern is not None and (self.thought or self.lead):
             raise ConfigError(

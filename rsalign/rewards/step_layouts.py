@@ -72,6 +72,7 @@ class StepLayout:
 
     def __post_init__(self) -> None:
         check_settings(self, beta=above(0.0))
+        LabelChoice.of(self.label)
         if self.prompt is not None and self.prompt.count("{prompt}") != 1:
             raise ConfigError(f"prompt={self.prompt!r}: write {{prompt}} once, or give None")
         if self.turn and (self.after or self.between or self.alone or self.prompt is not None):

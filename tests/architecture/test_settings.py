@@ -108,9 +108,11 @@ REGISTRIES = (
 )
 ALONE = (Budget, Sampling, Entropy, FixedSize, Punctuation, Options, Spread, Grade)
 ALONE += (ByReward, BeatsReference)
+# what they need is a tokenizer
+TOKENIZING = ("Rendering", "StepReader", "ImplicitStepReward")
 CLASSES = sorted(
     {*(made for known in REGISTRIES for made in known.values()), *ALONE}
-    | {found for found in parts_of(rsalign.rewards) if not found.__name__.endswith("Rendering")},
+    | {found for found in parts_of(rsalign.rewards) if not found.__name__.endswith(TOKENIZING)},
     key=lambda cls: (cls.__name__, cls.__module__),
 )
 
@@ -191,7 +193,12 @@ def callable_(kind):
     return typing.get_origin(kind) is not None and "Callable" in str(kind)
 
 
-NUMERIC = [(cls, name) for cls in CLASSES for name, kind in hints(cls).items() if is_numeric(kind)]
+NUMERIC = [
+    (cls, name)
+    for cls in CLASSES
+    for name, kind in hints(cls).items()
+    if is_numeric(kind) and name != "label"  # read by `LabelChoice.of`: tests/rewards
+]
 PARTS = (Strategy, Selector, Boundary, Utility, PairwiseReward, Cards, Reward, StepReward)
 PARTS += (Likelihood, Writer, Weigher)
 
@@ -329,6 +336,9 @@ ALLOWED = {
     "Rejection.max_draws": count,
     "RewardWeightedVote.temperature": positive,
     "Sampling.allowed_token_ids": items(size),
+    "StepLayout.beta": positive,
+    "Template.scale": lambda value: value is None,  # the example has choices
+    "Template.values": lambda value: items(finite)(value) and len(value) in (0, 2),
     "Sampling.guidance": items(finite),
     "Sampling.logit_bias": items(lambda item: False),
     "Sampling.min_p": probability,
