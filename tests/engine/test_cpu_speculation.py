@@ -8,6 +8,7 @@ import torch
 
 from rsalign.core.errors import ConfigError
 from rsalign.embedded import POLICY
+from rsalign.engines.vllm import cpu_speculation
 from rsalign.engines.vllm.cpu_speculation import (
     expand_batch_to_tokens,
     mend_start,
@@ -44,6 +45,12 @@ def test_kernels_are_found_beside_objects_without_a_dictionary(monkeypatch):
         @property
         def __dict__(self):
             return object()
+
+    class Deprecated:
+        def __getattribute__(self, name):
+            raise AssertionError("asked for an attribute, as torch warns of")
+
+    assert cpu_speculation._namespace(Deprecated()) == {}
 
     def kernel(x): ...
 

@@ -102,6 +102,12 @@ def skip_without_rows(constrain: Callable[..., "Tensor"]) -> Callable[..., "Tens
 
 
 def _namespace(value: Any) -> Mapping[str, Any]:
-    """The ``__dict__`` of an object; empty where it is no dictionary."""
-    found = value.__dict__
+    """The ``__dict__`` of an object; empty where it is no dictionary.
+
+    Objects that answer for their attributes themselves are not asked: torch's deprecated ones warn.
+    """
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
     return found if isinstance(found, Mapping) else {}
