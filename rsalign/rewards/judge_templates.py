@@ -93,7 +93,8 @@ class Template:
             )
         if self.scale is not None and (self.choices or not self.scale[0] < self.scale[1]):
             raise ConfigError(
-                f"Template(scale={self.scale!r}): give the least and the greatest score, and no choices"
+                f"Template(scale={self.scale!r}): give the least and the greatest score, and no "
+                "choices"
             )
         if self.pattern is not None and (self.thought or self.lead):
             raise ConfigError(
