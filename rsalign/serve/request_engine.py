@@ -11,6 +11,7 @@ from rsalign.engines.vllm.asynchronous import AsyncEngine
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+    from vllm.lora.request import LoRARequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class RequestEngine:
     def renderer(self) -> Any:
         """What vLLM renders conversations with."""
         return self.engine.renderer
+
+    def load_adapter(self, request: "LoRARequest") -> None:
+        """Loads a LoRA adapter into the shared engine."""
+        self.engine.load_adapter(request)
 
     @property
     def max_model_len(self) -> int:
