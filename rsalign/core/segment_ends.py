@@ -1,7 +1,7 @@
 """Asks a policy, before any work is done, whether it can end segments where a strategy wants it."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from rsalign.core.nesting import setting_names, walk_strategies
 from rsalign.core.protocols import Boundary
@@ -49,7 +49,7 @@ def check_boundaries(strategy: Any, policy: Any) -> tuple[str, ...]:
     return tuple(policy.check_boundary(value) for value in settings if _is_boundary(value))
 
 
-def _is_boundary(value: Any) -> bool:
+def _is_boundary(value: Any) -> TypeGuard[Boundary]:
     return not isinstance(value, type) and all(
         hasattr(value, name) for name in ("max_tokens", "engine_arguments", "ends_before")
     )

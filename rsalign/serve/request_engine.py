@@ -46,6 +46,10 @@ class RequestEngine:
         """What vLLM renders conversations with."""
         return self.engine.renderer
 
+    def load_adapter(self, request: "LoRARequest") -> None:
+        """Loads a LoRA adapter into the shared engine."""
+        self.engine.load_adapter(request)
+
     @property
     def max_model_len(self) -> int:
         """The greatest length of prompt and completion together, in tokens."""
