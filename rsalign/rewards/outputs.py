@@ -46,8 +46,8 @@ def read_rows(output: Any, ends: Sequence[int], *, wants_labels: bool) -> list[l
             f"the reward model returns {', '.join(named)}, none of which has one value, or one for "
             "each label, of a sequence: give a model that returns logits"
         )
-    rows: list[list[float]] = found[0].float().tolist()
-    return rows
+    values: list[list[float]] = found[0].float().tolist()
+    return values
 
 
 def _rows(values: Any, ends: Sequence[int]) -> Any:

@@ -138,9 +138,10 @@ class AsyncEngine(EngineBase):
         if self._tasks is None:
             call = self._engine.get_supported_tasks()
             if self._loop is None:
-                self._tasks = await call
+                found = await call
             else:
-                self._tasks = await asyncio.wrap_future(self._loop.submit(call))
+                found = await asyncio.wrap_future(self._loop.submit(call))
+            self._tasks = tuple(found)
         return self._tasks
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
