@@ -70,10 +70,6 @@ class RequestEngine:
         """Raises `ConfigError` if the engine would refuse the request."""
         self.engine.check(request)
 
-    def load_adapter(self, request: "LoRARequest") -> None:
-        """Loads a LoRA adapter into the engine."""
-        self.engine.load_adapter(request)
-
     async def draw(self, request: DrawRequest) -> DrawResult:
         """Draws one completion, and reports its tokens to `on_tokens` as they are drawn."""
         if not self.tells_log_probs:

@@ -150,10 +150,11 @@ class AsyncEngine(EngineBase):
             raise _was_closed()
         if self._tasks is None:
             call = self._engine.get_supported_tasks()
-            if self._loop is not None:
-                call = asyncio.wrap_future(self._loop.submit(call))
-            found: tuple[str, ...] = await call
-            self._tasks = found
+            if self._loop is None:
+                found = await call
+            else:
+                found = await asyncio.wrap_future(self._loop.submit(call))
+            self._tasks = tuple(found)
         return self._tasks
 
     def load_adapter(self, request: "LoRARequest") -> None:
