@@ -94,7 +94,7 @@ def _seconds(
 
 def _read_late(llm: Any, prompts: Sequence[Sequence[int]]) -> float:
     """Tokens that the guide reads for each one drawn, between two lengths of the same responses."""
-    (hook,) = [p for p in running_logits_processors(llm) if type(p).__name__ == "Guided"]
+    (hook,) = [p for p in running_logits_processors(llm.llm_engine) if type(p).__name__ == "Guided"]
     (model,) = hook.guides.models.values()
     read = []
     for num_tokens in (_NUM_TOKENS * 3 // 4, _NUM_TOKENS):

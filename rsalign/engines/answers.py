@@ -236,7 +236,8 @@ def convert_server_error(error: "APIError | ConnectionError") -> Exception:
     status = getattr(error, "status_code", None) or body.get("code")
     said = f"{body.get('message') or error.message} (status {status})"
     where = error.request.url
-    if status in (429, 500, 502, 503, 504):
+    # a failure of the server itself may pass; one within a stream is that of the request
+    if status in (429, 502, 503, 504) or getattr(error, "status_code", None) == 500:
         return Unavailable(said)
     if status in (401, 403):
         return ServerRefusedError(

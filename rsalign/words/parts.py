@@ -160,6 +160,8 @@ def reward_from(
 def reasoning_from(given: Any) -> Reasoning | None:
     """A `Reasoning` from the name of a parser or an object of settings, ``{"parser": ...}``.
 
+    ``none`` and an empty text are None.
+
     Raises:
         ConfigError: if it is neither.
 
@@ -169,6 +171,8 @@ def reasoning_from(given: Any) -> Reasoning | None:
     """
     if given is None or isinstance(given, Reasoning):
         return given
+    if isinstance(given, str) and given in _NONE:
+        return None
     if isinstance(given, str) and given.lstrip()[:1] == "{":
         given = guess(given)
     if isinstance(given, Mapping):

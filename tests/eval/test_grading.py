@@ -57,7 +57,7 @@ def test_a_reward_model_grades_answers_and_candidates(tmp_path):
         one["grade"]["details"]["task"] for one in found
     ]
     by_task, by_reward = sorted(group_studies(find_runs([tmp_path])), key=lambda one: one.settings)
-    assert "grader=ByReward" in by_task.settings + by_reward.settings
+    assert "grader=eval.graders.reward.ByReward" in by_task.settings + by_reward.settings
 
 
 def test_a_judge_of_harm(tmp_path):

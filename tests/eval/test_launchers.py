@@ -23,10 +23,12 @@ from rsalign.core.journal import Journal
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = {"basic", "joblib", "ray", "submitit_local", "submitit_slurm"}
 SWEEP = ("strategy=plain,majority_vote", "budget=4", "task.limit=2")
+PARTS = ("model", "sampling", "engine_args", "chat_options", "reasoning_parser")
+"""Settings of the embedded policy that the toy policy does not have."""
 TOY = (
     "policy._target_=rsalign.testing.ToyPolicy",
     "+policy.vocab=3",
-    *(f"~policy.{name}" for name in ("model", "sampling", "engine_args")),
+    *(f"~policy.{name}" for name in PARTS),
     "task=gsm8k",
     "+task.instruction=''",
     "task.max_tokens=4",

@@ -55,7 +55,7 @@ async def use(engine, client):
 
 async def leave(client):
     """In three ways: at the first piece, by cancelling, and by telling the client."""
-    long = {"rsalign": "qalign", "rsalign_steps": 4000}
+    long = {"rsalign": "qalign", "rsalign_steps": 1000}
     async with contextlib.aclosing(
         client.generate(QUESTION, params(extra_args=SEGMENTS), "left")
     ) as outputs:

@@ -24,7 +24,8 @@ def taken():
 def free():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        yield str(found.getsockname()[1])
+        _, port = found.getsockname()
+    return str(port)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def job(policy, n, *, stream=False, own=True, served=None):
     served = served or served_request(own=own)
     served.begin_prompt(n)
     return PromptJob(
+        degrades=False,
         request_id="a",
         served=served,
         request=Request(

@@ -123,7 +123,7 @@ def test_every_request_has_the_default_unless_it_says_otherwise(stock, policy, r
         ),
         ('{"reward_timeout_seconds": -1}', "number above 0"),
         ('{"max_policy_tokens": "x"}', "whole number"),
-        ('{"on_reward_error": "panic"}', "'fail' or 'best'"),
+        ('{"on_reward_error": "panic"}', "'fail', 'best' or 'plain'"),
     ],
 )
 def test_options_that_cannot_work(text, match):
