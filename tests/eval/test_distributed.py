@@ -11,6 +11,7 @@ import forked
 import psutil
 import pytest
 import ray
+from test_launchers import PARTS
 from test_sweep import num_lines, table
 
 from eval import overrides, resolvers
@@ -30,7 +31,7 @@ TOYS = (
     *CHAINS,
     *("strategy.steps=40", "seeds=[" + ",".join(map(str, range(20))) + "]"),  # so that it lasts
     *("policy._target_=rsalign.testing.ToyPolicy", "+policy.vocab=3", "+policy.max_context=24"),
-    *(f"~policy.{name}" for name in ("model", "sampling", "engine_args", "chat_options", "reasoning_parser")),
+    *(f"~policy.{name}" for name in PARTS),
     *("reward._target_=rsalign.testing.ToyReward", "~reward.model", "~reward.engine_args"),
     *("task=gsm8k", "+task.instruction=''", "task.max_tokens=6"),
 )
