@@ -11,7 +11,6 @@ import forked
 import psutil
 import pytest
 import ray
-from test_launchers import PARTS
 from test_sweep import num_lines, table
 
 from eval import overrides, resolvers
@@ -27,6 +26,8 @@ ENGINES = (
     *CHAINS,
     *("strategy.steps=10", "seeds=[0,1]", "+policy.engine_args.max_model_len=54"),
 )
+PARTS = ("model", "sampling", "engine_args", "chat_options", "reasoning_parser")
+"""Settings of the embedded policy that the toy policy does not have."""
 TOYS = (
     *CHAINS,
     *("strategy.steps=40", "seeds=[" + ",".join(map(str, range(20))) + "]"),  # so that it lasts

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
-from test_distributed import without_ray
+from test_distributed import PARTS, without_ray
 
 from eval import overrides, resolvers, sweep
 from eval.records import read_records
@@ -23,8 +23,6 @@ from rsalign.core.journal import Journal
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = {"basic", "joblib", "ray", "submitit_local", "submitit_slurm"}
 SWEEP = ("strategy=plain,majority_vote", "budget=4", "task.limit=2")
-PARTS = ("model", "sampling", "engine_args", "chat_options", "reasoning_parser")
-"""Settings of the embedded policy that the toy policy does not have."""
 TOY = (
     "policy._target_=rsalign.testing.ToyPolicy",
     "+policy.vocab=3",
