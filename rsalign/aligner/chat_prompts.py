@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Encoder
 from rsalign.core.text.chat_options import ChatOptions
-from rsalign.core.text.system_message import merge_system_message
+from rsalign.core.text.roles import merge_system_message
 from rsalign.core.types import Message, Tokens
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ import pytest
 
 from rsalign import ConfigError, Message
 from rsalign.core.text.chat_options import NAMES, ChatOptions, Clock
-from rsalign.core.text.system_message import merge_system_message
+from rsalign.core.text.roles import merge_system_message
 
 TOOL = {"type": "function", "function": {"name": "f"}}
 SYSTEM, USER = Message("system", "Be brief."), Message("user", "Hello")

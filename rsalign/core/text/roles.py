@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from rsalign.core.foreign import describe_error
@@ -79,6 +80,37 @@ def _say_once(renderer: str, refusal: str) -> None:
     )
 
 
+def merge_system_message(messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
+    r"""Puts system messages before the text of the first message of the user, and an empty line.
+
+    That is how the authors of models without a system role (Gemma 2, early Mistral) advise to give
+    instructions.
+
+    Returns:
+        The other messages, in order; None if there is no system message, or no message of a user.
+
+    Example:
+        >>> merge_system_message((Message("system", "Be brief."), Message("user", "Hello")))
+        (Message(role='user', content='Be brief.\n\nHello', fields=''),)
+    """
+    said = [message.content for message in messages if message.role in _SYSTEM]
+    others = [message for message in messages if message.role not in _SYSTEM]
+    first = next((i for i, message in enumerate(others) if message.role == "user"), None)
+    if not said or first is None:
+        return None
+    text = "\n\n".join(part for part in said if part)
+    given = others[first].given
+    content = given["content"]
+    if isinstance(content, str) or content is None:
+        others[first] = replace(
+            others[first], content="\n\n".join(part for part in (text, content) if part)
+        )
+    else:
+        parts = [{"type": "text", "text": f"{text}\n\n"}, *content]
+        others[first] = Message.of({**given, "content": parts})
+    return tuple(others)
+
+
 def _mergings(messages: tuple[Message, ...]) -> list[tuple[Message, ...]]:
     """What to try: as it is, without a system message, and with neighbours of one role as one."""
     tries = [messages, _without_system(messages), _without_neighbours(messages)]
@@ -87,16 +119,12 @@ def _mergings(messages: tuple[Message, ...]) -> list[tuple[Message, ...]]:
 
 
 def _without_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The system messages' texts before that of the first user message."""
-    system = [one for one in messages if one.role in _SYSTEM]
-    others = [one for one in messages if one.role not in _SYSTEM]
-    if not system:
-        return messages
-    said = Message("user", _BETWEEN.join(one.content for one in system if one.content))
-    first = next((i for i, one in enumerate(others) if one.role == "user"), None)
-    if first is None:
-        return (said, *others)
-    return (*others[:first], _join(said, others[first]), *others[first + 1 :])
+    """As `merge_system_message`; without a message of the user the system's becomes one."""
+    merged = merge_system_message(messages)
+    if merged is not None or not any(one.role in _SYSTEM for one in messages):
+        return merged or messages
+    said = _BETWEEN.join(one.content for one in messages if one.role in _SYSTEM and one.content)
+    return (Message("user", said), *(one for one in messages if one.role not in _SYSTEM))
 
 
 def _without_neighbours(messages: tuple[Message, ...]) -> tuple[Message, ...]:
