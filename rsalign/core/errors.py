@@ -5,6 +5,7 @@
     ├── PolicyError                the policy failed on one prompt
     │   └── EngineError            the policy's engine is gone; other prompts will fail, too
     ├── RewardError                the reward failed on one response, which is attached
+    │   └── TextTooLongError       prompt and response are longer than the reward model's context
     ├── StrategyError              the strategy, or a function it was given, failed on one prompt
     ├── TriesExhaustedError        no draft of a segment was accepted (`rsalign.strategies.cards`)
     └── InstallError (ImportError) a required package is missing or of an unsupported version
@@ -127,3 +128,12 @@ class RewardError(RsalignError):
         super().__init__(message)
         self.prompt = prompt
         self.response = response
+
+
+class TextTooLongError(RewardError):
+    """Prompt and response are longer than what the reward model can read.
+
+    Example:
+        >>> isinstance(TextTooLongError("5000 tokens, but the context has 4096"), RewardError)
+        True
+    """

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from rsalign.core.checks import quote
-from rsalign.core.errors import ConfigError, RewardError
+from rsalign.core.errors import ConfigError, RewardError, TextTooLongError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.text.chat_template import ChatTemplate
@@ -191,7 +191,7 @@ def check_length(num_tokens: int, limit: int, prompt: Prompt, response: Response
         RewardError: if it is.
     """
     if num_tokens > limit:
-        raise RewardError(
+        raise TextTooLongError(
             f"prompt and response are {num_tokens} tokens for the reward model, whose context has "
             f"{limit}: lower max_tokens, or raise max_model_len in reward_args",
             prompt=prompt,

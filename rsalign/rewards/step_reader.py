@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from rsalign.core.checks import quote
-from rsalign.core.errors import ConfigError, RewardError
+from rsalign.core.errors import ConfigError, RewardError, TextTooLongError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.types import Message, Prompt, Response, Tokens
 from rsalign.rewards.rendering import Rendering
@@ -88,7 +88,7 @@ class StepReader:
             else:
                 found = self._as_it_is(prompt, response, marks)
         if len(found.tokens) > self.max_model_len:
-            raise RewardError(
+            raise TextTooLongError(
                 f"prompt and response are {len(found.tokens)} tokens for the reward model, whose "
                 f"context has {self.max_model_len}: lower max_tokens, or raise max_model_len where "
                 "it is started",

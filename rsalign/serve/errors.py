@@ -10,7 +10,14 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
+from rsalign.core.errors import (
+    ConfigError,
+    PolicyError,
+    RewardError,
+    RsalignError,
+    StrategyError,
+    TextTooLongError,
+)
 from rsalign.engines.vllm.openai_app import (
     EngineDeadError,
     GracefulHTTPError,
@@ -63,7 +70,7 @@ def as_vllm_error(error: RsalignError) -> Exception:
     found: Exception
     if isinstance(error, BusyError):
         found = RetryLaterError(error)
-    elif isinstance(error, ConfigError):
+    elif isinstance(error, ConfigError | TextTooLongError):
         found = VLLMValidationError(clip(str(error)), parameter=STRATEGY)
     elif isinstance(error, TriesExhaustedError):
         found = VLLMUnprocessableEntityError(str(error))

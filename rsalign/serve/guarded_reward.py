@@ -9,7 +9,13 @@ from typing import ClassVar, TypeVar
 from jinja2 import TemplateError
 
 from rsalign.core.checks import finite_or_none, quote
-from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError
+from rsalign.core.errors import (
+    ConfigError,
+    PolicyError,
+    RewardError,
+    RsalignError,
+    TextTooLongError,
+)
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.protocols import PairwiseReward, Reward, StepReward
 from rsalign.core.types import Message, Prompt, Response
@@ -82,6 +88,7 @@ class GuardedReward(Wrapper):
 
         Raises:
             RewardError: if the reward failed in any way or took too long.
+            TextTooLongError: if prompt and response are too long for it.
             ConfigError: if its chat template refuses the conversation.
         """
         value = await self._guarded(lambda: self.reward.score(prompt, response), response.text)
@@ -98,7 +105,7 @@ class GuardedReward(Wrapper):
             self.health.num_failed += 1
             logger.warning("the reward server refuses a request: %s", refused)  # with its address
             raise RewardError("the reward server refuses the request") from None
-        except ConfigError:
+        except (ConfigError, TextTooLongError):
             raise
         except (RsalignError, TimeoutError) as failure:
             self.health.num_failed += 1

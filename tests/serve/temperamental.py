@@ -2,6 +2,7 @@
 
 import asyncio
 
+from rsalign.core.errors import TextTooLongError
 from rsalign.embedded import REWARD
 from rsalign.rewards.vllm import VllmReward
 
@@ -16,6 +17,8 @@ class Temperamental:
         mood = prompt.text
         if "FAIL AT ONCE" in mood or ("FAIL LATE" in mood and len(response.tokens) > 8):
             raise OSError(f"a secret of the operator, and {response.text!r}")
+        if "TOO LONG" in mood:
+            raise TextTooLongError("5000 tokens for the reward model, whose context has 4096")
         if "NOT A NUMBER" in mood:
             return float("nan")
         if "HANG" in mood:

@@ -4,7 +4,17 @@ import asyncio
 
 import pytest
 
-from rsalign import BestOf, Budget, ConfigError, Key, Message, Plain, PolicyError, Prompt
+from rsalign import (
+    BestOf,
+    Budget,
+    ConfigError,
+    Key,
+    Message,
+    Plain,
+    PolicyError,
+    Prompt,
+    RewardError,
+)
 from rsalign.aligner.requests import Request
 from rsalign.core.tasks import concurrently
 from rsalign.serve.observe import Observation
@@ -44,29 +54,30 @@ def served_request(*, own=True, prompts=1):
     return ServedRequest(asked=asked, num_prompts=prompts)
 
 
-def job(policy, n, *, stream=False, own=True, served=None):
+def job(policy, n, *, stream=False, own=True, served=None, **changes):
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
     served = served or served_request(own=own)
     served.begin_prompt(n)
-    return PromptJob(
-        degrades=False,
-        request_id="a",
-        served=served,
-        request=Request(
+    settings = {
+        "degrades": False,
+        "request_id": "a",
+        "served": served,
+        "request": Request(
             prompt=PROMPT, strategy=STRATEGY, policy=policy, n=n, budget=Budget(seconds=0.2)
         ),
-        params=SamplingParams(max_tokens=4, n=n, detokenize=False, output_kind=kind),
-        text=None,
-        tokenizer=None,
-        watch=lambda policy, on_tokens, headers: policy,
-        reward=Bad(),
-        key=Key(0),
-        first_choice=0,
-        trace_headers={},
-    )
+        "params": SamplingParams(max_tokens=4, n=n, detokenize=False, output_kind=kind),
+        "text": None,
+        "tokenizer": None,
+        "watch": lambda policy, on_tokens, headers: policy,
+        "reward": Bad(),
+        "key": Key(0),
+        "first_choice": 0,
+        "trace_headers": {},
+    }
+    return PromptJob(**settings | changes)
 
 
 async def outputs(one):
@@ -116,3 +127,21 @@ def test_so_it_is_over_all_prompts_of_a_request():
     with pytest.raises(ConfigError, match="before the first token"):
         asyncio.run(main(stuck, stuck))
     assert Key(0).child("candidate", 0).path == ("candidate", 0)  # what `stuck` goes by
+
+
+class Broken(ToyReward):
+    async def score(self, prompt, response):
+        raise RewardError("it does not answer")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_degraded_answer_is_a_plain_draw_that_says_so(stream):
+    with pytest.raises(Exception, match="does not answer"):
+        asyncio.run(outputs(job(ToyPolicy(4), 2, stream=stream, reward=Broken())))
+    served = served_request()
+    one = job(ToyPolicy(4), 2, stream=stream, served=served, reward=Broken(), degrades=True)
+    said = tokens(asyncio.run(outputs(one)))
+    assert len(said) == 2
+    for result in served.results.values():
+        assert result.reward is None
+        assert "this is a plain draw" in " ".join(result.warnings)

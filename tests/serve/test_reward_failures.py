@@ -40,6 +40,22 @@ def test_it_is_a_503_in_openais_form(server, mood, said, rsalign, stream):
     assert posted(server, "", rsalign, stream=stream)[0] == 200
 
 
+def test_a_text_that_is_too_long_for_it_is_the_clients(server):
+    status, text, _ = posted(server, "TOO LONG", AT_THE_END, stream=False)
+    assert (status, json.loads(text)["error"]["code"]) == (400, 400)
+    assert "5000 tokens for the reward model, whose context has 4096" in text
+    assert json.loads(server.get("/ready")[1])["ready"]
+
+
+def test_a_refused_request_is_counted_with_its_reason(server):
+    before = server.metric("rsalign:requests_refused_total", reason="invalid")
+    assert posted(server, "", {"strategy": "best_of", "n": {}}, stream=False)[0] == 400
+    assert posted(server, "", "no_strategy", stream=False)[0] == 400
+    assert server.metric("rsalign:requests_refused_total", reason="invalid") == before + 2
+    assert server.metric("rsalign:draws_limit") > 0
+    assert server.metric("rsalign:draws_open") == 0
+
+
 def test_a_reward_that_hangs_has_failed(server):
     status, text, _ = posted(server, "HANG", AT_THE_END, stream=False)
     assert (status, json.loads(text)["error"]["code"]) == (503, 503)
