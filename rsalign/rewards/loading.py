@@ -101,12 +101,7 @@ class LoadedModel:
 
 def _load(name: str, config: Any, files: ModelFiles, arguments: dict[str, Any]) -> Any:
     from transformers import AutoModel, AutoModelForSequenceClassification
-    from transformers.utils import logging as transformers_logging
 
-    inner = config.get_text_config()
-    if getattr(inner, "attn_logit_softcapping", None) is not None:
-        # other implementations leave the cap on attention logits out (Gemma 2)
-        arguments = {"attn_implementation": "eager"} | arguments
     if label_names(config) == default_names(2) and not says_labels(
         name, arguments.get("revision"), arguments.get("cache_dir")
     ):
@@ -115,20 +110,39 @@ def _load(name: str, config: Any, files: ModelFiles, arguments: dict[str, Any]) 
     own = getattr(config, "auto_map", None) or {}
     is_other = "AutoModel" in own and "AutoModelForSequenceClassification" not in own
     auto = AutoModel if is_other and arguments["trust_remote_code"] else None
+    return load_weights(auto or AutoModelForSequenceClassification, name, config, arguments)
+
+
+def load_weights(auto: Any, name: str, config: Any, arguments: Mapping[str, Any]) -> Any:
+    """Loads a model with all of its weights, and with the attention that it was trained with.
+
+    Args:
+        auto: transformers' class that makes it, such as `AutoModelForTokenClassification`.
+        name: Hugging Face id or path.
+        config: the model's.
+        arguments: of ``from_pretrained``.
+
+    Raises:
+        ConfigError: if weights are missing, which would be random.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        # other implementations leave the cap on attention logits out (Gemma 2)
+        arguments = {"attn_implementation": "eager", **arguments}
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # a library should not print progress bars
     try:
-        model, report = (auto or AutoModelForSequenceClassification).from_pretrained(
-            name, output_loading_info=True, **arguments
-        )
+        model, report = auto.from_pretrained(name, output_loading_info=True, **arguments)
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
     parameters = dict(model.named_parameters())
     missing = sorted(key for key in report["missing_keys"] if key in parameters)
     if missing:
+        own = getattr(config, "auto_map", None) or {}
         hint = "give a model that was trained as a reward"
-        if own and not arguments["trust_remote_code"]:
+        if own and not arguments.get("trust_remote_code"):
             hint = f"its class is its own code ({', '.join(own)}): give trust_remote_code=True"
         raise ConfigError(
             f"{name} has no weights for {', '.join(missing[:4])}, which would be random: {hint}"

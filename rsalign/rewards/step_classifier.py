@@ -11,6 +11,7 @@ from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.model_files import ModelFiles
 from rsalign.rewards.batching import Batcher
 from rsalign.rewards.labels import LabelSetting, label_names
+from rsalign.rewards.loading import load_weights
 from rsalign.rewards.parts import describe
 from rsalign.rewards.step_layouts import StepLayout
 from rsalign.rewards.step_reader import StepInput, StepReader, token_ids
@@ -122,25 +123,26 @@ class TransformersStepReward:
         """The model, of the class that returns what the layout reads."""
         import transformers
 
+        # without an answer, transformers would ask on the terminal
+        arguments = {"trust_remote_code": False, "dtype": dtype} | model_args
+        config = transformers.AutoConfig.from_pretrained(
+            model, **{k: v for k, v in arguments.items() if k not in ("device_map", "dtype")}
+        )
         if self.layout.head != "labels":
-            made = transformers.AutoModelForCausalLM
+            return load_weights(transformers.AutoModelForCausalLM, model, config, arguments)
+        names = " ".join(getattr(config, "architectures", None) or ())
+        if "ForTokenClassification" in names:
+            made = transformers.AutoModelForTokenClassification
+        elif "ForSequenceClassification" in names:
+            made = transformers.AutoModelForSequenceClassification
+        elif getattr(config, "auto_map", None):
+            made = transformers.AutoModel  # the checkpoint's own class, which returns logits
         else:
-            config = transformers.AutoConfig.from_pretrained(
-                model, **{k: v for k, v in model_args.items() if k != "device_map"}
+            raise ConfigError(
+                f"transformers has no class {names or 'for this model'} that returns labels "
+                f"for each token of {model}: run it with VllmStepReward (vllm_steps)"
             )
-            names = " ".join(getattr(config, "architectures", None) or ())
-            if "ForTokenClassification" in names:
-                made = transformers.AutoModelForTokenClassification
-            elif "ForSequenceClassification" in names:
-                made = transformers.AutoModelForSequenceClassification
-            elif getattr(config, "auto_map", None):
-                made = transformers.AutoModel  # the checkpoint's own class, which returns logits
-            else:
-                raise ConfigError(
-                    f"transformers has no class {names or 'for this model'} that returns labels "
-                    f"for each token of {model}: run it with VllmStepReward (vllm_steps)"
-                )
-        return made.from_pretrained(model, dtype=dtype, **model_args)
+        return load_weights(made, model, config, arguments)
 
     def _value_head(self, device: str) -> Any:
         """The linear layer ``v_head.summary``, which language models have no place for."""
