@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 
 import pytest
@@ -31,6 +32,8 @@ def own(tmp_path, monkeypatch):
 
 def write(path, text):
     path.write_text(text)
+    # of the same size and second, what Python compiled before would count as current
+    shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
     for name in ("own_reward", "own_policy"):  # a later run is another process
         sys.modules.pop(name, None)
     importlib.invalidate_caches()

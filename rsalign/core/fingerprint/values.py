@@ -85,15 +85,13 @@ def digest_tokenizer(value: Any) -> bytes | None:
     their vocabulary, class and version. None if it is not a tokenizer.
     """
     homes = [one.__module__ for one in type(value).__mro__]
-    if not hasattr(value, "get_vocab"):
-        return None
     # first: vLLM's tokenizers of Hugging Face's models are classes of both
     if any(home.startswith("transformers.") for home in homes):
-        if not hasattr(value, "special_tokens_map"):
+        if not hasattr(value, "get_vocab") or not hasattr(value, "special_tokens_map"):
             return None
         settings = (value.chat_template, sorted(map(repr, value.special_tokens_map.items())))
         return hash_parts("tokenizer", _vocabulary(value), repr(settings).encode())
-    if any(home.startswith("vllm.tokenizers.") for home in homes):
+    if any(home.startswith("vllm.tokenizers.") for home in homes) and hasattr(value, "get_vocab"):
         rules = (type(value).__name__, getattr(value, "version", None), value.all_special_tokens)
         return hash_parts("tokenizer", _words(value), repr(rules).encode())
     return None
