@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rsalign.chains.stopping import DecidedLead, EffectiveSamples, Stopping
     from rsalign.core.align import Result, align
     from rsalign.core.budget import Budget, Usage
+    from rsalign.core.constraint import Constraint
     from rsalign.core.errors import (
         ConfigError,
         EngineError,
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         Cached,
         Capped,
         ClippedSteps,
+        Constrained,
         DeltaSteps,
         DensityRatio,
         Direction,
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
         Instructed,
         Journaled,
         LowerConfidenceBound,
+        Matching,
         Metered,
         PairwiseJudge,
         PointwiseJudge,
@@ -104,6 +107,7 @@ if TYPE_CHECKING:
         VllmReward,
         VllmStepReward,
         WeightedSum,
+        Without,
     )
     from rsalign.segments import Entropy, FixedSize, Punctuation
     from rsalign.segments.acceptance import Acceptance, HardAcceptance, SoftAcceptance
@@ -183,6 +187,8 @@ __all__ = [
     "ConfidenceWeightedVote",
     "ConfigError",
     "Constant",
+    "Constrained",
+    "Constraint",
     "CutLaw",
     "DecidedLead",
     "DeltaSteps",
@@ -219,6 +225,7 @@ __all__ = [
     "LookAhead",
     "LowerConfidenceBound",
     "MajorityVote",
+    "Matching",
     "Message",
     "Metered",
     "MinimumBayesRisk",
@@ -295,6 +302,7 @@ __all__ = [
     "VllmStepReward",
     "WeightedSum",
     "WholeText",
+    "Without",
     "above_mean",
     "align",
     "aligned",
@@ -312,6 +320,7 @@ _NAMES = {
     "rsalign.chains.stopping": "DecidedLead EffectiveSamples Stopping",
     "rsalign.core.align": "Result align",
     "rsalign.core.budget": "Budget Usage",
+    "rsalign.core.constraint": "Constraint",
     "rsalign.core.errors": (
         "ConfigError EngineError InstallError PolicyError RewardError RsalignError StrategyError"
     ),
@@ -335,10 +344,11 @@ _NAMES = {
     ),
     "rsalign.report": "write_page",
     "rsalign.rewards": (
-        "BradleyTerry Cached Capped ClippedSteps DeltaSteps DensityRatio Direction "
-        "FunctionReward ImplicitStepReward Instructed Journaled LowerConfidenceBound Metered "
-        "PairwiseJudge PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled StepLayout Steps "
-        "Template TransformersReward TransformersStepReward VllmReward VllmStepReward WeightedSum"
+        "BradleyTerry Cached Capped ClippedSteps Constrained DeltaSteps DensityRatio Direction "
+        "FunctionReward ImplicitStepReward Instructed Journaled LowerConfidenceBound Matching "
+        "Metered PairwiseJudge PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled "
+        "StepLayout Steps Template TransformersReward TransformersStepReward VllmReward "
+        "VllmStepReward WeightedSum Without"
     ),
     "rsalign.segments": "Entropy FixedSize Punctuation",
     "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",
