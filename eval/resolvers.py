@@ -1,8 +1,11 @@
-"""Functions that YAML files may call: ``${steps:...}``, ``${pool:...}`` and ``${workers:}``.
+"""Functions that YAML files may call: ``${steps:...}``, ``${pool:...}``, ``${workers:}`` and more.
+
+``${width:...}`` and ``${branch:...}`` are the shape of a search, ``${twice:...}`` doubles.
 
 ``${real_model:...}`` is the path of a model that ``make real`` makes.
 """
 
+import math
 import warnings
 
 from omegaconf import OmegaConf
@@ -25,9 +28,22 @@ def pool(answers: int) -> int | None:
     return answers // 4 if answers >= 8 else None
 
 
+def branch(answers: int) -> int:
+    """Drafts of each prefix in a search that costs as much as `answers` answers: 4 at most."""
+    return min(4, math.isqrt(answers))
+
+
+def width(answers: int) -> int:
+    """Prefixes that go on in such a search."""
+    return answers // branch(answers)
+
+
 def register() -> None:
     """Registers these functions with OmegaConf. Idempotent."""
     OmegaConf.register_new_resolver("steps", steps, replace=True)
     OmegaConf.register_new_resolver("pool", pool, replace=True)
+    OmegaConf.register_new_resolver("branch", branch, replace=True)
+    OmegaConf.register_new_resolver("width", width, replace=True)
+    OmegaConf.register_new_resolver("twice", lambda number: 2 * number, replace=True)
     OmegaConf.register_new_resolver("real_model", find_model, replace=True)
     OmegaConf.register_new_resolver("workers", workers.count_workers, replace=True)

@@ -65,6 +65,16 @@ if TYPE_CHECKING:
     from rsalign.hooks.guided.request import Guide
     from rsalign.policies.vllm import VllmPolicy
     from rsalign.policies.vllm_server import VllmServerPolicy
+    from rsalign.populations import (
+        LookAhead,
+        Multinomial,
+        PartialReward,
+        Resampling,
+        Residual,
+        Stratified,
+        Systematic,
+        Twist,
+    )
     from rsalign.report import write_page
     from rsalign.rewards import (
         BradleyTerry,
@@ -100,6 +110,7 @@ if TYPE_CHECKING:
     from rsalign.segments.thresholds import Constant, Line, Threshold, above_mean, upper_quantile
     from rsalign.selectors import (
         BestOfMajority,
+        ByWeight,
         ChiSquaredPessimism,
         ConfidenceWeightedVote,
         Hard,
@@ -125,10 +136,14 @@ if TYPE_CHECKING:
     from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
     from rsalign.serve.admission import BusyError
     from rsalign.serve.client import AlignedClient
+    from rsalign.strategies.beam import Beam
     from rsalign.strategies.best_of import BestOf
     from rsalign.strategies.calibrate import Calibrate
     from rsalign.strategies.cards import Cards, TriesExhaustedError
+    from rsalign.strategies.dvts import Dvts
+    from rsalign.strategies.early_drop import EarlyDrop
     from rsalign.strategies.early_stop import EarlyStop
+    from rsalign.strategies.particles import Particles
     from rsalign.strategies.plain import Plain
     from rsalign.strategies.power import Power
     from rsalign.strategies.qalign import QAlign
@@ -145,6 +160,7 @@ __all__ = [
     "AlignedOutput",
     "Aligner",
     "Alignment",
+    "Beam",
     "BestOf",
     "BestOfMajority",
     "BetaRule",
@@ -154,6 +170,7 @@ __all__ = [
     "BradleyTerry",
     "Budget",
     "BusyError",
+    "ByWeight",
     "Cached",
     "Calibrate",
     "Candidate",
@@ -171,6 +188,8 @@ __all__ = [
     "DeltaSteps",
     "DensityRatio",
     "Direction",
+    "Dvts",
+    "EarlyDrop",
     "EarlyStop",
     "EffectiveSamples",
     "Encoder",
@@ -197,13 +216,17 @@ __all__ = [
     "LastNumber",
     "Likelihood",
     "Line",
+    "LookAhead",
     "LowerConfidenceBound",
     "MajorityVote",
     "Message",
     "Metered",
     "MinimumBayesRisk",
+    "Multinomial",
     "PairwiseJudge",
     "PairwiseReward",
+    "PartialReward",
+    "Particles",
     "Plain",
     "PointwiseJudge",
     "Policy",
@@ -219,6 +242,8 @@ __all__ = [
     "Reasoning",
     "Rejection",
     "RemoteReward",
+    "Resampling",
+    "Residual",
     "Response",
     "Result",
     "ResultEvent",
@@ -246,6 +271,8 @@ __all__ = [
     "Stopping",
     "Strategy",
     "StrategyError",
+    "Stratified",
+    "Systematic",
     "TargetKL",
     "TargetSampleSize",
     "Template",
@@ -256,6 +283,7 @@ __all__ = [
     "TransformersReward",
     "TransformersStepReward",
     "TriesExhaustedError",
+    "Twist",
     "UniformCuts",
     "UnigramF1",
     "Usage",
@@ -302,6 +330,9 @@ _NAMES = {
     "rsalign.hooks.guided.request": "Guide",
     "rsalign.policies.vllm_server": "VllmServerPolicy",
     "rsalign.policies.vllm": "VllmPolicy",
+    "rsalign.populations": (
+        "LookAhead Multinomial PartialReward Resampling Residual Stratified Systematic Twist"
+    ),
     "rsalign.report": "write_page",
     "rsalign.rewards": (
         "BradleyTerry Cached Capped ClippedSteps DeltaSteps DensityRatio Direction "
@@ -313,7 +344,7 @@ _NAMES = {
     "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",
     "rsalign.segments.thresholds": "Constant Line Threshold above_mean upper_quantile",
     "rsalign.selectors": (
-        "BestOfMajority ChiSquaredPessimism ConfidenceWeightedVote Hard Knockout Last "
+        "BestOfMajority ByWeight ChiSquaredPessimism ConfidenceWeightedVote Hard Knockout Last "
         "MajorityVote MinimumBayesRisk RewardWeightedVote Selection Selector "
         "SelfCertainty Soft StatisticalRejection TopFraction"
     ),
@@ -321,10 +352,14 @@ _NAMES = {
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
     "rsalign.serve.admission": "BusyError",
     "rsalign.serve.client": "AlignedClient",
+    "rsalign.strategies.beam": "Beam",
     "rsalign.strategies.best_of": "BestOf",
     "rsalign.strategies.calibrate": "Calibrate",
     "rsalign.strategies.cards": "Cards TriesExhaustedError",
+    "rsalign.strategies.dvts": "Dvts",
+    "rsalign.strategies.early_drop": "EarlyDrop",
     "rsalign.strategies.early_stop": "EarlyStop",
+    "rsalign.strategies.particles": "Particles",
     "rsalign.strategies.plain": "Plain",
     "rsalign.strategies.power": "Power",
     "rsalign.strategies.qalign": "QAlign",

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.analysis.configuration import Configuration, Size
+from eval.analysis.items import item_key
 from eval.analysis.naming import name_methods
 from eval.analysis.views import Cost
 from eval.records import Record
 from eval.report.folders import RunFolder
+
+FEW_ITEMS = 30
+"""Fewer independent items than this are warned of: an interval for shares near one half is then
+wider than a third of the scale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +149,14 @@ def _warnings(
     every: set[str],
 ) -> list[str]:
     warnings = []
+    clusters = {item_key(record).cluster for one in configurations for record in one.records}
+    if len(clusters) < FEW_ITEMS:
+        unit = "items" if len(clusters) == len(every) else "independent groups of items"
+        warnings.append(
+            f"Few {unit} ({len(clusters)}): the intervals are wide, and a method that is better "
+            f"may not look better. Conclusions need {FEW_ITEMS} or more, better 100: raise "
+            "task.limit."
+        )
     short = [
         one.name for one, has in zip(configurations, by_item, strict=True) if len(has) < len(every)
     ]

@@ -1,12 +1,13 @@
 """One step of a chain: cut the response, draw the rest anew, accept or stay."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from rsalign.chains.cuts.protocol import CutLaw, CutWeights, cut_weights
 from rsalign.chains.metropolis import COMBINE, Combine
+from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Policy
 from rsalign.core.run import Run
@@ -17,6 +18,29 @@ from rsalign.core.types import Candidate, Certainty, Prompt, Response, Tokens
 
 LogWeight = Callable[[Candidate], float]
 """From a response to ln w, where the target is pi w / Z; minus infinity excludes the response."""
+
+
+_LARGEST = 1e300  # of a logarithm of a weight: sums and differences of a few stay finite
+
+
+def finite_log_weight(owner: object, value: float) -> float:
+    """Returns an ln w that was computed, if it is small enough to compute with.
+
+    Args:
+        owner: the strategy, for messages.
+        value: ln w, nats.
+
+    Raises:
+        ConfigError: if it is not: the reward divided by beta is too large for floats, and minus
+            infinity would mean that the response is excluded.
+    """
+    if abs(value) <= _LARGEST:  # false for NaN
+        return value
+    raise ConfigError(
+        f"{quote(owner)}: the logarithm of a response's weight is {value:.3g}, beyond what can "
+        f"be computed with ({_LARGEST:g}): give a larger beta, a smaller power, or scale the "
+        "reward (rsalign.rewards.calibration)"
+    )
 
 
 def log_prob(response: Response) -> float:
@@ -121,16 +145,8 @@ class Kernel:
             return log_weight(candidate) - there.log_total
 
         considered = (state, *proposals)
-        probs = COMBINE[self.combine](log_worth(state), [log_worth(draft) for draft in proposals])
-        chosen = run.key.child("accept").categorical(probs)
-        _record_step(run, considered, probs, chosen, cut)
-        return Step(
-            state=considered[chosen],
-            cut=cut,
-            length=length,
-            considered=considered,
-            probs=probs,
-            moved=chosen > 0,
+        return choose(
+            self.combine, considered, [log_worth(one) for one in considered], cut=cut, run=run
         )
 
     async def _draft(self, prompt: Prompt, response: Response, cut: int, run: Run) -> Candidate:
@@ -158,16 +174,40 @@ def _text(policy: Policy, tokens: Tokens) -> str:
     return token_text(policy, *tokens) if len(tokens) == 1 else policy.text(tokens)
 
 
-def _record_step(
-    run: Run, considered: tuple[Candidate, ...], probs: tuple[float, ...], chosen: int, kept: int
-) -> None:
+def choose(
+    combine: Combine,
+    considered: tuple[Candidate, ...],
+    log_worths: Sequence[float],
+    *,
+    cut: int,
+    run: Run,
+) -> Step:
+    """Chooses the next state among the present one and proposals that share its first tokens.
+
+    Args:
+        combine: how proposals compete.
+        considered: the present state, then the proposals, ``(1 + proposals,)``.
+        log_worths: ln v of each (`rsalign.chains.metropolis`), ``(1 + proposals,)``.
+        cut: number of tokens that all of them share because they were kept.
+        run: the step's own; the choice is made and recorded there.
+    """
     state, *proposals = considered
+    probs = COMBINE[combine](log_worths[0], log_worths[1:])
+    chosen = run.key.child("accept").categorical(probs)
     for i, (candidate, prob) in enumerate(zip(proposals, probs[1:], strict=True)):
         run.record_proposal(
             candidate,
             verdict=Verdict.ACCEPTED if i == chosen - 1 else Verdict.REJECTED,
             prob=prob,
-            kept=kept,
+            kept=cut,
             state=state,
             address=run.at("try", i).key.path,
         )
+    return Step(
+        state=considered[chosen],
+        cut=cut,
+        length=len(state.tokens),
+        considered=considered,
+        probs=probs,
+        moved=chosen > 0,
+    )

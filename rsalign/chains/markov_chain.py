@@ -13,11 +13,11 @@ from rsalign.chains.cuts.protocol import CutLaw
 from rsalign.chains.diagnostics import CHAIN_NOTES, summary
 from rsalign.chains.ensemble import Ensemble
 from rsalign.chains.history import History, WeightedSample, collect_sample
-from rsalign.chains.kernel import Kernel, LogWeight, Step
+from rsalign.chains.kernel import Kernel, LogWeight, Step, finite_log_weight
 from rsalign.chains.metropolis import Combine, tempered
 from rsalign.chains.stopping import Stopping
 from rsalign.core.capabilities import LAST, AnswerLaw, TraceKind, picks
-from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
+from rsalign.core.checks import Allowed, above, at_least, check_settings, part, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
@@ -27,8 +27,6 @@ from rsalign.selectors.by_reward import Last
 from rsalign.selectors.estimators import tilted_weights
 from rsalign.selectors.extraction import Extract
 from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
-
-_LARGEST = 1e300  # of a logarithm of a weight: sums and differences of a few stay finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,16 +155,9 @@ class MarkovChain(ABC):
         """Returns an ln w that a subclass has computed, if it is small enough to compute with.
 
         Raises:
-            ConfigError: if it is not: the reward divided by beta is too large for floats, and
-                minus infinity would mean that the response is excluded.
+            ConfigError: if it is not.
         """
-        if abs(value) <= _LARGEST:  # false for NaN
-            return value
-        raise ConfigError(
-            f"{quote(self)}: the logarithm of a response's weight is {value:.3g}, beyond what can "
-            f"be computed with ({_LARGEST:g}): give a larger beta, a smaller power, or scale the "
-            "reward (rsalign.rewards.calibration)"
-        )
+        return finite_log_weight(self, value)
 
     def weight_notes(self, prompt_rewards: Sequence[float]) -> Mapping[str, Note]:
         """Notes about w, such as the beta found for this prompt; arguments as in `log_weight`."""

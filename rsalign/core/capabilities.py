@@ -37,7 +37,7 @@ from typing import Any, Literal, TypeAlias
 
 from rsalign.core.nesting import inner_strategies, setting_names
 
-TraceKind: TypeAlias = Literal["proposals", "pool", "segments", "chains"]
+TraceKind: TypeAlias = Literal["proposals", "pool", "segments", "chains", "population"]
 """How the proposals of a run are to be read; see `trace_kind`."""
 
 
@@ -131,6 +131,9 @@ def trace_kind(strategy: object) -> TraceKind:
     - ``"proposals"``: whole candidates, in the order in which they were considered.
     - ``"pool"``: whole candidates of which one was chosen, so that their order means nothing.
     - ``"segments"``: drafts of one segment after another; those with equal `Proposal.kept` compete.
+    - ``"population"``: drafts of many prefixes at once. The address of a draft has ``"round", t,
+      "particle", i``; a draft was rejected if no prefix that went on begins with it. The note
+      ``ancestors`` has, for each round, the number of the particle that each place continues.
     - ``"chains"``: one inner trace ``("chain", c)`` for each Markov chain, with one below it,
       ``("replica", j)``, for each tempered replica. The address of a proposal has the number of
       its step after the label ``"step"``, and `Proposal.state` is the state that it was made from.

@@ -1,11 +1,13 @@
 """Selectors: rules that choose one of several candidates as the answer.
 
-`BestOf` and `EarlyStop` apply them to independent draws, `MarkovChain` to the states of its chains.
+`BestOf` and `EarlyStop` apply them to independent draws, `MarkovChain` to the states of its chains,
+`Particles` to weighed answers.
 """
 
 from typing import Any
 
 from rsalign.selectors.by_reward import Hard, Last, Soft, StatisticalRejection, TopFraction
+from rsalign.selectors.by_weight import ByWeight
 from rsalign.selectors.chi_squared_pessimism import ChiSquaredPessimism
 from rsalign.selectors.knockout import Knockout
 from rsalign.selectors.minimum_bayes_risk import MinimumBayesRisk
@@ -21,6 +23,7 @@ from rsalign.selectors.votes import (
 __all__ = [
     "SELECTORS",
     "BestOfMajority",
+    "ByWeight",
     "ChiSquaredPessimism",
     "ConfidenceWeightedVote",
     "Hard",
@@ -40,6 +43,7 @@ __all__ = [
 SELECTORS: dict[str, type[Any]] = {
     "hard": Hard,
     "last": Last,
+    "by_weight": ByWeight,
     "soft": Soft,
     "majority_vote": MajorityVote,
     "reward_weighted_vote": RewardWeightedVote,

@@ -24,6 +24,7 @@ from rsalign.core.protocols import (
     Strategy,
 )
 from rsalign.policies import POLICIES
+from rsalign.populations import RESAMPLINGS, TWISTS, Resampling, Twist
 from rsalign.rewards import JUDGES, REWARDS, STEP_LAYOUTS, TEMPLATES, StepLayout, Template
 from rsalign.segments import SEGMENTERS
 from rsalign.segments.acceptance import ACCEPTANCES, Acceptance
@@ -78,6 +79,8 @@ KINDS: Mapping[str, Kind] = {
         Kind("cut law", CUTS, ("weights",), (CutLaw,), "uniform", "{}=uniform"),
         Kind("stopping rule", STOPPING, ("enough",), (Stopping,), "", "{}=decided_lead"),
         Kind("rule for beta", BETA_RULES, ("beta",), (BetaRule,), "", "{}=target_kl"),
+        Kind("rule of resampling", RESAMPLINGS, ("ancestors",), (Resampling,), "", "{}=systematic"),
+        Kind("twist", TWISTS, ("log_value",), (Twist,), "partial_reward", "{}=look_ahead"),
         Kind("extractor", EXTRACTORS, ("__call__",), (Extract,), "", "{}=last_number"),
         Kind("utility", UTILITIES, ("__call__",), (Utility,), "", "{}=rouge_1"),
         Kind("segmenter", SEGMENTERS, ("ends_before",), (Boundary,), "fixed_size", "{}.n=16"),

@@ -39,6 +39,7 @@ from rsalign.core.protocols import (
     Strategy,
 )
 from rsalign.core.types import Sampling
+from rsalign.populations import RESAMPLINGS, TWISTS
 from rsalign.rewards.calibration import calibrated_on
 from rsalign.rewards.combine import WeightedSum
 from rsalign.rewards.function import FunctionReward
@@ -104,6 +105,8 @@ REGISTRIES = (
     ACCEPTANCES,
     EXTRACTORS,
     UTILITIES,
+    RESAMPLINGS,
+    TWISTS,
     TASKS,
 )
 ALONE = (Budget, Sampling, Entropy, FixedSize, Punctuation, Options, Spread, Grade)
@@ -271,6 +274,8 @@ ALLOWED = {
     "*.num_shots": whole(0, 8),
     "Arithmetic.start": size,
     "Arithmetic.limit": count,
+    "Beam.branch": count,
+    "Beam.width": count,
     "BestOf.n": count,
     "BestOfMajority.share": share,
     "BlockCuts.size": count,
@@ -295,6 +300,12 @@ ALLOWED = {
     "DecidedLead.every": count,
     "DensityRatio.beta": positive,
     "Direction.direction": lambda value: isinstance(value, np.ndarray),  # of two entries
+    "Dvts.branch": count,
+    "Dvts.subtrees": count,
+    "EarlyDrop.first": whole(1, MOST),
+    "EarlyDrop.growth": real(1, 1e6, open_low=True),
+    "EarlyDrop.keep": share,
+    "EarlyDrop.n": count,
     "EarlyStop.at_least": count,
     "EarlyStop.batch": count,
     "EarlyStop.n": count,
@@ -311,6 +322,8 @@ ALLOWED = {
     "Grade.score": real(0, 1, None),
     "Line.prompt_weight": probability,
     "Line.target": finite,
+    "LookAhead.horizon": whole(1, MOST, None),
+    "LookAhead.rollouts": count,
     "LowerConfidenceBound.coefficient": real(0, INF),
     "MinimumBayesRisk.temperature": real(0, INF, None, open_low=True),
     "Options.drain_seconds": real(0, INF),
@@ -326,6 +339,11 @@ ALLOWED = {
     "Options.max_waiting_requests": size,
     "Options.reward_timeout_seconds": real(0, INF, None, open_low=True),
     "Options.wait_for_reward_seconds": real(0, INF),
+    "PartialReward.scale": real(0, INF),
+    "Particles.beta": positive,
+    "Particles.ess_threshold": probability,
+    "Particles.n": count,
+    "Particles.rejuvenate": size,
     "Power.alpha": real(0, INF),
     "Punctuation.max_tokens": whole(4, MOST),
     "Punctuation.min_entropy": real(-MOST, MOST),

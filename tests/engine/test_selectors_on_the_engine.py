@@ -14,6 +14,7 @@ from rsalign.embedded.problems import extract_answer, problem
 from rsalign.selectors import (
     SELECTORS,
     BestOfMajority,
+    ByWeight,
     ChiSquaredPessimism,
     ConfidenceWeightedVote,
     Hard,
@@ -65,6 +66,7 @@ def selectors(index):
         ChiSquaredPessimism(beta=0.5),
         StatisticalRejection(beta=0.5),
         Last(),
+        ByWeight(),
     ]
 
 

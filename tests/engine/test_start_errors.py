@@ -115,6 +115,9 @@ def test_files_and_arguments_that_do_not_fit_together(tmp_path):
         with pytest.raises(ConfigError, match=says) as refused:
             start_engine(whole, enable_lora=True, **{wrong: "7"})
         assert "pydantic" not in str(refused.value)
+    # zeros would fill it: the system would kill this process without a word
+    with pytest.raises(ConfigError, match=r"needs 1048576.0 GiB for its KV cache .* is free: "):
+        start_engine(whole, kv_cache_memory_bytes=1 << 50)
 
 
 def test_the_context_is_what_a_step_and_the_cache_hold(tmp_path, caplog):

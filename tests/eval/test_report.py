@@ -339,7 +339,7 @@ def test_comparisons_use_the_seeds_that_both_sides_have(tmp_path):
     make(tmp_path / "more", BestOf(n=4, inner=plain), 4, seeds=(2,))
     [both] = group_studies(find_runs([tmp_path / "both"]))
     [more] = group_studies(find_runs([tmp_path]))
-    assert not both.warnings
+    assert both.warnings == [few_items(both)]
     assert "Not all seeds are done in BestOf Soft @ 4 (0, 1)." in " ".join(more.warnings)
     of_both, of_more = analyse_study(both, resamples=100), analyse_study(more, resamples=100)
     assert of_both.same_size[0].comparison == of_more.same_size[0].comparison
@@ -380,6 +380,35 @@ def test_points_stand_where_they_are():
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.01)
 
 
+def few_items(study):
+    """The warning of every study of fewer than 30 items."""
+    [warning] = [one for one in study.warnings if one.startswith("Few ")]
+    assert f"({study.num_items}): the intervals are wide" in warning
+    return warning
+
+
+@pytest.mark.parametrize(
+    ("num_clusters", "size", "unit"),
+    [
+        (30, 1, None),
+        (29, 1, "items (29)"),
+        (29, 2, "independent groups of items (29)"),
+        (30, 3, None),
+    ],
+)
+def test_few_independent_items_are_told(tmp_path, num_clusters, size, unit):
+    [record] = toy_study.answer(Plain(max_tokens=toy_study.MAX_TOKENS))[:1]
+    records = [
+        record | {"item": f"{cluster}-{i}", "cluster": str(cluster)}
+        for cluster in range(num_clusters)
+        for i in range(size)
+    ]
+    toy_study.write(tmp_path / "a", Plain(max_tokens=toy_study.MAX_TOKENS), 1, records)
+    [study] = group_studies(find_runs([tmp_path]))
+    told = [one.split(":")[0] for one in study.warnings if one.startswith("Few ")]
+    assert told == ([] if unit is None else [f"Few {unit}"])
+
+
 def test_readers_are_warned(tmp_path):
     strategy = Plain(max_tokens=toy_study.MAX_TOKENS)
     journal = tmp_path / "journal"
@@ -416,7 +445,7 @@ def test_seconds_are_of_fresh_runs(tmp_path):
     toy_study.write(tmp_path / "fresh", strategy, 4, fresh)
     [both] = group_studies(find_runs([tmp_path / "fresh", tmp_path / "shared"]))
     assert both.costs == list(Cost)
-    assert not both.warnings
+    assert both.warnings == [few_items(both)]
     [row] = analyse_study(both, resamples=100).rows
     assert row.num_answers == 2 * len(fresh)
     assert row.usage["seconds"] == pytest.approx(

@@ -30,8 +30,12 @@ from rsalign.core.types import Segment
 from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
 from rsalign.selectors.estimators import tilted_weights
 from rsalign.selectors.extraction import LastNumber
+from rsalign.strategies.beam import Beam
 from rsalign.strategies.cards import TriesExhaustedError
+from rsalign.strategies.dvts import Dvts
+from rsalign.strategies.early_drop import EarlyDrop
 from rsalign.strategies.early_stop import EarlyStop
+from rsalign.strategies.particles import Particles
 from rsalign.strategies.power import Power
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
@@ -97,6 +101,10 @@ WHOLE = {  # strategies that draw whole answers, one of which is enough
     "qalign, pool": QAlign(max_tokens=6, pool=8, beta=TargetKL(nats=1.0), answer=select.Hard()),
     "quest": Quest(max_tokens=6),
     "power": Power(max_tokens=6),
+    "particles": Particles(n=5, segmenter=FixedSize(9), max_tokens=6),
+    "beam": Beam(segmenter=FixedSize(9), max_tokens=6),
+    "dvts": Dvts(segmenter=FixedSize(9), max_tokens=6),
+    "early_drop": EarlyDrop(n=4, max_tokens=6),
     "best_of chains": BestOf(n=3, inner=QAlign(max_tokens=6)),
     "best_of best_of": BestOf(n=3, inner=BestOf(n=3, inner=PLAIN)),
     "early_stop rejection": EarlyStop(

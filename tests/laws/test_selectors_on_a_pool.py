@@ -24,6 +24,7 @@ from rsalign.core.types import Certainty
 from rsalign.selectors import (
     SELECTORS,
     BestOfMajority,
+    ByWeight,
     ChiSquaredPessimism,
     ConfidenceWeightedVote,
     Hard,
@@ -103,6 +104,7 @@ EVERY = [
     Knockout(judge=Same()),
     StatisticalRejection(beta=0.9),
     Last(),
+    ByWeight(),
     SelfCertainty(extract=LAST),
 ]
 POOLS = [

@@ -25,6 +25,7 @@ from rsalign.core.types import Certainty
 from rsalign.selectors import (
     SELECTORS,
     BestOfMajority,
+    ByWeight,
     ChiSquaredPessimism,
     ConfidenceWeightedVote,
     Hard,
@@ -83,6 +84,7 @@ EVERY = [
     Knockout(judge=Same()),
     StatisticalRejection(beta=0.9),
     Last(),
+    ByWeight(),
     SelfCertainty(extract=LAST),
 ]
 
@@ -144,6 +146,7 @@ def test_what_needs_a_reward():
         repr(MinimumBayesRisk(utility=Rouge1())),
         repr(SelfCertainty(extract=LAST)),
         repr(Last()),
+        repr(ByWeight()),
     }
     assert {name for name, needed in needs.items() if not needed} == without
     vote = MajorityVote(extract=WholeText())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from rsalign import BestOf, FixedSize, Message, Plain, Prompt
+from rsalign import BestOf, Entropy, FixedSize, LookAhead, Message, Plain, Prompt, Residual
 from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
 from rsalign.chains.cuts import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts
 from rsalign.chains.stopping import DecidedLead, EffectiveSamples
@@ -17,6 +17,7 @@ from rsalign.segments.thresholds import Constant, Line
 from rsalign.selectors import (
     SELECTORS,
     BestOfMajority,
+    ByWeight,
     ChiSquaredPessimism,
     ConfidenceWeightedVote,
     Hard,
@@ -33,9 +34,13 @@ from rsalign.selectors import (
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies import STRATEGIES
+from rsalign.strategies.beam import Beam
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
+from rsalign.strategies.dvts import Dvts
+from rsalign.strategies.early_drop import EarlyDrop
 from rsalign.strategies.early_stop import EarlyStop
+from rsalign.strategies.particles import Particles
 from rsalign.strategies.power import Power
 from rsalign.strategies.qalign import QAlign
 from rsalign.strategies.quest import Quest
@@ -74,6 +79,7 @@ SELECTIONS = [
     ChiSquaredPessimism(beta=0.5),
     StatisticalRejection(beta=0.5),
     Last(),
+    ByWeight(),
 ]
 CARDS = Cards(
     segmenter=FixedSize(2),
@@ -135,6 +141,28 @@ EXAMPLES = [
     Power(steps=9, alpha=3.0, max_tokens=6, answer=Hard()),
     Rejection(beta=0.5, bound=1.5, max_tokens=6, at_once=3),
     Rejection(beta=0.01, bound=2.0, max_tokens=6, max_draws=3),
+    Particles(n=5, segmenter=FixedSize(2), max_tokens=9),
+    Particles(
+        n=3,
+        segmenter=Entropy(0.9, min_tokens=1, max_tokens=3),
+        beta=0.3,
+        twist=LookAhead(rollouts=2, horizon=2),
+        resample=Residual(),
+        ess_threshold=1.0,
+        rejuvenate=2,
+        max_tokens=6,
+        answer=MinimumBayesRisk(utility=Rouge1()),
+    ),
+    BestOf(n=2, inner=Particles(n=3, segmenter=FixedSize(2), max_tokens=6, answer=Last())),
+    Beam(width=2, branch=3, segmenter=FixedSize(2), max_tokens=9),
+    Dvts(
+        subtrees=2,
+        branch=2,
+        segmenter=FixedSize(3),
+        max_tokens=9,
+        answer=MajorityVote(extract=LastNumber()),
+    ),
+    EarlyDrop(n=7, first=1, keep=0.3, max_tokens=9),
 ]
 
 

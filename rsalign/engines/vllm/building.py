@@ -18,6 +18,7 @@ from rsalign.engines.vllm.environment import (
     is_cpu_build,
     temporary_environment,
 )
+from rsalign.engines.vllm.memory import check_memory
 from rsalign.engines.vllm.model_folder import is_quantized
 from rsalign.engines.vllm.release import OLDEST_V2_HOOKS, RELEASE
 
@@ -173,6 +174,7 @@ def prepared_config(
         args.max_model_len = asked_length
         config, own_length = create_config(args)
         prepare(config)
+    check_memory(config)
     return config, own_length
 
 

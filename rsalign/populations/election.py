@@ -1,0 +1,54 @@
+"""The answer: one complete particle, chosen by a selector that knows the weights."""
+
+from collections.abc import Sequence
+
+from rsalign.chains.history import merge_weighted
+from rsalign.core.run import Run
+from rsalign.core.trace import Verdict
+from rsalign.core.types import Candidate, Prompt
+from rsalign.populations.particle import Particle, normalised
+from rsalign.populations.resampling import Resampling
+from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
+
+
+async def elect(
+    prompt: Prompt,
+    particles: Sequence[Particle],
+    select: Selector,
+    resample: Resampling,
+    run: Run,
+) -> Candidate:
+    """Chooses the answer, and records the choice.
+
+    A selector that can weigh is given each distinct answer once, with N times its weight. Any other
+    is given N answers that are resampled by weight.
+
+    Args:
+        prompt: what is answered.
+        particles: complete ones, at least one of which has a weight above 0, ``(particles,)``.
+        select: the selector.
+        resample: the rule for selectors that cannot weigh.
+        run: the strategy's own.
+    """
+    weights = normalised([particle.log_weight for particle in particles])
+    finished = [particle.candidate for particle in particles]
+    parts = [
+        (candidate, weight * len(particles))
+        for candidate, weight in zip(finished, weights, strict=True)
+        if candidate is not None
+    ]
+    candidates: Sequence[Candidate]
+    if isinstance(select, WeighingSelector):
+        sample = merge_weighted(parts)
+        candidates = sample.candidates
+        selection: Selection = await select.select(
+            prompt, candidates, run.key.child("answer"), weights=sample.weights
+        )
+    else:
+        places = resample.ancestors(weights, run.key.child("answers"))
+        candidates = [parts[i][0] for i in places]
+        selection = await select.select(prompt, candidates, run.key.child("answer"))
+    chosen, prob = candidates[selection.index], selection.probs[selection.index]
+    run.trace.note(**selection.notes)
+    run.record_proposal(chosen, verdict=Verdict.ACCEPTED, prob=prob)
+    return chosen
