@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from rsalign import ConfigError, RsalignError
 from rsalign.cli.bench import add_models, positive_count
 from rsalign.embedded import STRONG
+from rsalign.engines.vllm.progress import show_start_progress
 from rsalign.words.parts import POLICIES, REWARDS, model_from
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one comparison and prints its tables; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    show_start_progress()
     try:
         for line in arguments.report(arguments):
             print(line, flush=True)
