@@ -1,4 +1,4 @@
-"""`python -m eval.bench cards|qalign|guided`: rsalign next to what others do, on the same models.
+"""`python -m eval.bench cards|qalign|guided|peers`: rsalign next to others, on the same models.
 
 What a user of the library measures on a machine of their own is in `rsalign bench`: ``overhead``,
 ``hooks`` and ``serve``. Exit codes: 0 done, 1 failed, 2 wrong usage.
@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from rsalign import ConfigError, RsalignError
 from rsalign.cli.bench import add_models, positive_count
 from rsalign.embedded import STRONG
+from rsalign.engines.vllm.progress import show_start_progress
 from rsalign.words.parts import POLICIES, REWARDS, model_from
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one comparison and prints its tables; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    show_start_progress()
     try:
         for line in arguments.report(arguments):
             print(line, flush=True)
@@ -81,6 +83,20 @@ def compare_guided(arguments: argparse.Namespace) -> Iterator[str]:
     )
 
 
+def compare_peers(arguments: argparse.Namespace) -> Iterator[str]:
+    """Compares rsalign with hand-written loops and with its_hub."""
+    from eval.bench import peers
+
+    yield from peers.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--reward", arguments.reward, REWARDS),
+        n=arguments.n,
+        num_prompts=arguments.prompts,
+        repeats=arguments.repeats,
+        its_hub=arguments.its_hub,
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m eval.bench",
@@ -127,6 +143,19 @@ def _parser() -> argparse.ArgumentParser:
     guided.set_defaults(report=compare_guided)
     _add_counts(guided, "requests", [1, 16, 64], "number of requests open at once")
     guided.add_argument("--guide", default=STRONG, help="model id or path (default: embedded)")
+
+    peers = benches.add_parser(
+        "peers", help="best-of-n, beams and particles next to hand-written loops and to its_hub"
+    )
+    peers.set_defaults(report=compare_peers)
+    peers.add_argument("--n", type=positive_count, default=16, help="candidates (default: 16)")
+    peers.add_argument(
+        "--prompts", type=positive_count, default=32, metavar="N", help="asked at once"
+    )
+    peers.add_argument(
+        "--its-hub", metavar="PYTHON", help="of an environment with its_hub[lm]; else left out"
+    )
+    add_models(peers, reward=True)
 
     add_models(cards, reward=True)
     add_models(qalign, reward=True)

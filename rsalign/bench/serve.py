@@ -13,28 +13,21 @@ has them: `rsalign bench hooks` (goal: less than 1 % where nobody asks) and, in 
 
 import asyncio
 import contextlib
-import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from rsalign.core.errors import PolicyError
+from rsalign.bench.server_process import ServerProcess, stock_command
 from rsalign.core.tasks import concurrently
 from rsalign.embedded.problems import problems
-from rsalign.engines.vllm.building import engine_arguments
-from rsalign.engines.vllm.environment import is_cpu_build, prepare_environment
+from rsalign.engines.vllm.environment import prepare_environment
 
 _MAX_TOKENS = 96
-_START_SECONDS = 600
-_OURS = {"model", "use_tqdm_on_load", "disable_log_stats", "logprobs_mode"}
 
 
 @dataclass(slots=True)
@@ -75,8 +68,8 @@ def report(
     prepare_environment()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ours = stack.enter_context(_Server(_aligned(policy), folder / "ours"))
-        theirs = stack.enter_context(_Server(_stock(policy), folder / "theirs"))
+        ours = stack.enter_context(ServerProcess(_aligned(policy), folder / "ours"))
+        theirs = stack.enter_context(ServerProcess(stock_command(policy), folder / "theirs"))
         for server in (ours, theirs):
             server.wait()
         plain = {"rsalign": "plain"}
@@ -102,81 +95,9 @@ def _aligned(policy: str) -> list[str]:
     return [sys.executable, "-m", "rsalign.cli.main", "serve", "--policy", policy, "--reward", ""]
 
 
-def _stock(policy: str) -> list[str]:
-    """The launcher of vLLM itself; its `vllm` command does not start with the CPU distribution."""
-    command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"]
-    flags = ["--model", policy]
-    if is_cpu_build():
-        for name, value in engine_arguments(policy, {}, pooling=False).items():
-            flag = name.replace("_", "-")
-            if name in _OURS:
-                continue
-            if isinstance(value, bool):
-                flags.append(f"--{flag}" if value else f"--no-{flag}")
-            else:
-                flags += [f"--{flag}", str(value)]
-    return command + flags
-
-
-class _Server(contextlib.AbstractContextManager["_Server"]):
-    """A server process on loopback."""
-
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
-        self._log = log
-        self._command = [
-            *(*command, "--host", "127.0.0.1", "--port", str(port)),
-            *("--served-model-name", "policy", "--disable-uvicorn-access-log"),
-        ]
-        self._out: IO[str] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> "_Server":
-        self._out = self._log.open("w")
-        environment = os.environ | {"RSALIGN_LOGGING_LEVEL": "WARNING"}
-        if is_cpu_build():
-            environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        self._process = subprocess.Popen(
-            self._command, stdout=self._out, stderr=subprocess.STDOUT, env=environment
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        assert self._out is not None
-        self._process.terminate()
-        self._process.wait()
-        self._out.close()
-
-    def wait(self) -> None:
-        """Until it answers."""
-        assert self._process is not None
-        deadline = time.monotonic() + _START_SECONDS
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.address}/health", timeout=5).close()
-                return
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise PolicyError(
-                    f"the server {' '.join(self._command)} does not start: "
-                    f"{self._log.read_text()[-2000:]}"
-                )
-            time.sleep(0.2)
-
-    def processor_seconds(self) -> float:
-        """Of all its processes so far."""
-        import psutil
-
-        assert self._process is not None
-        server = psutil.Process(self._process.pid)
-        times = [each.cpu_times() for each in (server, *server.children(recursive=True))]
-        return float(sum(each.user + each.system for each in times))
-
-
-def _compare(case: _Case, ours: _Server, theirs: _Server, concurrency: int, requests: int) -> None:
+def _compare(
+    case: _Case, ours: ServerProcess, theirs: ServerProcess, concurrency: int, requests: int
+) -> None:
     """One round of both."""
     speeds, efficiencies = [], []
     for server, extra in ((ours, case.ours), (theirs, case.theirs)):
@@ -188,7 +109,9 @@ def _compare(case: _Case, ours: _Server, theirs: _Server, concurrency: int, requ
     case.rates.append((speeds[0] / speeds[1], efficiencies[0] / efficiencies[1]))
 
 
-async def _asked(server: _Server, extra: Mapping[str, Any], concurrency: int, requests: int) -> int:
+async def _asked(
+    server: ServerProcess, extra: Mapping[str, Any], concurrency: int, requests: int
+) -> int:
     """Tokens of the answers to so many requests."""
     import httpx
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rsalign.chains.history import History
+from rsalign.chains.range_view import RangeView
 from rsalign.chains.stopping import Stopping
 from rsalign.core.trace import Progress, Trace
 from rsalign.selectors.extraction import Extract, extracted
@@ -33,18 +34,27 @@ class Board:
     extract: Extract | None
     trace: Trace
     _answers: list[list[str | None]] = field(default_factory=list)
+    _votes: Counter[str] = field(default_factory=Counter)
+    _leader: str | None = None
     _num_seen: int = 0
+    _num_behind: int = field(init=False)  # chains that have made no more than `_num_seen` steps
     _enough_at: int | None = None
+
+    def __post_init__(self) -> None:
+        self._num_behind = len(self.histories)
 
     def is_enough(self, num_steps: int) -> bool:
         """Whether a chain that has made this many steps may stop."""
         return self._enough_at is not None and num_steps >= self._enough_at
 
-    def note_step(self) -> None:
-        """Must be called after each step of each chain."""
-        slowest = min(len(history.steps) for history in self.histories)
-        while self._num_seen < slowest and self._enough_at is None:
+    def note_step(self, history: History) -> None:
+        """Must be called after each step of each chain, with the chain's history."""
+        if len(history.steps) != self._num_seen + 1:  # it was ahead of others before
+            return
+        self._num_behind -= 1
+        while not self._num_behind and self._enough_at is None:
             self._num_seen += 1
+            self._num_behind = sum(len(h.steps) <= self._num_seen for h in self.histories)
             self._note_answers()
             self._report()
             if self._is_enough_now():
@@ -60,10 +70,10 @@ class Board:
         first = max(0, self.burn_in - 1)  # the start is a state too
         if self.stopping is None or self._num_seen <= first:
             return False
-        counted = slice(first, self._num_seen)
+        # views: most rules look at most steps only now and then
         return self.stopping.enough(
-            [history.steps[counted] for history in self.histories],
-            [answers[counted] for answers in self._answers],
+            [RangeView(history.steps, first, self._num_seen) for history in self.histories],
+            [RangeView(answers, first, self._num_seen) for answers in self._answers],
         )
 
     def _note_answers(self) -> None:
@@ -76,7 +86,12 @@ class Board:
             # compared with the step before, not with the state that this step was made from, which
             # may have come from a replica
             same = bool(answers) and state is history.steps[self._num_seen - 2].state
-            answers.append(answers[-1] if same else extracted(self.extract, state.response.text))
+            answer = answers[-1] if same else extracted(self.extract, state.response.text)
+            answers.append(answer)
+            if answer is not None:
+                self._votes[answer] += 1
+                if self._leader is None or self._votes[answer] > self._votes[self._leader]:
+                    self._leader = answer
 
     def _report(self) -> None:
         if self.trace.on_progress is None:
@@ -84,13 +99,9 @@ class Board:
         # the state of the last chain, which `Last` would choose
         answer: str | None = self.histories[-1].steps[self._num_seen - 1].state.response.text
         share: float | None = None
-        if self.extract is not None:
-            votes = Counter(answer for answers in self._answers for answer in answers)
-            total = votes.total()
-            votes.pop(None, None)
-            if votes:
-                answer, count = votes.most_common(1)[0]
-                share = count / total
+        if self._leader is not None:
+            answer = self._leader
+            share = self._votes[answer] / (self._num_seen * len(self.histories))
         self.trace.progress(
             Progress(step=self._num_seen, steps=self.steps, answer=answer, share=share)
         )

@@ -82,7 +82,7 @@ class Ensemble:
             taken = await concurrently(step(j, t) for j in range(len(states)))
             states = [one.state for one in taken]
             history.steps.append(taken[0])
-            board.note_step()
+            board.note_step(history)
 
     def _exchange(
         self, states: list[Candidate], log_weight: LogWeight, run: Run, history: History

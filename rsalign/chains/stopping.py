@@ -45,7 +45,7 @@ class EffectiveSamples:
 
     Attributes:
         at_least: the effective sample size to reach, such as 50.
-        every: number of steps between two looks.
+        every: number of steps between two looks; in long chains more (`is_due`).
 
     Raises:
         ConfigError: if a setting is not above 0.
@@ -66,8 +66,8 @@ class EffectiveSamples:
     def enough(
         self, chains: Sequence[Sequence[Step]], answers: Sequence[Sequence[str | None]]
     ) -> bool:
-        """Whether the effective sample size is reached; looks every `every` steps."""
-        if len(chains[0]) % self.every:
+        """Whether the effective sample size is reached; if a look is due."""
+        if not is_due(len(chains[0]), self.every):
             return False
         reached = effective_samples([[step.state.reward for step in chain] for chain in chains])
         return reached is not None and reached >= self.at_least
@@ -85,7 +85,8 @@ class DecidedLead:
 
     Attributes:
         error: probability of stopping with an answer that is not the most probable one.
-        every: number of steps between two looks; the test allows for any number of looks.
+        every: number of steps between two looks; in long chains more (`is_due`). The test allows
+            for any number of looks.
 
     Raises:
         ConfigError: if `error` is not between 0 and 1, or `every` not at least 1.
@@ -107,8 +108,8 @@ class DecidedLead:
     def enough(
         self, chains: Sequence[Sequence[Step]], answers: Sequence[Sequence[str | None]]
     ) -> bool:
-        """Whether the lead is decided; looks every `every` steps."""
-        if len(chains[0]) % self.every:
+        """Whether the lead is decided; if a look is due."""
+        if not is_due(len(chains[0]), self.every):
             return False
         # in the order in which they came, as if all chains had made each step together
         votes = [
@@ -128,6 +129,27 @@ class DecidedLead:
         rivals = [other / time for answer, other in counts.items() if answer != leader]
         order = 1 + list(counts).index(leader)  # a Counter keeps the order of first appearance
         return is_decided([count / time, *rivals], order, self.error)
+
+
+def is_due(num_steps: int, every: int) -> bool:
+    """Whether a rule that looks at all steps made so far looks after this many.
+
+    The distance between two looks is `every` steps, and doubles with the number of steps from
+    ``16 * every`` on. All looks together then cost as much as some tens of looks at all steps,
+    however long the chains are; looks at equal distances would cost the square of their length.
+
+    Args:
+        num_steps: that each chain has made, at least 1.
+        every: least distance between two looks, in steps.
+
+    Example:
+        >>> [t for t in range(1, 130) if is_due(t, 4)][-8:]
+        [64, 72, 80, 88, 96, 104, 112, 120]
+        >>> is_due(144, 4), is_due(152, 4)
+        (True, False)
+    """
+    doublings = max(0, (num_steps // (8 * every)).bit_length() - 1)
+    return num_steps % (every << doublings) == 0
 
 
 STOPPING: dict[str, type[EffectiveSamples] | type[DecidedLead]] = {

@@ -37,6 +37,11 @@ def add_parser(subparsers: Any) -> None:
     serve.add_argument(
         "--requests", type=positive_count, default=192, metavar="N", help="in each round"
     )
+    scale = benches.add_parser(
+        "scale", help="speed, memory and rsalign's own cost as prompts, answers, n and steps grow"
+    )
+    scale.set_defaults(report=measure_scale)
+    add_models(scale, reward=True)
     add_models(overhead, reward=True)
     add_models(hooks, reward=False)
     add_models(serve, reward=False)
@@ -105,5 +110,16 @@ def measure_serve(arguments: argparse.Namespace) -> Iterator[str]:
         model_from("--policy", arguments.policy, POLICIES),
         concurrencies=arguments.concurrency,
         requests=arguments.requests,
+        repeats=arguments.repeats,
+    )
+
+
+def measure_scale(arguments: argparse.Namespace) -> Iterator[str]:
+    """Measures how cost grows with the work."""
+    from rsalign.bench import scale
+
+    yield from scale.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--reward", arguments.reward, REWARDS),
         repeats=arguments.repeats,
     )

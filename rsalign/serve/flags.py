@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from rsalign.core.errors import ConfigError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.engines.vllm.model_folder import check_model
+from rsalign.serve.known_flags import check_known
 
 _PORT = 8000
 """Of vLLM's server, unless told otherwise."""
@@ -26,8 +27,8 @@ def check_flags(policy: str, reward: object, flags: Sequence[str]) -> None:
         flags: of ``vllm serve``.
 
     Raises:
-        ConfigError: if the port is in use, the model's folder cannot be one, the reward's module
-            cannot be imported, or a flag asks for several servers.
+        ConfigError: if vLLM has no such flag, the port is in use, the model's folder cannot be one,
+            the reward's module cannot be imported, or a flag asks for several servers.
     """
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     parser.add_argument("--host", default="")
@@ -43,6 +44,7 @@ def check_flags(policy: str, reward: object, flags: Sequence[str]) -> None:
             "rsalign serve runs one API server: leave out --api-server-count, --headless and "
             "--grpc, or use the plug-in under `vllm serve` (VLLM_PLUGINS=rsalign)"
         )
+    check_known(flags)
     check_model(policy, given.load_format)
     if isinstance(reward, str) and ":" in reward and "/" not in reward:
         _import(reward)

@@ -189,14 +189,14 @@ def test_a_clear_lead_is_decided():
 
 def test_a_state_that_stays_is_one_vote():
     stuck = candidate(1)
-    assert not LEAD.enough([chain(*[stuck] * 400)], [["1"] * 400])
-    assert not LEAD.enough([chain(*[stuck] * 400)] * 3, [["1"] * 400] * 3)
+    assert not LEAD.enough([chain(*[stuck] * 512)], [["1"] * 512])
+    assert not LEAD.enough([chain(*[stuck] * 512)] * 3, [["1"] * 512] * 3)
 
 
 def test_what_lies_before_all_cuts_is_one_vote():
-    states = [candidate(1) for _ in range(400)]
-    assert LEAD.enough([chain(*states)], [["1"] * 400])
-    assert not LEAD.enough([chain(*states, cut=1)], [["1"] * 400])
+    states = [candidate(1) for _ in range(512)]
+    assert LEAD.enough([chain(*states)], [["1"] * 512])
+    assert not LEAD.enough([chain(*states, cut=1)], [["1"] * 512])
 
 
 def test_abstaining_is_no_vote():

@@ -9,6 +9,7 @@ import pytest
 from rsalign import ConfigError
 from rsalign.embedded import POLICY
 from rsalign.serve.flags import check_flags
+from rsalign.serve.known_flags import check_known
 
 
 @pytest.fixture
@@ -36,11 +37,27 @@ def free():
         (POLICY, None, ["--api-server-count", "2"], "one API server"),
         (POLICY, None, ["--api-server-count=2"], "one API server"),
         (POLICY, None, ["--headless"], "one API server"),
+        (POLICY, None, ["--max-model-length", "64"], "--max-model-length.*mean --max-model-len"),
+        (POLICY, None, ["--no-prefix-cashing"], "--no-prefix-cashing.* is no flag"),
+        (POLICY, None, ["--wibble=2"], "--wibble=2.* is no flag.*--help=all"),
     ],
 )
 def test_what_cannot_work_is_refused(free, policy, reward, flags, says):
     with pytest.raises(ConfigError, match=says):
         check_flags(policy, reward, ["--port", free, *flags])
+
+
+@pytest.mark.vllm
+def test_no_flag_of_vllm_is_refused():
+    from rsalign.engines.vllm.openai_app import FlexibleArgumentParser, make_arg_parser
+
+    parser = make_arg_parser(FlexibleArgumentParser())
+    flags = [one for action in parser._actions for one in action.option_strings]
+    assert {"--max-model-len", "--no-enable-prefix-caching", "-tp"} <= set(flags)
+    check_known(flags)
+    check_known(
+        ["--speculative-config.model=x", "--lora-modules+", "--seed=-1", "--max_num_seqs=4"]
+    )
 
 
 @pytest.mark.parametrize("form", ["--port {}", "--port={}"])

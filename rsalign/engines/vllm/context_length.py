@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import ConfigError
 from rsalign.engines.vllm.environment import is_cpu_build
+from rsalign.engines.vllm.model_inspection import inspect_models_here
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -39,6 +40,7 @@ def create_config(args: "EngineArgs", **options: Any) -> "tuple[VllmConfig, int]
     if not is_cpu_build():
         config = args.create_engine_config(**options)
         return config, int(config.model_config.max_model_len)
+    inspect_models_here()
     step = None if args.enable_chunked_prefill else args.max_num_batched_tokens
     if args.max_model_len in (None, _AUTOMATIC):
         own = int(args.create_model_config().max_model_len)

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from rsalign.core.errors import InstallError
+from rsalign.engines.vllm.progress import say_import
 from rsalign.engines.vllm.release import (
     NEWEST,
     OLDEST,
@@ -60,7 +61,8 @@ def import_vllm() -> Any:
     logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\.reduce_op`")
     try:
-        import vllm
+        with say_import("vllm"):
+            import vllm
     except ImportError as missing:
         raise InstallError(
             f"vLLM cannot be imported ({missing}): install it with `pip install rsalign[vllm]` "

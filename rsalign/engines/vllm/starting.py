@@ -8,6 +8,7 @@ from rsalign.engines.vllm.asynchronous import AsyncEngine
 from rsalign.engines.vllm.building import Prepare, leave_config
 from rsalign.engines.vllm.environment import import_vllm, is_cpu_build
 from rsalign.engines.vllm.inprocess import InProcessEngine
+from rsalign.engines.vllm.progress import say_while
 
 
 def start_engine(
@@ -39,7 +40,8 @@ def start_engine(
     if backend == "auto":
         backend = "in_process" if is_cpu_build() else "async"
     kind = InProcessEngine if backend == "in_process" else AsyncEngine
-    return kind.start(model, pooling=pooling, prepare=prepare, **engine_args)
+    with say_while(f"starting an engine for {model}"):
+        return kind.start(model, pooling=pooling, prepare=prepare, **engine_args)
 
 
 def adopt_engine(engine: Any) -> InProcessEngine | AsyncEngine:
