@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         LookAhead,
         Multinomial,
         PartialReward,
+        ParticleGibbs,
         Resampling,
         Residual,
         Stratified,
@@ -226,6 +227,7 @@ __all__ = [
     "PairwiseJudge",
     "PairwiseReward",
     "PartialReward",
+    "ParticleGibbs",
     "Particles",
     "Plain",
     "PointwiseJudge",
@@ -331,7 +333,8 @@ _NAMES = {
     "rsalign.policies.vllm_server": "VllmServerPolicy",
     "rsalign.policies.vllm": "VllmPolicy",
     "rsalign.populations": (
-        "LookAhead Multinomial PartialReward Resampling Residual Stratified Systematic Twist"
+        "LookAhead Multinomial PartialReward ParticleGibbs Resampling Residual Stratified "
+        "Systematic Twist"
     ),
     "rsalign.report": "write_page",
     "rsalign.rewards": (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rsalign.core.protocols import Boundary
 from rsalign.core.run import Run
-from rsalign.core.types import Candidate, Prompt
+from rsalign.core.types import Candidate, Certainty, Prompt
 from rsalign.populations.particle import Particle
 from rsalign.populations.twists import Target, Twist
 
@@ -17,11 +17,13 @@ class Growth:
         segmenter: where segments end.
         twist: values open prefixes.
         target: values complete answers.
+        measured: whether the certainty of the policy is measured at each token.
     """
 
     segmenter: Boundary
     twist: Twist
     target: Target
+    measured: bool = False
 
     async def extend(self, prompt: Prompt, particle: Particle, run: Run) -> Particle:
         """Returns the particle with one more segment.
@@ -38,7 +40,11 @@ class Growth:
         """Draws one segment after a prefix; None: the first segment."""
         if kept is None:
             return await run.draft(
-                prompt, (), max_tokens=self.target.max_tokens, boundary=self.segmenter
+                prompt,
+                (),
+                max_tokens=self.target.max_tokens,
+                boundary=self.segmenter,
+                kept_certainty=Certainty() if self.measured else None,
             )
         return await run.draft(
             prompt,
@@ -46,6 +52,7 @@ class Growth:
             max_tokens=self.target.max_tokens,
             boundary=self.segmenter,
             kept_log_probs=kept.response.log_probs,
+            kept_certainty=kept.response.certainty if self.measured else None,
             ahead=kept.response.beyond,
         )
 
