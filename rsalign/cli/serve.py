@@ -75,13 +75,13 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         metavar="N",
         help="draws of strategies open in the engine at once, shared fairly among requests "
-        "(default: a quarter of --max-num-seqs)",
+        "(default: half of --max-num-seqs)",
     )
     limits.add_argument(
         "--max-open-draws-beside",
         type=int,
         metavar="N",
-        help="the same while requests without a strategy are answered (default: a 32nd)",
+        help="the same while requests that draw once are answered (default: a 32nd)",
     )
     limits.add_argument(
         "--max-strategy-size",

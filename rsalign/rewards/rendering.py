@@ -80,15 +80,26 @@ class Rendering:
     _turns: Turns = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not hasattr(self.tokenizer, "get_chat_template"):
+            raise ConfigError(
+                f"the reward model's tokenizer {self.name} writes conversations by rules of its "
+                "own, and open answers cannot be written by them: give a folder with a Hugging "
+                "Face tokenizer (tokenizer.json) and its chat template, and no tokenizer_mode"
+            )
         if not (self.chat_template or getattr(self.tokenizer, "chat_template", None)):
             raise ConfigError(
-                f"the reward model's tokenizer {self.tokenizer.name_or_path} has no chat template: "
-                "give chat_template=, or set tokenizer.chat_template and save it (a reward is only "
+                f"the reward model's tokenizer {self.name} has no chat template: give "
+                "chat_template=, or set tokenizer.chat_template and save it (a reward is only "
                 "meaningful in the format that the model was trained with)"
             )
         object.__setattr__(self, "_specials", SpecialTexts(self.tokenizer))
         object.__setattr__(self, "_template", ChatTemplate(self.tokenizer))
         object.__setattr__(self, "_turns", Turns(partial(self._render, opens_answer=False)))
+
+    @property
+    def name(self) -> str:
+        """The tokenizer's name, or that of its class."""
+        return getattr(self.tokenizer, "name_or_path", "") or type(self.tokenizer).__name__
 
     @property
     def fingerprint(self) -> str:
@@ -173,8 +184,7 @@ class Rendering:
                 messages, chat_template=self.chat_template, add_generation_prompt=opens_answer
             )
 
-        name = str(getattr(self.tokenizer, "name_or_path", ""))
-        return render_merged(render, messages, partial(say_merged, name))
+        return render_merged(render, messages, partial(say_merged, self.name))
 
     def _opened(self, messages: tuple[Message, ...]) -> str:
         """The conversation up to where the response begins."""

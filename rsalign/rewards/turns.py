@@ -70,15 +70,17 @@ class Turns:
         is read of it is what is read of the same text when it is finished, without the end.
         """
         before = self.before(messages)
-        opened, closing = self._cut(messages, response.text)
+        opened, closing, is_thought = self._cut(messages, response.text)
         if response.stop in (Stop.BOUNDARY, None):
             return _turn(opened, before)
         # the template would take a thought that has not ended for an answer
-        whole = self._rendered(messages, response.text) if closing is None else opened + closing
+        whole = opened + closing if is_thought else self._rendered(messages, response.text)
         end = _common(opened, whole)
         if opened[end:].strip():  # the template writes this text otherwise if more follows
             said = response.text.strip()
             end = max(end, whole.rfind(said) + len(said))
+        if whole.endswith(closing):  # white space that begins the closing is none of the response
+            end = min(end, len(whole) - len(closing))
         turn = _turn(whole[:end], before)
         return Turn(whole, turn.start, end) if response.finished else turn
 
@@ -100,7 +102,7 @@ class Turns:
             The turn, and for each mark the number of characters of the turn's text up to there.
         """
         before = self.before(messages)
-        opened, _ = self._cut(messages, text)
+        opened = self._cut(messages, text)[0]
         turn = _turn(opened, before)
         if opened == before + text:
             return turn, tuple(len(before) + mark for mark in marks)
@@ -111,8 +113,8 @@ class Turns:
             for mark in marks
         )
 
-    def _cut(self, messages: tuple[Message, ...], text: str) -> tuple[str, str | None]:
-        """The conversation up to the end of a response; what closes the turn, if in a thought.
+    def _cut(self, messages: tuple[Message, ...], text: str) -> tuple[str, str, bool]:
+        """The conversation up to the end of a response, what closes the turn, and if in a thought.
 
         A thought that has begun and not ended is still a thought: the template is shown an end of
         it behind the place where the text is cut.
@@ -123,10 +125,10 @@ class Turns:
             if text.rfind(begin) > text.rfind(end):
                 thought = self._rendered(messages, f"{text}{mark}\n{end}\n\n").rpartition(mark)
                 if thought[1] and thought[0] != plain:  # else it leaves thoughts out
-                    return thought[0], closing
+                    return thought[0], closing, True
         if not found:
             raise ValueError("the chat template leaves the response out")
-        return plain, None
+        return plain, closing, False
 
     def _rendered(self, messages: tuple[Message, ...], text: str) -> str:
         return self.render((*messages, Message("assistant", text)))

@@ -45,10 +45,12 @@ _DEFAULTS: Mapping[str, Any] = {"priority": 0}
 _RENDERER_KEYS = ("type", "arrival_time")
 """Keys that vLLM's renderer adds to a prompt."""
 _SEED_BITS = 63
-_PART_OF_ENGINE = 4
-"""The engine's places for draws of strategies, unless told otherwise: one of so many."""
+_PART_LEFT_FREE = 2
+"""One of so many of the engine's places is left to requests that draw once, unless told otherwise:
+such a request may come at any time, and the engine starts it only if a place is free."""
 _PART_BESIDE_OTHERS = 32
-"""The same while requests without a strategy are answered, which each draw makes slower."""
+"""While such requests are answered, strategies have one of so many places: each draw makes them
+slower."""
 _PLAIN_SECONDS = 1.0
 """How long after such a request another is expected."""
 
@@ -199,21 +201,22 @@ class AlignedClient:
         except ConfigError as wrong:
             raise ConfigError(f"{wrong}{self.rules.hint}") from None
         number, first_choice = served.begin_prompt(request.n)
-        served.share = served.share or self.window.open_share()
+        draws_once = answers_in_one_draw(served.asked.strategy)
+        if draws_once:  # costs others what a request without a strategy does
+            self._last_plain = time.monotonic()
+        else:
+            served.share = served.share or self.window.open_share()
         if served.seed is None or request.seed is not None:
             # the prompts of one HTTP request share a seed, also where it is drawn here, so that a
             # request with the seed that is reported has the same answers
             served.seed = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
         # where one draw is the answer, nobody needs its probability
-        needs_log_probs = request.presentation is not None or not answers_in_one_draw(
-            served.asked.strategy
-        )
+        needs_log_probs = request.presentation is not None or not draws_once
 
         def watch(
             policy: Policy, on_tokens: OnTokens | None, trace_headers: Mapping[str, str]
         ) -> Policy:
             assert isinstance(policy, VllmPolicy)  # ours, under another law
-            assert served.share is not None
             view = RequestEngine(self._engine, served.share, on_tokens, needs_log_probs)
             traced = RequestOptions(trace_headers=trace_headers or None)
             return replace(policy, engine=view).with_options(traced)
@@ -324,15 +327,15 @@ class AlignedClient:
         """Sets what the window leaves open by what the engine computes at once."""
         window, capacity = self.window, self._engine.capacity
         if window.size is None:
-            window.size = max(1, capacity // _PART_OF_ENGINE)
+            window.size = max(1, capacity - capacity // _PART_LEFT_FREE)
         if window.size_beside is None:
             window.size_beside = min(window.size, max(1, capacity // _PART_BESIDE_OTHERS))
         window.has_others = self._has_plain
 
     def _has_plain(self) -> bool:
-        """Whether the engine answers requests without a strategy, or did just now."""
+        """Whether the engine answers requests that draw once, or did just now."""
         now = time.monotonic()
-        if self._inner.output_processor.get_num_unfinished_requests() > self._engine.num_open:
+        if self._inner.output_processor.get_num_unfinished_requests() > self.window.num_open:
             self._last_plain = now
         return now - self._last_plain < _PLAIN_SECONDS
 

@@ -48,8 +48,8 @@ class Options:
         max_waiting_requests: requests that wait for room; more are refused.
         max_wait_seconds: longest time that one waits.
         max_open_draws: draws of strategies that the engine has open at once, shared fairly among
-            requests; None: a quarter of what it computes at once.
-        max_open_draws_beside: the same while requests without a strategy are answered; None: a
+            requests; None: half of what it computes at once.
+        max_open_draws_beside: the same while requests that draw once are answered; None: a
             32nd of what the engine computes at once.
         max_strategy_size: see `RequestRules.max_size`.
         reward_timeout_seconds: of one call; then the reward counts as failed. None is no limit.

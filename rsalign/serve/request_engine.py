@@ -1,5 +1,6 @@
 """A view of the shared engine for one answer of an HTTP request."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,14 @@ class RequestEngine:
 
     Attributes:
         engine: the shared engine.
-        share: of the places for draws that the engine has (`rsalign.serve.draw_window`).
+        share: of the places for draws that the engine has (`rsalign.serve.draw_window`); None for
+            a request that draws once, which waits for no place.
         on_tokens: called with all tokens of an engine request so far, as they are drawn; or None.
         tells_log_probs: whether the engine computes log-probabilities, which costs time per token.
     """
 
     engine: AsyncEngine
-    share: DrawShare
+    share: DrawShare | None
     on_tokens: Callable[[Tokens], None] | None = None
     tells_log_probs: bool = True
 
@@ -58,7 +60,7 @@ class RequestEngine:
     @property
     def capacity(self) -> int:
         """The greatest number of draws that the engine computes at once."""
-        size = self.share.window.size
+        size = None if self.share is None else self.share.window.size
         return self.engine.capacity if size is None else min(size, self.engine.capacity)
 
     @property
@@ -74,13 +76,16 @@ class RequestEngine:
         """Draws one completion, and reports its tokens to `on_tokens` as they are drawn."""
         if not self.tells_log_probs:
             request = replace(request, num_log_probs=None)
-        async with self.share.place():
+        async with self._place():
             return await self.engine.draw(request, on_tokens=self.on_tokens)
 
     async def score(self, request: ScoreRequest) -> ScoreResult:
         """Scores one sequence."""
-        async with self.share.place():
+        async with self._place():
             return await self.engine.score(request)
+
+    def _place(self) -> contextlib.AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext() if self.share is None else self.share.place()
 
     @property
     def can_report(self) -> bool:

@@ -10,7 +10,6 @@ from tests.families.checkpoints import policy_folder, reward_folder
 from tests.families.families import BY_NAME, FAMILIES, Family
 from tests.families.fetch import folder_of, is_fetched
 from tests.families.pair import Pair, start
-from tests.families.pending import PENDING
 
 QUICK = "qwen2_5"
 """The family whose engines `make test` starts: its model has logits for ids without a token."""
@@ -19,7 +18,7 @@ QUICK_TEXTS = (QUICK, "llama2", "llama3_1", "mistral_tekken")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what is expected to fail, and what `make test` leaves out."""
+    """Marks what `make test` leaves out."""
     for item in items:
         family = getattr(item, "callspec", None) and item.callspec.params.get("family")
         if not isinstance(family, Family):
@@ -27,10 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         has_engine = item.get_closest_marker("engine") is not None
         if family.name not in ((QUICK,) if has_engine else QUICK_TEXTS):
             item.add_marker(pytest.mark.nightly)
-        name = getattr(item, "originalname", item.name)
-        for fault in PENDING:
-            if fault.covers(name, family.name, item.callspec.id):
-                item.add_marker(pytest.mark.xfail(strict=True, reason=fault.reason))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

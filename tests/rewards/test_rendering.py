@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoTokenizer
 
-from rsalign import Message, Prompt, Response, RewardError, Stop
+from rsalign import ConfigError, Message, Prompt, Response, RewardError, Stop
 from rsalign.embedded import REWARD
 from rsalign.rewards.rendering import Rendering
 
@@ -113,6 +113,27 @@ def test_it_is_what_transformers_renders(rendering):
             messages, tokenize=True, return_dict=False, chat_template=rendering.chat_template
         )
         assert rendering.tokens(prompt(), response(text, Stop.EOS)) == tuple(right)
+
+
+@pytest.mark.parametrize("text", ["Four.", " Four. \n", "Four.\t ", " \n"])
+def test_white_space_of_the_closing_is_none_of_a_cut_response(rendering, text):
+    """It is the finished one without what the template writes behind any response."""
+
+    def write(answer):
+        messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": answer}]
+        return rendering.tokenizer.apply_chat_template(
+            messages, tokenize=False, chat_template=rendering.chat_template
+        )
+
+    right = write(text).removesuffix(write("MARK").rpartition("MARK")[2])
+    tokens = rendering.tokens(prompt(), response(text, Stop.LENGTH))
+    assert list(tokens) == rendering.tokenizer.encode(right, add_special_tokens=False)
+
+
+def test_a_tokenizer_without_templates_is_refused_by_name():
+    """Mistral's own in vLLM writes conversations by rules and has no name of a folder."""
+    with pytest.raises(ConfigError, match="MistralTokenizer writes conversations by rules"):
+        Rendering(type("MistralTokenizer", (), {})(), 4096)
 
 
 def test_step_by_step(rendering):

@@ -108,3 +108,31 @@ def test_it_is_the_engine_and_more(policy, beside, reward):
     assert [each.finished for each in deltas] == [False] * (len(deltas) - 1) + [True]
     plain, own, told = (repr(outputs[-1].outputs) for outputs in same)
     assert plain == own == told == repr(after[-1].outputs)
+
+
+def test_requests_that_draw_once_wait_for_no_place(beside, reward):
+    """They cost the engine what a request without a strategy costs; pools make room for both."""
+    from rsalign.serve.client import AlignedClient
+
+    most = {}
+
+    async def open_draws(client, request_ids, **given):
+        held = []
+        client.window.on_change = lambda: held.append(client.window.num_open)
+        await concurrently(read(client, each, **given) for each in request_ids)
+        client.window.on_change = None
+        return max(held, default=0)
+
+    async def main():
+        client = AlignedClient(beside.engine._engine, reward)
+        size, beside_others = client.window.size, client.window.size_beside
+        assert 1 <= beside_others < size < client.window.size * 2 <= beside.engine.capacity + 1
+        most["pool"] = await open_draws(client, "a", extra_args=BEST | {"rsalign_n": size + 1})
+        most["once"] = await open_draws(client, "bcd", extra_args={"rsalign": "plain"})
+        client.window.size_beside = 1
+        most["beside"] = await open_draws(client, "e", extra_args=BEST)
+        client.close()
+        return size
+
+    size = beside.engine._loop.call(main())
+    assert most == {"pool": size, "once": 0, "beside": 1}
