@@ -10,11 +10,11 @@ from rsalign.core.types import Prompt
 from rsalign.populations.growth import Growth
 from rsalign.populations.particle import (
     Particle,
+    commit_shared,
     final_notes,
     log_mean_exp,
     normalised,
     sample_size,
-    shared_prefix,
 )
 from rsalign.populations.rejuvenation import Rejuvenation
 from rsalign.populations.resampling import Resampling
@@ -146,5 +146,4 @@ class ParticleFilter:
         if self.rejuvenation is not None:  # a move may draw the first segments anew
             return
         possible = [p.tokens for p in self.particles if p.is_complete or p.is_open]
-        shared = shared_prefix(possible)
-        self.run.trace.commit(shared[len(self.run.trace.committed) :])
+        commit_shared(possible, self.run.trace)

@@ -14,7 +14,7 @@ from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt
-from rsalign.populations.particle import shared_prefix
+from rsalign.populations.particle import commit_shared
 from rsalign.selectors.protocol import Selector
 
 SEARCH_NOTES = {
@@ -103,7 +103,7 @@ class Search:
     def commit(self) -> None:
         """Streams what all possible answers begin with."""
         possible = [one.tokens if one else () for one in (*self.complete, *self.open)]
-        self.run.trace.commit(shared_prefix(possible)[len(self.run.trace.committed) :])
+        commit_shared(possible, self.run.trace)
 
 
 def ranking(drafts: Sequence[Candidate]) -> list[int]:
