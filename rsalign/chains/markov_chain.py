@@ -18,7 +18,7 @@ from rsalign.chains.metropolis import Combine, tempered
 from rsalign.chains.moves import MixedKernel, Move
 from rsalign.chains.stopping import Stopping
 from rsalign.core.capabilities import LAST, AnswerLaw, TraceKind, picks
-from rsalign.core.checks import Allowed, above, at_least, check_settings, part, setting_error
+from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
@@ -124,6 +124,13 @@ class MarkovChain(ABC):
             )
         if math.fsum(move.share for move in self.moves) > 1 + 1e-9:
             raise setting_error(self, "moves", "moves whose shares sum to at most 1")
+        reads = self.cuts.needs_entropy or any(move.needs_entropy for move in self.moves)
+        if reads and any(move.drops_entropy for move in self.moves):
+            raise ConfigError(
+                f"{type(self).__name__}(cuts={self.cuts!r}, moves={quote(self.moves)}): a cut law "
+                "or a move reads the entropies of a state, which ancestors=True leaves unknown: "
+                "leave out one of them"
+            )
         if self.stopping is not None and self.stopping.needs_answers and self._extract is None:
             raise ConfigError(
                 f"{type(self).__name__}(stopping={self.stopping!r}) looks at votes, but "

@@ -31,6 +31,11 @@ class Move(Protocol):
         ...
 
     @property
+    def drops_entropy(self) -> bool:
+        """Whether the certainty of the state after the move may be unknown."""
+        ...
+
+    @property
     def parallel_draws(self) -> int:
         """Number of draws that it has open at once."""
         ...

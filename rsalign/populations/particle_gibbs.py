@@ -60,7 +60,7 @@ class ParticleGibbs:
         twist: values prefixes, given ln w of the chain (`rsalign.populations.twists`).
         ess_threshold: the share of `n` below which the effective sample size leads to resampling.
         ancestors: whether the pinned particle may exchange its prefix. The policy must tell
-            likelihoods, and the segmenter may not read entropies.
+            likelihoods, and neither the segmenter nor another part of the chain may read entropies.
 
     Raises:
         ConfigError: if a setting is out of its range, or `ancestors` does not fit the segmenter.
@@ -103,6 +103,11 @@ class ParticleGibbs:
     def needs_entropy(self) -> bool:
         """Whether the segments of a state can only be found by its entropies."""
         return needs_entropy(self.segmenter)
+
+    @property
+    def drops_entropy(self) -> bool:
+        """With `ancestors`: the entropies after another prefix are not measured."""
+        return self.ancestors
 
     @property
     def parallel_draws(self) -> int:

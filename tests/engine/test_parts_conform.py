@@ -114,10 +114,14 @@ def test_strategies(policy, reward, ask):
             QAlign(
                 steps=3,
                 max_tokens=48,
+                moves=(ParticleGibbs(segmenter=lines, n=3, share=0.6),),
+            ),
+            QAlign(
+                steps=3,
+                max_tokens=48,
                 moves=(
-                    ParticleGibbs(segmenter=lines, n=3, share=0.5),
                     ParticleGibbs(
-                        segmenter=FixedSize(8), n=3, share=0.5, ess_threshold=1.0, ancestors=True
+                        segmenter=FixedSize(8), n=3, share=0.9, ess_threshold=1.0, ancestors=True
                     ),
                 ),
             ),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from chain_law import BETA, PROMPT, Space, drift
 
-from rsalign import ConfigError, Entropy, FixedSize, LookAhead, PartialReward, QAlign
+from rsalign import ConfigError, Entropy, EntropyCuts, FixedSize, LookAhead, PartialReward, QAlign
 from rsalign.populations import particle_gibbs
 from rsalign.populations.particle_gibbs import ParticleGibbs
 
@@ -88,6 +88,13 @@ def test_shares_and_segmenters_are_checked():
         QAlign(moves=(replace(GIBBS, share=0.6), replace(GIBBS, share=0.5)))
     with pytest.raises(ConfigError, match="take FixedSize"):
         ParticleGibbs(segmenter=Entropy(1.0), ancestors=True)
+    by_entropy, exchanging = CASES["by entropy"][0], replace(GIBBS, ancestors=True, share=0.1)
+    for given in (
+        {"moves": (exchanging,), "cuts": EntropyCuts()},
+        {"moves": (exchanging, replace(by_entropy, share=0.1))},
+    ):
+        with pytest.raises(ConfigError, match="leaves unknown: leave out one of them"):
+            QAlign(**given)
 
 
 # planted mistakes

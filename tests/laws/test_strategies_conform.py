@@ -152,9 +152,14 @@ EXAMPLES = [
         beta=0.5,
         max_tokens=6,
         moves=(
-            ParticleGibbs(segmenter=FixedSize(2), n=3, share=0.3, ancestors=True),
+            ParticleGibbs(segmenter=FixedSize(2), n=3, share=0.3),
             ParticleGibbs(segmenter=Entropy(0.9, 1, 3), share=0.3, twist=LookAhead()),
         ),
+    ),
+    QAlign(
+        steps=9,
+        max_tokens=6,
+        moves=(ParticleGibbs(segmenter=FixedSize(2), n=3, share=0.9, ancestors=True),),
     ),
     Quest(steps=9, beta=0.5, max_tokens=6, cuts=FixedCuts(decay=0.9)),
     Power(steps=9, alpha=3.0, max_tokens=6, answer=Hard()),
