@@ -4,12 +4,6 @@ import re
 
 _EQUATION = re.compile(r"\w+ (\d+) ([+*/-]) (\d+) = (\d+)")
 _ANSWER = re.compile(r"Answer: (\d+)")
-_RESULTS = {
-    "+": lambda left, right: left + right,
-    "-": lambda left, right: left - right,
-    "*": lambda left, right: left * right,
-    "/": lambda left, right: left / right if right else None,
-}
 
 
 def sound_lines(question: str, text: str) -> float:
@@ -29,14 +23,15 @@ def sound_lines(question: str, text: str) -> float:
     wrong, result = 0, None
     for line in lines:
         if found := _EQUATION.fullmatch(line):
-            left, operator, right, result = (
-                int(found[1]),
-                found[2],
-                int(found[3]),
-                int(found[4]),
-            )
-            wrong += _RESULTS[operator](left, right) != result
+            result = int(found[4])
+            wrong += not _holds(int(found[1]), found[2], int(found[3]), result)
         else:
             answer = _ANSWER.fullmatch(line)
             wrong += answer is None or int(answer[1]) != result
     return -float(wrong)
+
+
+def _holds(left: int, operator: str, right: int, result: int) -> bool:
+    if operator == "/":
+        return left == result * right and right != 0
+    return result == {"+": left + right, "-": left - right, "*": left * right}[operator]

@@ -227,9 +227,10 @@ class ParticleGibbs:
             if particle.is_open and self._fits(path.state, particle.tokens, rest, growth)
         ]
         joined = await concurrently(join(j) for j in places)
-        chosen = here.key.child("ancestor").categorical(
-            normalised([log_worth for log_worth, _ in joined])
-        )
+        probs = normalised([log_worth for log_worth, _ in joined])
+        if not any(probs):  # the state is excluded, and so it is after every other prefix
+            return 0, path
+        chosen = here.key.child("ancestor").categorical(probs)
         j = places[chosen]
         longer = tuple(len(particles[j].tokens) + end for end in ends)
         return j, _Path(joined[chosen][1], particles[j].ends + longer)

@@ -12,6 +12,7 @@ from rsalign.chains.beta_rules import BETA_RULES, BetaRule
 from rsalign.chains.cuts import CUTS, CutLaw
 from rsalign.chains.moves import Move
 from rsalign.chains.stopping import STOPPING, Stopping
+from rsalign.core.constraint import Constraint
 from rsalign.core.declared import declared_types
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import (
@@ -26,7 +27,15 @@ from rsalign.core.protocols import (
 )
 from rsalign.policies import POLICIES
 from rsalign.populations import MOVES, RESAMPLINGS, TWISTS, Resampling, Twist
-from rsalign.rewards import JUDGES, REWARDS, STEP_LAYOUTS, TEMPLATES, StepLayout, Template
+from rsalign.rewards import (
+    CONSTRAINTS,
+    JUDGES,
+    REWARDS,
+    STEP_LAYOUTS,
+    TEMPLATES,
+    StepLayout,
+    Template,
+)
 from rsalign.segments import SEGMENTERS
 from rsalign.segments.acceptance import ACCEPTANCES, Acceptance
 from rsalign.segments.thresholds import THRESHOLDS, Threshold
@@ -105,6 +114,7 @@ KINDS: Mapping[str, Kind] = {
             example="{}=pairwise_judge",
             operators_only=True,
         ),
+        Kind("constraint", CONSTRAINTS, ("allows",), (Constraint,), example="{}=without"),
         Kind(
             "reward",
             REWARDS,

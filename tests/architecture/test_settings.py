@@ -25,7 +25,7 @@ from eval.distributed.spread import Spread
 from eval.graders.reward import BeatsReference, ByReward
 from eval.tasks.protocol import Grade
 from eval.tasks.registry import TASKS
-from rsalign import Budget, Cards, ConfigError, FixedSize, Key, Plain
+from rsalign import Budget, Cards, ConfigError, Constraint, FixedSize, Key, Plain, Without
 from rsalign.chains.beta_rules import BETA_RULES
 from rsalign.chains.cuts import CUTS
 from rsalign.chains.stopping import STOPPING
@@ -145,12 +145,15 @@ EXAMPLES = {
     Weigher: Model(),
     Writer | Weigher: Model(),
     Reward | PairwiseReward: ToyReward(),
+    Reward | None: ToyReward(),
+    Constraint: Without("no"),
     Sequence[Reward]: REWARDS,
     Sequence[float]: (0.5, 1.0),
     Callable[[tuple[int, ...]], str]: decode,
 }
 """A value of each type that a required field may have."""
 SPECIAL = {
+    "Without.texts": ("no",),
     "Template.user": "{response}",
     "Template.choices": ("Yes", "No"),
     "Routed.routes": (),
