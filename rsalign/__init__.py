@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         LookAhead,
         Multinomial,
         PartialReward,
+        ParticleGibbs,
         Resampling,
         Residual,
         Stratified,
@@ -140,18 +141,11 @@ if TYPE_CHECKING:
     from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
     from rsalign.serve.admission import BusyError
     from rsalign.serve.client import AlignedClient
-    from rsalign.strategies.beam import Beam
+    from rsalign.strategies import Beam, Dvts, EarlyDrop, EarlyStop, Particles, Plain, Power, Quest
     from rsalign.strategies.best_of import BestOf
     from rsalign.strategies.calibrate import Calibrate
     from rsalign.strategies.cards import Cards, TriesExhaustedError
-    from rsalign.strategies.dvts import Dvts
-    from rsalign.strategies.early_drop import EarlyDrop
-    from rsalign.strategies.early_stop import EarlyStop
-    from rsalign.strategies.particles import Particles
-    from rsalign.strategies.plain import Plain
-    from rsalign.strategies.power import Power
     from rsalign.strategies.qalign import QAlign
-    from rsalign.strategies.quest import Quest
     from rsalign.strategies.rejection import Rejection
 
 __version__ = "0.1.0"
@@ -233,6 +227,7 @@ __all__ = [
     "PairwiseJudge",
     "PairwiseReward",
     "PartialReward",
+    "ParticleGibbs",
     "Particles",
     "Plain",
     "PointwiseJudge",
@@ -340,7 +335,8 @@ _NAMES = {
     "rsalign.policies.vllm_server": "VllmServerPolicy",
     "rsalign.policies.vllm": "VllmPolicy",
     "rsalign.populations": (
-        "LookAhead Multinomial PartialReward Resampling Residual Stratified Systematic Twist"
+        "LookAhead Multinomial PartialReward ParticleGibbs Resampling Residual Stratified "
+        "Systematic Twist"
     ),
     "rsalign.report": "write_page",
     "rsalign.rewards": (
@@ -362,18 +358,11 @@ _NAMES = {
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
     "rsalign.serve.admission": "BusyError",
     "rsalign.serve.client": "AlignedClient",
-    "rsalign.strategies.beam": "Beam",
+    "rsalign.strategies": "Beam Dvts EarlyDrop EarlyStop Particles Plain Power Quest",
     "rsalign.strategies.best_of": "BestOf",
     "rsalign.strategies.calibrate": "Calibrate",
     "rsalign.strategies.cards": "Cards TriesExhaustedError",
-    "rsalign.strategies.dvts": "Dvts",
-    "rsalign.strategies.early_drop": "EarlyDrop",
-    "rsalign.strategies.early_stop": "EarlyStop",
-    "rsalign.strategies.particles": "Particles",
-    "rsalign.strategies.plain": "Plain",
-    "rsalign.strategies.power": "Power",
     "rsalign.strategies.qalign": "QAlign",
-    "rsalign.strategies.quest": "Quest",
     "rsalign.strategies.rejection": "Rejection",
 }
 """Module: the public names that it defines."""

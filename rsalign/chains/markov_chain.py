@@ -15,9 +15,10 @@ from rsalign.chains.ensemble import Ensemble
 from rsalign.chains.history import History, WeightedSample, allowed_rewards, collect_sample
 from rsalign.chains.kernel import Kernel, LogWeight, Step, finite_log_weight
 from rsalign.chains.metropolis import Combine, tempered
+from rsalign.chains.moves import MixedKernel, Move
 from rsalign.chains.stopping import Stopping
 from rsalign.core.capabilities import LAST, AnswerLaw, TraceKind, picks
-from rsalign.core.checks import Allowed, above, at_least, check_settings, part, setting_error
+from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
@@ -66,6 +67,8 @@ class MarkovChain(ABC):
         stopping: a rule that may end the chains before `steps` (`rsalign.chains.stopping`).
         truncated: how a response that reached `max_tokens` counts: ``"as_scored"``, by its reward,
             or ``"excluded"`` from the target.
+        moves: other moves, each made in a share of the steps (`rsalign.chains.moves`), such as
+            `ParticleGibbs`.
 
     Raises:
         ConfigError: if a setting is out of its range, or two contradict each other.
@@ -85,6 +88,7 @@ class MarkovChain(ABC):
     recycle: bool = True
     stopping: Stopping | None = None
     truncated: Literal["as_scored", "excluded"] = "as_scored"
+    moves: tuple[Move, ...] = ()
 
     def __post_init__(self) -> None:
         self.check()
@@ -112,6 +116,7 @@ class MarkovChain(ABC):
             answer=part("a selector, such as Last()"),
             burn_in=at_least(0, note="at most steps"),
             stopping=part("a rule of rsalign.chains.stopping"),
+            moves=part("moves, such as (ParticleGibbs(segmenter=FixedSize(16)),)"),
             **allowed,
         )
         if self.burn_in > self.steps:
@@ -119,6 +124,15 @@ class MarkovChain(ABC):
         if not all(low < high for low, high in itertools.pairwise(self.tempering)):
             raise setting_error(
                 self, "tempering", "factors in ascending order, such as (2.0, math.inf)"
+            )
+        if math.fsum(move.share for move in self.moves) > 1 + 1e-9:
+            raise setting_error(self, "moves", "moves whose shares sum to at most 1")
+        reads = self.cuts.needs_entropy or any(move.needs_entropy for move in self.moves)
+        if reads and any(move.drops_entropy for move in self.moves):
+            raise ConfigError(
+                f"{type(self).__name__}(cuts={self.cuts!r}, moves={quote(self.moves)}): a cut law "
+                "or a move reads the entropies of a state, which ancestors=True leaves unknown: "
+                "leave out one of them"
             )
         if self.stopping is not None and self.stopping.needs_answers and self._extract is None:
             raise ConfigError(
@@ -144,7 +158,8 @@ class MarkovChain(ABC):
     @property
     def parallel_draws(self) -> int:
         """Those of the pool, or of a step of all chains if these are more."""
-        return max(self.pool or 1, self.chains * (1 + len(self.tempering)) * self.candidates)
+        step = max(self.candidates, *(move.parallel_draws for move in self.moves), 1)
+        return max(self.pool or 1, self.chains * (1 + len(self.tempering)) * step)
 
     @abstractmethod
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
@@ -175,15 +190,16 @@ class MarkovChain(ABC):
         return None
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> Kernel | MixedKernel:
         """The move that all chains make."""
-        return Kernel(
+        kernel = Kernel(
             cuts=self.cuts,
             restart=self.restart,
             candidates=self.candidates,
             combine=self.combine,
             max_tokens=self.max_tokens,
         )
+        return MixedKernel(kernel=kernel, moves=self.moves) if self.moves else kernel
 
     @property
     def _extract(self) -> Extract | None:

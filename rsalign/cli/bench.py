@@ -42,6 +42,19 @@ def add_parser(subparsers: Any) -> None:
     )
     scale.set_defaults(report=measure_scale)
     add_models(scale, reward=True)
+    particles = benches.add_parser(
+        "particles", help="a population next to drawing as many tokens at once"
+    )
+    particles.set_defaults(report=measure_particles)
+    particles.add_argument(
+        "--sizes",
+        type=positive_count,
+        nargs="+",
+        default=[4, 16, 64],
+        metavar="N",
+        help="numbers of particles",
+    )
+    add_models(particles, reward=True)
     add_models(overhead, reward=True)
     add_models(hooks, reward=False)
     add_models(serve, reward=False)
@@ -121,5 +134,17 @@ def measure_scale(arguments: argparse.Namespace) -> Iterator[str]:
     yield from scale.report(
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
+        repeats=arguments.repeats,
+    )
+
+
+def measure_particles(arguments: argparse.Namespace) -> Iterator[str]:
+    """Measures the cost of populations."""
+    from rsalign.bench import particles
+
+    yield from particles.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--reward", arguments.reward, REWARDS),
+        sizes=arguments.sizes,
         repeats=arguments.repeats,
     )

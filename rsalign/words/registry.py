@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from rsalign.chains.beta_rules import BETA_RULES, BetaRule
 from rsalign.chains.cuts import CUTS, CutLaw
+from rsalign.chains.moves import Move
 from rsalign.chains.stopping import STOPPING, Stopping
 from rsalign.core.constraint import Constraint
 from rsalign.core.declared import declared_types
@@ -25,7 +26,7 @@ from rsalign.core.protocols import (
     Strategy,
 )
 from rsalign.policies import POLICIES
-from rsalign.populations import RESAMPLINGS, TWISTS, Resampling, Twist
+from rsalign.populations import MOVES, RESAMPLINGS, TWISTS, Resampling, Twist
 from rsalign.rewards import (
     CONSTRAINTS,
     JUDGES,
@@ -89,6 +90,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("stopping rule", STOPPING, ("enough",), (Stopping,), "", "{}=decided_lead"),
         Kind("rule for beta", BETA_RULES, ("beta",), (BetaRule,), "", "{}=target_kl"),
         Kind("rule of resampling", RESAMPLINGS, ("ancestors",), (Resampling,), "", "{}=systematic"),
+        Kind("move", MOVES, ("step",), (Move,), "particle_gibbs", "{}=particle_gibbs"),
         Kind("twist", TWISTS, ("log_value",), (Twist,), "partial_reward", "{}=look_ahead"),
         Kind("extractor", EXTRACTORS, ("__call__",), (Extract,), "", "{}=last_number"),
         Kind("utility", UTILITIES, ("__call__",), (Utility,), "", "{}=rouge_1"),
