@@ -44,8 +44,9 @@ def test_settings(settings):
 def test_sound_lines_count_what_is_wrong_in_itself():
     for made in problems("tune", 20):
         solution = made.solution(Key(0))
-        for end in range(len(solution)):
-            assert sound_lines(made.question, solution[:end]) == 0
+        for end, next_character in enumerate(solution):
+            if not next_character.isdigit():  # a number is one token
+                assert sound_lines(made.question, solution[:end]) == 0
         assert sound_lines(made.question, solution) == 0
         assert sound_lines(made.question, f"{solution}1") == -1  # not the last result
     for text, wrong in {
