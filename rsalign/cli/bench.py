@@ -71,6 +71,29 @@ def add_models(parser: argparse.ArgumentParser, *, reward: bool) -> None:
     if reward:
         parser.add_argument("--reward", default=REWARD, help="model id or path (default: embedded)")
     parser.add_argument("--repeats", type=positive_count, default=3, help="the median is shown")
+    parser.add_argument(
+        "--grown",
+        type=positive_count,
+        metavar="N",
+        help="use copies of the models that have about N parameters and the same law",
+    )
+
+
+def grow_models(arguments: argparse.Namespace) -> Iterator[str]:
+    """Puts grown models in the place of those that were asked for, if ``--grown`` says so.
+
+    Yields:
+        What the models are, for people.
+    """
+    if arguments.grown is None:
+        return
+    from rsalign.bench.grown import count_parameters, grow
+
+    for name in ("policy", "reward", "guide"):
+        if (model := getattr(arguments, name, None)) is not None:
+            grown = grow(model, arguments.grown)
+            setattr(arguments, name, grown)
+            yield f"{name}: {count_parameters(grown) / 1e6:.1f} M parameters, the law of {model}"
 
 
 def positive_count(text: str) -> int:
@@ -88,6 +111,8 @@ def positive_count(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measures, and prints each line of the report as soon as it is known."""
+    for line in grow_models(arguments):
+        print(line, flush=True)
     for line in arguments.report(arguments):
         print(line, flush=True)
     return 0

@@ -17,6 +17,7 @@ from rsalign.core.protocols import (
     with_sampling,
 )
 from rsalign.core.sampling import stop_end
+from rsalign.core.segment_ends import place_boundary
 from rsalign.core.text.reasoning import warn_of_thought
 from rsalign.core.text.response_text import detokenizer, read_response, token_text
 from rsalign.core.trace import Proposal, Trace, Verdict
@@ -172,6 +173,7 @@ class Run:
             RewardError: as in `judge`.
         """
         prefix, room, key = prompt.tokens + kept, max_tokens - len(kept), self.key.child("draw")
+        boundary = place_boundary(boundary, len(prefix))
         policy = self._policy_after(len(kept))
         if kept_certainty is not None:
             measure = require_measuring(policy).measure
