@@ -23,6 +23,11 @@ def steps(answers: int) -> int:
     return max(1, 2 * (answers - (pool(answers) or 1)))
 
 
+def gibbs_steps(answers: int) -> int:
+    """The same for a chain whose steps draw 9/8 answers (``strategy=particle_gibbs``)."""
+    return max(1, round(8 / 9 * (answers - (pool(answers) or 1))))
+
+
 def pool(answers: int) -> int | None:
     """Size of a chain's pool: a quarter of the answers; None below 8 answers."""
     return answers // 4 if answers >= 8 else None
@@ -41,6 +46,7 @@ def width(answers: int) -> int:
 def register() -> None:
     """Registers these functions with OmegaConf. Idempotent."""
     OmegaConf.register_new_resolver("steps", steps, replace=True)
+    OmegaConf.register_new_resolver("gibbs_steps", gibbs_steps, replace=True)
     OmegaConf.register_new_resolver("pool", pool, replace=True)
     OmegaConf.register_new_resolver("branch", branch, replace=True)
     OmegaConf.register_new_resolver("width", width, replace=True)

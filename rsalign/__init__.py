@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rsalign.chains.stopping import DecidedLead, EffectiveSamples, Stopping
     from rsalign.core.align import Result, align
     from rsalign.core.budget import Budget, Usage
+    from rsalign.core.constraint import Constraint
     from rsalign.core.errors import (
         ConfigError,
         EngineError,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         LookAhead,
         Multinomial,
         PartialReward,
+        ParticleGibbs,
         Resampling,
         Residual,
         Stratified,
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
         Cached,
         Capped,
         ClippedSteps,
+        Constrained,
         DeltaSteps,
         DensityRatio,
         Direction,
@@ -89,6 +92,7 @@ if TYPE_CHECKING:
         Instructed,
         Journaled,
         LowerConfidenceBound,
+        Matching,
         Metered,
         PairwiseJudge,
         PointwiseJudge,
@@ -104,6 +108,7 @@ if TYPE_CHECKING:
         VllmReward,
         VllmStepReward,
         WeightedSum,
+        Without,
     )
     from rsalign.segments import Entropy, FixedSize, Punctuation
     from rsalign.segments.acceptance import Acceptance, HardAcceptance, SoftAcceptance
@@ -136,18 +141,11 @@ if TYPE_CHECKING:
     from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
     from rsalign.serve.admission import BusyError
     from rsalign.serve.client import AlignedClient
-    from rsalign.strategies.beam import Beam
+    from rsalign.strategies import Beam, Dvts, EarlyDrop, EarlyStop, Particles, Plain, Power, Quest
     from rsalign.strategies.best_of import BestOf
     from rsalign.strategies.calibrate import Calibrate
     from rsalign.strategies.cards import Cards, TriesExhaustedError
-    from rsalign.strategies.dvts import Dvts
-    from rsalign.strategies.early_drop import EarlyDrop
-    from rsalign.strategies.early_stop import EarlyStop
-    from rsalign.strategies.particles import Particles
-    from rsalign.strategies.plain import Plain
-    from rsalign.strategies.power import Power
     from rsalign.strategies.qalign import QAlign
-    from rsalign.strategies.quest import Quest
     from rsalign.strategies.rejection import Rejection
 
 __version__ = "0.1.0"
@@ -183,6 +181,8 @@ __all__ = [
     "ConfidenceWeightedVote",
     "ConfigError",
     "Constant",
+    "Constrained",
+    "Constraint",
     "CutLaw",
     "DecidedLead",
     "DeltaSteps",
@@ -219,6 +219,7 @@ __all__ = [
     "LookAhead",
     "LowerConfidenceBound",
     "MajorityVote",
+    "Matching",
     "Message",
     "Metered",
     "MinimumBayesRisk",
@@ -226,6 +227,7 @@ __all__ = [
     "PairwiseJudge",
     "PairwiseReward",
     "PartialReward",
+    "ParticleGibbs",
     "Particles",
     "Plain",
     "PointwiseJudge",
@@ -295,6 +297,7 @@ __all__ = [
     "VllmStepReward",
     "WeightedSum",
     "WholeText",
+    "Without",
     "above_mean",
     "align",
     "aligned",
@@ -312,6 +315,7 @@ _NAMES = {
     "rsalign.chains.stopping": "DecidedLead EffectiveSamples Stopping",
     "rsalign.core.align": "Result align",
     "rsalign.core.budget": "Budget Usage",
+    "rsalign.core.constraint": "Constraint",
     "rsalign.core.errors": (
         "ConfigError EngineError InstallError PolicyError RewardError RsalignError StrategyError"
     ),
@@ -331,14 +335,16 @@ _NAMES = {
     "rsalign.policies.vllm_server": "VllmServerPolicy",
     "rsalign.policies.vllm": "VllmPolicy",
     "rsalign.populations": (
-        "LookAhead Multinomial PartialReward Resampling Residual Stratified Systematic Twist"
+        "LookAhead Multinomial PartialReward ParticleGibbs Resampling Residual Stratified "
+        "Systematic Twist"
     ),
     "rsalign.report": "write_page",
     "rsalign.rewards": (
-        "BradleyTerry Cached Capped ClippedSteps DeltaSteps DensityRatio Direction "
-        "FunctionReward ImplicitStepReward Instructed Journaled LowerConfidenceBound Metered "
-        "PairwiseJudge PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled StepLayout Steps "
-        "Template TransformersReward TransformersStepReward VllmReward VllmStepReward WeightedSum"
+        "BradleyTerry Cached Capped ClippedSteps Constrained DeltaSteps DensityRatio Direction "
+        "FunctionReward ImplicitStepReward Instructed Journaled LowerConfidenceBound Matching "
+        "Metered PairwiseJudge PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled "
+        "StepLayout Steps Template TransformersReward TransformersStepReward VllmReward "
+        "VllmStepReward WeightedSum Without"
     ),
     "rsalign.segments": "Entropy FixedSize Punctuation",
     "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",
@@ -352,18 +358,11 @@ _NAMES = {
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
     "rsalign.serve.admission": "BusyError",
     "rsalign.serve.client": "AlignedClient",
-    "rsalign.strategies.beam": "Beam",
+    "rsalign.strategies": "Beam Dvts EarlyDrop EarlyStop Particles Plain Power Quest",
     "rsalign.strategies.best_of": "BestOf",
     "rsalign.strategies.calibrate": "Calibrate",
     "rsalign.strategies.cards": "Cards TriesExhaustedError",
-    "rsalign.strategies.dvts": "Dvts",
-    "rsalign.strategies.early_drop": "EarlyDrop",
-    "rsalign.strategies.early_stop": "EarlyStop",
-    "rsalign.strategies.particles": "Particles",
-    "rsalign.strategies.plain": "Plain",
-    "rsalign.strategies.power": "Power",
     "rsalign.strategies.qalign": "QAlign",
-    "rsalign.strategies.quest": "Quest",
     "rsalign.strategies.rejection": "Rejection",
 }
 """Module: the public names that it defines."""

@@ -92,4 +92,6 @@ def _leaves(node: Any, path: str = "") -> dict[str, str]:
         for name, value in node.items():
             found |= _leaves(value, f"{path}.{name}" if path else name)
         return found
+    if isinstance(node, list | tuple) and any(isinstance(each, Mapping) for each in node):
+        return _leaves({str(i): each for i, each in enumerate(node)}, path)
     return {path: json.dumps(node)}

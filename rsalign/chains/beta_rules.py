@@ -171,6 +171,15 @@ def why_unreachable(beta: float | BetaRule, rewards: Sequence[float]) -> str | N
     return None if unreachable is None else unreachable(rewards)
 
 
+def why_too_few(beta: float | BetaRule, num_rewards: int) -> str | None:
+    """Why a rule can find no beta from so few rewards; None if it can, or if `beta` is a number."""
+    if not isinstance(beta, BetaRule):
+        return None
+    too_few = getattr(beta, "too_few", None)
+    why = "there is none" if not num_rewards else too_few and too_few(num_rewards)
+    return f"beta={beta!r} is found from the allowed draws, {num_rewards}: {why}" if why else None
+
+
 def beta_notes(beta: float | BetaRule, rewards: Sequence[float]) -> dict[str, Note]:
     """The note ``beta``; for a rule also ``target_unreachable``, whether no beta satisfies it."""
     notes: dict[str, Note] = {"beta": resolve_beta(beta, rewards)}

@@ -118,7 +118,9 @@ def summary(
         burn_in: number of first states of each chain that do not count.
     """
     steps = [step for history in histories for step in history.steps]
-    states = [history.states(burn_in) for history in histories]
+    # an excluded state has no reward; a chain may begin there and does not return
+    allowed = [history.allowed_states(burn_in) for history in histories]
+    states = [row for row in allowed if row] or [list(sample.candidates)]
     shortest = min(len(row) for row in states)
     rewards = [[state.reward for state in row[:shortest]] for row in states]
     lengths = [[float(len(state.tokens)) for state in row[:shortest]] for row in states]

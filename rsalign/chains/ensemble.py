@@ -8,6 +8,7 @@ from rsalign.chains.board import Board
 from rsalign.chains.history import History
 from rsalign.chains.kernel import Kernel, LogWeight, Step
 from rsalign.chains.metropolis import log_swap, tempered
+from rsalign.chains.moves import MixedKernel
 from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Candidate, Prompt
@@ -28,7 +29,7 @@ class Ensemble:
         steps: greatest number of steps of each chain.
     """
 
-    kernel: Kernel
+    kernel: Kernel | MixedKernel
     factors: tuple[float, ...]
     steps: int
 

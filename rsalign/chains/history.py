@@ -28,10 +28,19 @@ class History:
         """The start and the state after each step, repeats included, but the first `burn_in`."""
         return [self.start, *(step.state for step in self.steps)][burn_in:]
 
+    def allowed_states(self, burn_in: int = 0) -> list[Candidate]:
+        """The states that no constraint excludes (`Candidate.excluded`)."""
+        return [state for state in self.states(burn_in) if not state.excluded]
+
     def keep(self, num_steps: int) -> None:
         """Drops all steps after the first `num_steps`."""
         del self.steps[num_steps:]
         del self.swaps[num_steps - 1 :]
+
+
+def allowed_rewards(draws: Iterable[Candidate]) -> list[float]:
+    """The rewards of the draws that no constraint excludes."""
+    return [draw.reward for draw in draws if not draw.excluded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,8 @@ def collect_sample(
         burn_in: number of first states of each chain that do not count.
         recycle: whether proposals count.
         log_weight: ln w of the target pi w. A state that the target excludes, where a chain may
-            have started, counts only if there is nothing else.
+            have started, counts only if there is nothing else, and never if a constraint excludes
+            it: the sample is then empty.
         pool: independent draws of the policy that chains were started from by resampling.
         pool_weights: of the target on the pool, summing to 1, ``(pool,)``.
     """
@@ -107,4 +117,5 @@ def collect_sample(
                 parts += zip(step.considered, step.probs, strict=True)
             else:
                 parts.append((step.state, 1.0))
+    parts = [part for part in parts if not part[0].excluded]
     return merge_weighted([part for part in parts if log_weight(part[0]) > -math.inf] or parts)

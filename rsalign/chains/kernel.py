@@ -65,7 +65,7 @@ class Step:
     Attributes:
         state: the state after the step.
         cut: number of tokens that were kept; None if the cut fell behind the end of the response
-            and nothing was drawn.
+            and nothing was drawn, or if another move was made, which cuts nowhere.
         length: of the state before the step, tokens.
         considered: the state before the step, then the proposals.
         probs: probability of each of `considered` to be the state after the step, given all of

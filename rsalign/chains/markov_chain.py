@@ -12,12 +12,13 @@ from rsalign.chains.cuts.laws import UniformCuts
 from rsalign.chains.cuts.protocol import CutLaw
 from rsalign.chains.diagnostics import CHAIN_NOTES, summary
 from rsalign.chains.ensemble import Ensemble
-from rsalign.chains.history import History, WeightedSample, collect_sample
+from rsalign.chains.history import History, WeightedSample, allowed_rewards, collect_sample
 from rsalign.chains.kernel import Kernel, LogWeight, Step, finite_log_weight
 from rsalign.chains.metropolis import Combine, tempered
+from rsalign.chains.moves import MixedKernel, Move
 from rsalign.chains.stopping import Stopping
 from rsalign.core.capabilities import LAST, AnswerLaw, TraceKind, picks
-from rsalign.core.checks import Allowed, above, at_least, check_settings, part, setting_error
+from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
@@ -34,6 +35,9 @@ class MarkovChain(ABC):
     """Chains that target pi(y) w(y) / Z on responses of at most `max_tokens` tokens.
 
     A subclass defines w by `log_weight`.
+
+    What a constraint excludes has w = 0: a chain may start there, takes the first allowed proposal
+    and never returns. If the chains visit nothing that is allowed, the answer is an abstention.
 
     If a budget ends the run early, `answer` chooses among the states visited until then. If the
     policy has one possible answer, it is drawn once and no step is made.
@@ -63,6 +67,8 @@ class MarkovChain(ABC):
         stopping: a rule that may end the chains before `steps` (`rsalign.chains.stopping`).
         truncated: how a response that reached `max_tokens` counts: ``"as_scored"``, by its reward,
             or ``"excluded"`` from the target.
+        moves: other moves, each made in a share of the steps (`rsalign.chains.moves`), such as
+            `ParticleGibbs`.
 
     Raises:
         ConfigError: if a setting is out of its range, or two contradict each other.
@@ -82,6 +88,7 @@ class MarkovChain(ABC):
     recycle: bool = True
     stopping: Stopping | None = None
     truncated: Literal["as_scored", "excluded"] = "as_scored"
+    moves: tuple[Move, ...] = ()
 
     def __post_init__(self) -> None:
         self.check()
@@ -109,6 +116,7 @@ class MarkovChain(ABC):
             answer=part("a selector, such as Last()"),
             burn_in=at_least(0, note="at most steps"),
             stopping=part("a rule of rsalign.chains.stopping"),
+            moves=part("moves, such as (ParticleGibbs(segmenter=FixedSize(16)),)"),
             **allowed,
         )
         if self.burn_in > self.steps:
@@ -116,6 +124,15 @@ class MarkovChain(ABC):
         if not all(low < high for low, high in itertools.pairwise(self.tempering)):
             raise setting_error(
                 self, "tempering", "factors in ascending order, such as (2.0, math.inf)"
+            )
+        if math.fsum(move.share for move in self.moves) > 1 + 1e-9:
+            raise setting_error(self, "moves", "moves whose shares sum to at most 1")
+        reads = self.cuts.needs_entropy or any(move.needs_entropy for move in self.moves)
+        if reads and any(move.drops_entropy for move in self.moves):
+            raise ConfigError(
+                f"{type(self).__name__}(cuts={self.cuts!r}, moves={quote(self.moves)}): a cut law "
+                "or a move reads the entropies of a state, which ancestors=True leaves unknown: "
+                "leave out one of them"
             )
         if self.stopping is not None and self.stopping.needs_answers and self._extract is None:
             raise ConfigError(
@@ -141,14 +158,15 @@ class MarkovChain(ABC):
     @property
     def parallel_draws(self) -> int:
         """Those of the pool, or of a step of all chains if these are more."""
-        return max(self.pool or 1, self.chains * (1 + len(self.tempering)) * self.candidates)
+        step = max(self.candidates, *(move.parallel_draws for move in self.moves), 1)
+        return max(self.pool or 1, self.chains * (1 + len(self.tempering)) * step)
 
     @abstractmethod
     def log_weight(self, prompt_rewards: Sequence[float]) -> LogWeight:
         """The function from a response to ln w.
 
         Args:
-            prompt_rewards: of the draws that the chains were started from, ``(draws,)``.
+            prompt_rewards: of the allowed draws that the chains were started from, ``(draws,)``.
         """
 
     def finite_log_weight(self, value: float) -> float:
@@ -167,16 +185,21 @@ class MarkovChain(ABC):
         """Warnings for the user about w; arguments as in `log_weight`."""
         return ()
 
+    def why_no_weight(self, prompt_rewards: Sequence[float]) -> str | None:
+        """Why w cannot be found from these rewards, of the allowed draws; None if it can be."""
+        return None
+
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> Kernel | MixedKernel:
         """The move that all chains make."""
-        return Kernel(
+        kernel = Kernel(
             cuts=self.cuts,
             restart=self.restart,
             candidates=self.candidates,
             combine=self.combine,
             max_tokens=self.max_tokens,
         )
+        return MixedKernel(kernel=kernel, moves=self.moves) if self.moves else kernel
 
     @property
     def _extract(self) -> Extract | None:
@@ -216,7 +239,10 @@ class MarkovChain(ABC):
             if not drawn:
                 return None
             draws = [drawn[i] for i in sorted(drawn)]
-            log_weight = self._included(self.log_weight([draw.reward for draw in draws]))
+            rewards = allowed_rewards(draws)
+            if self.why_no_weight(rewards) is not None:
+                return None
+            log_weight = self._included(self.log_weight(rewards))
             firsts = draws
             if self.pool:
                 firsts = [chain[0] for chain in self._starts(draws, log_weight, factors, run)]
@@ -235,7 +261,9 @@ class MarkovChain(ABC):
                 "the policy has one possible answer to this prompt (all tokens have probability "
                 f"1): {self.steps} steps, which could only repeat it, were not made"
             )
-        rewards = [draw.reward for draw in draws]
+        rewards = allowed_rewards(draws)
+        if (why := self.why_no_weight(rewards)) is not None:
+            return run.abstain(prompt, why)
         log_weight = self._included(self.log_weight(rewards))
         for warning in () if is_stuck else self.weight_warnings(rewards):
             run.trace.warn(warning)
@@ -255,6 +283,11 @@ class MarkovChain(ABC):
         await ensemble.run(prompt, starts, log_weight, run, board)
         run.trace.note(stopped_early=board.close())
         chosen = await self._answer(prompt, draws, histories, log_weight, run)
+        if chosen is None:
+            num_steps = sum(len(history.steps) for history in histories)
+            return run.abstain(
+                prompt, f"{len(draws)} draws and {num_steps} steps from them found nothing allowed"
+            )
         run.trace.commit(chosen.tokens)
         return chosen
 
@@ -265,8 +298,10 @@ class MarkovChain(ABC):
         histories: Sequence[History],
         log_weight: LogWeight,
         run: Run,
-    ) -> Candidate:
+    ) -> Candidate | None:
         """Chooses the answer and records the notes; also for chains that were ended early.
+
+        Returns None if a constraint excludes all that the chains have visited.
 
         Args:
             prompt: what is answered.
@@ -285,16 +320,23 @@ class MarkovChain(ABC):
             pool=draws if self.pool else (),
             pool_weights=_pool_weights(draws, log_weight) if self.pool else (),
         )
+        if not sample.candidates:
+            return None
         run.trace.note(
             **summary(histories, sample, draws, log_weight, burn_in=burn_in),
-            **self.weight_notes([draw.reward for draw in draws]),
+            **self.weight_notes(allowed_rewards(draws)),
         )
         return await self._choose(prompt, histories, sample, log_weight, burn_in, run)
 
     def _included(self, log_weight: LogWeight) -> LogWeight:
-        if self.truncated == "as_scored":
-            return log_weight
-        return lambda y: -math.inf if y.response.stop is Stop.LENGTH else log_weight(y)
+        def included(candidate: Candidate) -> float:
+            if candidate.excluded or (
+                self.truncated == "excluded" and candidate.response.stop is Stop.LENGTH
+            ):
+                return -math.inf
+            return log_weight(candidate)
+
+        return included
 
     def _starts(
         self,
@@ -332,7 +374,7 @@ class MarkovChain(ABC):
                 prompt, candidates, key, weights=sample.weights
             )
         else:
-            states = [y for history in histories for y in history.states(burn_in)]
+            states = [y for history in histories for y in history.allowed_states(burn_in)]
             candidates = [y for y in states if log_weight(y) > -math.inf] or states
             selection = await self.answer.select(prompt, candidates, key)
         run.trace.note(**selection.notes)

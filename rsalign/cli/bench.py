@@ -17,6 +17,10 @@ def add_parser(subparsers: Any) -> None:
         "overhead", help="best-of-n and plain sampling compared with vLLM alone; the controller"
     )
     overhead.set_defaults(report=measure_overhead)
+    overhead.add_argument("--n", type=positive_count, default=16, help="candidates of best-of-n")
+    overhead.add_argument(
+        "--prompts", type=positive_count, default=64, metavar="N", help="for best-of-n, at once"
+    )
     hooks = benches.add_parser(
         "hooks", help="the engine with the logits processors, used or not, compared with none"
     )
@@ -42,6 +46,19 @@ def add_parser(subparsers: Any) -> None:
     )
     scale.set_defaults(report=measure_scale)
     add_models(scale, reward=True)
+    particles = benches.add_parser(
+        "particles", help="a population next to drawing as many tokens at once"
+    )
+    particles.set_defaults(report=measure_particles)
+    particles.add_argument(
+        "--sizes",
+        type=positive_count,
+        nargs="+",
+        default=[4, 16, 64],
+        metavar="N",
+        help="numbers of particles",
+    )
+    add_models(particles, reward=True)
     add_models(overhead, reward=True)
     add_models(hooks, reward=False)
     add_models(serve, reward=False)
@@ -88,6 +105,8 @@ def measure_overhead(arguments: argparse.Namespace) -> Iterator[str]:
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
         repeats=arguments.repeats,
+        n=arguments.n,
+        num_prompts=arguments.prompts,
     )
 
 
@@ -121,5 +140,17 @@ def measure_scale(arguments: argparse.Namespace) -> Iterator[str]:
     yield from scale.report(
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
+        repeats=arguments.repeats,
+    )
+
+
+def measure_particles(arguments: argparse.Namespace) -> Iterator[str]:
+    """Measures the cost of populations."""
+    from rsalign.bench import particles
+
+    yield from particles.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--reward", arguments.reward, REWARDS),
+        sizes=arguments.sizes,
         repeats=arguments.repeats,
     )

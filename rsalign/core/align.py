@@ -9,7 +9,7 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from rsalign.core.budget import Budget, Meter, Usage
-from rsalign.core.capabilities import cuts_answers, needs_reward
+from rsalign.core.capabilities import cuts_answers, excludes, needs_reward
 from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
 from rsalign.core.foreign import describe_error, errors_as
@@ -46,8 +46,9 @@ class Result:
 
     Attributes:
         candidate: the answer.
-        judged: whether a reward scored it. If not (no reward was given, or the budget ended the run
-            first), ``candidate.reward`` is 0 without a meaning, and `reward` is None.
+        judged: whether a reward scored it. If not (no reward was given, the budget ended the run
+            first, or there is no answer), ``candidate.reward`` is 0 without a meaning, and `reward`
+            is None.
         trace: everything that the strategy considered.
         usage: the cost.
         seed: root of all randomness.
@@ -77,6 +78,11 @@ class Result:
     def reward(self) -> float | None:
         """The answer's reward; None if it was not scored."""
         return self.candidate.reward if self.judged else None
+
+    @property
+    def abstained(self) -> bool:
+        """Whether there is no answer; `Response.stop_reason` says why."""
+        return self.candidate.abstained
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -158,7 +164,8 @@ async def align(
             raise
         candidate, judged = await _best_so_far(run, reward, meter)
         expired = True
-        if budget.completion_tokens and not candidate.response.complete:
+        completes = budget.completion_tokens and not excludes(reward)
+        if completes and not candidate.response.complete:
             run = Run(policy, MeteredReward(None, meter), key.child("completion"), trace)
             candidate = await _completed(candidate.tokens, run, meter, _max_tokens(strategy))
             judged = False
@@ -169,7 +176,7 @@ async def align(
         expired = True
         trace.note(reward_failed=True)
     else:
-        judged, expired = reward is not None, False
+        judged, expired = reward is not None and not candidate.abstained, False
     if expired and not candidate.response.complete:
         candidate = _as_answer(run, prompt, candidate)
     _warn_of_forced(trace)
@@ -242,6 +249,8 @@ async def _sampled(
         raise StrategyError(
             f"{name}.sample returned {quote(candidate)}, but must return a Candidate", prompt=prompt
         )
+    if candidate.excluded and not candidate.abstained:
+        return run.abstain(prompt, f"what {name} chose is not allowed")
     return candidate
 
 
@@ -253,15 +262,17 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
     trace = run.trace
     committed = trace.committed
     own = await _own_answer(run)
-    if own is None or own.tokens[: len(committed)] != committed:
+    if own is None or own.excluded or own.tokens[: len(committed)] != committed:
         own = meter.best_finished(committed)
     if own is not None:
         return own, reward is not None and not _is_unjudged(own.response, meter)
-    if unjudged := meter.first_unjudged(committed):
+    if not excludes(reward) and (unjudged := meter.first_unjudged(committed)):
         return Candidate(unjudged, 0.0), False
     for proposal in reversed(trace.proposals):
         if committed and proposal.candidate.tokens == committed:
             return proposal.candidate, reward is not None
+    if excludes(reward):
+        return run.abstain(meter.prompt, "the run ended before anything allowed was found"), False
     tokens = committed or meter.partial
     text, reasoning = read_response(run.policy, meter.prompt, tokens)
     return Candidate(Response(tokens, text, None, reasoning=reasoning), 0.0), False

@@ -144,13 +144,13 @@ def rank_results(results: Sequence[Result]) -> list[int]:
     """The places of results, best first: ``results[rank_results(results)[0]]`` is the best.
 
     Judged answers come first, the highest reward at the front; then those that were not judged,
-    complete answers before partial ones. Ties keep the order of their addresses.
+    complete answers before partial ones; then abstentions. Ties keep the order of their addresses.
     """
 
-    def sort_key(place: int) -> tuple[bool, bool, float]:
+    def sort_key(place: int) -> tuple[bool, bool, bool, float]:
         result = results[place]
         complete = result.candidate.response.complete
-        return result.reward is None, not complete, -(result.reward or 0.0)
+        return result.abstained, result.reward is None, not complete, -(result.reward or 0.0)
 
     return sorted(range(len(results)), key=sort_key)
 

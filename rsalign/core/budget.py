@@ -36,6 +36,9 @@ class Budget:
     4. The longest partial response. `completion_tokens` lets the policy complete the part of it
        that was certain.
 
+    If the reward may exclude responses (`rsalign.Constraint`), only what it has allowed is
+    returned: the first two, or the part that was certain, or else an abstention.
+
     `policy_tokens` and `reward_calls` are never exceeded:
 
     - Before a draw starts, it reserves the most tokens that it can take: the greatest size of a
@@ -281,7 +284,7 @@ class Meter:
 
     def seen(self, candidate: Candidate) -> None:
         """Remembers a scored response, which is returned if the run ends early."""
-        if candidate.response.complete:
+        if candidate.response.complete and not candidate.excluded:
             self.finished.append(candidate)
 
     def seen_unjudged(self, response: Response) -> None:

@@ -26,6 +26,7 @@ attribute                    default        of
 ``picks``                    ""             selectors
 ``overdraws``                None           policies
 ``tells_log_probs``          True           policies
+``excludes``                 False          rewards
 ===========================  =============  ====================================================
 """
 
@@ -215,6 +216,15 @@ def overdraws(policy: object) -> bool | None:
 def tells_log_probs(policy: object) -> bool:
     """Whether a policy reports the log-probabilities of the tokens that it draws."""
     return bool(getattr(policy, "tells_log_probs", True))
+
+
+def excludes(reward: object) -> bool:
+    """Whether a reward may exclude responses (`rsalign.core.types.Scored.excluded`).
+
+    Only what it has scored can then be shown or returned: an answer that is streamed while it is
+    drawn, or that a budget ended before it was scored, might be one that is not allowed.
+    """
+    return bool(getattr(reward, "excludes", False))
 
 
 def answer_law(strategy: object) -> AnswerLaw:

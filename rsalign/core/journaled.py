@@ -161,7 +161,7 @@ class JournaledReward(Wrapper):
         """Replays the reward, or asks the inner reward and records it."""
         request = request_address("score", self._fingerprint, prompt, _fields_of(response))
         if (found := self.journal.find(request)) is not None:
-            return _decode_reward(found)
+            return decode_reward(found)
         value = finite_reward(
             await self.inner.score(prompt, response), self.inner, prompt, response
         )
@@ -175,8 +175,7 @@ class JournaledReward(Wrapper):
             found = finite_or_none(value)
             if found is None:
                 return
-            cost = getattr(found, "tokens", 0), getattr(found, "cached_tokens", 0)
-            rows.append([float(found), *cost])
+            rows.append(encode_reward(found))
         self.journal.record(request, rows if several else rows[0])
 
 
@@ -187,7 +186,7 @@ async def score_steps(
     """Replays the rewards of the steps, or asks the inner reward and records them."""
     request = request_address("score_steps", self._fingerprint, prompt, _fields_of(response), ends)
     if (found := self.journal.find(request)) is not None:
-        return tuple(map(_decode_reward, found))
+        return tuple(map(decode_reward, found))
     inner: StepReward = self.wrapped
     values = tuple(await inner.score_steps(prompt, response, ends))
     self._record(request, values, several=True)
@@ -201,7 +200,7 @@ async def prefer(self: JournaledReward, prompt: Prompt, one: Response, other: Re
         "prefer", self._fingerprint, prompt, _fields_of(one), _fields_of(other)
     )
     if (found := self.journal.find(request)) is not None:
-        return _decode_reward(found)
+        return decode_reward(found)
     inner: PairwiseReward = self.wrapped
     value = await inner.prefer(prompt, one, other)
     self._record(request, [value])
@@ -220,10 +219,18 @@ def _fields_of(response: Response) -> tuple[object, ...]:
     )
 
 
-def _decode_reward(data: Any) -> Scored:
+def encode_reward(value: float) -> list[Any]:
+    """Returns a reward as JSON data, complete: components and exclusion only if it has them."""
+    scored = value if isinstance(value, Scored) else Scored(value)
+    row = [float(scored), scored.tokens, scored.cached_tokens]
+    return [*row, dict(scored.parts), scored.excluded] if scored.parts or scored.excluded else row
+
+
+def decode_reward(data: Any) -> Scored:
     """Restores a reward from a record."""
-    value, tokens, cached = data
-    return Scored(value, tokens=tokens, cached_tokens=cached)
+    value, tokens, cached, *more = data
+    parts, excluded = more or ({}, False)
+    return Scored(value, tokens=tokens, cached_tokens=cached, parts=parts, excluded=excluded)
 
 
 def encode_segment(segment: Segment) -> list[Any]:

@@ -260,7 +260,9 @@ class Reward(Protocol):
     """
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """Scores a response; higher is better. May return a `Scored`, which also has the cost.
+        """Scores a response; higher is better. May return a `Scored`, which tells more.
+
+        A reward that may exclude responses declares it (`rsalign.core.capabilities.excludes`).
 
         Raises:
             RewardError: if the reward fails.

@@ -276,11 +276,14 @@ class Run:
         Args:
             draft: the proposal.
             kept: number of tokens that it shares with the state that it was proposed from.
-            log_accept: ln of the acceptance probability, nats; values above 0 count as 0.
+            log_accept: ln of the acceptance probability, nats; values above 0 count as 0. An
+                excluded draft is never accepted.
 
         Returns:
             Whether it is accepted.
         """
+        if draft.excluded:
+            log_accept = -math.inf
         accepted = self.key.child("accept").bernoulli(math.exp(min(0.0, log_accept)))
         self.record_proposal(
             draft,
@@ -290,6 +293,35 @@ class Run:
             address=self.key.path,
         )
         return accepted
+
+    def abstain(self, prompt: Prompt, reason: str) -> Candidate:
+        """Returns the outcome that there is no answer, and warns the user.
+
+        It is a candidate whose response has the stop ``ABSTAINED`` and the reason as `stop_reason`.
+        Its tokens are those that were committed already, usually none.
+
+        Args:
+            prompt: what is not answered.
+            reason: why, as a clause: "none of the 4 candidates is allowed".
+
+        Example:
+            >>> from rsalign.testing import ToyPolicy, ToyReward
+            >>> run = Run(ToyPolicy(), ToyReward(), Key(0))
+            >>> run.abstain(Prompt((), (1,)), "it was not asked").response.stop_reason
+            'it was not asked'
+        """
+        self.trace.warn(f"there is no answer: {reason}")
+        tokens = self.trace.committed
+        text, reasoning = read_response(self.policy, prompt, tokens)
+        response = Response(
+            tokens,
+            text,
+            Stop.ABSTAINED,
+            stop_reason=reason,
+            address=self.key.path,
+            reasoning=reasoning,
+        )
+        return Candidate(response, 0.0)
 
     def record_proposal(
         self,

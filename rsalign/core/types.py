@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from rsalign.core.errors import ConfigError
@@ -34,6 +35,8 @@ class Stop(StrEnum):
     """The response reached its token limit. This is an ordinary state, not a failure."""
     BOUNDARY = "boundary"
     """The segment ended where the segmenter says; the response may continue."""
+    ABSTAINED = "abstained"
+    """The strategy gives no answer (`Run.abstain`); the policy never stops so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,7 @@ class Response:
         stop: why the response ended; None if nothing was drawn yet, ``BOUNDARY`` if it may
             continue.
         log_probs: as in `Segment`, for all tokens; None unless all are known.
-        stop_reason: as in `Segment`.
+        stop_reason: as in `Segment`; if `stop` is ``ABSTAINED``, why there is no answer.
         certainty: as in `Segment`, for all tokens; None unless all are known.
         beyond: as in `Segment`, after all tokens.
         address: path of the key that the last tokens were drawn with; empty if it is not known.
@@ -235,7 +238,8 @@ class Candidate:
 
     Attributes:
         response: the answer, complete or partial.
-        reward: in the reward's own units, higher is better; always finite.
+        reward: in the reward's own units, higher is better; always finite. Without a meaning if the
+            candidate is `excluded`.
 
     Example:
         >>> Candidate(Response((5, 6), "Yes.", Stop.EOS), 0.25).tokens
@@ -249,6 +253,24 @@ class Candidate:
     def tokens(self) -> Tokens:
         """The tokens of the response."""
         return self.response.tokens
+
+    @property
+    def excluded(self) -> bool:
+        """Whether this must not be the answer: a constraint forbids it, or it is an abstention.
+
+        It has probability 0 in the law of every strategy, whatever the rewards of the others.
+        """
+        return self.abstained or getattr(self.reward, "excluded", False)
+
+    @property
+    def abstained(self) -> bool:
+        """Whether it says that there is no answer (`Stop.ABSTAINED`)."""
+        return self.response.stop is Stop.ABSTAINED
+
+    @property
+    def parts(self) -> Mapping[str, float]:
+        """The named components of the reward (`Scored.parts`)."""
+        return getattr(self.reward, "parts", NO_PARTS)
 
 
 class Ranked(float):
@@ -297,26 +319,63 @@ class Listed(float):
         return listed
 
 
+NO_PARTS: Mapping[str, float] = MappingProxyType({})
+"""The components of a reward that has none."""
+
+
 class Scored(float):
-    """A reward that also has its cost; arithmetic gives plain floats.
+    """A reward that also has its cost, its components and a verdict; arithmetic gives plain floats.
 
     Attributes:
         tokens: tokens that the reward model was given.
         cached_tokens: how many of them it found in its prefix cache.
+        parts: named components that the reward was computed from, each a finite number.
+        excluded: whether the response must not be the answer (`rsalign.Constraint`). That is not a
+            low reward: the number has no meaning then, and no strategy compares it.
 
     Example:
         >>> Scored(0.5, tokens=120, cached_tokens=96).cached_tokens
         96
+        >>> Scored(0.5, parts={"helpful": 0.75, "harmless": 0.25}).parts["helpful"]
+        0.75
     """
 
-    __slots__ = ("cached_tokens", "tokens")
+    __slots__ = ("cached_tokens", "excluded", "parts", "tokens")
 
     tokens: int
     cached_tokens: int
+    parts: Mapping[str, float]
+    excluded: bool
 
-    def __new__(cls, value: float, *, tokens: int = 0, cached_tokens: int = 0) -> "Scored":
-        """Creates a float with a cost."""
+    def __new__(
+        cls,
+        value: float,
+        *,
+        tokens: int = 0,
+        cached_tokens: int = 0,
+        parts: Mapping[str, float] | None = None,
+        excluded: bool = False,
+    ) -> "Scored":
+        """Creates a float with a cost, components and a verdict."""
         scored = super().__new__(cls, value)
         scored.tokens = tokens
         scored.cached_tokens = cached_tokens
+        scored.parts = dict(parts) if parts else NO_PARTS
+        scored.excluded = excluded
         return scored
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies by the constructor: a read-only mapping cannot be pickled."""
+        return _scored, (
+            float(self),
+            self.tokens,
+            self.cached_tokens,
+            dict(self.parts),
+            self.excluded,
+        )
+
+
+def _scored(
+    value: float, tokens: int, cached_tokens: int, parts: Mapping[str, float], excluded: bool
+) -> Scored:
+    return Scored(value, tokens=tokens, cached_tokens=cached_tokens, parts=parts, excluded=excluded)

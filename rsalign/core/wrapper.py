@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from rsalign.core.capabilities import overdraws
+from rsalign.core.capabilities import excludes, overdraws
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.protocols import (
     Adjustable,
@@ -88,6 +88,11 @@ class Wrapper:
     def overdraws(self) -> bool | None:
         """As declared by the wrapped part (`rsalign.core.capabilities`)."""
         return overdraws(self.wrapped)
+
+    @property
+    def excludes(self) -> bool:
+        """As declared by the wrapped part."""
+        return excludes(self.wrapped)
 
     @classmethod
     def implements(cls, ability: type) -> Callable[[F], F]:

@@ -2,8 +2,10 @@
 
 `rsalign.populations.particle_filter` has the rounds of sequential Monte Carlo,
 `rsalign.populations.search` those of the searches, which keep the prefixes of highest reward.
+`ParticleGibbs` is a population as a move of a Markov chain.
 """
 
+from rsalign.populations.particle_gibbs import MOVES, ParticleGibbs
 from rsalign.populations.resampling import (
     RESAMPLINGS,
     Multinomial,
@@ -15,11 +17,13 @@ from rsalign.populations.resampling import (
 from rsalign.populations.twists import TWISTS, LookAhead, PartialReward, Twist
 
 __all__ = [
+    "MOVES",
     "RESAMPLINGS",
     "TWISTS",
     "LookAhead",
     "Multinomial",
     "PartialReward",
+    "ParticleGibbs",
     "Resampling",
     "Residual",
     "Stratified",

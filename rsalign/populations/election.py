@@ -1,5 +1,6 @@
 """The answer: one complete particle, chosen by a selector that knows the weights."""
 
+import math
 from collections.abc import Sequence
 
 from rsalign.chains.history import merge_weighted
@@ -17,25 +18,27 @@ async def elect(
     select: Selector,
     resample: Resampling,
     run: Run,
-) -> Candidate:
-    """Chooses the answer, and records the choice.
+) -> Candidate | None:
+    """Chooses the answer, and records the choice; returns None if no particle can be the answer.
 
     A selector that can weigh is given each distinct answer once, with N times its weight. Any other
     is given N answers that are resampled by weight.
 
     Args:
         prompt: what is answered.
-        particles: complete ones, at least one of which has a weight above 0, ``(particles,)``.
+        particles: ``(particles,)``; only complete ones with a weight above 0 can be the answer.
         select: the selector.
         resample: the rule for selectors that cannot weigh.
         run: the strategy's own.
     """
-    weights = normalised([particle.log_weight for particle in particles])
-    finished = [particle.candidate for particle in particles]
+    possible = [one for one in particles if one.is_complete and one.log_weight > -math.inf]
+    if not possible:
+        return None
+    weights = normalised([particle.log_weight for particle in possible])
     parts = [
-        (candidate, weight * len(particles))
-        for candidate, weight in zip(finished, weights, strict=True)
-        if candidate is not None
+        (particle.candidate, weight * len(possible))
+        for particle, weight in zip(possible, weights, strict=True)
+        if particle.candidate is not None  # complete ones have one
     ]
     candidates: Sequence[Candidate]
     if isinstance(select, WeighingSelector):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rsalign.core.trace import Note
+from rsalign.core.trace import Note, Trace
 from rsalign.core.types import Candidate, Tokens
 from rsalign.selectors.estimators import effective_sample_size
 
@@ -101,6 +101,13 @@ def normalised(logs: Sequence[float]) -> tuple[float, ...]:
 def sample_size(weights: Sequence[float]) -> float:
     """The number of equal weights that these are worth; 0 if all are zero."""
     return effective_sample_size(weights) if any(weights) else 0.0
+
+
+def commit_shared(possible: Sequence[Tokens], trace: Trace) -> None:
+    """Streams the tokens that all possible answers begin with, as far as they are new."""
+    new = shared_prefix(possible)[len(trace.committed) :]
+    if new:
+        trace.commit(new)
 
 
 def shared_prefix(many: Sequence[Tokens]) -> Tokens:

@@ -1,5 +1,6 @@
 """The rounds of sequential Monte Carlo: draw a segment, weigh, resample."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,11 +11,11 @@ from rsalign.core.types import Prompt
 from rsalign.populations.growth import Growth
 from rsalign.populations.particle import (
     Particle,
+    commit_shared,
     final_notes,
     log_mean_exp,
     normalised,
     sample_size,
-    shared_prefix,
 )
 from rsalign.populations.rejuvenation import Rejuvenation
 from rsalign.populations.resampling import Resampling
@@ -93,7 +94,7 @@ class ParticleFilter:
         size = sample_size(weights)
         self._sizes.append(size)
         self._log_weights += logs
-        grown = [i for i in range(self.n) if self.particles[i] is not before[i]]
+        grown = [i for i in range(self.n) if self.particles[i].ends != before[i].ends]
         resamples = (
             any(particle.is_open for particle in self.particles)
             and size < self.ess_threshold * self.n
@@ -145,6 +146,5 @@ class ParticleFilter:
         """Streams what all particles that may still be the answer begin with."""
         if self.rejuvenation is not None:  # a move may draw the first segments anew
             return
-        possible = [p.tokens for p in self.particles if p.is_complete or p.is_open]
-        shared = shared_prefix(possible)
-        self.run.trace.commit(shared[len(self.run.trace.committed) :])
+        possible = [p.tokens for p in self.particles if p.log_weight > -math.inf]
+        commit_shared(possible, self.run.trace)

@@ -3,7 +3,8 @@
 They use the rounds of a population without its weights: which draft goes on is decided by the
 partial rewards, not at random. All of them share three rules. A complete draft stays in the pool
 that the answer is chosen from, whatever the reward of open ones. It is never drawn on, and never
-copied. Of equal rewards the draft with the lower number counts as higher.
+copied. Of equal rewards the draft with the lower number counts as higher. What a constraint
+excludes is dropped at once; if nothing else is left, the answer is an abstention.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt
-from rsalign.populations.particle import shared_prefix
+from rsalign.populations.particle import commit_shared
 from rsalign.selectors.protocol import Selector
 
 SEARCH_NOTES = {
@@ -23,6 +24,9 @@ SEARCH_NOTES = {
     "rewards": "of the complete answers",
 }
 """What the notes of a search mean (`rsalign.core.capabilities.note_meanings`)."""
+
+NONE_ALLOWED = "the constraint allows none of the drafts"
+"""Why a search abstains."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,14 +87,14 @@ class Search:
         going = set(chosen)
         for i, candidate in enumerate(drafts):
             kept = self.open[i // copies]
-            stays = i in going or candidate.response.complete
+            stays = i in going or (candidate.response.complete and not candidate.excluded)
             self.run.record_proposal(
                 candidate,
                 verdict=Verdict.ACCEPTED if stays else Verdict.REJECTED,
                 kept=len(kept.tokens) if kept else 0,
                 address=here.at("particle", i).key.path,
             )
-        self.complete += [one for one in drafts if one.response.complete]
+        self.complete += [one for one in drafts if one.response.complete and not one.excluded]
         self.open = [drafts[i] for i in chosen if not drafts[i].response.complete]
         self.num_rounds += 1
         self._fresh = {}
@@ -98,17 +102,18 @@ class Search:
     def complete_so_far(self) -> list[Candidate]:
         """Complete answers, those of a round that was ended early included."""
         fresh = [self._fresh[i] for i in sorted(self._fresh)]
-        return self.complete + [one for one in fresh if one.response.complete]
+        return self.complete + [one for one in fresh if one.response.complete and not one.excluded]
 
     def commit(self) -> None:
         """Streams what all possible answers begin with."""
         possible = [one.tokens if one else () for one in (*self.complete, *self.open)]
-        self.run.trace.commit(shared_prefix(possible)[len(self.run.trace.committed) :])
+        commit_shared(possible, self.run.trace)
 
 
 def ranking(drafts: Sequence[Candidate]) -> list[int]:
-    """Numbers of the drafts, the highest reward first; of equal ones the lower number first."""
-    return sorted(range(len(drafts)), key=lambda i: (-drafts[i].reward, i))
+    """Numbers of the allowed drafts, the highest reward first; of equal ones the lower number."""
+    allowed = (i for i, draft in enumerate(drafts) if not draft.excluded)
+    return sorted(allowed, key=lambda i: (-drafts[i].reward, i))
 
 
 async def search_beams(
@@ -139,8 +144,10 @@ async def search_beams(
 
 async def choose_complete(
     prompt: Prompt, complete: Sequence[Candidate], select: Selector, run: Run, num_rounds: int
-) -> Candidate:
-    """Chooses the answer among complete ones, and records the choice."""
+) -> Candidate | None:
+    """Chooses the answer among complete ones, and records the choice; None if there is none."""
+    if not complete:
+        return None
     selection = await select.select(prompt, complete, run.key.child("answer"))
     chosen, prob = complete[selection.index], selection.probs[selection.index]
     run.trace.note(

@@ -10,6 +10,7 @@ Paper    Guarniero, Johansen and Lee 2017, arXiv:1511.06286; for language models
          arXiv:2404.17546.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
@@ -94,7 +95,8 @@ class PartialReward:
 class LookAhead:
     """The mean weight of a few continuations that are drawn for it and thrown away.
 
-    With ``horizon=None`` it is an unbiased estimate of E[w(y) | prefix], the best twist there is.
+    With ``horizon=None`` it is an unbiased estimate of E[w(y) | prefix], the best twist there is,
+    but for prefixes whose continuations are all excluded: these have a small value, and not 0.
 
     Attributes:
         rollouts: number of continuations of each prefix.
@@ -135,7 +137,12 @@ class LookAhead:
             )
             for i in range(self.rollouts)
         )
-        return log_mean_exp([target.log_weight(one) for one in ahead])
+        log_value = log_mean_exp(
+            [-math.inf if one.excluded else target.log_weight(one) for one in ahead]
+        )
+        if log_value == -math.inf:  # others may be allowed: as if they came next
+            return target.log_weight(candidate) - math.log(self.rollouts + 1)
+        return log_value
 
 
 TWISTS = {"partial_reward": PartialReward, "look_ahead": LookAhead}

@@ -150,6 +150,51 @@ def acceptance(tried: Sequence[float], accepted: Sequence[float]) -> Markup:
     return canvas.svg()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """One segment in the drawing of a tree.
+
+    Attributes:
+        start: number of tokens before it.
+        end: number of tokens up to its end.
+        parent: lane of the prefix that it continues.
+        lane: its own lane, from 0.
+        kind: its verdict, which is a class of the style sheet.
+        tip: text of its tooltip.
+        complete: whether the answer ends with it.
+    """
+
+    start: int
+    end: int
+    parent: float
+    lane: float
+    kind: str
+    tip: str
+    complete: bool
+
+
+def tree(branches: Sequence[Branch]) -> Markup:
+    """Prefixes that grow from left to right; each line is a segment, each dot its end."""
+    lanes = max(branch.lane for branch in branches) + 1
+    top, height = 10.0, min(14.0, 420 / lanes) * lanes
+    canvas = Canvas(_WIDTH, top + height + 24, "prefixes by their length")
+    x = Axis(0, max(branch.end for branch in branches), _LEFT, _RIGHT)
+    y = Axis(-0.5, lanes - 0.5, top, top + height)
+    for value in x.ticks(8):
+        if value == round(value):
+            canvas.text(x.at(value), top + height + 16, f"{value:.0f}", "middle")
+    canvas.text(_LEFT - 6, top + height + 16, "tokens", "end")
+    for branch in branches:
+        bend = branch.start + 0.3 * (branch.end - branch.start)
+        points = [(branch.start, branch.parent), (bend, branch.lane), (branch.end, branch.lane)]
+        canvas.line([(x.at(a), y.at(b)) for a, b in points], f"branch {branch.kind}")
+    for branch in branches:
+        radius = 4 if branch.complete else 2.5
+        place = x.at(branch.end), y.at(branch.lane)
+        canvas.dot(*place, f"dot {branch.kind}", tip=branch.tip, radius=radius)
+    return canvas.svg()
+
+
 def rewards_by_length(dots: Sequence[Dot], threshold: Sequence[tuple[float, float]]) -> Markup:
     """Draws the drafts of an answer over its length, and the threshold that they had to reach.
 

@@ -20,7 +20,10 @@ _MOST_PROMPTS = 50
 _MOST_PROPOSALS = 2000
 """Greatest number of proposals on the whole page, so that it stays below about 5 MB."""
 _MOST_CHARACTERS = 8000
-_TEMPLATES = ("page.html", "parts.html", "chain.html", "segments.html", "pool.html")
+_TEMPLATES = (
+    *("page.html", "parts.html"),
+    *("chain.html", "segments.html", "pool.html", "population.html"),
+)
 
 
 @dataclass(frozen=True, slots=True)

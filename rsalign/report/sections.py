@@ -7,6 +7,7 @@ from rsalign.core.nesting import inner_strategies
 from rsalign.core.trace import Trace
 from rsalign.report.chain import view_chains
 from rsalign.report.pool import InnerView, view_pool
+from rsalign.report.population import view_population
 from rsalign.report.segments import view_segments
 from rsalign.report.texts import Decode
 
@@ -31,6 +32,8 @@ def view_run(trace: Trace, strategy: Any, decode: Decode, *, most: int, anchor: 
         view = view_chains(trace, strategy, decode, most=most, anchor=anchor)
     elif kind == "segments":
         view = view_segments(trace, strategy, decode, most=most, anchor=anchor)
+    elif kind == "population":
+        view = view_population(trace, strategy, decode, most=most)
     if view is not None:
         return view
     below = [

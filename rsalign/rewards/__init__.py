@@ -16,6 +16,8 @@ from rsalign.rewards.combine import (
     WeightedSum,
     reference_value,
 )
+from rsalign.rewards.constrained import Constrained
+from rsalign.rewards.constraints import Matching, Without
 from rsalign.rewards.density_ratio import DensityRatio, Instructed
 from rsalign.rewards.ensemble import LowerConfidenceBound, Routed
 from rsalign.rewards.function import FunctionReward
@@ -32,6 +34,7 @@ from rsalign.rewards.vllm import VllmReward
 from rsalign.rewards.wrappers import Cached, Metered, Scaled
 
 __all__ = [
+    "CONSTRAINTS",
     "JUDGES",
     "REWARDS",
     "STEP_LAYOUTS",
@@ -40,6 +43,7 @@ __all__ = [
     "Cached",
     "Capped",
     "ClippedSteps",
+    "Constrained",
     "DeltaSteps",
     "DensityRatio",
     "Direction",
@@ -48,6 +52,7 @@ __all__ = [
     "Instructed",
     "Journaled",
     "LowerConfidenceBound",
+    "Matching",
     "Metered",
     "PairwiseJudge",
     "PointwiseJudge",
@@ -63,6 +68,7 @@ __all__ = [
     "VllmReward",
     "VllmStepReward",
     "WeightedSum",
+    "Without",
     "calibrate",
     "calibrated_on",
     "own_rewards",
@@ -87,6 +93,7 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "direction": Direction,
     "bradley_terry": BradleyTerry,
     "capped": Capped,
+    "constrained": Constrained,
     "lower_confidence_bound": LowerConfidenceBound,
     "routed": Routed,
     "scaled": Scaled,
@@ -96,6 +103,9 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
 
 JUDGES: Mapping[str, Callable[..., Any]] = {"pairwise_judge": PairwiseJudge}
 """What settings call each class that compares two answers."""
+
+CONSTRAINTS: Mapping[str, Callable[..., Any]] = {"without": Without, "matching": Matching}
+"""What settings call each class of constraints."""
 
 TEMPLATES: Mapping[str, Template] = {name: Template.named(name) for name in shipped_names()}
 """The package's questions for judges, by name."""

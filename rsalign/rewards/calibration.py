@@ -30,6 +30,8 @@ async def own_rewards(
 ) -> tuple[float, ...]:
     """Rewards of independent complete responses from the policy, ``(num_draws,)``.
 
+    Responses that a constraint excludes have no reward and are left out.
+
     All responses are requested concurrently.
 
     Args:
@@ -42,7 +44,7 @@ async def own_rewards(
         key: address that the random seeds are derived from; use one that no strategy uses.
 
     Raises:
-        ConfigError: if `num_draws` or `max_tokens` is not at least 1.
+        ConfigError: if `num_draws` or `max_tokens` is not at least 1, or no response is allowed.
         RewardError: if the reward failed or is not finite.
 
     Example:
@@ -64,7 +66,13 @@ async def own_rewards(
     drafts = await concurrently(
         run.at("candidate", i).draft(prompt, (), max_tokens=max_tokens) for i in range(num_draws)
     )
-    return tuple(float(draft.reward) for draft in drafts)
+    rewards = tuple(float(draft.reward) for draft in drafts if not draft.excluded)
+    if not rewards:
+        raise ConfigError(
+            f"none of {num_draws} responses drawn to {quote(prompt.text)} is allowed, so that none "
+            "has a reward: draw more, or loosen the constraint"
+        )
+    return rewards
 
 
 async def calibrate(

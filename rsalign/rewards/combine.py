@@ -18,9 +18,9 @@ from rsalign.rewards.parts import (
     Composite,
     ask,
     ask_all,
+    combined,
     log_sigmoid,
     require_some,
-    with_costs_of,
 )
 
 
@@ -150,7 +150,7 @@ class BradleyTerry(Composite):
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The log-probability that the response is preferred to the reference."""
         value = await ask(self.reward, prompt, response)
-        return with_costs_of(log_sigmoid(value - self.reference), [value])
+        return combined(log_sigmoid(value - self.reference), [value])
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class Capped(Composite):
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The smaller of the reward and the cap."""
         value = await ask(self.reward, prompt, response)
-        return with_costs_of(min(value, self.cap), [value])
+        return combined(min(value, self.cap), [value])
 
 
 def reference_value(rewards: Sequence[float], *, quantile: float) -> float:
@@ -226,7 +226,7 @@ async def _weighted(
 ) -> Scored:
     values = await ask_all(rewards, prompt, response)
     total = sum(weight * value for weight, value in zip(weights, values, strict=True))
-    return with_costs_of(total, values)
+    return combined(total, values)
 
 
 def _require_one_each(

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any, cast
 
+from rsalign.core.capabilities import excludes
 from rsalign.core.checks import finite_or_none, finite_reward, part, quote, setting_error
 from rsalign.core.errors import RewardError
 from rsalign.core.fingerprint import fingerprint
@@ -23,6 +24,11 @@ class Composite:
     def fingerprint(self) -> str:
         """Identifies this reward in a journal: its parts' fingerprints and its settings."""
         return f"{type(self).__name__}{describe(self._values())}"
+
+    @property
+    def excludes(self) -> bool:
+        """Whether one of the parts may exclude a response (`rsalign.core.capabilities`)."""
+        return any(map(excludes, _leaves(self._values())))
 
     def close(self) -> None:
         """Closes the parts."""
@@ -70,13 +76,32 @@ async def ask_steps(
     return tuple(value if isinstance(value, Scored) else Scored(value) for value in found)
 
 
-def with_costs_of(value: float, parts: Iterable[Scored]) -> Scored:
-    """A value that carries the summed token cost of its parts."""
+def combined(value: float, parts: Iterable[Scored], names: Sequence[str] = ()) -> Scored:
+    """A value that was computed from parts: with their token costs, components and exclusions.
+
+    The response is excluded if it is for one of the parts.
+
+    Args:
+        value: the value.
+        parts: what it was computed from.
+        names: of the parts, if they are components of the value; their own components are then
+            named ``part.component``.
+    """
     tokens = cached_tokens = 0
-    for one in parts:
+    components: dict[str, float] = {}
+    excluded = False
+    for i, one in enumerate(parts):
         tokens += one.tokens
         cached_tokens += one.cached_tokens
-    return Scored(value, tokens=tokens, cached_tokens=cached_tokens)
+        excluded = excluded or one.excluded
+        if names:
+            components[names[i]] = float(one)
+            components |= {f"{names[i]}.{name}": number for name, number in one.parts.items()}
+        else:
+            components |= one.parts
+    return Scored(
+        value, tokens=tokens, cached_tokens=cached_tokens, parts=components, excluded=excluded
+    )
 
 
 def log_sigmoid(value: float) -> float:

@@ -11,15 +11,15 @@ from typing import TypeAlias
 
 from rsalign.core.checks import REWARD, check_settings
 from rsalign.core.errors import ConfigError, RewardError
-from rsalign.core.protocols import Scored, StepReward
+from rsalign.core.protocols import StepReward
 from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.rewards.parts import (
     A_STEP_REWARD,
     Composite,
     ask_steps,
+    combined,
     describe,
     log_sigmoid,
-    with_costs_of,
 )
 from rsalign.rewards.step_layouts import Aggregate, StepLayout
 
@@ -98,14 +98,9 @@ class Steps:
             return self.empty
         ends = self._ends(prompt, response)
         values = await ask_steps(self.reward, prompt, response, ends)
-        costs = [value for value in values if isinstance(value, Scored)]
         assert self.aggregate is not None  # set on construction
         how = "log_product" if self._probabilities and self.aggregate == "product" else None
-        return Scored(
-            _AGGREGATES[how or self.aggregate](values),
-            tokens=sum(cost.tokens for cost in costs),
-            cached_tokens=sum(cost.cached_tokens for cost in costs),
-        )
+        return combined(_AGGREGATES[how or self.aggregate](values), values)
 
     def close(self) -> None:
         """Closes the step reward if it can be closed."""
@@ -182,7 +177,7 @@ class ClippedSteps(Composite):
     ) -> tuple[float, ...]:
         """The clipped step values, ``(steps,)``, all at most 0."""
         values = await ask_steps(self.step_reward, prompt, response, ends)
-        return tuple(with_costs_of(min(value - self.eta, 0.0), [value]) for value in values)
+        return tuple(combined(min(value - self.eta, 0.0), [value]) for value in values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +228,7 @@ class DeltaSteps(Composite):
         # the last step that counts is followed by 0
         deltas = [value - after for value, after in pairwise((*counted, 0.0))]
         deltas += [0.0] * len(last)
-        return tuple(
-            with_costs_of(delta, [value]) for delta, value in zip(deltas, values, strict=True)
-        )
+        return tuple(combined(delta, [value]) for delta, value in zip(deltas, values, strict=True))
 
 
 class Characters:

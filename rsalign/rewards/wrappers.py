@@ -24,7 +24,7 @@ from rsalign.rewards.parts import (
     ask,
     ask_steps,
     close_all,
-    with_costs_of,
+    combined,
 )
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Scaled(Composite, Wrapper):
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The reward in the new units."""
         value = await ask(self.reward, prompt, response)
-        return with_costs_of(self.scale * value + self.shift, [value])
+        return combined(self.scale * value + self.shift, [value])
 
 
 @Scaled.implements(StepReward)
@@ -78,7 +78,7 @@ async def score_steps(
 ) -> tuple[float, ...]:
     """Each step's value in the new units, ``(steps,)``."""
     values = await ask_steps(self.wrapped, prompt, response, ends)
-    return tuple(with_costs_of(self.scale * value + self.shift, [value]) for value in values)
+    return tuple(combined(self.scale * value + self.shift, [value]) for value in values)
 
 
 @Scaled.implements(PairwiseReward)
@@ -87,7 +87,7 @@ async def prefer(self: Scaled, prompt: Prompt, one: Response, other: Response) -
     inner: PairwiseReward = self.wrapped
     value = finite_reward(await inner.prefer(prompt, one, other), inner, prompt, one)
     turned = 0.5 if self.scale == 0 else value if self.scale > 0 else 1 - value
-    return with_costs_of(turned, [value] if isinstance(value, Scored) else [])
+    return combined(turned, [value] if isinstance(value, Scored) else [])
 
 
 class Cached(Wrapper):
@@ -129,7 +129,7 @@ class Cached(Wrapper):
         self.max_size = check_int(
             "Cached", "max_size", max_size, at_least(1, note="for no cache leave the wrapper out")
         )
-        self._answers: LRUCache[_Question, float] = LRUCache(self.max_size)
+        self._answers: LRUCache[_Question, Scored] = LRUCache(self.max_size)
         self._calls: dict[tuple[asyncio.AbstractEventLoop, _Question], _Call] = {}
         self._lock = threading.Lock()  # calls may come from event loops of several threads
 
@@ -140,7 +140,7 @@ class Cached(Wrapper):
         while True:
             with self._lock:
                 if question in self._answers:
-                    return Scored(self._answers[question])
+                    return self._answers[question]
                 call = self._calls.get(place)
                 if call is None:
                     mine = self._calls[place] = _Call()
@@ -149,10 +149,11 @@ class Cached(Wrapper):
             if call.failure is not None:
                 raise call.failure
             if call.answer is not None:
-                return Scored(call.answer)
+                return call.answer
         try:
             value = await ask(self.reward, prompt, response)
-            mine.answer = float(value)
+            # without its cost
+            mine.answer = Scored(value, parts=value.parts, excluded=value.excluded)
             with self._lock:
                 self._answers[question] = mine.answer
         except Exception as failure:
@@ -178,7 +179,7 @@ class _Call:
     """An open call of the reward, and what the calls that wait for it need."""
 
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    answer: float | None = None
+    answer: Scored | None = None
     failure: Exception | None = None
 
 

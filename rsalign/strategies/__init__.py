@@ -14,6 +14,23 @@ from rsalign.strategies.qalign import QAlign
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
 
+__all__ = [
+    "STRATEGIES",
+    "Beam",
+    "BestOf",
+    "Calibrate",
+    "Cards",
+    "Dvts",
+    "EarlyDrop",
+    "EarlyStop",
+    "Particles",
+    "Plain",
+    "Power",
+    "QAlign",
+    "Quest",
+    "Rejection",
+]
+
 STRATEGIES = {
     "plain": Plain,
     "best_of": BestOf,

@@ -23,7 +23,13 @@ from rsalign.core.checks import at_least, check_settings
 from rsalign.core.protocols import SEGMENTER, Boundary
 from rsalign.core.run import Run
 from rsalign.core.types import Candidate, Prompt
-from rsalign.populations.search import SEARCH_NOTES, Search, choose_complete, search_beams
+from rsalign.populations.search import (
+    NONE_ALLOWED,
+    SEARCH_NOTES,
+    Search,
+    choose_complete,
+    search_beams,
+)
 from rsalign.selectors.by_reward import Hard
 from rsalign.selectors.protocol import SELECTOR, Selector
 
@@ -86,17 +92,18 @@ class Beam:
         """Searches until the places are taken by complete answers, and chooses one."""
         search = Search(prompt=prompt, run=run, max_tokens=self.max_tokens)
 
-        async def choose(complete: list[Candidate]) -> Candidate:
+        async def choose(complete: list[Candidate]) -> Candidate | None:
             return await choose_complete(prompt, complete, self.answer, run, search.num_rounds)
 
         async def answer_so_far() -> Candidate | None:
-            complete = search.complete_so_far()
-            return await choose(complete) if complete else None
+            return await choose(search.complete_so_far())
 
         run.trace.answer_by(answer_so_far)
         is_stuck = run.has_one_answer(f"1 beam was drawn instead of {self.width}")
         width, branch = (1, 1) if is_stuck else (self.width, self.branch)
         await search_beams(search, self.segmenter, width=width, branch=branch, streams=True)
         chosen = await choose(search.complete)
+        if chosen is None:
+            return run.abstain(prompt, NONE_ALLOWED)
         run.trace.commit(chosen.tokens[len(run.trace.committed) :])
         return chosen

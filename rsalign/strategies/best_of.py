@@ -8,6 +8,8 @@ Law      By default the highest reward is chosen (`Hard`, the first among equals
          response has much mass (Beirami et al. 2024, arXiv:2401.01879).
          Any other choice is a selector, which states its own law given the pool:
          `rsalign.selectors`.
+         With a constraint F is that of the allowed draws, and their number k replaces n: it is
+         binomial, and k = 0 is an abstention (`rsalign.strategies.pool.Pool`).
 Paper    Stiennon et al. 2020, arXiv:2009.01325; Nakano et al. 2021, arXiv:2112.09332.
 Cost     n inner draws, all at once; the prefix cache shares the prompt. The selector adds its own
          cost: none, except for `Knockout`. If the policy has one possible answer, one draw.
@@ -115,8 +117,4 @@ class BestOf:
         key = run.key.child("select")
         pool = Pool(prompt, run, self.inner, self.select, select_key=lambda _: key)
         await pool.draw(range(pool.distinct(self.n)))
-        candidates, selection = await pool.choose()
-        pool.record(candidates, selection)
-        chosen = candidates[selection.index]
-        run.trace.commit(chosen.tokens)
-        return chosen
+        return pool.answer(await pool.choose())

@@ -29,7 +29,9 @@ from rsalign.strategies.cards import Cards
 async def _own_rewards(
     prompt: Prompt, run: Run, *, draws: int, max_tokens: int
 ) -> tuple[float, ...]:
-    """Rewards of whole answers drawn at once from pi below the run's address, ``(draws,)``.
+    """Rewards of whole answers drawn at once from pi below the run's address, ``(allowed,)``.
+
+    Answers that a constraint excludes have none.
 
     Args:
         prompt: what is answered.
@@ -42,7 +44,7 @@ async def _own_rewards(
     drafts = await concurrently(
         run.at("candidate", i).draft(prompt, (), max_tokens=max_tokens) for i in range(draws)
     )
-    return tuple(float(draft.reward) for draft in drafts)
+    return tuple(float(draft.reward) for draft in drafts if not draft.excluded)
 
 
 async def calibrated_target(
@@ -67,6 +69,11 @@ async def calibrated_target(
         num_sds: if given, the target is the mean + this many standard deviations instead.
     """
     rewards = await _own_rewards(prompt, run, draws=draws, max_tokens=max_tokens)
+    if not rewards:
+        raise ConfigError(
+            f"none of {draws} answers drawn is allowed, so that there is no reward to find a "
+            "target from: draw more, or loosen the constraint"
+        )
     return _target(rewards, quantile, num_sds)
 
 
@@ -134,6 +141,8 @@ class Calibrate:
         rewards = await _own_rewards(
             prompt, run.at("calibrate"), draws=self.draws, max_tokens=self.inner.max_tokens
         )
+        if not rewards:
+            return run.abstain(prompt, f"none of the {self.draws} answers drawn is allowed")
         target = _target(rewards, self.quantile, self.num_sds)
         run.trace.note(target=target, calibration_rewards=rewards)
         aimed: Strategy = replace(self.inner, threshold=self.aimed(target))

@@ -13,6 +13,8 @@ Law      Let y be the tokens kept so far, q(s) the probability that pi writes th
          For soft acceptance without the forced branch this is pi(s) exp(min(r, tau) / beta) / Z(y):
          exact for the clipped reward *within* each segment. Z(y) is not corrected for, so that the
          law of the whole answer is not tilted by its reward alone. `proposals` changes no draw.
+         Under a constraint a(s) = 0 for what it excludes, and only the others are forced; if all K
+         are excluded, the answer ends there as an abstention.
 Move     Draft a segment, judge the whole answer so far, accept it or draft again.
 Accept   a rule of `rsalign.segments.acceptance` against a threshold of
          `rsalign.segments.thresholds`.
@@ -46,6 +48,7 @@ from rsalign.segments.acceptance import Acceptance, SoftAcceptance
 from rsalign.segments.thresholds import Line, Threshold
 from rsalign.selectors.by_reward import index_of_highest
 
+_NONE_ALLOWED = "of {} drafts after {} tokens none is allowed"
 _MOST_AT_ONCE = 8  # of "auto": more save hardly a round at useful acceptance rates
 
 
@@ -59,10 +62,11 @@ class TriesExhaustedError(RsalignError):
     """
 
     def __init__(self, prompt: Prompt, kept: Response, rejected: tuple[Candidate, ...]) -> None:
-        highest = max(draft.reward for draft in rejected)
+        rewards = [draft.reward for draft in rejected if not draft.excluded]
+        highest = f"their highest reward being {max(rewards):.4g}" if rewards else "none is allowed"
         super().__init__(
             f"all {len(rejected)} drafts of a segment after {len(kept.tokens)} tokens were "
-            f"rejected, their highest reward being {highest:.4g}: lower the target (Calibrate "
+            f"rejected, {highest}: lower the target (Calibrate "
             "finds one), raise max_tries, or choose when_exhausted='best' or 'last'"
         )
         self.prompt = prompt
@@ -223,6 +227,8 @@ class Cards:
         """Draws and commits segment after segment until the answer is complete."""
         run.has_one_answer(f"segments are drafted once each, and not up to {self.max_tries} times")
         log_accept = await self._log_accept(prompt, run)
+        if log_accept is None:
+            return run.abstain(prompt, "the constraint allows no answer to this prompt")
         kept, tally = Response((), "", None, ()), _Tally()
         while True:
             if tally.hopeless:
@@ -230,6 +236,9 @@ class Cards:
             else:
                 here = run.at("segment", len(kept.tokens))
                 chosen = await self._segment(prompt, kept, log_accept, here, tally)
+            if chosen.abstained:
+                run.trace.note(num_proposals=tally.num_tested, num_forced=tally.num_forced)
+                return chosen
             tally.num_segments += 1
             tally.num_forced += run.trace.proposals[-1].verdict is Verdict.FORCED
             run.trace.commit(chosen.tokens[len(kept.tokens) :])
@@ -247,8 +256,8 @@ class Cards:
                 return chosen
             kept = chosen.response
 
-    async def _log_accept(self, prompt: Prompt, run: Run) -> Callable[[Candidate], float]:
-        """The function from a draft to ln P(accept) for this prompt."""
+    async def _log_accept(self, prompt: Prompt, run: Run) -> Callable[[Candidate], float] | None:
+        """The function from a draft to ln P(accept); None if no answer at all is allowed."""
         threshold = self.threshold
         if threshold is None:
             raise ConfigError(
@@ -257,10 +266,15 @@ class Cards:
             )
         prompt_reward = 0.0
         if threshold.needs_prompt_reward:
-            prompt_reward = (await run.judge(prompt, (), None)).reward
+            judged = await run.judge(prompt, (), None)
+            if judged.excluded:
+                return None
+            prompt_reward = judged.reward
             run.trace.note(prompt_reward=prompt_reward)
 
         def log_accept(draft: Candidate) -> float:
+            if draft.excluded:
+                return -math.inf
             bar = threshold.at(
                 len(draft.tokens), prompt_reward=prompt_reward, max_tokens=self.max_tokens
             )
@@ -334,20 +348,26 @@ class Cards:
                 f"{self.hopeless_below:g}; the answer was completed without tests. Lower the "
                 "target (Calibrate finds one for each prompt)"
             )
+        allowed = [draft for draft in tested if not draft.excluded]
+        if not allowed:
+            return run.abstain(prompt, _NONE_ALLOWED.format(len(tested), len(kept.tokens)))
         last = self.when_exhausted == "last"
-        chosen = tested[-1 if last else index_of_highest([draft.reward for draft in tested])]
+        chosen = allowed[-1 if last else index_of_highest([draft.reward for draft in allowed])]
         _force(chosen, len(kept.tokens), log_accept(chosen), run)
         return chosen
 
     async def _rest(
         self, prompt: Prompt, kept: Response, log_accept: Callable[[Candidate], float], run: Run
     ) -> Candidate:
-        """The kept tokens and a completion drawn from pi without a test."""
-        chosen = await run.draft(
-            prompt, kept.tokens, max_tokens=self.max_tokens, kept_log_probs=kept.log_probs
-        )
-        _force(chosen, len(kept.tokens), log_accept(chosen), run)
-        return chosen
+        """The kept tokens and a completion drawn from pi without a test but the constraint's."""
+        for i in range(self.max_tries):
+            chosen = await (run.at("try", i) if i else run).draft(
+                prompt, kept.tokens, max_tokens=self.max_tokens, kept_log_probs=kept.log_probs
+            )
+            if not chosen.excluded:
+                _force(chosen, len(kept.tokens), log_accept(chosen), run)
+                return chosen
+        return run.abstain(prompt, _NONE_ALLOWED.format(self.max_tries, len(kept.tokens)))
 
 
 @dataclass(slots=True)

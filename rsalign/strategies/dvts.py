@@ -19,7 +19,13 @@ from rsalign.core.protocols import SEGMENTER, Boundary
 from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Candidate, Prompt
-from rsalign.populations.search import SEARCH_NOTES, Search, choose_complete, search_beams
+from rsalign.populations.search import (
+    NONE_ALLOWED,
+    SEARCH_NOTES,
+    Search,
+    choose_complete,
+    search_beams,
+)
 from rsalign.selectors.by_reward import Hard
 from rsalign.selectors.protocol import SELECTOR, Selector
 
@@ -88,8 +94,6 @@ class Dvts:
 
         async def answer_so_far() -> Candidate | None:
             complete = [one for search in searches for one in search.complete_so_far()]
-            if not complete:
-                return None
             rounds = max(search.num_rounds for search in searches)
             return await choose_complete(prompt, complete, self.answer, run, rounds)
 
@@ -99,6 +103,7 @@ class Dvts:
             for search in searches
         )
         chosen = await answer_so_far()
-        assert chosen is not None  # every search ends with a complete answer
+        if chosen is None:
+            return run.abstain(prompt, NONE_ALLOWED)
         run.trace.commit(chosen.tokens)
         return chosen

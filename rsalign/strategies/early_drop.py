@@ -21,7 +21,7 @@ from rsalign.core.capabilities import TraceKind
 from rsalign.core.checks import above, at_least, check_settings
 from rsalign.core.run import Run
 from rsalign.core.types import Candidate, Prompt
-from rsalign.populations.search import SEARCH_NOTES, Search, choose_complete, ranking
+from rsalign.populations.search import NONE_ALLOWED, SEARCH_NOTES, Search, choose_complete, ranking
 from rsalign.segments.segmenters import MOST, FixedSize
 from rsalign.selectors.by_reward import Hard
 from rsalign.selectors.protocol import SELECTOR, Selector
@@ -87,12 +87,11 @@ class EarlyDrop:
         """Draws and drops until all answers that are left are complete, and chooses one."""
         search = Search(prompt=prompt, run=run, max_tokens=self.max_tokens)
 
-        async def choose(complete: list[Candidate]) -> Candidate:
+        async def choose(complete: list[Candidate]) -> Candidate | None:
             return await choose_complete(prompt, complete, self.answer, run, search.num_rounds)
 
         async def answer_so_far() -> Candidate | None:
-            complete = search.complete_so_far()
-            return await choose(complete) if complete else None
+            return await choose(search.complete_so_far())
 
         run.trace.answer_by(answer_so_far)
         copies = 1 if run.has_one_answer(f"1 answer was drawn instead of {self.n}") else self.n
@@ -106,5 +105,7 @@ class EarlyDrop:
             search.commit()
             copies, before, length = 1, length, max(length + 1, math.ceil(length * self.growth))
         chosen = await choose(search.complete)
+        if chosen is None:
+            return run.abstain(prompt, NONE_ALLOWED)
         run.trace.commit(chosen.tokens[len(run.trace.committed) :])
         return chosen

@@ -7,7 +7,7 @@ Law      Rounds of `batch` inner draws (the first of `at_least`, if that is more
          time, and the answer is what `select` chooses from it:
          P(y) = sum_k P(stops after k, y is chosen among these k).
          With share = 1 it stops when all agree. This is not the law of n draws: an answer that
-         leads early by chance may win.
+         leads early by chance may win. Draws that a constraint excludes have no vote and no weight.
 Paper    Aggarwal et al. 2023, arXiv:2305.11860 (adaptive consistency); Li et al. 2024,
          arXiv:2401.10480 (share = 1 in a window of `batch` draws).
 Departs  The share is that of the selector's own weights (self-certainty, reward or probability),
@@ -134,18 +134,17 @@ class EarlyStop:
         while True:
             until = min(most, max(self.at_least, num_drawn + self.batch))
             await pool.draw(range(num_drawn, until))
-            candidates, selection = await pool.choose()
+            choice = await pool.choose()
             num_drawn = until
-            if num_drawn == most or _vote_share(selection) >= self.share:
+            if num_drawn == most or _vote_share(choice.selection) >= self.share:
                 break
-        pool.record(candidates, selection)
-        run.trace.note(num_draws=len(candidates))
-        chosen = candidates[selection.index]
-        run.trace.commit(chosen.tokens)
-        return chosen
+        run.trace.note(num_draws=num_drawn)
+        return pool.answer(choice)
 
 
-def _vote_share(selection: Selection) -> float:
+def _vote_share(selection: Selection | None) -> float:
     """The share of all votes that the chosen answer has; 0 if no candidate has an answer."""
+    if selection is None:  # nothing drawn so far is allowed
+        return 0.0
     shares = selection.notes.get("vote_shares")
     return float(shares[selection.index] or 0) if isinstance(shares, tuple) else 0.0

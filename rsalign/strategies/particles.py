@@ -7,6 +7,8 @@ Law      Let w = exp(r / beta), and let Zhat be the mean of the last weights W_i
          so that exp(log_z) is an unbiased estimate of Z = E_pi[w]. An answer drawn by weight
          (`ByWeight`) has the law pi w / Z up to an error that vanishes as N grows. For N = 1 it is
          pi.
+         What a constraint excludes has w = 0; a prefix that cannot become allowed has weight 0 and
+         is drawn no more. If all particles are excluded, the answer is an abstention.
 Move     Each open particle draws one segment from pi, and its weight is multiplied by
          psi(longer prefix) / psi(prefix), where psi is the twist and psi(y) = w(y) for complete y.
          If the effective sample size is below ess_threshold N, N particles are drawn by weight,
@@ -28,10 +30,13 @@ from typing import ClassVar
 
 from rsalign.chains.kernel import finite_log_weight
 from rsalign.core.capabilities import TraceKind
-from rsalign.core.checks import POSITIVE_REWARD, at_least, check_settings
+from rsalign.core.checks import POSITIVE_REWARD, at_least, check_settings, part
+from rsalign.core.constraint import Constraint
+from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import SEGMENTER, Boundary
 from rsalign.core.run import Run
 from rsalign.core.types import Candidate, Prompt
+from rsalign.populations.allowed_tokens import require_tokens_one_by_one
 from rsalign.populations.election import elect
 from rsalign.populations.growth import Growth
 from rsalign.populations.particle import POPULATION_NOTES
@@ -65,6 +70,11 @@ class Particles:
         rejuvenate: number of moves of each open particle in each round
             (`rsalign.populations.rejuvenation`).
         max_tokens: greatest length of the whole answer in tokens, EOS included.
+        tokens: a constraint on tokens. Each token is drawn without those that it refuses, and the
+            weights are corrected (`rsalign.populations.allowed_tokens`): particles then seldom run
+            into a prefix that is excluded, at two draws or more for each token. It is in force by
+            itself; ``Constrained(reward, constraint)`` excludes without guiding the draws. None:
+            segments are drawn from the policy.
         answer: the selector that chooses the answer. Those that can weigh (`ByWeight`,
             `MajorityVote`, `Hard`) are given each distinct answer with its weight; any other is
             given `n` answers resampled by weight.
@@ -90,6 +100,7 @@ class Particles:
     ess_threshold: float = 0.5
     rejuvenate: int = 0
     max_tokens: int = 256
+    tokens: Constraint | None = None
     answer: Selector = field(default_factory=ByWeight)
 
     trace_kind: ClassVar[TraceKind] = "population"
@@ -106,8 +117,14 @@ class Particles:
             ess_threshold=at_least(0.0, 1.0),
             rejuvenate=at_least(0),
             max_tokens=at_least(1),
+            tokens=part("a constraint: an object with `async allows(prompt, response) -> bool`"),
             answer=SELECTOR,
         )
+        if self.tokens is not None and self.rejuvenate:
+            raise ConfigError(
+                f"Particles(tokens=..., rejuvenate={self.rejuvenate}): moves draw from the policy, "
+                "which does not know of the tokens that are refused: leave out one of them"
+            )
 
     @property
     def parallel_draws(self) -> int:
@@ -126,7 +143,10 @@ class Particles:
             segmenter=self.segmenter,
             twist=self.twist,
             target=Target(self.log_weight, self.max_tokens),
+            tokens=self.tokens,
         )
+        if self.tokens is not None:
+            require_tokens_one_by_one(run.policy, self.segmenter)
         is_stuck = run.has_one_answer(f"1 particle was drawn instead of {self.n}")
         population = ParticleFilter(
             prompt=prompt,
@@ -141,14 +161,15 @@ class Particles:
         )
 
         async def answer_so_far() -> Candidate | None:
-            complete = [one for one in population.particles if one.is_complete]
             run.trace.note(**population.notes())
-            if not complete:
-                return None
-            return await elect(prompt, complete, self.answer, self.resample, run)
+            return await elect(prompt, population.particles, self.answer, self.resample, run)
 
         run.trace.answer_by(answer_so_far)
         await population.run_rounds()
         chosen = await elect(prompt, population.particles, self.answer, self.resample, run)
+        if chosen is None:
+            return run.abstain(
+                prompt, f"the constraint allows none of the {population.n} particles"
+            )
         run.trace.commit(chosen.tokens[len(run.trace.committed) :])
         return chosen

@@ -58,6 +58,9 @@ class Plain:
             max_tokens=self.max_tokens,
             kept_certainty=Certainty() if self.measured else None,
         )
+        if drawn.excluded:
+            run.record_proposal(drawn, verdict=Verdict.REJECTED, prob=0.0)
+            return run.abstain(prompt, "the one response that was drawn is not allowed")
         run.record_proposal(drawn, verdict=Verdict.ACCEPTED)
         run.trace.commit(drawn.tokens)
         return drawn

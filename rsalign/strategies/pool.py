@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from rsalign.core.capabilities import (
     answers_in_one_draw,
     asks_judge,
+    excludes,
     needs_certainty,
     needs_reward,
     varies_by_policy_alone,
@@ -30,6 +31,7 @@ POOL_NOTES = {
     "effective_sample_size": "independent draws that the weights are worth",
     "kl_estimate": "bounds KL(law || inner draw) on average, nats",
     "num_unjudged": "finished candidates that the run's end left without a reward",
+    "num_excluded": "candidates that a constraint does not allow",
 }
 """What the notes of `Pool.record` mean (`rsalign.core.capabilities.note_meanings`)."""
 
@@ -53,6 +55,26 @@ def any_needs_reward(inner: Strategy, select: Selector) -> bool:
     return needs_reward(select) or needs_reward(inner)
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The candidates of a pool, and which one was chosen.
+
+    Attributes:
+        allowed: candidates that may be the answer, by number.
+        excluded: the others.
+        selection: the choice among `allowed`; None if there are none.
+    """
+
+    allowed: tuple[Candidate, ...]
+    excluded: tuple[Candidate, ...]
+    selection: Selection | None
+
+    @property
+    def candidate(self) -> Candidate | None:
+        """The chosen candidate; None if none is allowed."""
+        return None if self.selection is None else self.allowed[self.selection.index]
+
+
 @dataclass(slots=True)
 class Pool:
     """The candidates for one prompt, and the choice of one of them.
@@ -64,6 +86,10 @@ class Pool:
     time; it is recorded as 0. The selector is then shown no rewards at all, as if no reward had
     been given: known and unknown ones cannot be compared, not even to break ties. The note
     ``num_unjudged`` and a warning tell how many there are.
+
+    The selector is shown only what is allowed (`Candidate.excluded`), so that its law is that among
+    the allowed candidates; their number is then random. The others are recorded after them, with
+    probability 0. If none is allowed, the answer is an abstention.
 
     Attributes:
         prompt: what is answered.
@@ -105,25 +131,56 @@ class Pool:
 
         await concurrently(draw_one(i) for i in numbers)
 
-    async def choose(self) -> tuple[Sequence[Candidate], Selection]:
-        """All candidates, by number, and the choice among them."""
-        candidates = [self._drawn[i] for i in sorted(self._drawn)]
-        return candidates, await self._selection(candidates)
+    async def choose(self) -> Choice:
+        """The choice among the candidates that were drawn."""
+        return await self._choice([self._drawn[i] for i in sorted(self._drawn)])
 
-    def record(self, candidates: Sequence[Candidate], selection: Selection) -> None:
+    def answer(self, choice: Choice) -> Candidate:
+        """Records the choice and commits the chosen candidate; an abstention if there is none."""
+        self._record(choice)
+        chosen = choice.candidate
+        if chosen is None:
+            num_drawn = len(choice.excluded)
+            return self.run.abstain(self.prompt, f"of {num_drawn} candidates drawn none is allowed")
+        self.run.trace.commit(chosen.tokens)
+        return chosen
+
+    def _record(self, choice: Choice) -> None:
         """Records each candidate with its probability of being chosen, and the pool's notes."""
-        for i, (candidate, prob) in enumerate(zip(candidates, selection.probs, strict=True)):
-            verdict = Verdict.ACCEPTED if i == selection.index else Verdict.REJECTED
-            self.run.record_proposal(candidate, verdict=verdict, prob=prob)
+        if choice.excluded:
+            self.run.trace.note(num_excluded=len(choice.excluded))
+        selection = choice.selection
+        if selection is not None:
+            for i, (candidate, prob) in enumerate(
+                zip(choice.allowed, selection.probs, strict=True)
+            ):
+                verdict = Verdict.ACCEPTED if i == selection.index else Verdict.REJECTED
+                self.run.record_proposal(candidate, verdict=verdict, prob=prob)
+            self.run.trace.note(**self._notes(choice, selection))
+        for candidate in choice.excluded:
+            self.run.record_proposal(candidate, verdict=Verdict.REJECTED, prob=0.0)
+
+    def _notes(self, choice: Choice, selection: Selection) -> dict[str, Note]:
+        candidates = (*choice.allowed, *choice.excluded)
+        probs = (*selection.probs, *(0.0 for _ in choice.excluded))
         notes: dict[str, Note] = {
-            "rewards": tuple(float(candidate.reward) for candidate in candidates),
-            "kl_estimate": pool_kl(selection.probs, [candidate.tokens for candidate in candidates]),
+            "rewards": tuple(float(candidate.reward) for candidate in choice.allowed),
+            "kl_estimate": pool_kl(probs, [candidate.tokens for candidate in candidates]),
             "effective_sample_size": effective_sample_size(selection.probs),
         }
-        self.run.trace.note(**notes | dict(selection.notes))
+        notes |= dict(selection.notes)
+        if choice.excluded:  # the formula is one of the number of draws alone
+            notes.pop("kl_formula", None)
+        return notes
 
-    async def _selection(self, candidates: Sequence[Candidate]) -> Selection:
-        return await self.select.select(self.prompt, candidates, self.select_key(len(candidates)))
+    async def _choice(self, candidates: Sequence[Candidate]) -> Choice:
+        allowed = tuple(candidate for candidate in candidates if not candidate.excluded)
+        excluded = tuple(candidate for candidate in candidates if candidate.excluded)
+        selection = None
+        if allowed:
+            key = self.select_key(len(candidates))
+            selection = await self.select.select(self.prompt, allowed, key)
+        return Choice(allowed, excluded, selection)
 
     async def _choose_so_far(self) -> Candidate | None:
         """The choice among the candidates that are finished when the run is ended early."""
@@ -143,7 +200,9 @@ class Pool:
                     answer = await child.estimate()
                     if answer is not None and answer.response.complete:
                         finished[i] = answer
-        unjudged = {} if needs_reward(self.select) else self._unjudged()
+        unjudged = {}
+        if not needs_reward(self.select) and not excludes(self.run.reward):
+            unjudged = self._unjudged()
         finished |= unjudged
         if not finished:
             return None
@@ -157,9 +216,11 @@ class Pool:
                 "had a reward: the selector, which needs none, chose among all of them and was "
                 "shown no rewards"
             )
-        selection = await self._selection(shown_candidates)
-        self.record(candidates, selection)
-        return candidates[selection.index]
+        choice = await self._choice(shown_candidates)
+        if unjudged:  # nothing is excluded by this reward
+            choice = replace(choice, allowed=tuple(candidates))
+        self._record(choice)
+        return choice.candidate
 
     def _unjudged(self) -> dict[int, Candidate]:
         """Complete responses whose reward was not known in time; 0 stands for it."""

@@ -37,6 +37,7 @@ from rsalign.chains.beta_rules import (
     beta_warnings,
     require_pool,
     resolve_beta,
+    why_too_few,
 )
 from rsalign.chains.diagnostics import CHAIN_NOTES
 from rsalign.chains.kernel import LogWeight
@@ -88,3 +89,7 @@ class QAlign(MarkovChain):
     @override
     def weight_warnings(self, prompt_rewards: Sequence[float]) -> Sequence[str]:
         return beta_warnings(self.beta, prompt_rewards)
+
+    @override
+    def why_no_weight(self, prompt_rewards: Sequence[float]) -> str | None:
+        return why_too_few(self.beta, len(prompt_rewards))

@@ -27,6 +27,7 @@ from rsalign.chains.beta_rules import (
     beta_warnings,
     require_pool,
     resolve_beta,
+    why_too_few,
 )
 from rsalign.chains.diagnostics import CHAIN_NOTES
 from rsalign.chains.kernel import LogWeight, log_prob
@@ -78,3 +79,7 @@ class Quest(MarkovChain):
     @override
     def weight_warnings(self, prompt_rewards: Sequence[float]) -> Sequence[str]:
         return beta_warnings(self.beta, prompt_rewards)
+
+    @override
+    def why_no_weight(self, prompt_rewards: Sequence[float]) -> str | None:
+        return why_too_few(self.beta, len(prompt_rewards))

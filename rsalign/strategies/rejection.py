@@ -6,7 +6,8 @@ Law      Let a(y) = min(1, exp((r(y) - bound) / beta)) and A = sum pi a. An acce
          policy of the reward clipped at `bound` (quasi-rejection sampling). The note
          ``clipped_share`` is the share of the tested rewards above the bound. After `max_draws`
          rejections, which has probability (1 - A)^max_draws, one of the rejected responses is
-         forced: it is drawn from them in proportion to exp(r / beta).
+         forced: it is drawn from them in proportion to exp(r / beta). Under a constraint a(y) = 0
+         for what it excludes, which is never forced; if all are excluded, there is no answer.
 Move     Draw whole responses, `at_once` at a time, and take the first that is accepted, in order.
 Accept   exp((r - bound) / beta), at most 1.
 Paper    von Neumann 1951; quasi-rejection: Eikema et al. 2022, arXiv:2206.05088, who give the
@@ -126,7 +127,7 @@ class Rejection:
                     break
             if accepted:
                 return tested[-1]
-            return self._forced(tested, run) if tested else None
+            return self._forced(tested, run)
 
         run.trace.answer_by(answer_so_far)
         while not accepted and len(tested) < self.max_draws:
@@ -135,17 +136,23 @@ class Rejection:
             await until(map(attempt, tries), accepts)
             repeats = repeats or is_certain(tested[0].response)
         chosen = tested[-1] if accepted else self._forced(tested, run)
+        clipped = sum(not draft.excluded and draft.reward > self.bound for draft in tested)
         run.trace.note(
             num_tested=len(tested),
             acceptance_rate=accepted / len(tested),
-            clipped_share=sum(draft.reward > self.bound for draft in tested) / len(tested),
-            forced=not accepted,
+            clipped_share=clipped / len(tested),
+            forced=not accepted and chosen is not None,
         )
+        if chosen is None:
+            return run.abstain(prompt, f"none of the {len(tested)} responses drawn is allowed")
         run.trace.commit(chosen.tokens)
         return chosen
 
-    def _forced(self, tested: list[Candidate], run: Run) -> Candidate:
-        probs = tilted_weights([draft.reward for draft in tested], self.beta)
+    def _forced(self, tested: list[Candidate], run: Run) -> Candidate | None:
+        allowed = [draft for draft in tested if not draft.excluded]
+        if not allowed:
+            return None
+        probs = tilted_weights([draft.reward for draft in allowed], self.beta)
         index = run.key.child("forced").categorical(probs)
-        run.record_proposal(tested[index], verdict=Verdict.FORCED, prob=probs[index])
-        return tested[index]
+        run.record_proposal(allowed[index], verdict=Verdict.FORCED, prob=probs[index])
+        return allowed[index]

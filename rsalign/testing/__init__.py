@@ -1,11 +1,11 @@
 """Tools for testing strategies, policies and rewards, those of this package and your own.
 
-`law` and `law_of` compute exact distributions by enumeration, `check_policy`, `check_reward` and
-`check_strategy` test the laws of `rsalign.core.protocols`, and `ToyPolicy` and `ToyReward` are
-small enough for exact results.
+`law` and `law_of` compute exact distributions by enumeration, `check_policy`, `check_reward`,
+`check_strategy` and `check_constraint` test the laws of `rsalign.core.protocols`, and `ToyPolicy`
+and `ToyReward` are small enough for exact results.
 """
 
-from rsalign.testing.checks import check_policy, check_reward, check_strategy
+from rsalign.testing.checks import check_constraint, check_policy, check_reward, check_strategy
 from rsalign.testing.enumerate import BranchKey, distance, law, law_of
 from rsalign.testing.pools import example_pool
 from rsalign.testing.toy import EOS, ToyPolicy, ToyReward, responses
@@ -15,6 +15,7 @@ __all__ = [
     "BranchKey",
     "ToyPolicy",
     "ToyReward",
+    "check_constraint",
     "check_policy",
     "check_reward",
     "check_strategy",

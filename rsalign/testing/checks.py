@@ -7,9 +7,10 @@ policy and the vLLM policy pass the same checks.
 import asyncio
 import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rsalign.core.capabilities import overdraws
+from rsalign.core.constraint import Constraint
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key, Label
 from rsalign.core.protocols import Likelihood, Policy, Reward, Strategy
@@ -113,6 +114,47 @@ async def check_reward(
     assert worst <= tolerance, "a cancelled waiter disturbed the others"
 
 
+async def check_constraint(
+    constraint: Constraint,
+    examples: Sequence[tuple[Prompt, Response]],
+    text: Callable[[Tokens], str],
+) -> None:
+    """Checks the laws of `Constraint`.
+
+    Args:
+        constraint: the constraint to check.
+        examples: prompts with complete responses; some should be allowed, and some not.
+        text: decodes the first tokens of a response, such as `Policy.text`.
+
+    Raises:
+        AssertionError: if a law is violated, or no example is allowed, or each of them is.
+
+    Example:
+        >>> from rsalign import Without
+        >>> from rsalign.testing import ToyPolicy
+        >>> prompt, policy = Prompt((), (1,)), ToyPolicy()
+        >>> examples = [(prompt, Response((2, 1, 0), "2 1", Stop.EOS)),
+        ...     (prompt, Response((1, 0), "1", Stop.EOS))]
+        >>> asyncio.run(check_constraint(Without("2"), examples, policy.text))
+    """
+    verdicts = []
+    for prompt, response in examples:
+        assert response.complete, f"{response!r} is not complete: examples must be"
+        allowed = await constraint.allows(prompt, response)
+        assert isinstance(allowed, bool), f"{allowed!r} is neither True nor False"
+        assert await constraint.allows(prompt, response) is allowed, "two calls differ"
+        verdicts.append(allowed)
+        for length in range(len(response.tokens)) if allowed else ():
+            tokens = response.tokens[:length]
+            stop = Stop.BOUNDARY if tokens else None
+            prefix = Response(tokens, text(tokens), stop)
+            assert await constraint.allows(prompt, prefix) is True, (
+                f"{response.text!r} is allowed, but its beginning {prefix.text!r} is not"
+            )
+    assert any(verdicts), "no example is allowed, so that no prefix was looked at"
+    assert not all(verdicts), "every example is allowed: add one that is not"
+
+
 async def check_strategy(
     strategy: Strategy, prompt: Prompt, policy: Policy, reward: Reward, *, eos: int
 ) -> None:
@@ -150,7 +192,9 @@ async def check_strategy(
         for proposal in trace.proposals
         if proposal.verdict is not Verdict.REJECTED
     ]
-    assert answer in taken, "the answer is not among the accepted proposals of the trace"
+    assert answer.abstained or answer in taken, (
+        "the answer is not among the accepted proposals of the trace"
+    )
     assert all(proposal.log_accept <= 0 for proposal in trace.proposals)
     again, *others = await concurrently(
         strategy.sample(prompt, Run(policy, reward, Key(seed))) for seed in (3, 4, 5, 6)

@@ -10,7 +10,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from rsalign.chains.beta_rules import BETA_RULES, BetaRule
 from rsalign.chains.cuts import CUTS, CutLaw
+from rsalign.chains.moves import Move
 from rsalign.chains.stopping import STOPPING, Stopping
+from rsalign.core.constraint import Constraint
 from rsalign.core.declared import declared_types
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import (
@@ -24,8 +26,16 @@ from rsalign.core.protocols import (
     Strategy,
 )
 from rsalign.policies import POLICIES
-from rsalign.populations import RESAMPLINGS, TWISTS, Resampling, Twist
-from rsalign.rewards import JUDGES, REWARDS, STEP_LAYOUTS, TEMPLATES, StepLayout, Template
+from rsalign.populations import MOVES, RESAMPLINGS, TWISTS, Resampling, Twist
+from rsalign.rewards import (
+    CONSTRAINTS,
+    JUDGES,
+    REWARDS,
+    STEP_LAYOUTS,
+    TEMPLATES,
+    StepLayout,
+    Template,
+)
 from rsalign.segments import SEGMENTERS
 from rsalign.segments.acceptance import ACCEPTANCES, Acceptance
 from rsalign.segments.thresholds import THRESHOLDS, Threshold
@@ -80,6 +90,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("stopping rule", STOPPING, ("enough",), (Stopping,), "", "{}=decided_lead"),
         Kind("rule for beta", BETA_RULES, ("beta",), (BetaRule,), "", "{}=target_kl"),
         Kind("rule of resampling", RESAMPLINGS, ("ancestors",), (Resampling,), "", "{}=systematic"),
+        Kind("move", MOVES, ("step",), (Move,), "particle_gibbs", "{}=particle_gibbs"),
         Kind("twist", TWISTS, ("log_value",), (Twist,), "partial_reward", "{}=look_ahead"),
         Kind("extractor", EXTRACTORS, ("__call__",), (Extract,), "", "{}=last_number"),
         Kind("utility", UTILITIES, ("__call__",), (Utility,), "", "{}=rouge_1"),
@@ -103,6 +114,7 @@ KINDS: Mapping[str, Kind] = {
             example="{}=pairwise_judge",
             operators_only=True,
         ),
+        Kind("constraint", CONSTRAINTS, ("allows",), (Constraint,), example="{}=without"),
         Kind(
             "reward",
             REWARDS,

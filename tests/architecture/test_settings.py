@@ -25,7 +25,7 @@ from eval.distributed.spread import Spread
 from eval.graders.reward import BeatsReference, ByReward
 from eval.tasks.protocol import Grade
 from eval.tasks.registry import TASKS
-from rsalign import Budget, Cards, ConfigError, FixedSize, Key, Plain
+from rsalign import Budget, Cards, ConfigError, Constraint, FixedSize, Key, Plain, Without
 from rsalign.chains.beta_rules import BETA_RULES
 from rsalign.chains.cuts import CUTS
 from rsalign.chains.stopping import STOPPING
@@ -39,7 +39,7 @@ from rsalign.core.protocols import (
     Strategy,
 )
 from rsalign.core.types import Sampling
-from rsalign.populations import RESAMPLINGS, TWISTS
+from rsalign.populations import MOVES, RESAMPLINGS, TWISTS
 from rsalign.rewards.calibration import calibrated_on
 from rsalign.rewards.combine import WeightedSum
 from rsalign.rewards.function import FunctionReward
@@ -107,6 +107,7 @@ REGISTRIES = (
     UTILITIES,
     RESAMPLINGS,
     TWISTS,
+    MOVES,
     TASKS,
 )
 ALONE = (Budget, Sampling, Entropy, FixedSize, Punctuation, Options, Spread, Grade)
@@ -144,12 +145,15 @@ EXAMPLES = {
     Weigher: Model(),
     Writer | Weigher: Model(),
     Reward | PairwiseReward: ToyReward(),
+    Reward | None: ToyReward(),
+    Constraint: Without("no"),
     Sequence[Reward]: REWARDS,
     Sequence[float]: (0.5, 1.0),
     Callable[[tuple[int, ...]], str]: decode,
 }
 """A value of each type that a required field may have."""
 SPECIAL = {
+    "Without.texts": ("no",),
     "Template.user": "{response}",
     "Template.choices": ("Yes", "No"),
     "Routed.routes": (),
@@ -340,6 +344,9 @@ ALLOWED = {
     "Options.reward_timeout_seconds": real(0, INF, None, open_low=True),
     "Options.wait_for_reward_seconds": real(0, INF),
     "PartialReward.scale": real(0, INF),
+    "ParticleGibbs.ess_threshold": probability,
+    "ParticleGibbs.n": whole(2),
+    "ParticleGibbs.share": share,
     "Particles.beta": positive,
     "Particles.ess_threshold": probability,
     "Particles.n": count,
@@ -478,6 +485,8 @@ def test_what_is_not_the_part_is_refused(cls, name):
         wrong.append(None)
     if is_numeric(kind):
         wrong.remove(3)
+    if typing.get_origin(kind) is tuple:
+        wrong.remove([])
     for value in wrong:
         with pytest.raises(ConfigError, match=rf"{cls.__name__}\({name}=.*give ") as refused:
             replace(made, **{name: value})

@@ -4,7 +4,23 @@ import asyncio
 
 import pytest
 
-from rsalign import BestOf, Key, Plain, Response, Run, Stop
+from rsalign import (
+    Beam,
+    BestOf,
+    Dvts,
+    EarlyDrop,
+    Entropy,
+    FixedSize,
+    Key,
+    LookAhead,
+    ParticleGibbs,
+    Particles,
+    Plain,
+    QAlign,
+    Response,
+    Run,
+    Stop,
+)
 from rsalign.core.cancelled_draws import receive_cancelled_draws
 from rsalign.core.tasks import concurrently
 from rsalign.embedded import REWARD
@@ -80,7 +96,36 @@ def test_an_open_answer_is_not_a_finished_one(reward, ask):
 def test_strategies(policy, reward, ask):
     async def main():
         eos = policy.engine.tokenizer.eos_token_id
-        for strategy in (Plain(max_tokens=64), BestOf(n=4, inner=Plain(max_tokens=64))):
+        lines = Entropy(1.0)  # it ends before an uncertain token: the first of a line
+        for strategy in (
+            Plain(max_tokens=64),
+            BestOf(n=4, inner=Plain(max_tokens=64)),
+            Particles(n=4, segmenter=lines, ess_threshold=1.0, max_tokens=64),
+            Particles(
+                n=2,
+                segmenter=FixedSize(12),
+                twist=LookAhead(horizon=8),
+                rejuvenate=1,
+                max_tokens=32,
+            ),
+            Beam(width=2, branch=2, segmenter=lines, max_tokens=64),
+            Dvts(subtrees=2, branch=2, segmenter=FixedSize(12), max_tokens=48),
+            EarlyDrop(n=4, first=12, max_tokens=64),
+            QAlign(
+                steps=3,
+                max_tokens=48,
+                moves=(ParticleGibbs(segmenter=lines, n=3, share=0.6),),
+            ),
+            QAlign(
+                steps=3,
+                max_tokens=48,
+                moves=(
+                    ParticleGibbs(
+                        segmenter=FixedSize(8), n=3, share=0.9, ess_threshold=1.0, ancestors=True
+                    ),
+                ),
+            ),
+        ):
             await check_strategy(strategy, ask(3), policy, reward, eos=eos)
 
     asyncio.run(main())

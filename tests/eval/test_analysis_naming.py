@@ -3,7 +3,7 @@
 import pytest
 
 from eval.analysis.naming import name_methods
-from rsalign import BestOf, Cards, Entropy, FixedSize, Plain, QAlign
+from rsalign import BestOf, Cards, Entropy, FixedSize, ParticleGibbs, Plain, QAlign
 from rsalign.core.capabilities import AnswerLaw, answer_law, describe_part, independent_draws
 from rsalign.selectors import MajorityVote, MinimumBayesRisk, Soft
 from rsalign.selectors.extraction import LastNumber
@@ -63,6 +63,12 @@ def test_settings_are_named_where_no_size_explains_them():
 
 def test_equal_budgets_explain_nothing():
     assert names((BestOf(n=4), 16), (BestOf(n=8), 16)) == ["BestOf, n=4", "BestOf, n=8"]
+
+
+def test_parts_in_a_list_are_named_like_others():
+    gibbs = ParticleGibbs(segmenter=FixedSize(8), n=3)
+    found = names((QAlign(steps=24), 16), (QAlign(steps=11, moves=(gibbs,)), 16))
+    assert found == ["QAlign", "QAlign ParticleGibbs"]
 
 
 def test_classes_deep_inside_are_named_too():

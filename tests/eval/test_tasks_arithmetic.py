@@ -1,8 +1,9 @@
 import pytest
 
 from eval.tasks.arithmetic import Arithmetic
+from eval.tasks.line_check import sound_lines
 from rsalign import ConfigError, Key
-from rsalign.embedded.problems import problem
+from rsalign.embedded.problems import problem, problems
 
 
 def test_solutions_are_right_and_others_wrong():
@@ -38,3 +39,22 @@ def test_votes():
 def test_settings(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         Arithmetic(**settings)
+
+
+def test_sound_lines_count_what_is_wrong_in_itself():
+    for made in problems("tune", 20):
+        solution = made.solution(Key(0))
+        for end, next_character in enumerate(solution):
+            if not next_character.isdigit():  # a number is one token
+                assert sound_lines(made.question, solution[:end]) == 0
+        assert sound_lines(made.question, solution) == 0
+        assert sound_lines(made.question, f"{solution}1") == -1  # not the last result
+    for text, wrong in {
+        "First 12 + 7 = 20\n": 1,
+        "First 12 + 7 = 20\nThen 20 * 2 = 41": 2,
+        "Nonsense\n": 1,
+        "First 8 / 0 = 8\n": 1,
+        "First 9 / 2 = 4\nSo 4 / 2 = 2": 1,
+        "Answer: 3": 1,
+    }.items():
+        assert sound_lines("", text) == -wrong

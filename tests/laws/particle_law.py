@@ -42,7 +42,10 @@ def mean_weights(of, policy, reward, filter_class=ParticleFilter, growth_class=G
     async def weighted(key):
         run = Run(policy, reward, key)
         growth = growth_class(
-            segmenter=of.segmenter, twist=of.twist, target=Target(of.log_weight, of.max_tokens)
+            segmenter=of.segmenter,
+            twist=of.twist,
+            target=Target(of.log_weight, of.max_tokens),
+            tokens=of.tokens,
         )
         population = filter_class(
             prompt=PROMPT,

@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from rsalign import BestOf, Entropy, FixedSize, LookAhead, Message, Plain, Prompt, Residual
+from rsalign import (
+    BestOf,
+    Entropy,
+    FixedSize,
+    LookAhead,
+    Message,
+    ParticleGibbs,
+    Plain,
+    Prompt,
+    Residual,
+)
 from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
 from rsalign.chains.cuts import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts
 from rsalign.chains.stopping import DecidedLead, EffectiveSamples
@@ -137,6 +147,20 @@ EXAMPLES = [
         stopping=EffectiveSamples(at_least=8.0),
     ),
     BestOf(n=3, inner=QAlign(steps=4, max_tokens=6, cuts=BlockCuts(size=2))),
+    QAlign(
+        steps=9,
+        beta=0.5,
+        max_tokens=6,
+        moves=(
+            ParticleGibbs(segmenter=FixedSize(2), n=3, share=0.3),
+            ParticleGibbs(segmenter=Entropy(0.9, 1, 3), share=0.3, twist=LookAhead()),
+        ),
+    ),
+    QAlign(
+        steps=9,
+        max_tokens=6,
+        moves=(ParticleGibbs(segmenter=FixedSize(2), n=3, share=0.9, ancestors=True),),
+    ),
     Quest(steps=9, beta=0.5, max_tokens=6, cuts=FixedCuts(decay=0.9)),
     Power(steps=9, alpha=3.0, max_tokens=6, answer=Hard()),
     Rejection(beta=0.5, bound=1.5, max_tokens=6, at_once=3),

@@ -9,14 +9,19 @@ from page_reader import read
 
 from rsalign import (
     Aligner,
+    Beam,
     BestOf,
     Budget,
     Calibrate,
     Cards,
     ConfigError,
     Constant,
+    Dvts,
+    EarlyDrop,
     FixedSize,
     Line,
+    ParticleGibbs,
+    Particles,
     Plain,
     QAlign,
     Verdict,
@@ -61,6 +66,19 @@ OTHERS = {
     "segments": CARDS,
     "calibrated segments": Calibrate(inner=CARDS, draws=4),
     "rejection": Rejection(beta=0.5, bound=2.0, max_tokens=8, max_draws=6),
+}
+POPULATIONS = {
+    "particles": Particles(n=5, segmenter=FixedSize(2), max_tokens=8, ess_threshold=1.0),
+    "moved particles": Particles(n=3, segmenter=FixedSize(2), max_tokens=8, rejuvenate=1),
+    "beam": Beam(width=2, branch=3, segmenter=FixedSize(2), max_tokens=8),
+    "dvts": Dvts(subtrees=3, branch=2, segmenter=FixedSize(2), max_tokens=8),
+    "early drop": EarlyDrop(n=6, first=2, max_tokens=8),
+}
+OTHERS |= POPULATIONS | {
+    "best of populations": BestOf(n=2, inner=POPULATIONS["beam"]),
+    "chain with populations": QAlign(
+        steps=6, max_tokens=8, moves=(ParticleGibbs(segmenter=FixedSize(2), share=0.5),)
+    ),
 }
 TOY = ToyPolicy(6)
 
@@ -382,3 +400,34 @@ def test_write_page(tmp_path):
     with pytest.raises(ConfigError, match="cannot write the page"):
         write_page(found, tmp_path / "no" / "out.html", decode=TOY.text)
     read(render_page([], decode=TOY.text))
+
+
+@pytest.mark.parametrize("strategy", POPULATIONS.values(), ids=POPULATIONS)
+def test_a_population_is_a_tree_of_all_drafts(strategy):
+    root, found = drawn(strategy)
+    for i, output in enumerate(found):
+        here = section(root, i)
+        drafts = [
+            one for one in output.alignment.trace.proposals if one.address[-2:-1] == ("particle",)
+        ]
+        assert len(here.all("circle")) == len(here.all("polyline", "branch")) == len(drafts)
+        died = [one for one in drafts if one.verdict is Verdict.REJECTED]
+        assert len(here.all("circle", "rejected")) == len(died)
+        shown = here.all("div", "try")
+        assert len(shown) == len(drafts)
+        for row, draft in zip(shown, drafts, strict=True):
+            assert f"reward {draft.candidate.reward:.4g}" in row.text
+            assert ("died" in row.text) == (draft.verdict is Verdict.REJECTED)
+            kept = TOY.text(draft.candidate.tokens[: draft.kept])
+            assert kept + row.one("mark").text == draft.candidate.response.text
+
+
+def test_weights_and_sample_sizes_of_particles_are_shown():
+    root, (output, _) = drawn(POPULATIONS["particles"])
+    notes, rows = output.alignment.diagnostics, section(root, 0).all("li", "row")
+    assert len(rows) == notes["num_rounds"] == len(notes["ess_by_round"])
+    for row, size in zip(rows, notes["ess_by_round"], strict=True):
+        assert f"ESS {size:.4g}" in row.text
+    first = rows[0].all("div", "try")
+    for number, row in enumerate(first):
+        assert f"ln W {notes['log_weights'][number]:.4g}" in row.text
