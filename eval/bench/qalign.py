@@ -29,6 +29,7 @@ from eval.bench.bare_engine import (
     forwards_per_drawn,
     judging_seconds,
 )
+from eval.bench.busy_time import BusyTime
 from eval.bench.chain_runs import Compared, Measured, RunSize
 from eval.bench.lock_step import lock_step
 from rsalign.core.align import Result, align
@@ -70,6 +71,11 @@ class QAlignBench:
         self._settings = settings
         self._policy = VllmPolicy.start(policy, backend=backend)
         self._reward = VllmReward.start(reward, backend=backend)
+        self._busy = (
+            (BusyTime(self._policy.engine), BusyTime(self._reward.engine))
+            if backend == "in_process"
+            else ()
+        )
         self._drawing = bare_engine(policy, pooling=False)
         self._judging = bare_engine(reward, pooling=True)
         self._rendering = Rendering(
@@ -162,8 +168,11 @@ class QAlignBench:
         Seeds differ, so that nobody finds the prefixes of another's draws in the cache.
         """
         policy, reward = RecordedPolicy(self._policy), RecordedReward(self._reward)
+        self._take_busy()
         free = self.free(cell, seed=3 * seed, policy=policy, reward=reward)
+        busy_free = self._take_busy()
         locked = self._lock_step_seconds(cell, 3 * seed + 1)
+        busy_locked = self._take_busy()
         drawing = self._drawing_seconds(policy, cell)
         judging = judging_seconds(
             self._judging, [self._rendering.tokens(*asked) for asked in reward.asked]
@@ -172,10 +181,15 @@ class QAlignBench:
         unjudged = self.free(cell, seed=3 * seed + 2, policy=policy, reward=_Nothing())
         return Compared(
             lock_step=locked / free.seconds,
+            lock_step_bound=sum(busy_locked) / max(busy_free) if busy_free else None,
             unjudged=self._drawing_seconds(policy, cell) / unjudged.seconds,
             drawing=drawing / free.seconds,
             both=(drawing + judging) / free.seconds,
         )
+
+    def _take_busy(self) -> list[float]:
+        """Seconds that policy and reward have computed since the last call, if that is known."""
+        return [one.take() for one in self._busy]
 
     def _lock_step_seconds(self, cell: RunSize, seed: int) -> float:
         asked = self._prompts[: cell.num_asked]
