@@ -75,12 +75,18 @@ def compare_at_equal_reward(arguments: argparse.Namespace) -> Iterator[str]:
 def compare_qalign(arguments: argparse.Namespace) -> Iterator[str]:
     """Compares `QAlign` with chains that wait for each other and with the bare engine."""
     from eval.bench import qalign
+    from rsalign.chains.cuts.laws import BlockCuts, UniformCuts
     from rsalign.strategies.qalign import QAlign
 
     yield from qalign.report(
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
-        settings=QAlign(beta=arguments.beta, max_tokens=arguments.max_tokens),
+        settings=QAlign(
+            beta=arguments.beta,
+            max_tokens=arguments.max_tokens,
+            cuts=BlockCuts(size=arguments.block_cuts) if arguments.block_cuts else UniformCuts(),
+        ),
+        compared_steps=arguments.compared_steps,
         repeats=arguments.repeats,
         num_prompts=arguments.prompts,
         chains=arguments.chains,
@@ -167,6 +173,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_counts(qalign, "candidates", [1, 4], "number of candidates of each step")
     qalign.add_argument("--beta", type=float, default=1.0, help="divides the reward")
     qalign.add_argument(
+        "--compared-steps",
+        type=positive_count,
+        default=16,
+        metavar="N",
+        help="of each chain, in the comparisons (default: 16)",
+    )
+    qalign.add_argument(
+        "--block-cuts",
+        type=positive_count,
+        metavar="SIZE",
+        help="cut only where blocks of so many tokens begin (default: at every token)",
+    )
+    qalign.add_argument(
         "--backend",
         choices=("async", "in_process"),
         default="async",
@@ -195,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     add_models(peers, reward=True)
 
     add_models(cards, reward=True)
+    add_models(frontier, reward=True)
     add_models(qalign, reward=True)
     add_models(guided, reward=False)
     return parser

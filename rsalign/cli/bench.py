@@ -17,6 +17,10 @@ def add_parser(subparsers: Any) -> None:
         "overhead", help="best-of-n and plain sampling compared with vLLM alone; the controller"
     )
     overhead.set_defaults(report=measure_overhead)
+    overhead.add_argument("--n", type=positive_count, default=16, help="candidates of best-of-n")
+    overhead.add_argument(
+        "--prompts", type=positive_count, default=64, metavar="N", help="for best-of-n, at once"
+    )
     hooks = benches.add_parser(
         "hooks", help="the engine with the logits processors, used or not, compared with none"
     )
@@ -126,6 +130,8 @@ def measure_overhead(arguments: argparse.Namespace) -> Iterator[str]:
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
         repeats=arguments.repeats,
+        n=arguments.n,
+        num_prompts=arguments.prompts,
     )
 
 
