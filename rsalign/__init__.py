@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         Capped,
         ClippedSteps,
         Constrained,
+        CostBudget,
         DeltaSteps,
         DensityRatio,
         Direction,
@@ -184,6 +185,7 @@ __all__ = [
     "Constant",
     "Constrained",
     "Constraint",
+    "CostBudget",
     "CutLaw",
     "DecidedLead",
     "DeltaSteps",
@@ -341,9 +343,9 @@ _NAMES = {
     ),
     "rsalign.report": "write_page",
     "rsalign.rewards": (
-        "BradleyTerry Cached Capped ClippedSteps Constrained DeltaSteps DensityRatio Direction "
-        "FunctionReward ImplicitStepReward Instructed Journaled LowerConfidenceBound Matching "
-        "Metered PairwiseJudge PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled "
+        "BradleyTerry Cached Capped ClippedSteps Constrained CostBudget DeltaSteps DensityRatio "
+        "Direction FunctionReward ImplicitStepReward Instructed Journaled LowerConfidenceBound "
+        "Matching Metered PairwiseJudge PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled "
         "StepLayout Steps Template TransformersReward TransformersStepReward VllmReward "
         "VllmStepReward WeightedSum Without"
     ),

@@ -18,6 +18,7 @@ from rsalign.rewards.combine import (
 )
 from rsalign.rewards.constrained import Constrained
 from rsalign.rewards.constraints import Matching, Without
+from rsalign.rewards.cost_budget import CostBudget
 from rsalign.rewards.density_ratio import DensityRatio, Instructed
 from rsalign.rewards.ensemble import LowerConfidenceBound, Routed
 from rsalign.rewards.function import FunctionReward
@@ -44,6 +45,7 @@ __all__ = [
     "Capped",
     "ClippedSteps",
     "Constrained",
+    "CostBudget",
     "DeltaSteps",
     "DensityRatio",
     "Direction",
@@ -104,7 +106,11 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
 JUDGES: Mapping[str, Callable[..., Any]] = {"pairwise_judge": PairwiseJudge}
 """What settings call each class that compares two answers."""
 
-CONSTRAINTS: Mapping[str, Callable[..., Any]] = {"without": Without, "matching": Matching}
+CONSTRAINTS: Mapping[str, Callable[..., Any]] = {
+    "without": Without,
+    "matching": Matching,
+    "cost_budget": CostBudget,
+}
 """What settings call each class of constraints."""
 
 TEMPLATES: Mapping[str, Template] = {name: Template.named(name) for name in shipped_names()}

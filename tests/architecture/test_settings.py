@@ -300,6 +300,7 @@ ALLOWED = {
     "ChiSquaredPessimism.reward_max": real(-INF, INF, None),
     "ClippedSteps.eta": finite,
     "Constant.value": finite,
+    "CostBudget.limit": finite,
     "DecidedLead.error": between,
     "DecidedLead.every": count,
     "DensityRatio.beta": positive,

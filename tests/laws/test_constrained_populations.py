@@ -9,7 +9,17 @@ import pytest
 from biased_toy import BiasedToy
 from particle_law import PROMPT, mean_weights, strategy, tilted
 
-from rsalign import Beam, ConfigError, Constrained, Dvts, EarlyDrop, FixedSize, Sampling, align
+from rsalign import (
+    Beam,
+    ConfigError,
+    Constrained,
+    CostBudget,
+    Dvts,
+    EarlyDrop,
+    FixedSize,
+    Sampling,
+    align,
+)
 from rsalign.core.run import Run
 from rsalign.populations import LookAhead, PartialReward
 from rsalign.testing import ToyPolicy, ToyReward, law
@@ -129,6 +139,26 @@ def test_tokens_one_by_one_are_refused_beside_what_does_not_fit():
     policy = BiasedToy(3, law=Sampling(top_p=0.5))
     with pytest.raises(ConfigError, match="set top_p=1"):
         asyncio.run(align(PROMPT, strategy(tokens=Legal()), policy=policy, reward=ToyReward()))
+
+
+@dataclass(frozen=True)
+class Twos:
+    """What an answer costs: the number of its tokens 2."""
+
+    async def score(self, prompt, response):
+        return float(response.tokens.count(2))
+
+
+@pytest.mark.parametrize("salt", range(2))
+@pytest.mark.parametrize("limit", [0.0, 1.0])
+def test_an_answer_has_a_budget_of_cost(limit, salt):
+    """Particles estimate pi w on the answers within the budget, and no others."""
+    policy, reward = ToyPolicy(3, salt), ToyReward(salt)
+    of = strategy(ess_threshold=ALWAYS)
+    found = mean_weights(of, policy, Constrained(reward, CostBudget(Twos(), limit)))
+    for y, mass in tilted(policy, reward.value, of.max_tokens).items():
+        within = y.count(2) <= limit
+        assert found.get(y, 0.0) == pytest.approx(mass * within, abs=1e-12)
 
 
 # planted mistakes

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from biased_toy import BiasedToy
 from particle_law import PROMPT, strategy
 
 from rsalign import (
@@ -15,6 +16,7 @@ from rsalign import (
     FixedSize,
     Journal,
     MajorityVote,
+    Matching,
     ParticleGibbs,
     Particles,
     Prompt,
@@ -34,6 +36,9 @@ EVERY = {
         n=6, segmenter=SHORT, max_tokens=8, answer=MajorityVote(extract=LastNumber())
     ),
     "moved particles": Particles(n=4, segmenter=SHORT, max_tokens=8, rejuvenate=1),
+    "particles, by tokens": Particles(
+        n=3, segmenter=SHORT, max_tokens=5, tokens=Matching("[12 ]*")
+    ),
     "beam": Beam(width=2, branch=3, segmenter=SHORT, max_tokens=8),
     "dvts": Dvts(subtrees=3, branch=2, segmenter=SHORT, max_tokens=8),
     "early drop": EarlyDrop(n=8, first=2, max_tokens=8),
@@ -45,7 +50,7 @@ EVERY = {
 
 def run(of, seed=0, policy=None, **given):
     return asyncio.run(
-        align(PROMPT, of, policy=policy or ToyPolicy(5), reward=ToyReward(), seed=seed, **given)
+        align(PROMPT, of, policy=policy or BiasedToy(5), reward=ToyReward(), seed=seed, **given)
     )
 
 
