@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 QUICK := $(addprefix tests/,architecture chains core laws selectors words)
 QUICK += --ignore=tests/core/test_detokenization.py -m "not engine and not vllm and not nightly"
 # what `make v2` runs, and where it installs Triton (1 GB), which nothing else needs
-V2 := $(addprefix tests/,v2 $(addprefix engine/test_,segment_end.py token_statistics_on_the_engine.py guided.py \
+V2 := $(wildcard tests/v2/test_*.py) $(addprefix tests/,$(addprefix engine/test_,segment_end.py token_statistics_on_the_engine.py guided.py \
 	arithmetic_on_the_engine.py hooks_beside_this_process.py laws_on_the_engine.py cards_on_the_engine.py \
 	qalign_on_the_engine.py errors_on_the_engine.py parts_conform.py) \
 	$(addprefix serve/test_,hooks_over_http.py openai_client.py disconnects.py))

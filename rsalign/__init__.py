@@ -112,7 +112,7 @@ if TYPE_CHECKING:
         WeightedSum,
         Without,
     )
-    from rsalign.segments import Entropy, FixedSize, Punctuation
+    from rsalign.segments import Blocks, Entropy, FixedSize, Punctuation
     from rsalign.segments.acceptance import Acceptance, HardAcceptance, SoftAcceptance
     from rsalign.segments.thresholds import Constant, Line, Threshold, above_mean, upper_quantile
     from rsalign.selectors import (
@@ -165,6 +165,7 @@ __all__ = [
     "BestOfMajority",
     "BetaRule",
     "BlockCuts",
+    "Blocks",
     "Boundary",
     "Boxed",
     "BradleyTerry",
@@ -351,7 +352,7 @@ _NAMES = {
         "TransformersReward TransformersStepReward VllmReward VllmStepReward WeightedSum "
         "Without"
     ),
-    "rsalign.segments": "Entropy FixedSize Punctuation",
+    "rsalign.segments": "Blocks Entropy FixedSize Punctuation",
     "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",
     "rsalign.segments.thresholds": "Constant Line Threshold above_mean upper_quantile",
     "rsalign.selectors": (

@@ -1,4 +1,4 @@
-"""`python -m eval.bench cards|qalign|guided|peers`: rsalign next to others, on the same models.
+"""`python -m eval.bench BENCH`: rsalign next to others, on the same models, within one run.
 
 What a user of the library measures on a machine of their own is in `rsalign bench`: ``overhead``,
 ``hooks`` and ``serve``. Exit codes: 0 done, 1 failed, 2 wrong usage.
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from rsalign import ConfigError, RsalignError
-from rsalign.cli.bench import add_models, positive_count
+from rsalign.cli.bench import add_models, grow_models, positive_count
 from rsalign.embedded import STRONG
 from rsalign.engines.vllm.progress import show_start_progress
 from rsalign.words.parts import POLICIES, REWARDS, model_from
@@ -20,6 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     show_start_progress()
     try:
+        for line in grow_models(arguments):
+            print(line, flush=True)
         for line in arguments.report(arguments):
             print(line, flush=True)
     except RsalignError as error:
@@ -54,15 +56,37 @@ def compare_cards(arguments: argparse.Namespace) -> Iterator[str]:
     )
 
 
+def compare_at_equal_reward(arguments: argparse.Namespace) -> Iterator[str]:
+    """Compares `Cards` of several settings with best-of-n of the same mean reward."""
+    from eval.bench import frontier
+
+    yield from frontier.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--reward", arguments.reward, REWARDS),
+        targets=arguments.targets,
+        block_size=arguments.blocks,
+        best_of=arguments.best_of,
+        open_at_once=arguments.prompts,
+        max_tokens=arguments.max_tokens,
+        repeats=arguments.repeats,
+    )
+
+
 def compare_qalign(arguments: argparse.Namespace) -> Iterator[str]:
     """Compares `QAlign` with chains that wait for each other and with the bare engine."""
     from eval.bench import qalign
+    from rsalign.chains.cuts.laws import BlockCuts, UniformCuts
     from rsalign.strategies.qalign import QAlign
 
     yield from qalign.report(
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
-        settings=QAlign(beta=arguments.beta, max_tokens=arguments.max_tokens),
+        settings=QAlign(
+            beta=arguments.beta,
+            max_tokens=arguments.max_tokens,
+            cuts=BlockCuts(size=arguments.block_cuts) if arguments.block_cuts else UniformCuts(),
+        ),
+        compared_steps=arguments.compared_steps,
         repeats=arguments.repeats,
         num_prompts=arguments.prompts,
         chains=arguments.chains,
@@ -121,6 +145,25 @@ def _parser() -> argparse.ArgumentParser:
     cards.add_argument("--beta", type=float, default=0.7, help="divides the reward")
     cards.add_argument("--max-tokens", type=positive_count, default=128, help="of an answer")
 
+    frontier = benches.add_parser(
+        "frontier", help="CARDS next to the best-of-n that reaches the same mean reward"
+    )
+    frontier.set_defaults(report=compare_at_equal_reward)
+    frontier.add_argument(
+        "--targets",
+        type=float,
+        nargs="+",
+        default=[1.0, 2.0, 3.0],
+        metavar="R",
+        help="reward thresholds of CARDS",
+    )
+    frontier.add_argument(
+        "--blocks", type=positive_count, default=32, metavar="N", help="of the engines' caches"
+    )
+    _add_counts(frontier, "best-of", [2, 4, 8, 16], "sizes of the pools")
+    frontier.add_argument("--prompts", type=positive_count, default=16, help="open at once")
+    frontier.add_argument("--max-tokens", type=positive_count, default=128, help="of an answer")
+
     qalign = benches.add_parser(
         "qalign", help="QAlign next to a barrier after each step and to the bare engine"
     )
@@ -129,6 +172,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_counts(qalign, "chains", [1, 4], "number of chains of each prompt")
     _add_counts(qalign, "candidates", [1, 4], "number of candidates of each step")
     qalign.add_argument("--beta", type=float, default=1.0, help="divides the reward")
+    qalign.add_argument(
+        "--compared-steps",
+        type=positive_count,
+        default=16,
+        metavar="N",
+        help="of each chain, in the comparisons (default: 16)",
+    )
+    qalign.add_argument(
+        "--block-cuts",
+        type=positive_count,
+        metavar="SIZE",
+        help="cut only where blocks of so many tokens begin (default: at every token)",
+    )
     qalign.add_argument(
         "--backend",
         choices=("async", "in_process"),
@@ -158,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     add_models(peers, reward=True)
 
     add_models(cards, reward=True)
+    add_models(frontier, reward=True)
     add_models(qalign, reward=True)
     add_models(guided, reward=False)
     return parser

@@ -68,7 +68,8 @@ def bare_engine(model: str, *, pooling: bool) -> Any:
 def drawing_seconds(llm: Any, chains: Iterable[Sequence[Draw]], *, num_open: int) -> float:
     """Measures how long a bare `vllm.LLM` takes to draw as many tokens after the same prefixes.
 
-    As `LLM.generate` does it, except that each chain has one open request at a time.
+    As `LLM.generate` does it with a seed for each request and log-probabilities, which chains ask
+    for, except that each chain has one open request at a time.
 
     Args:
         llm: draws.
@@ -93,6 +94,9 @@ def drawing_seconds(llm: Any, chains: Iterable[Sequence[Draw]], *, num_open: int
             temperature=1.0,
             max_tokens=length,
             ignore_eos=True,
+            seed=len(waiting),
+            logprobs=0,
+            flat_logprobs=True,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -107,6 +111,28 @@ def drawing_seconds(llm: Any, chains: Iterable[Sequence[Draw]], *, num_open: int
             if output.finished:
                 ask(waiting.pop(output.request_id))
     return time.perf_counter() - started
+
+
+def forwards_per_drawn(draws: Iterable[Draw], *, block: int) -> float:
+    """Counts the tokens that an engine computes for each token it draws, if it evicts nothing.
+
+    A prefix that continues an earlier request, or that another one has read, is in the prefix cache
+    up to its last whole block; at least the last token is computed, and vLLM computes a whole block
+    again where a prefix ends with one.
+
+    Args:
+        draws: all requests, in any order.
+        block: tokens in a block of the KV cache.
+
+    Example:
+        >>> forwards_per_drawn([((1,) * 33, 8), ((1,) * 64, 8)], block=32)
+        2.9375
+    """
+    computed = drawn = 0
+    for prefix, length in draws:
+        computed += (len(prefix) - 1) % block + 1 + max(0, length - 1)
+        drawn += length
+    return computed / drawn
 
 
 def judging_seconds(llm: Any, texts: Sequence[Tokens]) -> float:

@@ -57,12 +57,16 @@ class Compared:
 
     Attributes:
         lock_step: the same chains with a barrier.
+        lock_step_bound: the same if policy and reward had a device each: the seconds of both
+            engines with the barrier, in which one of them always waits, over those of the busier
+            one without. The ratio cannot be greater; None where the seconds are not known.
         unjudged: bare drawing, next to chains whose reward costs nothing.
         drawing: bare drawing, next to the chains.
         both: bare drawing and then bare judging, next to the chains.
     """
 
     lock_step: float
+    lock_step_bound: float | None
     unjudged: float
     drawing: float
     both: float
@@ -94,8 +98,9 @@ def comparisons(cells: Sequence[RunSize], rounds: Sequence[Sequence[Compared]]) 
         return
     yield ""
     yield f"free-running chains are so many times as fast as ... (median of {len(rounds)}; all)"
+    yield "bound: lock-step, if policy and reward had a device each"
     yield (
-        f"{'prompts':>7} {'chains':>6} {'lock-step':>24} {'bare drawing':>24} "
+        f"{'prompts':>7} {'chains':>6} {'lock-step':>24} {'bound':>6} {'bare drawing':>24} "
         f"{'+ bare judging':>24} {'unjudged/bare drawing':>24}"
     )
     for cell, column in zip(cells, zip(*rounds, strict=True), strict=True):
@@ -105,8 +110,10 @@ def comparisons(cells: Sequence[RunSize], rounds: Sequence[Sequence[Compared]]) 
             [one.both for one in column],
             [one.unjudged for one in column],
         )
-        shown = " ".join(f"{_times(ratio):>24}" for ratio in ratios)
-        yield f"{cell.num_prompts:>7} {cell.chains:>6} {shown}"
+        first, *others = (f"{_times(ratio):>24}" for ratio in ratios)
+        bounds = [one.lock_step_bound for one in column if one.lock_step_bound is not None]
+        bound = f"{median(bounds):.2f}" if bounds else "-"
+        yield f"{cell.num_prompts:>7} {cell.chains:>6} {first} {bound:>6} {' '.join(others)}"
 
 
 def _times(ratios: Sequence[float]) -> str:

@@ -109,7 +109,9 @@ async def answer(asked: dict[str, Any]) -> list[str]:
     steps = StepGeneration(
         max_steps=_MAX_STEPS, step_token="\n", stop_token=asked["stop"], temperature=1.0
     )
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=256)) as session:
+    # the server closes a connection that rests for some seconds, perhaps as it is taken up again
+    connector = aiohttp.TCPConnector(limit=256, force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
         server = Server(asked["reward"], session)
         algorithm: Any
         match asked["algorithm"]:

@@ -324,6 +324,7 @@ def report(
         for repeat in range(repeats + 1):
             for row in rows:
                 bench.measure(row, repeat)
+                yield f"{row.name}, repeat {repeat}: {row.runs[-1].seconds:.1f} s"
                 if not repeat:
                     row.runs.clear()
                     row.rewards.clear()

@@ -26,8 +26,10 @@ from eval.bench.bare_engine import (
     RecordedReward,
     bare_engine,
     drawing_seconds,
+    forwards_per_drawn,
     judging_seconds,
 )
+from eval.bench.busy_time import BusyTime
 from eval.bench.chain_runs import Compared, Measured, RunSize
 from eval.bench.lock_step import lock_step
 from rsalign.core.align import Result, align
@@ -45,9 +47,10 @@ Backend = Literal["async", "in_process"]
 
 _NUM_DRAFTS = 768  # of a measurement of speed alone, about
 _FEWEST_STEPS, _MOST_STEPS = 4, 32
-_COMPARED_STEPS = 16
+_BLOCKS = (32, 16, 1)  # of the KV cache: vLLM's on CPUs as rsalign sets it, on GPUs, and the least
 _ROUNDS = 3  # prompts asked for each that is open
 _MIXING_PROMPTS, _MIXING_CHAINS, _MIXING_STEPS = 8, 4, 24
+_COUNTED = RunSize(num_prompts=8, chains=1, candidates=1, steps=16, num_asked=8)
 _WARM_UP = RunSize(num_prompts=4, chains=1, candidates=1, steps=_FEWEST_STEPS, num_asked=4)
 
 
@@ -68,6 +71,11 @@ class QAlignBench:
         self._settings = settings
         self._policy = VllmPolicy.start(policy, backend=backend)
         self._reward = VllmReward.start(reward, backend=backend)
+        self._busy = (
+            (BusyTime(self._policy.engine), BusyTime(self._reward.engine))
+            if backend == "in_process"
+            else ()
+        )
         self._drawing = bare_engine(policy, pooling=False)
         self._judging = bare_engine(reward, pooling=True)
         self._rendering = Rendering(
@@ -122,6 +130,14 @@ class QAlignBench:
         effective = run.effective or 0.0
         return effective / cell.num_steps, 1000 * effective / run.drawn
 
+    def forwards(self) -> str:
+        """A line: tokens that the policy computes for each it draws, for sizes of the KV block."""
+        policy = RecordedPolicy(self._policy)
+        self.free(_COUNTED, policy=policy)
+        continuing = [draw for path, draw in policy.draws if "start" not in path]
+        counts = (f"{forwards_per_drawn(continuing, block=b):.2f} ({b})" for b in _BLOCKS)
+        return f"policy forwards for each token that a step draws (block size): {', '.join(counts)}"
+
     def free(
         self,
         cell: RunSize,
@@ -152,8 +168,11 @@ class QAlignBench:
         Seeds differ, so that nobody finds the prefixes of another's draws in the cache.
         """
         policy, reward = RecordedPolicy(self._policy), RecordedReward(self._reward)
+        self._take_busy()
         free = self.free(cell, seed=3 * seed, policy=policy, reward=reward)
+        busy_free = self._take_busy()
         locked = self._lock_step_seconds(cell, 3 * seed + 1)
+        busy_locked = self._take_busy()
         drawing = self._drawing_seconds(policy, cell)
         judging = judging_seconds(
             self._judging, [self._rendering.tokens(*asked) for asked in reward.asked]
@@ -162,10 +181,15 @@ class QAlignBench:
         unjudged = self.free(cell, seed=3 * seed + 2, policy=policy, reward=_Nothing())
         return Compared(
             lock_step=locked / free.seconds,
+            lock_step_bound=sum(busy_locked) / max(busy_free) if busy_free else None,
             unjudged=self._drawing_seconds(policy, cell) / unjudged.seconds,
             drawing=drawing / free.seconds,
             both=(drawing + judging) / free.seconds,
         )
+
+    def _take_busy(self) -> list[float]:
+        """Seconds that policy and reward have computed since the last call, if that is known."""
+        return [one.take() for one in self._busy]
 
     def _lock_step_seconds(self, cell: RunSize, seed: int) -> float:
         asked = self._prompts[: cell.num_asked]
@@ -216,10 +240,10 @@ class _Nothing:
         return 0.0
 
 
-def compared_cells(cells: Sequence[RunSize]) -> list[RunSize]:
+def compared_cells(cells: Sequence[RunSize], steps: int) -> list[RunSize]:
     """Those with many chains, but not so many that a repeat takes minutes; with equal steps."""
     return [
-        replace(cell, steps=_COMPARED_STEPS)
+        replace(cell, steps=steps)
         for cell in cells
         if cell.candidates == 1 and 16 <= cell.num_open <= 64
     ]
@@ -242,6 +266,7 @@ def report(
     num_prompts: Sequence[int],
     chains: Sequence[int],
     candidates: Sequence[int],
+    compared_steps: int,
     backend: Backend,
 ) -> Iterator[str]:
     """Lines of the report, as they are known.
@@ -254,6 +279,7 @@ def report(
         num_prompts: numbers of prompts that are open at once.
         chains: numbers of chains for each.
         candidates: numbers of suffixes for each cut.
+        compared_steps: of each chain, in the comparisons.
         backend: of the engines that chains run on.
     """
     yield f"{settings} on {backend} engines"
@@ -265,7 +291,9 @@ def report(
             mixing = bench.mixing(k)
             for cell in sizes:
                 yield chain_runs.speed(cell, bench.free(cell), *mixing)
-        many = compared_cells([cell for sizes in cells.values() for cell in sizes])
+        yield ""
+        yield bench.forwards()
+        many = compared_cells([c for sizes in cells.values() for c in sizes], compared_steps)
         rounds = []
         for seed in range(repeats):
             started = time.perf_counter()

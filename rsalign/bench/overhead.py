@@ -28,23 +28,31 @@ from rsalign.strategies.plain import Plain
 from rsalign.testing import ToyPolicy, ToyReward
 
 _MAX_TOKENS = 96
-_NUM_PROMPTS = 64
-_N = 16
 _CONCURRENCIES = (1, 16, 64, 256)
 _NUM_TOY_PROMPTS = 10_000
 
 
-def report(policy: str, reward: str, *, repeats: int) -> Iterator[str]:
-    """Lines of the report, as they are known."""
+def report(
+    policy: str, reward: str, *, repeats: int, n: int = 16, num_prompts: int = 64
+) -> Iterator[str]:
+    """Lines of the report, as they are known.
+
+    Args:
+        policy: Hugging Face id or path.
+        reward: Hugging Face id or path.
+        repeats: of each comparison; one more fills caches.
+        n: candidates of best-of-n.
+        num_prompts: that best-of-n answers at once.
+    """
     with few_processes():
         llm, judge = _bare(policy, pooling=False), _bare(reward, pooling=True)
     drawing, judging = VllmPolicy.adopt(llm), VllmReward(adopt_engine(judge))
     with Aligner(drawing, judging) as aligner:
         conversations = [
             [{"role": "user", "content": problem.question}]
-            for problem in problems("heldout", max(_CONCURRENCIES))
+            for problem in problems("heldout", max(num_prompts, *_CONCURRENCIES))
         ]
-        yield from _best_of(aligner, llm, judge, conversations[:_NUM_PROMPTS], repeats)
+        yield from _best_of(aligner, llm, judge, conversations[:num_prompts], n, repeats)
         yield from _plain(aligner, llm, conversations, repeats)
     yield from _controller()
 
@@ -55,12 +63,12 @@ def _bare(model: str, *, pooling: bool) -> Any:
 
 
 def _best_of(
-    aligner: Aligner, llm: Any, judge: Any, conversations: list[Any], repeats: int
+    aligner: Aligner, llm: Any, judge: Any, conversations: list[Any], n: int, repeats: int
 ) -> Iterator[str]:
     from vllm import PoolingParams, SamplingParams, TokensPrompt
 
     rendering = Rendering(judge.get_tokenizer(), judge.model_config.max_model_len)
-    params = SamplingParams(n=_N, temperature=1.0, max_tokens=_MAX_TOKENS)
+    params = SamplingParams(n=n, temperature=1.0, max_tokens=_MAX_TOKENS)
 
     def bare() -> int:
         outputs = llm.chat(conversations, params, use_tqdm=False)
@@ -82,13 +90,13 @@ def _best_of(
         )
         return sum(len(answer.token_ids) for output in outputs for answer in output.outputs)
 
-    strategy = BestOf(n=_N, inner=Plain(max_tokens=_MAX_TOKENS))
+    strategy = BestOf(n=n, inner=Plain(max_tokens=_MAX_TOKENS))
 
     def ours() -> int:
         outputs = aligner.chat(conversations, strategy=strategy, use_tqdm=False)
         return sum(output.alignment.usage.policy_tokens_drawn for output in outputs)
 
-    yield _compared(f"BestOf(n={_N}) over {len(conversations)} prompts", ours, bare, repeats)
+    yield _compared(f"BestOf(n={n}) over {len(conversations)} prompts", ours, bare, repeats)
 
 
 def _plain(aligner: Aligner, llm: Any, conversations: list[Any], repeats: int) -> Iterator[str]:

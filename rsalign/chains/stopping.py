@@ -143,7 +143,7 @@ def is_due(num_steps: int, every: int) -> bool:
         every: least distance between two looks, in steps.
 
     Example:
-        >>> [t for t in range(1, 130) if is_due(t, 4)][-8:]
+        >>> [t for t in range(1, 128) if is_due(t, 4)][-8:]
         [64, 72, 80, 88, 96, 104, 112, 120]
         >>> is_due(144, 4), is_due(152, 4)
         (True, False)

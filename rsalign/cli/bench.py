@@ -17,6 +17,10 @@ def add_parser(subparsers: Any) -> None:
         "overhead", help="best-of-n and plain sampling compared with vLLM alone; the controller"
     )
     overhead.set_defaults(report=measure_overhead)
+    overhead.add_argument("--n", type=positive_count, default=16, help="candidates of best-of-n")
+    overhead.add_argument(
+        "--prompts", type=positive_count, default=64, metavar="N", help="for best-of-n, at once"
+    )
     hooks = benches.add_parser(
         "hooks", help="the engine with the logits processors, used or not, compared with none"
     )
@@ -71,6 +75,29 @@ def add_models(parser: argparse.ArgumentParser, *, reward: bool) -> None:
     if reward:
         parser.add_argument("--reward", default=REWARD, help="model id or path (default: embedded)")
     parser.add_argument("--repeats", type=positive_count, default=3, help="the median is shown")
+    parser.add_argument(
+        "--grown",
+        type=positive_count,
+        metavar="N",
+        help="use copies of the models that have about N parameters and the same law",
+    )
+
+
+def grow_models(arguments: argparse.Namespace) -> Iterator[str]:
+    """Puts grown models in the place of those that were asked for, if ``--grown`` says so.
+
+    Yields:
+        What the models are, for people.
+    """
+    if arguments.grown is None:
+        return
+    from rsalign.bench.grown import count_parameters, grow
+
+    for name in ("policy", "reward", "guide"):
+        if (model := getattr(arguments, name, None)) is not None:
+            grown = grow(model, arguments.grown)
+            setattr(arguments, name, grown)
+            yield f"{name}: {count_parameters(grown) / 1e6:.1f} M parameters, the law of {model}"
 
 
 def positive_count(text: str) -> int:
@@ -88,6 +115,8 @@ def positive_count(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measures, and prints each line of the report as soon as it is known."""
+    for line in grow_models(arguments):
+        print(line, flush=True)
     for line in arguments.report(arguments):
         print(line, flush=True)
     return 0
@@ -101,6 +130,8 @@ def measure_overhead(arguments: argparse.Namespace) -> Iterator[str]:
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
         repeats=arguments.repeats,
+        n=arguments.n,
+        num_prompts=arguments.prompts,
     )
 
 

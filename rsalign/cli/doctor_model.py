@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.cli.findings import Finding
 from rsalign.core.errors import RsalignError
+from rsalign.core.text.reasoning import THOUGHT_ENDS
 from rsalign.core.types import Sampling
 from rsalign.engines.vllm.environment import is_cpu_build
 
@@ -137,7 +138,54 @@ def check_defaults(facts: ModelFacts) -> list[Finding]:
     if not recommended:
         return []
     told = ", ".join(f"{name}={value}" for name, value in recommended.items())
-    return [Finding("note", f"generation_config.json recommends {told}: give them to use them")]
+    return [Finding("note", f"generation_config.json recommends {told}; sampling='model' uses it")]
+
+
+def check_thoughts(facts: ModelFacts) -> list[Finding]:
+    """Reports how the thought of a reasoning model is told from its answer.
+
+    vLLM has no table of which model needs which parser: one is suggested whose name begins the
+    model's type, such as ``qwen3`` for ``qwen3_moe``, and that works with its tokenizer.
+    """
+    from rsalign.engines.vllm.reasoning import TextDivider, configured_parser, known_parsers
+
+    configured = configured_parser(facts.config)
+    if configured:
+        return [Finding("ok", f"its thought is found by vLLM's parser {configured!r}")]
+    template = str(getattr(facts.tokenizer, "chat_template", None) or "")
+    if not any(mark in template for mark in THOUGHT_ENDS):
+        return []
+    kind = str(facts.config.model_config.hf_text_config.model_type)
+    named = [name for name in known_parsers() if kind == name or kind.startswith(f"{name}_")]
+    told = "the one that the model's card names"
+    if named:
+        name = max(named, key=len)
+        try:
+            TextDivider.of(name, facts.tokenizer)
+        except RsalignError:
+            pass  # of another model of this type
+        else:
+            told = f"here {name!r}"
+    return [
+        Finding(
+            "note",
+            "its chat template writes thoughts: rewards and votes read them as part of the answer "
+            f"unless reasoning_parser names one of vLLM's, {told}",
+        )
+    ]
+
+
+def check_inputs(facts: ModelFacts) -> list[Finding]:
+    """Reports that strategies take the text of a model that also takes images or sounds."""
+    if not facts.config.model_config.is_multimodal_model:
+        return []
+    return [
+        Finding(
+            "note",
+            "it also takes images, audio or video: strategies answer text only, and refuse a "
+            "conversation with others; requests without a strategy go to vLLM with them",
+        )
+    ]
 
 
 def check_context(facts: ModelFacts) -> list[Finding]:
@@ -169,6 +217,8 @@ MODEL_CHECKS: tuple[Callable[[ModelFacts], list[Finding]], ...] = (
     check_architecture,
     check_chat,
     check_segment_end,
+    check_thoughts,
+    check_inputs,
     check_defaults,
     check_context,
 )

@@ -4,6 +4,7 @@ import bisect
 import itertools
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from rsalign.core.checks import finite_reward
 from rsalign.core.key import Key, Label
@@ -17,6 +18,8 @@ from rsalign.core.protocols import (
     with_sampling,
 )
 from rsalign.core.sampling import stop_end
+from rsalign.core.segment_ends import place_boundary
+from rsalign.core.text.partial_texts import PartialTexts
 from rsalign.core.text.reasoning import warn_of_thought
 from rsalign.core.text.response_text import detokenizer, read_response, token_text
 from rsalign.core.trace import Proposal, Trace, Verdict
@@ -65,6 +68,7 @@ class Run:
     reward: Reward
     key: Key
     trace: Trace = field(default_factory=Trace)
+    _texts: PartialTexts = field(default_factory=PartialTexts, repr=False, compare=False)
 
     def at(self, *labels: Label) -> "Run":
         """Returns the same run with labels added to its address."""
@@ -98,6 +102,7 @@ class Run:
         log_probs: tuple[float, ...] | None = None,
         stop_reason: int | str | None = None,
         certainty: Certainty | None = None,
+        kept: int = 0,
     ) -> Candidate:
         """Decodes a response, complete or partial, and scores it with the reward.
 
@@ -108,6 +113,7 @@ class Run:
             log_probs: log-probabilities of all tokens, if known (`Response.log_probs`).
             stop_reason: the stop string or token that ended it (`Response.stop_reason`).
             certainty: certainty at all tokens, if known (`Response.certainty`).
+            kept: number of first tokens that were judged before, if any; saves decoding them again.
 
         Raises:
             RewardError: if the reward failed or did not return a finite number; prompt and response
@@ -120,6 +126,13 @@ class Run:
             stop=stop,
             stop_reason=stop_reason,
             stops_after=self._num_unstoppable(prompt, tokens),
+            read=partial(
+                self._texts.read,
+                self.policy,
+                prompt.tokens,
+                kept=kept,
+                continues=stop is Stop.BOUNDARY,
+            ),
         )
         response = Response(
             tokens,
@@ -172,6 +185,7 @@ class Run:
             RewardError: as in `judge`.
         """
         prefix, room, key = prompt.tokens + kept, max_tokens - len(kept), self.key.child("draw")
+        boundary = place_boundary(boundary, len(prefix))
         policy = self._policy_after(len(kept))
         if kept_certainty is not None:
             measure = require_measuring(policy).measure
@@ -194,6 +208,7 @@ class Run:
             log_probs=log_probs,
             stop_reason=drawn.stop_reason,
             certainty=certainty,
+            kept=len(kept),
         )
         return replace(judged, response=replace(judged.response, beyond=drawn.beyond))
 

@@ -8,6 +8,26 @@ from rsalign.core.protocols import Boundary
 
 
 @runtime_checkable
+class PlacesEnds(Protocol):
+    """A boundary that depends on where in prompt and answer its segment begins."""
+
+    def begin_after(self, num_tokens: int) -> Boundary:
+        """The rule of a segment that begins after so many tokens of prompt and answer."""
+        ...
+
+
+def place_boundary(boundary: Boundary | None, num_tokens: int) -> Boundary | None:
+    """The rule of a segment that begins after so many tokens of prompt and answer.
+
+    Example:
+        >>> from rsalign import Blocks, FixedSize
+        >>> place_boundary(Blocks(4, min_tokens=1), 6), place_boundary(FixedSize(4), 6)
+        (FixedSize(n=3), FixedSize(n=4))
+    """
+    return boundary.begin_after(num_tokens) if isinstance(boundary, PlacesEnds) else boundary
+
+
+@runtime_checkable
 class EndsSegments(Protocol):
     """A policy that knows without drawing whether it can follow a boundary."""
 

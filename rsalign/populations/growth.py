@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from rsalign.core.constraint import Constraint
 from rsalign.core.protocols import Boundary
 from rsalign.core.run import Run
+from rsalign.core.segment_ends import place_boundary
 from rsalign.core.text.response_text import read_response
 from rsalign.core.types import Candidate, Certainty, Prompt, Response, Segment
 from rsalign.populations.allowed_tokens import draw_segment
@@ -98,12 +99,13 @@ class Growth:
             )
             return await constraint.allows(prompt, response)
 
+        prefix = prompt.tokens + kept
         drawn, log_weight, _ = await draw_segment(
             run.policy,
-            prompt.tokens + kept,
+            prefix,
             allows,
             max_new_tokens=self.target.max_tokens - len(kept),
-            boundary=self.segmenter,
+            boundary=place_boundary(self.segmenter, len(prefix)),
             key=run.key.child("draw"),
         )
         if drawn is None:

@@ -4,6 +4,6 @@
 `acceptance` with what probability a draft is accepted.
 """
 
-from rsalign.segments.segmenters import SEGMENTERS, Entropy, FixedSize, Punctuation
+from rsalign.segments.segmenters import SEGMENTERS, Blocks, Entropy, FixedSize, Punctuation
 
-__all__ = ["SEGMENTERS", "Entropy", "FixedSize", "Punctuation"]
+__all__ = ["SEGMENTERS", "Blocks", "Entropy", "FixedSize", "Punctuation"]

@@ -52,6 +52,61 @@ class FixedSize:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocks:
+    """A segment ends where the prefix cache can keep all of it, or where the response ends.
+
+    An engine caches whole blocks of tokens, and computes at least the last token of a request
+    again. A segment therefore ends where prompt and answer together have one token more than a
+    multiple of `n`: the next drafts then compute one token again, and not half a block on average.
+    Where a segment ends depends on lengths alone, so that laws are those of `FixedSize`, with a
+    first segment of another length.
+
+    Attributes:
+        n: a multiple of the engine's block size: 32 on CPUs, 16 on GPUs (vLLM's ``block_size``).
+        min_tokens: fewest tokens of a segment. A segment that would have fewer, as the first one
+            may, ends at the end of the next block.
+
+    Raises:
+        ConfigError: if `n` is not a whole number of at least 2, or `min_tokens` not one from 1 to
+            `n`.
+
+    Example:
+        >>> Blocks(32).begin_after(100).max_tokens  # 100 + 29 = 4 * 32 + 1
+        29
+    """
+
+    n: int = 32
+    min_tokens: int = 8
+
+    def __post_init__(self) -> None:
+        check_settings(self, n=at_least(2, MOST // 2), min_tokens=at_least(1))
+        _require_room(self, self.min_tokens, self.n)
+
+    @property
+    def max_tokens(self) -> int:
+        """Greatest length of a segment, in tokens."""
+        return self.n + self.min_tokens - 1
+
+    @property
+    def engine_arguments(self) -> Mapping[str, int | float | str]:
+        """Empty: every engine can count tokens."""
+        return {}
+
+    def begin_after(self, num_tokens: int) -> FixedSize:
+        """The rule of a segment that begins after so many tokens of prompt and answer."""
+        length = (1 - num_tokens) % self.n
+        return FixedSize(length if length >= self.min_tokens else length + self.n)
+
+    def ends_before(self, num_drawn: int, entropy: float) -> bool:
+        """False: only lengths end the segment."""
+        return False
+
+    def ends_after(self, num_drawn: int, entropy: float, text: str) -> bool:
+        """False: only lengths end the segment."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Entropy:
     """A segment ends before the first token whose distribution has at least this entropy.
 
@@ -173,5 +228,10 @@ def _require_room(segmenter: object, min_tokens: int, max_tokens: int) -> None:
         )
 
 
-SEGMENTERS = {"fixed_size": FixedSize, "entropy": Entropy, "punctuation": Punctuation}
+SEGMENTERS = {
+    "fixed_size": FixedSize,
+    "blocks": Blocks,
+    "entropy": Entropy,
+    "punctuation": Punctuation,
+}
 """Segmenters by their names in settings; any other class is named as ``module:Class``."""

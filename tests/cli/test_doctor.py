@@ -1,8 +1,11 @@
 import importlib.metadata
+from types import SimpleNamespace
 
 import pytest
+from transformers import AutoTokenizer
 
 from rsalign.cli import doctor
+from rsalign.cli.doctor_model import ModelFacts, check_thoughts
 from rsalign.cli.main import main
 from rsalign.embedded import POLICY
 
@@ -26,6 +29,30 @@ def test_a_model_before_its_engine_is_started(capsys, tmp_path):
     assert "a context of 512 tokens" in report
     assert main(["doctor", str(tmp_path)]) == 1
     assert capsys.readouterr().out.startswith(f"fail  {tmp_path} has no config.json")
+
+
+def thinking(model_type, tokenizer):
+    """What doctor reads of a model whose template writes thoughts."""
+    outputs = SimpleNamespace(reasoning_parser="")
+    model = SimpleNamespace(hf_text_config=SimpleNamespace(model_type=model_type))
+    config = SimpleNamespace(structured_outputs_config=outputs, model_config=model)
+    return ModelFacts("org/thinker", config, 512, tokenizer, (2,))
+
+
+@pytest.mark.vllm
+def test_the_reasoning_parser_of_a_model_is_suggested():
+    """Only one that has the name of the model's type and works with its tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(POLICY)
+    assert check_thoughts(thinking("qwen3_moe", tokenizer)) == []
+    tokenizer.chat_template = "{{ '<think></think>' }}"
+    (named,) = check_thoughts(thinking("qwen3_moe", tokenizer))
+    assert named.text.endswith("here 'qwen3'")
+    for kind in ("mistral", "llama"):  # has a parser that needs Mistral's tokenizer; has none
+        (other,) = check_thoughts(thinking(kind, tokenizer))
+        assert other.text.endswith("the one that the model's card names")
+    configured = thinking("qwen3", tokenizer)
+    configured.config.structured_outputs_config.reasoning_parser = "qwen3"
+    assert levels(check_thoughts(configured)) == ["ok"]
 
 
 def levels(findings):

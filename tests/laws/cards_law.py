@@ -81,7 +81,8 @@ class Setting:
 
     bar: object
     accept: object
-    size: int
+    size: int | object
+    """Of a segment, or a function from the kept tokens to it."""
     entropy: float = math.inf
     max_tokens: int
     tries: int
@@ -94,7 +95,7 @@ class Setting:
             policy,
             kept,
             max_tokens=self.max_tokens,
-            size=self.size,
+            size=self.size(kept) if callable(self.size) else self.size,
             entropy=self.entropy,
             stops=self.stops,
         )

@@ -9,7 +9,7 @@ import pytest
 from cards_law import FAILED, PROMPT, SALTS, Setting, hard, line, segments, soft
 from selector_law import CoarseReward
 
-from rsalign import FixedSize, Key, Run, Verdict
+from rsalign import Blocks, FixedSize, Key, Run, Verdict
 from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
 from rsalign.segments.thresholds import Constant, Line
 from rsalign.strategies.cards import Cards, TriesExhaustedError
@@ -73,6 +73,27 @@ def test_the_law(salt, exhausted, size, tries, length):
             exhausted=exhausted,
         )
         assert distance(cards_law(strategy, policy, reward), case.law(policy, reward.value)) < 1e-12
+
+
+@pytest.mark.parametrize(("n", "least"), [(2, 1), (2, 2), (3, 1), (3, 2)])
+def test_segments_that_fill_blocks(n, least):
+    """They end where prompt and answer have a multiple of n tokens and one."""
+    policy, reward = ToyPolicy(2), ToyReward()
+
+    def size(kept):
+        start = len(PROMPT.tokens) + len(kept)
+        return next(end for end in range(start + least, 99) if end % n == 1) - start
+
+    strategy = Cards(
+        segmenter=Blocks(n, least),
+        threshold=Line(target=0.6),
+        acceptance=SoftAcceptance(beta=0.7),
+        max_tokens=5,
+        max_tries=2,
+    )
+    bar = line(reward.value, 0.6, 0.5, 5)
+    case = Setting(bar=bar, accept=soft(0.7), size=size, max_tokens=5, tries=2)
+    assert distance(cards_law(strategy, policy, reward), case.law(policy, reward.value)) < 1e-12
 
 
 @pytest.mark.parametrize("salt", range(4))

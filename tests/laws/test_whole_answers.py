@@ -45,9 +45,13 @@ STRATEGIES_BY_NAME = {
     "qalign": QAlign(steps=6, max_tokens=4),
     "quest": STRATEGIES["quest"](steps=6, max_tokens=4),
     "power": STRATEGIES["power"](steps=6, max_tokens=4),
+    "particles": STRATEGIES["particles"](n=2, segmenter=FixedSize(2), max_tokens=4),
+    "beam": STRATEGIES["beam"](segmenter=FixedSize(2), max_tokens=4),
+    "dvts": STRATEGIES["dvts"](segmenter=FixedSize(2), max_tokens=4),
+    "early_drop": STRATEGIES["early_drop"](n=4, first=2, max_tokens=4),
     "best of chains": BestOf(n=2, inner=QAlign(steps=6, max_tokens=4)),
 }
-CUTTING = {"cards", "calibrate", "qalign", "quest", "power", "best of chains"}
+CUTTING = STRATEGIES_BY_NAME.keys() - {"plain", "best_of", "early_stop", "rejection"}
 
 
 @dataclass(frozen=True)

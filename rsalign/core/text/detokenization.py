@@ -9,6 +9,7 @@ a replacement character; and text never changes when later tokens arrive.
 Special tokens are omitted, which is vLLM's default.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -29,6 +30,20 @@ class Detokenizer(Protocol):
         The concatenated pieces do not depend on how the tokens are divided into calls.
         """
         ...
+
+
+@runtime_checkable
+class Forking(Protocol):
+    """A detokenizer that can be copied, so that a response can be continued in several ways."""
+
+    def fork(self) -> Detokenizer | None:
+        """Returns a copy that has read the same tokens; None if it cannot be copied after all."""
+        ...
+
+
+def forked(detokenizer: Detokenizer) -> Detokenizer | None:
+    """Returns a copy of a detokenizer that is independent of it; None if it cannot be copied."""
+    return detokenizer.fork() if isinstance(detokenizer, Forking) else None
 
 
 @runtime_checkable
@@ -122,6 +137,12 @@ class _ByStream:
         self._new_stream = decoders.DecodeStream
         self._stream = self._new_stream(ids=list(prompt), skip_special_tokens=True)
 
+    def fork(self) -> "_ByStream":
+        """See `Forking`."""
+        other = copy.copy(self)
+        other._stream = copy.copy(self._stream)
+        return other
+
     def read(self, tokens: Sequence[int]) -> str:
         """See `Detokenizer`."""
         return "".join(map(self._step, tokens))
@@ -152,6 +173,12 @@ class _ByWindow:
         self._pieces = self._tokens_of(prompt[-_WINDOW - 2 :])
         self._read_offset = len(self._pieces)
         self._prefix_offset = max(self._read_offset - _WINDOW, 0)
+
+    def fork(self) -> "_ByWindow":
+        """See `Forking`."""
+        other = copy.copy(self)
+        other._pieces = list(self._pieces)
+        return other
 
     def read(self, tokens: Sequence[int]) -> str:
         """See `Detokenizer`."""

@@ -134,9 +134,10 @@ def warn_of_thought(policy: object, response: Response) -> str | None:
     if not response.complete:
         return None
     divides = isinstance(policy, Dividing) and policy.divides
-    if not divides and _THOUGHT_END in response.text:
+    end = next((mark for mark in THOUGHT_ENDS if mark in response.text), None)
+    if not divides and end is not None:
         return (
-            f"answers have {_THOUGHT_END!r} in their text: the model thinks first, and rewards and "
+            f"answers have {end!r} in their text: the model thinks first, and rewards and "
             "votes read thought and answer as one text. Name the model's parser, such as "
             "reasoning_parser='qwen3', or turn the thought off (chat_template_kwargs)"
         )
@@ -149,4 +150,5 @@ def warn_of_thought(policy: object, response: Response) -> str | None:
     return None
 
 
-_THOUGHT_END = "</think>"
+THOUGHT_ENDS = ("</think>", "[/THINK]")
+"""How the templates and answers of reasoning models mark the end of a thought."""

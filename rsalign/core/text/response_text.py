@@ -4,6 +4,7 @@ The text of a response may depend on its prompt. A policy that detokenizes incre
 (`Detokenizing`) is therefore given the prompt; for any other policy, `Policy.text` is used.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from rsalign.core.errors import RsalignError
 from rsalign.core.foreign import errors_as
 from rsalign.core.protocols import Policy
 from rsalign.core.sampling import stop_end
-from rsalign.core.text.detokenization import Detokenizer, Detokenizing
+from rsalign.core.text.detokenization import Detokenizer, Detokenizing, forked
 from rsalign.core.text.reasoning import Dividing
 from rsalign.core.types import Prompt, Stop, Tokens
 
@@ -38,6 +39,7 @@ def response_text(
     stop: Stop | None = None,
     stop_reason: int | str | None = None,
     stops_after: int = 0,
+    read: Callable[[Tokens], str] | None = None,
 ) -> str:
     """Decodes a response, complete or partial.
 
@@ -52,9 +54,10 @@ def response_text(
         stop_reason: the stop string or token that ended it.
         stops_after: ignore stop strings within so many characters (of the first `min_tokens`
             tokens).
+        read: decodes the tokens instead of the policy's detokenizer.
     """
     tokens = _shown(tokens, stop, stop_reason)
-    text = detokenizer(policy, prompt).read(tokens)
+    text = detokenizer(policy, prompt).read(tokens) if read is None else read(tokens)
     if stop is Stop.STOP and isinstance(stop_reason, str):
         end = stop_end(text, stop_reason, stops_after)
         text = text if end is None else text[: end - len(stop_reason)]
@@ -69,6 +72,7 @@ def read_response(
     stop: Stop | None = None,
     stop_reason: int | str | None = None,
     stops_after: int = 0,
+    read: Callable[[Tokens], str] | None = None,
 ) -> tuple[str, str | None]:
     """Decodes a response like `response_text`, and divides it into thought and answer.
 
@@ -77,7 +81,13 @@ def read_response(
         does not divide its text (`rsalign.core.text.reasoning`).
     """
     text = response_text(
-        policy, prompt.tokens, tokens, stop=stop, stop_reason=stop_reason, stops_after=stops_after
+        policy,
+        prompt.tokens,
+        tokens,
+        stop=stop,
+        stop_reason=stop_reason,
+        stops_after=stops_after,
+        read=read,
     )
     if not isinstance(policy, Dividing) or not policy.divides:
         return text, None
@@ -109,6 +119,10 @@ class Redecoding:
         self._tokens: Tokens = ()
         self._num_returned = 0
 
+    def fork(self) -> "Redecoding":
+        """Returns a copy; see `Forking`."""
+        return copy.copy(self)  # its state is immutable values
+
     def read(self, tokens: Sequence[int]) -> str:
         """See `Detokenizer`."""
         self._tokens += tuple(tokens)
@@ -136,6 +150,12 @@ class Guarded:
 
     inner: Detokenizer
     error: Callable[[BaseException], RsalignError]
+
+    def fork(self) -> "Guarded | None":
+        """Returns a copy with a copy of the inner one; None if that cannot be copied."""
+        with errors_as(self.error):
+            inner = forked(self.inner)
+        return None if inner is None else Guarded(inner, self.error)
 
     def read(self, tokens: Sequence[int]) -> str:
         """See `Detokenizer`."""

@@ -20,6 +20,13 @@ def configured_parser(config: Any) -> str:
     return str(getattr(outputs, "reasoning_parser", "") or "")
 
 
+def known_parsers() -> list[str]:
+    """The names of all reasoning parsers that vLLM has."""
+    from vllm.reasoning import ReasoningParserManager
+
+    return list(ReasoningParserManager.list_registered())
+
+
 @dataclass(frozen=True, slots=True)
 class TextDivider:
     """One of vLLM's reasoning parsers over a tokenizer.
@@ -48,7 +55,7 @@ class TextDivider:
         """
         from vllm.reasoning import ReasoningParserManager
 
-        known = ReasoningParserManager.list_registered()
+        known = known_parsers()
         if name not in known:
             raise ConfigError(
                 f"reasoning_parser={quote(name)}: vLLM has no such reasoning parser; there are "
