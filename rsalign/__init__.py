@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from rsalign.report import write_page
     from rsalign.rewards import (
         BradleyTerry,
+        ByCompleteness,
         Cached,
         Capped,
         ClippedSteps,
@@ -170,6 +171,7 @@ __all__ = [
     "BradleyTerry",
     "Budget",
     "BusyError",
+    "ByCompleteness",
     "ByWeight",
     "Cached",
     "Calibrate",
@@ -343,11 +345,12 @@ _NAMES = {
     ),
     "rsalign.report": "write_page",
     "rsalign.rewards": (
-        "BradleyTerry Cached Capped ClippedSteps Constrained CostBudget DeltaSteps DensityRatio "
-        "Direction FunctionReward ImplicitStepReward Instructed Journaled LowerConfidenceBound "
-        "Matching Metered PairwiseJudge PointwiseJudge ProbabilityJudge RemoteReward Routed Scaled "
-        "StepLayout Steps Template TransformersReward TransformersStepReward VllmReward "
-        "VllmStepReward WeightedSum Without"
+        "BradleyTerry ByCompleteness Cached Capped ClippedSteps Constrained CostBudget "
+        "DeltaSteps DensityRatio Direction FunctionReward ImplicitStepReward Instructed "
+        "Journaled LowerConfidenceBound Matching Metered PairwiseJudge PointwiseJudge "
+        "ProbabilityJudge RemoteReward Routed Scaled StepLayout Steps Template "
+        "TransformersReward TransformersStepReward VllmReward VllmStepReward WeightedSum "
+        "Without"
     ),
     "rsalign.segments": "Blocks Entropy FixedSize Punctuation",
     "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",

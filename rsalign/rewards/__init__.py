@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rsalign.core.journaled import JournaledReward as Journaled
+from rsalign.rewards.by_completeness import ByCompleteness
 from rsalign.rewards.calibration import calibrate, calibrated_on, own_rewards
 from rsalign.rewards.classifier import TransformersReward
 from rsalign.rewards.combine import (
@@ -41,6 +42,7 @@ __all__ = [
     "STEP_LAYOUTS",
     "TEMPLATES",
     "BradleyTerry",
+    "ByCompleteness",
     "Cached",
     "Capped",
     "ClippedSteps",
@@ -96,6 +98,7 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "bradley_terry": BradleyTerry,
     "capped": Capped,
     "constrained": Constrained,
+    "by_completeness": ByCompleteness,
     "lower_confidence_bound": LowerConfidenceBound,
     "routed": Routed,
     "scaled": Scaled,

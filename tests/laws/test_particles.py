@@ -5,9 +5,17 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
-from particle_law import PROMPT, error, normal, strategy, tilted, total_variation
+from particle_law import (
+    PROMPT,
+    error,
+    mean_weights,
+    normal,
+    strategy,
+    tilted,
+    total_variation,
+)
 
-from rsalign import FixedSize, MajorityVote
+from rsalign import ByCompleteness, FixedSize, MajorityVote
 from rsalign.populations import (
     LookAhead,
     Multinomial,
@@ -47,6 +55,15 @@ CASES = {
 @pytest.mark.parametrize("salt", [1, 3])
 def test_estimates_are_unbiased(of, salt):
     assert error(of, ToyPolicy(2, salt), ToyReward(salt)) < 1e-12
+
+
+def test_prefixes_may_be_valued_by_another_reward():
+    """The target is that of the reward of complete answers."""
+    of, policy = strategy(ess_threshold=ALWAYS, max_tokens=3), ToyPolicy(2, 1)
+    both = ByCompleteness(complete=ToyReward(1), partial=ToyReward(7))
+    found = mean_weights(of, policy, both)
+    for y, mass in tilted(policy, ToyReward(1).value, 3).items():
+        assert found[y] == pytest.approx(mass, abs=1e-12)
 
 
 @pytest.mark.parametrize("rule", [Multinomial(), Systematic()])
