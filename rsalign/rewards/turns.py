@@ -146,6 +146,8 @@ def _turn(opened: str, before: str) -> Turn:
 
 def _common(one: str, other: str) -> int:
     """Number of characters that two texts have in common at their beginning."""
+    if other.startswith(one):  # as nearly always, and a hundred times as fast
+        return len(one)
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
