@@ -130,6 +130,15 @@ def test_white_space_of_the_closing_is_none_of_a_cut_response(rendering, text):
     assert list(tokens) == rendering.tokenizer.encode(right, add_special_tokens=False)
 
 
+def test_a_text_that_the_template_writes_otherwise_if_more_follows():
+    """A response that was cut at its length is read as the finished one, up to the closing."""
+    template = TURN + "{% if m.content.endswith('!') %}now {% endif %}{{ m.content }}" + END
+    rendering = Rendering(tokenizer_of(REWARD), 4096, template)
+    read = rendering.tokens(prompt(), response("Four!", Stop.LENGTH))
+    right = "<|user|>2 + 2?</s><|assistant|>now Four!"
+    assert list(read) == rendering.tokenizer.encode(right, add_special_tokens=False)
+
+
 def test_a_tokenizer_without_templates_is_refused_by_name():
     """Mistral's own in vLLM writes conversations by rules and has no name of a folder."""
     with pytest.raises(ConfigError, match="MistralTokenizer writes conversations by rules"):
