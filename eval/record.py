@@ -100,7 +100,7 @@ def make_record(
             for answer in output.outputs
         ],
         "grade": None if grade is None else _plain_grade(grade),
-        "usage": asdict(how.usage),
+        "usage": how.usage.spent(),
         "diagnostics": to_json(how.diagnostics),
         "forced": how.forced,
         "expired": how.expired,
@@ -161,7 +161,7 @@ def choice_record(
         **_frame(item, item.text or "", seed, config, task, error),
         "answers": [] if answer is None else [dict(answer)],
         "grade": None if grade is None else _plain_grade(grade),
-        "usage": asdict(usage or Usage()),
+        "usage": (usage or Usage()).spent(),
         "diagnostics": {"log_probs": to_json(tuple(log_probs))} if log_probs else {},
     }
 

@@ -71,6 +71,8 @@ class Aligner:
             such as ``"qwen3"``: rewards, votes and `AlignedCompletion.text` then have the answer
             alone; or a `Reasoning`, which can keep the thought. None: the parser that the engine
             was started with, if any.
+        parts: further models and judges that strategies need, by name: ``{"judge": ...}``, each a
+            policy, a reward or a judge object (left open on close). Metered in `Usage.parts`.
 
     Raises:
         ConfigError: if anything given cannot work, before an engine starts where possible.
@@ -100,6 +102,7 @@ class Aligner:
         on_reward_error: OnRewardError = "fail",
         chat_options: ChatOptions | Mapping[str, Any] | None = None,
         reasoning_parser: "ReasoningLike | None" = None,
+        parts: Mapping[str, Any] | None = None,
     ) -> None:
         options, reasoning = ChatOptions.read(chat_options), reasoning_from(reasoning_parser)
         made = Plain() if strategy is None else strategy_from(strategy)
@@ -117,6 +120,7 @@ class Aligner:
             reasoning=reasoning,
             strategy=made,
             lora=lora,
+            parts=check_value("Aligner", "parts", parts, Mapping[str, Any] | None),
         )
         self._calls = CallReader(self._settings, self._parts, options)
 
@@ -391,5 +395,6 @@ class Aligner:
         on_result: OnResult | None = None,
         listener: AnswerListener | None = None,
     ) -> list[AlignedOutput]:
-        own = self.policy, self.reward, self._parts.journal
-        return await answer_all(requests, *own, on_error, on_result=on_result, listener=listener)
+        own = self._parts
+        given = own.policy, own.reward, own.journal, on_error, own.parts
+        return await answer_all(requests, *given, on_result=on_result, listener=listener)

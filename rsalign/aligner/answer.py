@@ -1,8 +1,8 @@
 """Answers many requests at once: each by itself, none waiting for another."""
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from rsalign.aligner.outputs import AlignedOutput, make_failed_output, make_output
 from rsalign.aligner.request_outputs import present
@@ -26,6 +26,7 @@ async def answer_all(
     reward: Reward | None,
     journal: Journal | None,
     on_error: OnError,
+    parts: Mapping[str, Any],
     *,
     on_result: OnResult | None = None,
     listener: AnswerListener | None = None,
@@ -39,6 +40,7 @@ async def answer_all(
         journal: where draws and rewards are on record.
         on_error: whether a prompt that fails ends the others, or has a failed output.
         on_result: called with each result, in order of completion.
+        parts: further models and judges, by name.
         listener: is told what happens while answers are drawn; for a single request.
 
     Returns:
@@ -55,7 +57,7 @@ async def answer_all(
     async def answer_one(request: Request | AlignedOutput) -> AlignedOutput:
         output = request
         if isinstance(request, Request):
-            output = await _answer_request(request, reward, journal, on_error, listener)
+            output = await _answer_request(request, reward, journal, on_error, listener, parts)
         assert isinstance(output, AlignedOutput)
         finished.append(output)
         if on_result is not None:
@@ -81,6 +83,7 @@ async def _answer_request(
     journal: Journal | None,
     on_error: OnError,
     listener: AnswerListener | None,
+    parts: Mapping[str, Any],
 ) -> AlignedOutput:
     assert request.seed is not None
     key = prompt_key(request.seed, request.name)
@@ -98,6 +101,7 @@ async def _answer_request(
                 journal=journal,
                 on_reward_error=request.on_reward_error,
                 listener=listener,
+                parts=parts,
             )
             output = make_output(name, request.prompt, request.strategy, results)
             if request.presentation is None:

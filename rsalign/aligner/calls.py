@@ -17,6 +17,7 @@ from rsalign.aligner.requests import (
     read_requests,
 )
 from rsalign.core.budget import Budget
+from rsalign.core.parts import require_parts
 from rsalign.core.text.chat_options import ChatOptions, JsonObjects
 from rsalign.words.parts import StrategyLike, strategy_from
 from rsalign.words.read import OnRewardError
@@ -55,6 +56,8 @@ class CallReader:
         call = CallSettings(made, budget, seed, on_error, on_reward_error, lora_request, priority)
         call = call.over(self.defaults)
         check_settings(call, has_reward=self.parts.reward is not None)
+        if call.strategy is not None:
+            require_parts(call.strategy, self.parts.parts)
         return call
 
     def read(

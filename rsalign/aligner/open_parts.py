@@ -1,11 +1,12 @@
 """The policy, the reward and the journal of an `Aligner`: opened together, and closed together."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rsalign.core.journal import Journal
+from rsalign.core.parts import check_part, require_parts
 from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.text.reasoning import Reasoning
@@ -21,11 +22,13 @@ class OpenParts:
         reasoning: how the text of responses is divided; None: as the policy does.
         strategy: whose segments the policy must be able to end.
         lora: adapter that draws; see `Aligner`.
+        parts: ready-made parts by name; left open on `close`.
 
     Attributes:
         policy: draws.
         reward: judges; None if there is none.
         journal: where draws and rewards are on record; None if there is none.
+        parts: further models and judges, by name.
 
     Raises:
         ConfigError: if a part cannot be opened; whatever was started is closed then.
@@ -42,8 +45,13 @@ class OpenParts:
         reasoning: Reasoning | None = None,
         strategy: Strategy,
         lora: str | None = None,
+        parts: Mapping[str, Any] | None = None,
     ) -> None:
         self._closers: list[Callable[[], None]] = []
+        self.parts = dict(parts or {})
+        for name, given in self.parts.items():
+            check_part(name, given)
+        require_parts(strategy, self.parts)
 
         @functools.cache
         def start_policy() -> Policy:

@@ -1,6 +1,6 @@
 """Results: the attributes of vLLM's `RequestOutput`, and beside them how answers were found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,13 @@ from rsalign.core.errors import RsalignError
 from rsalign.core.protocols import Strategy
 from rsalign.core.trace import Note, Trace
 from rsalign.core.types import Prompt, Response, Stop
+
+_FINISH_REASONS: Mapping[Stop | None, str] = {
+    Stop.EOS: "stop",
+    Stop.STOP: "stop",
+    Stop.ABSTAINED: "abstained",
+}
+"""Words for why a response ended; any other reason is its length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +32,9 @@ class AlignedCompletion:
         token_ids: its tokens, EOS included.
         cumulative_logprob: ln pi(answer | prompt), nats, under the sampling law; None if the engine
             cannot tell.
-        finish_reason: ``"stop"`` (EOS, stop string or token) or ``"length"``.
-        stop_reason: the stop string or token id, if one ended it.
+        finish_reason: ``"stop"`` (EOS, stop string or token), ``"length"``, or ``"abstained"``
+            if the strategy gives no answer.
+        stop_reason: the stop string or token id, if one ended it; why there is no answer.
         reward: in the reward's units; None if no reward was asked.
         log_probs: ln pi of each token, nats; their sum is `cumulative_logprob`.
         logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
@@ -199,7 +207,7 @@ def _make_completion(
         text=response.text,
         token_ids=list(response.tokens),
         cumulative_logprob=None if response.log_probs is None else sum(response.log_probs),
-        finish_reason="stop" if response.stop in (Stop.EOS, Stop.STOP) else "length",
+        finish_reason=_FINISH_REASONS.get(response.stop, "length"),
         stop_reason=response.stop_reason,
         reward=result.reward,
         log_probs=response.log_probs,

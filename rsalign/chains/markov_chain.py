@@ -240,8 +240,6 @@ class MarkovChain(ABC):
                 return None
             draws = [drawn[i] for i in sorted(drawn)]
             rewards = allowed_rewards(draws)
-            if self.why_no_weight(rewards) is not None:
-                return None
             log_weight = self._included(self.log_weight(rewards))
             firsts = draws
             if self.pool:

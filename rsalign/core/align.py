@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rsalign.core.budget import Budget, Meter, Usage
 from rsalign.core.capabilities import cuts_answers, excludes, needs_reward
@@ -14,10 +14,11 @@ from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError, PolicyError, RewardError, RsalignError, StrategyError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.journal import Journal
-from rsalign.core.journaled import JournaledPolicy, JournaledReward
+from rsalign.core.journaled import JournaledPolicy, JournaledReward, journal_part
 from rsalign.core.key import Key
-from rsalign.core.meter import MeteredPolicy, MeteredReward
+from rsalign.core.meter import MeteredPolicy, MeteredReward, meter_part
 from rsalign.core.nesting import walk_strategies
+from rsalign.core.parts import bind_parts, collect_parts
 from rsalign.core.protocols import Policy, Reward, Strategy, get_sampling
 from rsalign.core.run import Run
 from rsalign.core.sampling import WHOLE_ANSWER_FIELDS
@@ -103,6 +104,7 @@ async def align(
     journal: Journal | None = None,
     on_reward_error: OnRewardError = "raise",
     on_start: Callable[[Callable[[], None]], None] | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Result:
     """Answers one prompt. To answer many prompts, await many of these calls at once.
 
@@ -121,10 +123,12 @@ async def align(
         on_reward_error: ``"best"`` treats a failure of the reward like a spent budget: the best
             answer so far is returned, marked as expired, with the note ``reward_failed``.
         on_start: called once with a function that ends the run as if its time were spent.
+        parts: the named parts that the strategy needs (`Run.part`): policies, rewards or judges.
 
     Raises:
-        ConfigError: if the strategy needs a reward and none is given, or if it cannot draw with the
-            policy's sampling settings (`check_law`), or end its segments in the policy.
+        ConfigError: if the strategy needs a reward or a part and none is given, or if it cannot
+            draw with the policy's sampling settings (`check_law`), or end its segments in the
+            policy.
         PolicyError: if the policy failed; an `EngineError` if its engine is gone.
         RewardError: if the reward failed or returned a number that is not finite.
         StrategyError: if the strategy failed, or a function that it was given.
@@ -136,6 +140,7 @@ async def align(
         )
     check_law(strategy, get_sampling(policy), budget)
     check_boundaries(strategy, policy)
+    parts = collect_parts(strategy, parts or {})
     key = seed if isinstance(seed, Key) else Key(seed)
     trace = Trace(on_commit=on_commit)
     for warning in prompt.warnings:
@@ -146,7 +151,7 @@ async def align(
             # before the clock starts: a part without a fingerprint is refused
             contextlib.nullcontext()
             if journal is None
-            else journal.hold_fingerprints(policy, reward),
+            else journal.hold_fingerprints(policy, reward, *parts.values()),
             asyncio.timeout(budget.seconds) as deadline,
         ):
             meter = Meter(prompt, budget, deadline)
@@ -157,8 +162,13 @@ async def align(
                 reward = JournaledReward(reward, journal) if reward else None
             if on_progress is not None:
                 trace.on_progress = lambda progress: on_progress(progress, meter.usage(0))
-            run = Run(MeteredPolicy(policy, meter), MeteredReward(reward, meter), key, trace)
-            candidate = await _sampled(strategy, prompt, run, deadline)
+            metered = {name: _own(name, part, meter, journal) for name, part in parts.items()}
+            run = Run(
+                MeteredPolicy(policy, meter), MeteredReward(reward, meter), key, trace, metered
+            )
+            replaced = {id(part): metered[name] for name, part in parts.items()}
+            bound: Strategy = bind_parts(strategy, metered, replaced)
+            candidate = await _sampled(bound, prompt, run, deadline)
     except TimeoutError:
         if not deadline.expired():
             raise
@@ -190,6 +200,14 @@ async def align(
         seed=key.root,
         expired=expired,
     )
+
+
+def _own(name: str, part: Any, meter: Meter, journal: Journal | None) -> Any:
+    """A named part of the run, metered and journaled by itself."""
+    own = meter.of_part(name)
+    if journal is not None:
+        part = journal_part(part, journal, own.replayed)
+    return meter_part(part, own, name)
 
 
 def _expire(deadline: asyncio.Timeout) -> None:

@@ -11,10 +11,10 @@ answers here. These rules therefore exist once:
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rsalign.core.align import Result, align
 from rsalign.core.budget import Budget, Usage
@@ -83,6 +83,7 @@ async def answer(
     journal: Journal | None = None,
     on_reward_error: OnFailedReward = "fail",
     listener: AnswerListener | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> list[Result]:
     """Draws n independent answers to one prompt, all at once.
 
@@ -101,6 +102,7 @@ async def answer(
         journal: where draws and rewards are on record.
         on_reward_error: ``"best"`` ends an answer whose reward fails with the best so far.
         listener: is told what happens.
+        parts: named parts (`Run.part`); those that the strategy does not need are not used.
 
     Returns:
         One result per answer, in the order of their addresses.
@@ -122,6 +124,7 @@ async def answer(
             on_progress=partial(listener.on_progress, sample) if listener else None,
             budget=budget,
             journal=journal,
+            parts=parts,
             on_reward_error="best" if on_reward_error == "best" else "raise",
         )
         results = _repeat(result, n) if one_for_all else [result]

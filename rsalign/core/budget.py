@@ -10,8 +10,8 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from rsalign.core.checks import above, at_least, check_settings, setting_error
@@ -58,6 +58,10 @@ class Budget:
         policy_tokens: tokens drawn from the policy, including those that were discarded.
         reward_calls: calls of the reward.
         seconds: wall-clock time.
+        parts: limits of named parts of the run (`Run.part`), by name, each a `Budget` of its own
+            or its settings: ``{"judge": {"reward_calls": 8}}``. `policy_tokens` limits what is
+            drawn from the part, `reward_calls` how often it is asked; time is that of the whole
+            run. The limits above are those of the policy and the reward alone.
         completion_tokens: part of `policy_tokens` that is held back. If the answer is incomplete
             when a limit is reached, the policy alone continues its certain part by at most so many
             tokens, never beyond the strategy's `max_tokens`, and the result is not scored. 0: the
@@ -83,8 +87,10 @@ class Budget:
     reward_calls: int | None = None
     seconds: float | None = None
     completion_tokens: int = 0
+    parts: Mapping[str, "Budget"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", _read_parts(self))
         none = "None means no limit"
         check_settings(
             self,
@@ -99,6 +105,26 @@ class Budget:
                 "completion_tokens",
                 f"a whole number below policy_tokens={self.policy_tokens}, of which it is a part",
             )
+
+
+def _read_parts(budget: Budget) -> dict[str, Budget]:
+    """The limits of the parts, each as a `Budget`; refuses what a part cannot spend."""
+    wanted = "limits by the name of a part, such as {'judge': {'reward_calls': 8}}"
+    if not isinstance(budget.parts, Mapping):
+        raise setting_error(budget, "parts", wanted)
+    found = {}
+    for name, given in budget.parts.items():
+        if not isinstance(name, str) or not isinstance(given, Budget | Mapping):
+            raise setting_error(budget, "parts", wanted)
+        unknown: list[str] = [] if isinstance(given, Budget) else [*given.keys() - Budget.__slots__]
+        if unknown:
+            raise setting_error(budget, "parts", f"{wanted}; there is no {unknown[0]!r}")
+        found[name] = given if isinstance(given, Budget) else Budget(**given)
+        if found[name].seconds or found[name].completion_tokens or found[name].parts:
+            raise setting_error(
+                budget, "parts", "policy_tokens and reward_calls alone to each part"
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +144,8 @@ class Usage:
         seconds: wall-clock time; replaying from a journal takes almost none.
         replayed: draws that a journal answered. All other fields except `seconds` count a replayed
             draw or reward as if it had been paid for again.
+        parts: the cost of each named part of the run (`Run.part`), in the same fields, which the
+            fields above do not include. No token of a part is kept, and its seconds are 0.
 
     Example:
         >>> both = Usage(reward_calls=2, seconds=0.5) + Usage(reward_calls=1, seconds=1.0)
@@ -135,12 +163,52 @@ class Usage:
     reward_cached_tokens: int = 0
     seconds: float = 0.0
     replayed: int = 0
+    parts: Mapping[str, "Usage"] = field(default_factory=dict)
 
     def __add__(self, other: "Usage") -> "Usage":
         """The sum of every field; seconds are added, too."""
+        names = [name for name in Usage.__slots__ if name != "parts"]
         return Usage(
-            **{name: getattr(self, name) + getattr(other, name) for name in Usage.__slots__}
+            **{name: getattr(self, name) + getattr(other, name) for name in names},
+            parts={
+                name: self.parts.get(name, _NOTHING) + other.parts.get(name, _NOTHING)
+                for name in dict.fromkeys((*self.parts, *other.parts))
+            },
         )
+
+    def spent(self) -> dict[str, float]:
+        """Every field by name; those of a part as ``judge.reward_calls``.
+
+        Example:
+            >>> Usage(parts={"judge": Usage(reward_calls=3)}).spent()["judge.reward_calls"]
+            3
+        """
+        own = {name: getattr(self, name) for name in Usage.__slots__ if name != "parts"}
+        for part, usage in self.parts.items():
+            spent = usage.spent()
+            own |= {f"{part}.{name}": spent[name] for name in _OF_PARTS}
+        return own
+
+
+_NOTHING = Usage()
+_OF_PARTS = (
+    "policy_requests",
+    "policy_tokens_drawn",
+    "prompt_tokens",
+    "cached_tokens",
+    "reward_calls",
+    "reward_tokens",
+    "reward_cached_tokens",
+)
+"""The fields that a part of a run can spend."""
+
+
+@dataclass(slots=True)
+class OpenCalls:
+    """The calls of the reward, and of judges, that are open now."""
+
+    number: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -179,8 +247,8 @@ class Meter:
     _reserved: int = 0
     _released: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _num_judging: int = 0
-    _judged: asyncio.Event = field(default_factory=asyncio.Event)
+    _calls: OpenCalls = field(default_factory=OpenCalls)
+    _parts: "dict[str, Meter]" = field(default_factory=dict)
     # the run itself may be part of an attempt; it waits for turns of attempts inside it only
     _outside: Turn | None = field(default_factory=current_turn)
     _started: float = field(default_factory=time.perf_counter)
@@ -188,7 +256,15 @@ class Meter:
     def usage(self, kept: int) -> Usage:
         """Returns the cost so far, given that the answer has `kept` tokens."""
         seconds = time.perf_counter() - self._started
-        return Usage(**self._spent, policy_tokens_kept=kept, seconds=seconds)
+        parts = {name: replace(meter.usage(0), seconds=0.0) for name, meter in self._parts.items()}
+        return Usage(**self._spent, policy_tokens_kept=kept, seconds=seconds, parts=parts)
+
+    def of_part(self, name: str) -> "Meter":
+        """Returns the meter of a named part; when the part's budget ends, so does the run."""
+        if name not in self._parts:
+            budget = self.budget.parts.get(name, Budget())
+            self._parts[name] = Meter(self.prompt, budget, self.deadline, _calls=self._calls)
+        return self._parts[name]
 
     def count(self, **amounts: int) -> None:
         """Adds amounts to the named fields of `Usage`."""
@@ -251,12 +327,12 @@ class Meter:
     @contextlib.contextmanager
     def judging(self) -> Iterator[None]:
         """Marks a call of the reward as open while the block runs."""
-        self._num_judging += 1
+        self._calls.number += 1
         try:
             yield
         finally:
-            self._num_judging -= 1
-            self._judged.set()
+            self._calls.number -= 1
+            self._calls.ended.set()
 
     def count_cost(self, *values: float) -> None:
         """Counts the tokens of rewards that report them (`Scored`)."""
@@ -273,9 +349,9 @@ class Meter:
         paid for.
         """
         await wait_for_turn(self._outside)
-        while self._num_judging:
-            self._judged.clear()
-            await self._judged.wait()
+        while self._calls.number:
+            self._calls.ended.clear()
+            await self._calls.ended.wait()
         loop = asyncio.get_running_loop()
         if not self.deadline.expired():  # unless another draw or the clock did it already
             self.deadline.reschedule(loop.time())

@@ -21,6 +21,8 @@ attribute                    default        of
 ``stops_early``              False          strategies
 ``threshold_by_length``      None           strategies
 ``note_meanings``            {}             strategies, selectors, rules for beta
+``needs``                    ()             strategies, selectors
+``part_settings``            ()             strategies, selectors
 ``needs_certainty``          False          selectors
 ``asks_judge``               False          selectors
 ``picks``                    ""             selectors
@@ -79,6 +81,16 @@ def needs_reward(part: object) -> bool:
         (True, False)
     """
     return bool(getattr(part, "needs_reward", True))
+
+
+def needs(part: object) -> tuple[str, ...]:
+    """The names of the parts that a strategy or selector gets by `Run.part`, such as ``draft``."""
+    return tuple(getattr(part, "needs", ()))
+
+
+def part_settings(part: object) -> tuple[str, ...]:
+    """The settings of a strategy or selector that take a part of the run, or the name of one."""
+    return tuple(getattr(part, "part_settings", ()))
 
 
 def cuts_answers(strategy: object) -> bool:

@@ -128,7 +128,37 @@ async def log_probs(self: JournaledPolicy, prefix: Tokens, tokens: Tokens) -> tu
 
 
 @dataclass(frozen=True, slots=True)
-class JournaledReward(Wrapper):
+class JournaledJudge(Wrapper):
+    """What compares responses or judges steps: recorded values are replayed, new ones recorded.
+
+    Attributes:
+        inner: the judge.
+        journal: the records.
+
+    Raises:
+        ConfigError: if the judge has no fingerprint.
+    """
+
+    inner: Any
+    journal: Journal
+    _fingerprint: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_fingerprint", self.journal.fingerprint_of(self.inner))
+
+    def _record(self, request: str, values: Iterable[object], *, several: bool = False) -> None:
+        """Records values; none if one is not a finite number, which the caller refuses."""
+        rows = []
+        for value in values:
+            found = finite_or_none(value)
+            if found is None:
+                return
+            rows.append(encode_reward(found))
+        self.journal.record(request, rows if several else rows[0])
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledReward(JournaledJudge):
     """A reward that replays recorded values from a journal and records new ones.
 
     Attributes:
@@ -150,13 +180,6 @@ class JournaledReward(Wrapper):
         True
     """
 
-    inner: Reward
-    journal: Journal
-    _fingerprint: str = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_fingerprint", self.journal.fingerprint_of(self.inner))
-
     async def score(self, prompt: Prompt, response: Response) -> float:
         """Replays the reward, or asks the inner reward and records it."""
         request = request_address("score", self._fingerprint, prompt, _fields_of(response))
@@ -168,20 +191,10 @@ class JournaledReward(Wrapper):
         self._record(request, [value])
         return value
 
-    def _record(self, request: str, values: Iterable[object], *, several: bool = False) -> None:
-        """Records values; none if one is not a finite number, which the caller refuses."""
-        rows = []
-        for value in values:
-            found = finite_or_none(value)
-            if found is None:
-                return
-            rows.append(encode_reward(found))
-        self.journal.record(request, rows if several else rows[0])
 
-
-@JournaledReward.implements(StepReward)
+@JournaledJudge.implements(StepReward)
 async def score_steps(
-    self: JournaledReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    self: JournaledJudge, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
     """Replays the rewards of the steps, or asks the inner reward and records them."""
     request = request_address("score_steps", self._fingerprint, prompt, _fields_of(response), ends)
@@ -193,8 +206,8 @@ async def score_steps(
     return values
 
 
-@JournaledReward.implements(PairwiseReward)
-async def prefer(self: JournaledReward, prompt: Prompt, one: Response, other: Response) -> float:
+@JournaledJudge.implements(PairwiseReward)
+async def prefer(self: JournaledJudge, prompt: Prompt, one: Response, other: Response) -> float:
     """Replays the comparison, or asks the inner reward and records it."""
     request = request_address(
         "prefer", self._fingerprint, prompt, _fields_of(one), _fields_of(other)
@@ -205,6 +218,13 @@ async def prefer(self: JournaledReward, prompt: Prompt, one: Response, other: Re
     value = await inner.prefer(prompt, one, other)
     self._record(request, [value])
     return value
+
+
+def journal_part(part: Any, journal: Journal, on_replay: OnReplay) -> Any:
+    """Returns a named part of a run, of the same kind, whose answers are on record."""
+    if isinstance(part, Policy):
+        return JournaledPolicy(part, journal, on_replay)
+    return (JournaledReward if isinstance(part, Reward) else JournaledJudge)(part, journal)
 
 
 def _fields_of(response: Response) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rsalign.core.budget import Meter
 from rsalign.core.cancelled_draws import receive_cancelled_draws
@@ -181,13 +182,42 @@ async def log_probs(self: MeteredPolicy, prefix: Tokens, tokens: Tokens) -> tupl
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredReward(Wrapper):
+class MeteredJudge(Wrapper):
+    """What compares responses or judges steps, charged to a meter; a failure is a `RewardError`.
+
+    Attributes:
+        inner: the judge.
+        meter: counts the calls and limits them.
+        called: what messages call it.
+    """
+
+    inner: Any
+    meter: Meter
+    called: str = "reward"
+
+    def _failed_on(
+        self, prompt: Prompt, response: Response
+    ) -> Callable[[BaseException], RewardError]:
+        def failed(failure: BaseException) -> RewardError:
+            return RewardError(
+                f"the {self.called} {_kind(self.inner)} raised {describe_error(failure)} on "
+                f"{quote(response.text)}: fix it, or catch the error and return a number",
+                prompt=prompt,
+                response=response,
+            )
+
+        return failed
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredReward(MeteredJudge):
     """A reward that charges every call to a meter, and turns every failure into a `RewardError`.
 
     Attributes:
         inner: the reward that scores. None if the run has no reward: every response then has the
             reward 0, and no call is counted.
         meter: counts the calls, limits them and remembers the scored responses.
+        called: what messages call it.
 
     Example:
         >>> from rsalign import Budget
@@ -201,9 +231,6 @@ class MeteredReward(Wrapper):
         >>> asyncio.run(score_once()).reward_calls
         1
     """
-
-    inner: Reward | None
-    meter: Meter
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """Scores with the inner reward, within the budget."""
@@ -219,23 +246,10 @@ class MeteredReward(Wrapper):
         self.meter.seen(Candidate(response, value))
         return value
 
-    def _failed_on(
-        self, prompt: Prompt, response: Response
-    ) -> Callable[[BaseException], RewardError]:
-        def failed(failure: BaseException) -> RewardError:
-            return RewardError(
-                f"the reward {_kind(self.inner)} raised {describe_error(failure)} on "
-                f"{quote(response.text)}: fix it, or catch the error and return a number",
-                prompt=prompt,
-                response=response,
-            )
 
-        return failed
-
-
-@MeteredReward.implements(StepReward)
+@MeteredJudge.implements(StepReward)
 async def score_steps(
-    self: MeteredReward, prompt: Prompt, response: Response, ends: tuple[int, ...]
+    self: MeteredJudge, prompt: Prompt, response: Response, ends: tuple[int, ...]
 ) -> tuple[float, ...]:
     """Scores steps with the inner reward, within the budget; counts as one call."""
     self.meter.seen_unjudged(response)
@@ -247,8 +261,8 @@ async def score_steps(
     return values
 
 
-@MeteredReward.implements(PairwiseReward)
-async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Response) -> float:
+@MeteredJudge.implements(PairwiseReward)
+async def prefer(self: MeteredJudge, prompt: Prompt, one: Response, other: Response) -> float:
     """Compares with the inner reward, within the budget; counts as one call."""
     await self.meter.admit_reward_call()
     inner: PairwiseReward = self.wrapped
@@ -256,6 +270,14 @@ async def prefer(self: MeteredReward, prompt: Prompt, one: Response, other: Resp
         value = await inner.prefer(prompt, one, other)
     self.meter.count_cost(value)
     return value
+
+
+def meter_part(part: Any, meter: Meter, name: str) -> Any:
+    """Returns a named part of a run, of the same kind, that reports to a meter of its own."""
+    if isinstance(part, Policy):
+        return MeteredPolicy(part, meter)
+    kind = MeteredReward if isinstance(part, Reward) else MeteredJudge
+    return kind(part, meter, name)
 
 
 def _kind(part: object) -> str:

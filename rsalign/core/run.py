@@ -3,10 +3,13 @@
 import bisect
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from rsalign.core.checks import finite_reward
+from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key, Label
 from rsalign.core.overdraw import RemainingBoundary, find_segment_end
 from rsalign.core.protocols import (
@@ -52,6 +55,7 @@ class Run:
         reward: scores responses.
         key: the address of this run; `at` and `branch` extend it.
         trace: records what the strategy does.
+        parts: further models and judges, by name (`part`).
 
     Example:
         >>> import asyncio
@@ -68,7 +72,24 @@ class Run:
     reward: Reward
     key: Key
     trace: Trace = field(default_factory=Trace)
+    parts: Mapping[str, Any] = field(default_factory=dict)
     _texts: PartialTexts = field(default_factory=PartialTexts, repr=False, compare=False)
+
+    def part(self, name: str) -> Any:
+        """Returns a named part of the run: a policy, a reward or a judge.
+
+        The strategy must declare it, ``needs = ("draft",)``; a run without that part is then
+        refused before it begins (`rsalign.core.parts`). What the part spends is in `Usage.parts`.
+
+        Raises:
+            ConfigError: if the run has no such part.
+        """
+        if name not in self.parts:
+            raise ConfigError(
+                f"the run has no part {name!r} (it has {', '.join(self.parts) or 'none'}): a "
+                f"strategy that uses one declares it, needs = ({name!r},)"
+            )
+        return self.parts[name]
 
     def at(self, *labels: Label) -> "Run":
         """Returns the same run with labels added to its address."""

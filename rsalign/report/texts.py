@@ -14,7 +14,7 @@ _MOST_KEPT = 300  # characters before the cut, enough to see where it is
 _MOST_NEW = 1200
 _MOST_REPLACED = 600
 _MOST_OF_TIP = 160
-_ENDS = {Stop.EOS: "end", Stop.STOP: "stop", Stop.LENGTH: "cut off"}
+_ENDS = {Stop.EOS: "end", Stop.STOP: "stop", Stop.LENGTH: "cut off", Stop.ABSTAINED: "no answer"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,20 @@ Law      The candidates are put into an order drawn uniformly. In each round nei
          n (n - 1) / 2 comparisons.
 Paper    Liu et al. 2025, arXiv:2501.13007 (a generative pairwise judge).
 Departs  The judge's probability is compared with 1/2; the winner is not drawn from it.
-Cost     n - 1 comparisons in ceil(log2 n) rounds, those of one round at once; a `Budget` does not
-         count them. If a budget ends the run first, they are not made, and the highest reward is
-         returned, or the first answer if there is no reward.
+Cost     n - 1 comparisons in ceil(log2 n) rounds, those of one round at once, counted apart as
+         those of the part `judge`. If a budget ends the run first, no more are made, and the
+         highest reward is returned, or the first answer if there is no reward.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from rsalign.core.checks import check_settings, finite_or_none, part, quote
-from rsalign.core.errors import RewardError
+from rsalign.core.errors import ConfigError, RewardError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.key import Key
-from rsalign.core.protocols import PairwiseReward
+from rsalign.core.protocols import PairwiseReward, innermost
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.selectors.protocol import Selection, certain
@@ -34,7 +34,9 @@ class Knockout:
     the order of the comparisons; ``num_comparisons``.
 
     Attributes:
-        judge: compares two responses (`rsalign.core.protocols.PairwiseReward`).
+        judge: compares two responses (`rsalign.core.protocols.PairwiseReward`), or the name of the
+            run's part that does: ``Aligner(..., parts={"judge": ...})``. Its calls are counted in
+            ``usage.parts["judge"]``, limited by ``Budget(parts=...)`` and journaled.
 
     Raises:
         ConfigError: if `judge` has no `prefer`.
@@ -51,8 +53,9 @@ class Knockout:
         1
     """
 
-    judge: PairwiseReward
+    judge: PairwiseReward | str = "judge"
 
+    part_settings: ClassVar[tuple[str, ...]] = ("judge",)
     needs_reward: ClassVar[bool] = False
     asks_judge: ClassVar[bool] = True
     note_meanings: ClassVar[dict[str, str]] = {
@@ -69,6 +72,11 @@ class Knockout:
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:
         """Draws an order, then asks the judge round by round."""
+        if isinstance(self.judge, str):
+            raise ConfigError(
+                f"Knockout(judge={self.judge!r}) names a part of a run, which has one by `align` "
+                "or an `Aligner`: give the judge itself to call `select` alone"
+            )
         standing = _shuffled(len(candidates), key)
         preferences: list[float] = []
         while len(standing) > 1:
@@ -93,19 +101,20 @@ class Knockout:
     async def _ask(self, prompt: Prompt, one: Response, other: Response) -> float:
         def failed(failure: BaseException) -> RewardError:
             return RewardError(
-                f"the judge {type(self.judge).__name__} raised {describe_error(failure)} on "
-                f"{quote(one.text)} and {quote(other.text)}",
+                f"the judge {type(innermost(self.judge)).__name__} raised "
+                f"{describe_error(failure)} on {quote(one.text)} and {quote(other.text)}",
                 prompt=prompt,
                 response=one,
             )
 
         with errors_as(failed):
-            given = await self.judge.prefer(prompt, one, other)
+            given = await cast(PairwiseReward, self.judge).prefer(prompt, one, other)
             prefer = finite_or_none(given)
         if prefer is None or not 0 <= prefer <= 1:
             raise RewardError(
                 f"the preference for {quote(one.text)} over {quote(other.text)} is {quote(given)}, "
-                f"but must be a probability: mend {type(self.judge).__name__}",
+                f"but must be a probability: mend "
+                f"{type(innermost(self.judge)).__name__}",
                 prompt=prompt,
                 response=one,
             )

@@ -11,7 +11,7 @@ from rsalign.aligner.requests import Request
 from rsalign.core.align import Result
 from rsalign.core.answer import AnswerListener, answer, rank_results
 from rsalign.core.budget import Usage
-from rsalign.core.capabilities import answers_in_one_draw
+from rsalign.core.capabilities import answers_in_one_draw, excludes
 from rsalign.core.errors import RewardError
 from rsalign.core.key import Key
 from rsalign.core.protocols import Policy, Reward, Strategy
@@ -127,7 +127,7 @@ class PromptJob(AnswerListener):
         try:
             return await self._answer_by(self.request.strategy, self.reward)
         except RewardError:
-            if not self.degrades or self._committed or self._results:
+            if not self.degrades or self._committed or self._results or excludes(self.reward):
                 raise
         plain = Plain(max_tokens=greatest_length(self.request.strategy))
         results = await self._answer_by(plain, None)
@@ -154,7 +154,9 @@ class PromptJob(AnswerListener):
         def on_tokens(tokens: Tokens) -> None:
             self._events.put_nowait(_Event(sample, tokens))
 
-        streams_draw = self._streams and answers_in_one_draw(self.served.asked.strategy)
+        # a draw that may turn out not to be allowed must not be seen before it is judged
+        may_show = answers_in_one_draw(self.served.asked.strategy) and not excludes(self.reward)
+        streams_draw = self._streams and may_show
         self.served.streamed |= streams_draw
         return self.watch(policy, on_tokens if streams_draw else None, self._observed.trace_headers)
 

@@ -158,7 +158,7 @@ def split_budget(budget: Budget, answers: int) -> Budget:
     """
     if answers == 1:
         return budget
-    shares: dict[str, int] = {}
+    shares: dict[str, Any] = {}
     for name in ("policy_tokens", "reward_calls"):
         limit = getattr(budget, name)
         if limit is not None:

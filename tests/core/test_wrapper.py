@@ -11,8 +11,8 @@ from eval.bench.bare_engine import RecordedPolicy, RecordedReward
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
 from rsalign.core.budget import Meter
 from rsalign.core.journal import Journal
-from rsalign.core.journaled import JournaledPolicy, JournaledReward
-from rsalign.core.meter import MeteredPolicy, MeteredReward
+from rsalign.core.journaled import JournaledJudge, JournaledPolicy, JournaledReward
+from rsalign.core.meter import MeteredJudge, MeteredPolicy, MeteredReward
 from rsalign.core.protocols import (
     Adjustable,
     Encoder,
@@ -150,6 +150,8 @@ def rewards(journal):
     return [
         lambda inner: MeteredReward(inner, a_meter()),
         lambda inner: JournaledReward(inner, journal),
+        lambda inner: MeteredJudge(inner, a_meter()),
+        lambda inner: JournaledJudge(inner, journal),
         RecordedReward,
         lambda inner: GuardedReward(reward=inner),
         Cached,
@@ -195,7 +197,8 @@ def test_rewards_have_the_abilities_of_what_they_wrap(rewards):
     for wrap, abilities in itertools.product(rewards, every_choice(REWARD_MEMBERS)):
         inner = able(BareReward, REWARD_MEMBERS, abilities)
         for wrapper in (wrap(inner), wrap(wrap(inner))):
-            assert isinstance(wrapper, Reward)
+            is_judge = isinstance(wrapper, MeteredJudge | JournaledJudge)
+            assert isinstance(wrapper, Reward) or (is_judge and not hasattr(wrapper, "score"))
             assert {a for a in ABILITIES if isinstance(wrapper, a)} == set(abilities)
 
 
