@@ -306,7 +306,7 @@ def build_record(
         "forced": how.forced,
         "expired": how.expired,
         "warnings": list(how.warnings),
-        "usage": asdict(how.usage),
+        "usage": how.usage.spent(),
         "diagnostics": describe_part(how.diagnostics),
     }
 

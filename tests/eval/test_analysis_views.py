@@ -1,7 +1,7 @@
 """Rows, costs and divergences of real records, by the toy policy and reward."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -66,7 +66,7 @@ def test_rows_are_means_over_items_and_sorted_by_score(study):
         assert row.reward.mean == pytest.approx(
             fmean(record["answers"][0]["reward"] for record in records)
         )
-        assert set(row.usage) == set(asdict(Usage()))
+        assert set(row.usage) == set(Usage().spent())
         for name, value in row.usage.items():
             assert value == pytest.approx(fmean(record["usage"][name] for record in records))
         groups = row.scores_by_group

@@ -1,7 +1,6 @@
 """Files of records: nothing lost or doubled, wherever they were cut; and what a record has."""
 
 import json
-from dataclasses import asdict
 
 import pyarrow.parquet
 import pytest
@@ -38,7 +37,7 @@ def test_a_record_says_everything(records):
     for record in records:
         assert (record["schema"], record["config"], record["task"]) == (SCHEMA, "toy", "toy")
         assert record["strategy"]["class"] == "BestOf"
-        assert set(record["usage"]) == set(asdict(Usage()))
+        assert set(record["usage"]) == set(Usage().spent())
         usage = record["usage"]
         candidates, [answer] = record["candidates"], record["answers"]
         assert usage["policy_tokens_drawn"] == sum(one["num_tokens"] for one in candidates)
