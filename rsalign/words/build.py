@@ -8,6 +8,8 @@ import collections.abc
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, get_origin
 
 from rsalign.core.errors import ConfigError
@@ -258,7 +260,7 @@ class _Builder:
                 return self.change(kind, part, settings)
             given = only_choice(kind, parameter.declared) or kind.default
             said = f"no {name}= is given"
-        elif not settings and takes(parameter.declared, given):
+        elif not settings and takes(_without_names(parameter.declared), given):
             return convert(where, given, parameter.declared)
         elif not isinstance(given, str) and _is_one(given, kind):
             return self.change(kind, given, settings) if settings else given
@@ -369,6 +371,11 @@ class _Builder:
             f"{name} is not a {kind.word}: give a dataclass with `{kind.methods[0]}`, or an object "
             f"of one{or_function}"
         )
+
+
+def _without_names(declared: Any) -> Any:
+    """A declared type without text: in settings it names a kind of part, and no part of the run."""
+    return reduce(or_, (one for one in members(declared) if one is not str))
 
 
 def _is_path(text: str) -> bool:

@@ -287,7 +287,8 @@ def _one_name(name: Any, word: str, other: Any) -> Any:
 
 def _limits(settings: dict[str, Any]) -> dict[str, Any]:
     """Takes the limits of the budget out of settings, converted."""
-    types = declared_types(Budget)
+    # named parts are given in Python alone, and so are their limits
+    types = {name: type_ for name, type_ in declared_types(Budget).items() if name != "parts"}
     found: dict[str, Any] = {}
     for key in [key for key in settings if key.partition(".")[0] == "budget"]:
         value, (_, _, limit) = settings.pop(key), key.partition(".")
