@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import sys
 
 import pytest
@@ -113,6 +114,8 @@ def test_a_sweep_is_found_again_on_disk(tracker, tmp_path):
         strategy: sweep.run(config, f"strategy={strategy}").folder
         for strategy, config in jobs.items()
     }
+    if tracker == "wandb":  # its folders are named by the second: two of one id would be one
+        time.sleep(1.0)
     sweep.run(jobs["plain"], "strategy=plain")  # again: it replaces what was shown
     found = READ[tracker](tmp_path)
     assert set(found) == {folder.name for folder in folders.values()}
