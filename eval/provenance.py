@@ -27,7 +27,7 @@ from rsalign.engines.model_files import ModelFiles
 
 PARTS = ("policy", "reward", "grader", "strategy", "task")
 """The parts of a configuration whose content is compared. Of a task only the code is: its data are
-compared item by item."""
+compared item by item. Named parts are compared, too, where there are any."""
 
 _OWN_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _STARTS_ENGINES = "eval.engines."
@@ -55,7 +55,10 @@ class Provenance:
             ConfigError: if a part of one's own cannot be imported or told from others.
         """
         return cls(
-            parts={part: _digest(part, resolve(config[part])) for part in PARTS},
+            parts={
+                part: _digest(part, resolve(config[part]))
+                for part in (*PARTS, *(["parts"] if config.get("parts") else []))
+            },
             items={item.id: fingerprint(item) for item in items},
             batches={seed: {"id": uuid.uuid4().hex} for seed in seeds},
         )
