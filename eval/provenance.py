@@ -5,8 +5,6 @@ keeps fingerprints of that, so that a changed row, reward function or model fold
 name is noticed, and what it changes is answered again.
 """
 
-import functools
-import importlib
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +17,10 @@ from omegaconf import DictConfig
 from eval.configuration import find_targets, resolve
 from eval.records import Record
 from eval.tasks.protocol import Item
-from rsalign import ConfigError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.fingerprint.values import hash_parts
-from rsalign.core.foreign import describe_error, errors_as
 from rsalign.engines.model_files import ModelFiles
+from rsalign.words.models import load
 
 PARTS = ("policy", "reward", "grader", "strategy", "task")
 """The parts of a configuration whose content is compared. Of a task only the code is: its data are
@@ -105,20 +102,11 @@ def _contents(part: str, node: Any) -> Iterator[str]:
             yield f"{path}: {fingerprint(get_object(name))}"
     for path, text in _texts(node, part):
         if _OWN_OBJECT.fullmatch(text):
-            yield f"{path}: {fingerprint(_import(path, text))}"
+            yield f"{path}: {fingerprint(load(path, text))}"
         elif part != "task" and ("/" in text or path.endswith(".model")):
             files = ModelFiles.of(text)
             if files.folder is not None:
                 yield f"{path}: {files.digest()}"
-
-
-def _import(path: str, text: str) -> object:
-    def failed(raised: BaseException) -> ConfigError:
-        return ConfigError(f"{path}={text!r} cannot be imported: {describe_error(raised)}")
-
-    module, _, names = text.partition(":")
-    with errors_as(failed):
-        return functools.reduce(getattr, names.split("."), importlib.import_module(module))
 
 
 def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
