@@ -26,6 +26,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "test_ids_without_a_token_are_answers_too",
         "test_the_token_that_ends_a_segment_is_needed_by_no_answer",
     ),
+    "laws": (
+        "test_the_law_of_cards",
+        "test_the_law_of_qalign",
+        "test_every_token_is_drawn_by_its_law",
+    ),
     "ends and stops": (
         "test_every_end_of_the_model_ends_an_answer",
         "test_a_stop_string_of_several_tokens_ends_an_answer",
@@ -70,6 +75,10 @@ and nothing of how good they are.
 - strategies: Plain, BestOf, Cards (Entropy, Punctuation, FixedSize), QAlign and
   EarlyStop(SelfCertainty) answer, with segments that end where the rule says and the length that
   was asked for, ids without a token included.
+- laws: answers of Cards (Entropy, Punctuation, FixedSize) and QAlign have the exact law, and every
+  token of the vocabulary is drawn by its own where segments end, by chi-square tests of draws from
+  a policy that can draw all of the vocabulary, and gives the ends of an answer, which may end
+  segments too, a large part of it.
 - ends and stops: every end of the model ends an answer as `stop` and is no text; so does a stop
   string that is spelled by bytes.
 - text as vLLM's: answers and finish reasons equal those of `LLM.chat` and `LLM.generate`; emoji of
