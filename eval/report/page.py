@@ -58,7 +58,7 @@ SECTIONS = (
             *("reward-kl", "score-kl", "kl-drawn-tokens", "best-of-n-reward"),
             "best-of-n-score",
         ),
-        tables=("best-of-n", "verifier", "lengths", "oracle", "kl"),
+        tables=("best-of-n", "verifier", "lengths", "oracle", "kl", "likelihood"),
         is_open=True,
     ),
     Section(
