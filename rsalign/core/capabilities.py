@@ -28,6 +28,7 @@ attribute                    default        of
 ``picks``                    ""             selectors
 ``overdraws``                None           policies
 ``tells_log_probs``          True           policies
+``vocabulary``               ""             policies
 ``excludes``                 False          rewards
 ===========================  =============  ====================================================
 """
@@ -231,6 +232,16 @@ def overdraws(policy: object) -> bool | None:
 def tells_log_probs(policy: object) -> bool:
     """Whether a policy reports the log-probabilities of the tokens that it draws."""
     return bool(getattr(policy, "tells_log_probs", True))
+
+
+def vocabulary(policy: object) -> str:
+    """Identifies what a policy's token ids mean, and which of them end an answer.
+
+    Policies with equal identities write the same answer by the same tokens. A policy, or the
+    `tokenization` that it has, declares it. Empty: not told.
+    """
+    teller = policy if hasattr(policy, "vocabulary") else getattr(policy, "tokenization", None)
+    return str(getattr(teller, "vocabulary", ""))
 
 
 def excludes(reward: object) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from rsalign.core.capabilities import excludes, overdraws
+from rsalign.core.capabilities import excludes, overdraws, vocabulary
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.protocols import (
     Adjustable,
@@ -88,6 +88,11 @@ class Wrapper:
     def overdraws(self) -> bool | None:
         """As declared by the wrapped part (`rsalign.core.capabilities`)."""
         return overdraws(self.wrapped)
+
+    @property
+    def vocabulary(self) -> str:
+        """As declared by the wrapped part."""
+        return vocabulary(self.wrapped)
 
     @property
     def excludes(self) -> bool:

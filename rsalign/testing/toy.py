@@ -56,6 +56,11 @@ class ToyPolicy:
         """Identifies this policy in a journal."""
         return repr(self)
 
+    @property
+    def vocabulary(self) -> str:
+        """Token ids of two toys mean the same if there are as many of them."""
+        return f"toy {self.vocab}"
+
     def probs(self, prefix: Tokens) -> tuple[float, ...]:
         """Returns the next-token distribution pi(. | prefix), ``(vocab,)``."""
         return _next_token_probs(self.vocab, self.salt, prefix)

@@ -91,6 +91,7 @@ SELECTIONS = [
     Last(),
     ByWeight(),
 ]
+PARTS = {"draft": ToyPolicy(4, salt=60)}
 CARDS = Cards(
     segmenter=FixedSize(2),
     threshold=Line(target=1.2),
@@ -161,6 +162,7 @@ EXAMPLES = [
         max_tokens=6,
         moves=(ParticleGibbs(segmenter=FixedSize(2), n=3, share=0.9, ancestors=True),),
     ),
+    QAlign(steps=9, max_tokens=6, proposal="draft", restart=0.2, candidates=2, chains=2, pool=4),
     Quest(steps=9, beta=0.5, max_tokens=6, cuts=FixedCuts(decay=0.9)),
     Power(steps=9, alpha=3.0, max_tokens=6, answer=Hard()),
     Rejection(beta=0.5, bound=1.5, max_tokens=6, at_once=3),
@@ -193,7 +195,9 @@ EXAMPLES = [
 @pytest.mark.parametrize("strategy", EXAMPLES, ids=repr)
 @pytest.mark.parametrize("salt", range(3))
 def test_strategies(strategy, salt):
-    asyncio.run(check_strategy(strategy, PROMPT, ToyPolicy(4, salt), ToyReward(salt), eos=EOS))
+    asyncio.run(
+        check_strategy(strategy, PROMPT, ToyPolicy(4, salt), ToyReward(salt), eos=EOS, parts=PARTS)
+    )
 
 
 def test_every_strategy_is_checked():
