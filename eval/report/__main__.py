@@ -23,13 +23,13 @@ _FEWEST_RESAMPLES = 100
 """Fewer say nothing about the ends of an interval."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "eval.report") -> int:
     """Writes ``index.html``, ``tables.md``, ``results.csv``, ``figures/`` and ``items/``.
 
     Returns:
         The exit status: 2 if it cannot.
     """
-    given = _parser().parse_args(arguments)
+    given = _parser(program).parse_args(arguments)
     try:
         written = report(
             given.folders,
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with_items=not given.no_items,
         )
     except RsalignError as error:
-        sys.stderr.write(f"eval.report: {error}\n")
+        sys.stderr.write(f"{program}: {error}\n")
         return 2
     print(written)
     return 0
@@ -110,9 +110,9 @@ def report(
     return output / "index.html"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m eval.report", description="Tables, figures and one page from records."
+        prog=program, description="Tables, figures and one page from records."
     )
     parser.add_argument(
         "folders", nargs="+", type=Path, help="run folders, or folders that hold some"

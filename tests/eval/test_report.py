@@ -563,9 +563,9 @@ def test_commands_are_safe_in_a_shell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(Path("a b; rm"), Plain(max_tokens=toy_study.MAX_TOKENS), 1)
     [command] = write_commands(find_runs([Path("a b; rm")]))
-    assert shlex.split(command)[3] == "--config-path=$PWD/a b; rm"
+    assert shlex.split(command)[2] == "--config-path=$PWD/a b; rm"
     [command] = write_commands(find_runs([tmp_path / "a b; rm"]))
-    assert shlex.split(command)[3] == f"--config-path={tmp_path}/a b; rm"
+    assert shlex.split(command)[2] == f"--config-path={tmp_path}/a b; rm"
 
 
 @pytest.mark.parametrize(
