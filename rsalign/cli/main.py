@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from rsalign import __version__
-from rsalign.cli import bench, demo, doctor, generate, lm_eval, rewards, serve
+from rsalign.cli import bench, demo, doctor, generate, lm_eval, rewards, serve, sweeps
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.engines.vllm.progress import show_start_progress
 
-_COMMANDS = (generate, serve, lm_eval, demo, rewards, doctor, bench)
+_COMMANDS = (generate, serve, lm_eval, sweeps, demo, rewards, doctor, bench)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags and not getattr(arguments, "passes_flags", False):
         parser.error(f"unrecognized arguments: {' '.join(flags)}")
     arguments.flags = flags
-    if arguments.command != "serve":  # which shows the whole log
+    if arguments.command not in ("serve", "sweep"):  # which show the whole log
         show_start_progress()
     try:
         return int(arguments.run(arguments))

@@ -85,7 +85,10 @@ def needs_reward(part: object) -> bool:
 
 
 def needs(part: object) -> tuple[str, ...]:
-    """The names of the parts that a strategy or selector gets by `Run.part`, such as ``draft``."""
+    """The names of the parts that a strategy or selector gets by `Run.part`, such as ``draft``.
+
+    Declared as a tuple, or as a mapping that tells what each must be: ``{"draft": Policy}``.
+    """
     return tuple(getattr(part, "needs", ()))
 
 

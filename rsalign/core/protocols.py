@@ -172,7 +172,7 @@ class Loaded(Protocol):
 
     @property
     def headroom(self) -> float:
-        """Number of requests that the engine has room for, per open request."""
+        """Number of requests that cost as much as a step by itself, per open request."""
         ...
 
 

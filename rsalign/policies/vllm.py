@@ -18,6 +18,7 @@ from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import Backend, DrawRequest, VllmEngine
 from rsalign.engines.reports import Report, open_ticket
 from rsalign.engines.vllm.adapter import Adapter
+from rsalign.engines.vllm.costs import rows_of_a_step
 from rsalign.engines.vllm.starting import adopt_engine, start_engine
 from rsalign.hooks.guided.request import (
     Guide,
@@ -46,8 +47,7 @@ class VllmPolicy(ReadsText):
     truncation), and otherwise a segment's `log_probs` is None.
 
     Seeds: every request is seeded from its key. In float32 on CPU, the same key samples the same
-    segment whatever other requests the engine runs. Elsewhere batching changes the rounding, so
-    that only the distribution is the same.
+    segment whatever other requests are open. Elsewhere only the distribution is the same.
 
     Boundaries: a size is a limit on the number of tokens. Any other boundary is applied by a logits
     processor in the engine (`rsalign.hooks`). Engines that rsalign starts load it; an adopted
@@ -103,8 +103,8 @@ class VllmPolicy(ReadsText):
 
     @property
     def headroom(self) -> float:
-        """The number of requests that the engine can run, divided by our open ones."""
-        return self.engine.capacity / max(1, self.engine.num_open)
+        """What a step costs by itself, in requests, divided by our open ones; see `Loaded`."""
+        return min(self.engine.capacity, rows_of_a_step()) / max(1, self.engine.num_open)
 
     @classmethod
     def start(

@@ -9,7 +9,8 @@ Law      Let y be the tokens kept so far, q(s) the probability that pi writes th
          P(forced) = (1 - A)^K. The share of s in it depends on `when_exhausted`:
          best: G(r(s))^K - G(r(s)-)^K, split among segments of equal reward in proportion to
          q (1 - a), where G(v) = sum of q (1 - a) over rewards up to v and G(v-) its left limit;
-         last: (1 - A)^(K-1) q(s) (1 - a(s)); fail: `TriesExhaustedError`.
+         last: (1 - A)^(K-1) q(s) (1 - a(s)); fail: `TriesExhaustedError`; finish: as best, and all
+         tokens after a forced segment are drawn from pi.
          For soft acceptance without the forced branch this is pi(s) exp(min(r, tau) / beta) / Z(y):
          exact for the clipped reward *within* each segment. Z(y) is not corrected for, so that the
          law of the whole answer is not tilted by its reward alone. `proposals` changes no draw.
@@ -47,11 +48,11 @@ from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.segments.acceptance import ACCEPTANCE, Acceptance, SoftAcceptance
 from rsalign.segments.bar import Bar, needs_threshold
 from rsalign.segments.conformal import calibrate, score_of
+from rsalign.segments.round_size import MOST_AT_ONCE, round_size
 from rsalign.segments.thresholds import THRESHOLD, Line, Threshold
 from rsalign.selectors.by_reward import index_of_highest
 
 _NONE_ALLOWED = "of {} drafts after {} tokens none is allowed"
-_MOST_AT_ONCE = 8  # of "auto": more save hardly a round at useful acceptance rates
 
 
 class TriesExhaustedError(RsalignError):
@@ -104,13 +105,14 @@ class Cards:
         max_tries: greatest number of drafts of one segment.
         proposals: number of drafts drawn at once. The first accepted *in order of index* is taken
             and the other draws are cancelled. Each try has its own address, so that this changes
-            the cost but never the answer. ``"auto"`` draws 1 / a at once, with
-            a = (accepted + 1) / (tested + 1) over this answer so far (one at first, and twice as
-            many in each round without success), but at most 8, and at most as many as the engine
-            has room for if every open request did the same (`rsalign.core.protocols.get_headroom`).
+            the cost but never the answer. ``"auto"`` draws as many as are expected to cost least
+            (`rsalign.segments.round_size`), at most 8: one at first, and more the more drafts were
+            rejected and the fewer requests of others share the engine's steps.
         when_exhausted: what happens if all tries of a segment are rejected. ``"best"`` takes the
             rejected draft with the highest reward (the first of equal ones), ``"last"`` the last
-            one; both are recorded as forced. ``"fail"`` raises an error.
+            one; both are recorded as forced. ``"finish"`` does as ``"best"``, and completes the
+            answer with one more draw, untested (forced): the drafts of later segments would mostly
+            be rejected as well. ``"fail"`` raises an error.
         hopeless_below: if the *first* segment uses up its tries, and the mean acceptance
             probability of these drafts is below this number, the target counts as out of reach: one
             more draw completes the answer untested (forced). A hopeless answer then costs
@@ -150,7 +152,7 @@ class Cards:
     max_tokens: int = 256
     max_tries: int = 20
     proposals: int | Literal["auto"] = 1
-    when_exhausted: Literal["best", "last", "fail"] = "best"
+    when_exhausted: Literal["best", "last", "finish", "fail"] = "best"
     hopeless_below: float = 0.0
 
     def __post_init__(self) -> None:
@@ -168,7 +170,7 @@ class Cards:
     @property
     def parallel_draws(self) -> int:
         """The proposals of a round."""
-        return _MOST_AT_ONCE if self.proposals == "auto" else self.proposals
+        return MOST_AT_ONCE if self.proposals == "auto" else self.proposals
 
     @property
     def missing_setting(self) -> str:
@@ -233,7 +235,7 @@ class Cards:
             return run.abstain(prompt, "the constraint allows no answer to this prompt")
         kept, tally = Response((), "", None, ()), _Tally()
         while True:
-            if tally.hopeless:
+            if tally.finishing:
                 chosen = await self._rest(prompt, kept, bar, run.at("rest"))
             else:
                 here = run.at("segment", len(kept.tokens))
@@ -325,6 +327,7 @@ class Cards:
             raise TriesExhaustedError(prompt, kept, tuple(tested))
         mean_accept = math.fsum(math.exp(log_accept(draft)) for draft in tested) / len(tested)
         tally.hopeless = not kept.tokens and mean_accept < self.hopeless_below
+        tally.finishing = tally.hopeless or self.when_exhausted == "finish"
         if tally.hopeless:
             run.trace.warn(
                 f"the target is out of reach: the drafts of the first segment had a mean "
@@ -370,14 +373,11 @@ class _Tally:
     num_forced: int = 0
     num_unused: int = 0
     hopeless: bool = False
+    finishing: bool = False  # what is left is drawn without tests
 
     def round_size(self, policy: Policy) -> int:
-        """The expected number of tries until one is accepted, within the limits of "auto".
-
-        The acceptance rate is estimated as if one more try had been tested and accepted.
-        """
-        expected = math.ceil((self.num_tested + 1) / (self.num_accepted + 1))
-        return max(1, math.floor(min(_MOST_AT_ONCE, expected, get_headroom(policy))))
+        """The number of drafts that "auto" draws at once."""
+        return round_size(self.num_tested, self.num_accepted, get_headroom(policy))
 
 
 def _force(chosen: Candidate, kept: int, log_accept: float, run: Run) -> None:
