@@ -114,6 +114,7 @@ if TYPE_CHECKING:
     )
     from rsalign.segments import Blocks, Entropy, FixedSize, Punctuation
     from rsalign.segments.acceptance import Acceptance, HardAcceptance, SoftAcceptance
+    from rsalign.segments.conformal import Conformal
     from rsalign.segments.thresholds import Constant, Line, Threshold, above_mean, upper_quantile
     from rsalign.selectors import (
         BestOfMajority,
@@ -143,7 +144,20 @@ if TYPE_CHECKING:
     from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
     from rsalign.serve.admission import BusyError
     from rsalign.serve.client import AlignedClient
-    from rsalign.strategies import Beam, Dvts, EarlyDrop, EarlyStop, Particles, Plain, Power, Quest
+    from rsalign.strategies import (
+        Beam,
+        Chunks,
+        Dvts,
+        EarlyDrop,
+        EarlyStop,
+        Gsi,
+        Particles,
+        Plain,
+        Power,
+        Quest,
+        Rsd,
+        Speculate,
+    )
     from rsalign.strategies.best_of import BestOf
     from rsalign.strategies.calibrate import Calibrate
     from rsalign.strategies.cards import Cards, TriesExhaustedError
@@ -180,10 +194,12 @@ __all__ = [
     "Cards",
     "ChatOptions",
     "ChiSquaredPessimism",
+    "Chunks",
     "ClippedSteps",
     "CodeBook",
     "ConfidenceWeightedVote",
     "ConfigError",
+    "Conformal",
     "Constant",
     "Constrained",
     "Constraint",
@@ -207,6 +223,7 @@ __all__ = [
     "FixedCuts",
     "FixedSize",
     "FunctionReward",
+    "Gsi",
     "Guide",
     "Hard",
     "HardAcceptance",
@@ -260,6 +277,7 @@ __all__ = [
     "Rouge1",
     "Routed",
     "RsalignError",
+    "Rsd",
     "Run",
     "Sampling",
     "Scaled",
@@ -270,6 +288,7 @@ __all__ = [
     "SelfCertainty",
     "Soft",
     "SoftAcceptance",
+    "Speculate",
     "StatisticalRejection",
     "StepLayout",
     "StepReward",
@@ -354,6 +373,7 @@ _NAMES = {
     ),
     "rsalign.segments": "Blocks Entropy FixedSize Punctuation",
     "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",
+    "rsalign.segments.conformal": "Conformal",
     "rsalign.segments.thresholds": "Constant Line Threshold above_mean upper_quantile",
     "rsalign.selectors": (
         "BestOfMajority ByWeight ChiSquaredPessimism ConfidenceWeightedVote Hard Knockout Last "
@@ -364,7 +384,9 @@ _NAMES = {
     "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
     "rsalign.serve.admission": "BusyError",
     "rsalign.serve.client": "AlignedClient",
-    "rsalign.strategies": "Beam Dvts EarlyDrop EarlyStop Particles Plain Power Quest",
+    "rsalign.strategies": (
+        "Beam Chunks Dvts EarlyDrop EarlyStop Gsi Particles Plain Power Quest Rsd Speculate"
+    ),
     "rsalign.strategies.best_of": "BestOf",
     "rsalign.strategies.calibrate": "Calibrate",
     "rsalign.strategies.cards": "Cards TriesExhaustedError",

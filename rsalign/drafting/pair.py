@@ -89,24 +89,25 @@ class Pair:
     draft: Policy
 
     @classmethod
-    def of(cls, run: Run, *, covers: bool = False) -> "Pair":
+    def of(cls, run: Run, name: str = DRAFT, *, covers: bool = False) -> "Pair":
         """The policy and the draft of a run.
 
         Args:
-            run: has the part ``draft``.
+            run: has the part of this name.
+            name: of the part that proposes.
             covers: whether the draft must be able to write whatever the policy can.
 
         Raises:
             ConfigError: if the draft is no policy; if it reads other token ids; if its stops are
                 fixed and differ from the policy's; with `covers`, if it truncates.
         """
-        draft = run.part(DRAFT)
+        draft = run.part(name)
         if not isinstance(draft, Policy):
             raise ConfigError(
-                f"the part {DRAFT!r} is {type(innermost(draft)).__name__}, which draws nothing: "
+                f"the part {name!r} is {type(innermost(draft)).__name__}, which draws nothing: "
                 "give a policy, such as a smaller model of the same family"
             )
-        check_same_tokens(run.policy, draft, DRAFT)
+        check_same_tokens(run.policy, draft, name)
         law, own = get_sampling(run.policy), get_sampling(draft)
         if covers and (setting := _truncation(own)):
             raise ConfigError(
@@ -115,7 +116,9 @@ class Pair:
                 "truncation (top_p=1, top_k=0, min_p=0)"
             )
         wanted = replace(own, **{name: getattr(law, name) for name in _ENDS})
-        return cls(run.policy, draft if wanted == own else with_sampling(draft, wanted))
+        if wanted != own:
+            draft = with_sampling(draft, wanted)
+        return cls(run.policy, draft)
 
     async def draw(
         self,
@@ -128,16 +131,13 @@ class Pair:
     ) -> Candidate:
         """Draws a continuation from the draft, scored by the reward but not by the policy.
 
-        Arguments are those of `Run.draft`. The log-probabilities of the new tokens are the draft's,
-        and those of the kept ones are 0; None if the draft does not tell them.
+        Arguments are those of `Run.draft`. The response has no log-probabilities: those of the
+        policy are not known.
         """
-        return await replace(run, policy=self.draft).draft(
-            prompt,
-            kept.tokens,
-            max_tokens=max_tokens,
-            boundary=boundary,
-            kept_log_probs=(0.0,) * len(kept.tokens),
+        drawn = await replace(run, policy=self.draft).draft(
+            prompt, kept.tokens, max_tokens=max_tokens, boundary=boundary
         )
+        return replace(drawn, response=replace(drawn.response, log_probs=None))
 
     async def draw_scored(
         self,
@@ -153,7 +153,13 @@ class Pair:
         Raises:
             ConfigError: if the policy cannot score given tokens under its sampling settings.
         """
-        drawn = await self.draw(prompt, kept, run, max_tokens=max_tokens, boundary=boundary)
+        drawn = await replace(run, policy=self.draft).draft(
+            prompt,
+            kept.tokens,
+            max_tokens=max_tokens,
+            boundary=boundary,
+            kept_log_probs=(0.0,) * len(kept.tokens),  # so that those of the new tokens are told
+        )
         told = drawn.response.log_probs
         known = None if told is None else told[len(kept.tokens) :]
         return await self._scored(prompt, kept, drawn, log_draft=known)

@@ -4,15 +4,19 @@ from rsalign.strategies.beam import Beam
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
+from rsalign.strategies.chunks import Chunks
 from rsalign.strategies.dvts import Dvts
 from rsalign.strategies.early_drop import EarlyDrop
 from rsalign.strategies.early_stop import EarlyStop
+from rsalign.strategies.gsi import Gsi
 from rsalign.strategies.particles import Particles
 from rsalign.strategies.plain import Plain
 from rsalign.strategies.power import Power
 from rsalign.strategies.qalign import QAlign
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
+from rsalign.strategies.rsd import Rsd
+from rsalign.strategies.speculate import Speculate
 
 __all__ = [
     "STRATEGIES",
@@ -20,15 +24,19 @@ __all__ = [
     "BestOf",
     "Calibrate",
     "Cards",
+    "Chunks",
     "Dvts",
     "EarlyDrop",
     "EarlyStop",
+    "Gsi",
     "Particles",
     "Plain",
     "Power",
     "QAlign",
     "Quest",
     "Rejection",
+    "Rsd",
+    "Speculate",
 ]
 
 STRATEGIES = {
@@ -45,5 +53,9 @@ STRATEGIES = {
     "beam": Beam,
     "dvts": Dvts,
     "early_drop": EarlyDrop,
+    "speculate": Speculate,
+    "rsd": Rsd,
+    "gsi": Gsi,
+    "chunks": Chunks,
 }
 """The registry: strategies by their names in settings; any other class is ``module:Class``."""

@@ -9,14 +9,19 @@ import pytest
 
 from rsalign import (
     BestOf,
+    Chunks,
+    Conformal,
     Entropy,
     FixedSize,
+    Gsi,
     LookAhead,
     Message,
     ParticleGibbs,
     Plain,
     Prompt,
     Residual,
+    Rsd,
+    Speculate,
 )
 from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
 from rsalign.chains.cuts import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts
@@ -91,7 +96,7 @@ SELECTIONS = [
     Last(),
     ByWeight(),
 ]
-PARTS = {"draft": ToyPolicy(4, salt=60)}
+PARTS = {"draft": ToyPolicy(4, salt=60), "other": ToyPolicy(4, salt=61)}
 CARDS = Cards(
     segmenter=FixedSize(2),
     threshold=Line(target=1.2),
@@ -189,6 +194,21 @@ EXAMPLES = [
         answer=MajorityVote(extract=LastNumber()),
     ),
     EarlyDrop(n=7, first=1, keep=0.3, max_tokens=9),
+    Speculate(segmenter=FixedSize(2), max_tokens=9, max_tries=3),
+    Rsd(segmenter=Entropy(0.9, 1, 3), threshold=Line(target=1.2), max_tokens=9),
+    Rsd(segmenter=FixedSize(2), acceptance=Conformal(alpha=0.4, draws=4), max_tokens=9),
+    Gsi(segmenter=FixedSize(2), n=3, threshold=Constant(value=0.5), max_tokens=9),
+    Gsi(segmenter=FixedSize(2), n=2, acceptance=Conformal(alpha=0.4, draws=4), max_tokens=9),
+    Chunks(segmenter=FixedSize(2), max_tokens=9),
+    Chunks(
+        segmenter=FixedSize(1),
+        attributes=("draft", "other"),
+        weights=(1.5, -0.5),
+        proposal="other",
+        ahead=3,
+        max_tokens=9,
+        max_tries=3,
+    ),
 ]
 
 
