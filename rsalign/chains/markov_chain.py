@@ -34,6 +34,7 @@ from rsalign.chains.stopping import Stopping
 from rsalign.core.capabilities import LAST, AnswerLaw, TraceKind, picks
 from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
+from rsalign.core.protocols import Policy
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Note, Verdict
@@ -167,9 +168,9 @@ class MarkovChain(ABC):
     note_meanings: ClassVar[dict[str, str]] = CHAIN_NOTES
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """The draft, if it proposes."""
-        return (DRAFT,) if self.proposal == DRAFT else ()
+    def needs(self) -> Mapping[str, type]:
+        """The draft, a policy, if it proposes."""
+        return {DRAFT: Policy} if self.proposal == DRAFT else {}
 
     @property
     def answer_law(self) -> AnswerLaw:

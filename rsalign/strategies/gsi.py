@@ -22,13 +22,13 @@ Streams  each segment as soon as it is taken.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from rsalign.core.capabilities import TraceKind
 from rsalign.core.checks import POSITIVE_REWARD, at_least, check_settings
-from rsalign.core.protocols import SEGMENTER, Boundary
+from rsalign.core.protocols import SEGMENTER, Boundary, Policy
 from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Verdict
@@ -76,7 +76,7 @@ class Gsi:
         True
     """
 
-    needs: ClassVar[tuple[str, ...]] = (DRAFT,)
+    needs: ClassVar[Mapping[str, type]] = {DRAFT: Policy}
     trace_kind: ClassVar[TraceKind] = "segments"
     note_meanings: ClassVar[dict[str, str]] = SEGMENT_NOTES
 

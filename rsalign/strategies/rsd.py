@@ -19,12 +19,13 @@ Cost     one segment of the draft, and one of the policy if that is rejected; a 
 Streams  each segment as soon as it is taken.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from rsalign.core.capabilities import TraceKind
 from rsalign.core.checks import at_least, check_settings
-from rsalign.core.protocols import SEGMENTER, Boundary
+from rsalign.core.protocols import SEGMENTER, Boundary, Policy
 from rsalign.core.run import Run
 from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
@@ -68,7 +69,7 @@ class Rsd:
         ['draft']
     """
 
-    needs: ClassVar[tuple[str, ...]] = (DRAFT,)
+    needs: ClassVar[Mapping[str, type]] = {DRAFT: Policy}
     trace_kind: ClassVar[TraceKind] = "segments"
     note_meanings: ClassVar[dict[str, str]] = SEGMENT_NOTES
 

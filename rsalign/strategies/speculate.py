@@ -20,12 +20,13 @@ Streams  each segment as soon as it is taken.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from rsalign.core.capabilities import TraceKind
 from rsalign.core.checks import at_least, check_settings
-from rsalign.core.protocols import SEGMENTER, Boundary
+from rsalign.core.protocols import SEGMENTER, Boundary, Policy
 from rsalign.core.run import Run
 from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
@@ -66,7 +67,7 @@ class Speculate:
     """
 
     needs_reward: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = (DRAFT,)
+    needs: ClassVar[Mapping[str, type]] = {DRAFT: Policy}
     trace_kind: ClassVar[TraceKind] = "segments"
     note_meanings: ClassVar[dict[str, str]] = SEGMENT_NOTES
 
