@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rsalign.chains.board import Board
 from rsalign.chains.cuts.laws import UniformCuts
@@ -38,7 +38,7 @@ from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Note, Verdict
 from rsalign.core.types import Candidate, Prompt
-from rsalign.drafting.pair import DRAFT
+from rsalign.drafting.pair import DRAFT, NEEDS_DRAFT
 from rsalign.selectors.by_reward import Last
 from rsalign.selectors.extraction import Extract
 from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
@@ -167,9 +167,9 @@ class MarkovChain(ABC):
     note_meanings: ClassVar[dict[str, str]] = CHAIN_NOTES
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def needs(self) -> Mapping[str, Any]:
         """The draft, if it proposes."""
-        return (DRAFT,) if self.proposal == DRAFT else ()
+        return NEEDS_DRAFT if self.proposal == DRAFT else {}
 
     @property
     def answer_law(self) -> AnswerLaw:

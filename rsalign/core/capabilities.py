@@ -87,9 +87,11 @@ def needs_reward(part: object) -> bool:
 def needs(part: object) -> tuple[str, ...]:
     """The names of the parts that a strategy or selector gets by `Run.part`, such as ``draft``.
 
-    Declared as a tuple, or as a mapping that tells what each must be: ``{"draft": Policy}``.
+    Declared as a tuple, or as a mapping that tells what each must be: ``{"draft": Policy}``. Empty
+    for a class whose instances need parts or not by their settings.
     """
-    return tuple(getattr(part, "needs", ()))
+    declared = getattr(part, "needs", ())
+    return () if isinstance(declared, property) else tuple(declared)
 
 
 def part_settings(part: object) -> tuple[str, ...]:
