@@ -5,7 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rsalign.chains.board import Board
 from rsalign.chains.cuts.laws import UniformCuts
@@ -34,12 +34,11 @@ from rsalign.chains.stopping import Stopping
 from rsalign.core.capabilities import LAST, AnswerLaw, TraceKind, picks
 from rsalign.core.checks import Allowed, above, at_least, check_settings, part, quote, setting_error
 from rsalign.core.errors import ConfigError
-from rsalign.core.protocols import Policy
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Note, Verdict
 from rsalign.core.types import Candidate, Prompt
-from rsalign.drafting.pair import DRAFT
+from rsalign.drafting.pair import DRAFT, NEEDS_DRAFT
 from rsalign.selectors.by_reward import Last
 from rsalign.selectors.extraction import Extract
 from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
@@ -168,9 +167,9 @@ class MarkovChain(ABC):
     note_meanings: ClassVar[dict[str, str]] = CHAIN_NOTES
 
     @property
-    def needs(self) -> Mapping[str, type]:
-        """The draft, a policy, if it proposes."""
-        return {DRAFT: Policy} if self.proposal == DRAFT else {}
+    def needs(self) -> Mapping[str, Any]:
+        """The draft, if it proposes."""
+        return NEEDS_DRAFT if self.proposal == DRAFT else {}
 
     @property
     def answer_law(self) -> AnswerLaw:

@@ -87,9 +87,8 @@ def needs_reward(part: object) -> bool:
 def needs(part: object) -> tuple[str, ...]:
     """The names of the parts that a strategy or selector gets by `Run.part`, such as ``draft``.
 
-    Declared as a tuple, or as a mapping that tells what each must be: ``{"draft": Policy}``. A
-    class whose objects need parts only under some settings declares a property, and itself has
-    none.
+    Declared as a tuple, or as a mapping that tells what each must be: ``{"draft": Policy}``. Empty
+    for a class whose instances need parts or not by their settings.
     """
     declared = getattr(part, "needs", ())
     return () if isinstance(declared, property) else tuple(declared)

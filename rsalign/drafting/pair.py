@@ -5,8 +5,9 @@ the policy would be slow to draw; the policy then only scores it, by one request
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from rsalign.core.capabilities import vocabulary
@@ -26,6 +27,9 @@ from rsalign.core.types import Candidate, Prompt, Response, Sampling, Tokens
 
 DRAFT = "draft"
 """The name of the part that proposes."""
+
+NEEDS_DRAFT: Mapping[str, Any] = MappingProxyType({DRAFT: Policy})
+"""What a strategy with a draft declares as `needs`."""
 
 _ENDS = ("stop", "stop_token_ids", "ignore_eos", "min_tokens")
 

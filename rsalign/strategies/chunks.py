@@ -27,9 +27,9 @@ Streams  each chunk as soon as it is taken.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rsalign.core.capabilities import TraceKind
 from rsalign.core.checks import at_least, check_settings, setting_error
@@ -124,9 +124,9 @@ class Chunks:
             raise setting_error(self, "proposal", f"'policy' or one of {self.attributes!r}")
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def needs(self) -> Mapping[str, Any]:
         """The attribute models."""
-        return self.attributes
+        return dict.fromkeys(self.attributes, Policy)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Writes, tests and commits chunks until the answer is complete."""

@@ -22,15 +22,15 @@ Streams  each segment as soon as it is taken.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rsalign.core.capabilities import TraceKind
 from rsalign.core.checks import at_least, check_settings
-from rsalign.core.protocols import SEGMENTER, Boundary, Policy
+from rsalign.core.protocols import SEGMENTER, Boundary
 from rsalign.core.run import Run
 from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
-from rsalign.drafting.pair import DRAFT, Pair, log_ratio, require_same_ends
+from rsalign.drafting.pair import NEEDS_DRAFT, Pair, log_ratio, require_same_ends
 from rsalign.drafting.segments import SEGMENT_NOTES, Tally, draw_segment, write_segments
 
 
@@ -67,7 +67,7 @@ class Speculate:
     """
 
     needs_reward: ClassVar[bool] = False
-    needs: ClassVar[Mapping[str, type]] = {DRAFT: Policy}
+    needs: ClassVar[Mapping[str, Any]] = NEEDS_DRAFT
     trace_kind: ClassVar[TraceKind] = "segments"
     note_meanings: ClassVar[dict[str, str]] = SEGMENT_NOTES
 
