@@ -12,7 +12,7 @@ from eval.configuration import build, check_node, hash_config, import_target, re
 from eval.grading import Grading
 from eval.record import list_candidates, make_record
 from eval.records import Record
-from eval.tasks.protocol import ChoiceTask, Item, Task
+from eval.tasks.protocol import ChoiceTask, Item, Task, abstention
 from rsalign import (
     AlignedOutput,
     Aligner,
@@ -182,7 +182,10 @@ class SweepJob:
         grades = []
         if grading is not None and output.error is None:
             prompt = Prompt(item.messages, tuple(output.prompt_token_ids))
-            grades = grading.grade(item, prompt, [*answer, *responses])
+            asked = [one for one in (*answer, *responses) if one.stop is not Stop.ABSTAINED]
+            grades = grading.grade(item, prompt, asked)
+            if len(asked) < len(answer) + len(responses):
+                grades.insert(0, abstention(str(answer[0].stop_reason)))
         return make_record(
             output,
             item,
@@ -203,8 +206,9 @@ Answer: TypeAlias = Callable[
 
 
 def _response(answer: AlignedCompletion) -> Response:
-    stop = Stop.LENGTH if answer.finish_reason == "length" else Stop.EOS
-    return Response(tuple(answer.token_ids), answer.text, stop)
+    stops = {"length": Stop.LENGTH, "abstained": Stop.ABSTAINED}
+    stop = stops.get(answer.finish_reason, Stop.EOS)
+    return Response(tuple(answer.token_ids), answer.text, stop, stop_reason=answer.stop_reason)
 
 
 def _read_seeds(config: DictConfig) -> tuple[int, ...]:

@@ -49,6 +49,11 @@ def is_cut(record: Record) -> bool:
     return bool(record["answers"]) and record["answers"][0]["finish_reason"] == "length"
 
 
+def is_abstained(record: Record) -> bool:
+    """Tells whether the strategy gave no answer, which counts as score 0."""
+    return bool(record["answers"]) and record["answers"][0]["finish_reason"] == "abstained"
+
+
 def is_graded(records: Iterable[Record]) -> bool:
     """Tells whether any answer has a score."""
     return any(record["grade"] and record["grade"]["score"] is not None for record in records)

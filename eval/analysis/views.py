@@ -63,6 +63,7 @@ class ResultRow:
     forced: float
     expired: float
     cut: float
+    abstained: float
     scores_by_group: dict[str, float]
 
 
@@ -167,6 +168,7 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Resul
         forced=fmean(record["forced"] for record in records),
         expired=fmean(record["expired"] for record in records),
         cut=fmean(items.is_cut(record) for record in records),
+        abstained=fmean(items.is_abstained(record) for record in records),
         scores_by_group={
             group: fmean(items.scores(those).values())
             for group, those in items.groups(records).items()

@@ -89,7 +89,17 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
         columns=[
             *("method", "answers' worth", "score", "against best-of-N", "reward"),
             *(COSTS[cost] for cost in found.study.costs),
-            *("items", "answers", "cut", "ungradable", "tied", "failed", "forced", "expired"),
+            *(
+                "items",
+                "answers",
+                "cut",
+                "coverage",
+                "ungradable",
+                "tied",
+                "failed",
+                "forced",
+                "expired",
+            ),
         ],
         rows=[
             [
@@ -101,6 +111,7 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
                 count(row.num_items),
                 count(row.num_answers),
                 share(row.cut),
+                share(1 - row.abstained),
                 count(row.num_ungradable),
                 count(row.num_tied),
                 count(row.num_failed),

@@ -37,6 +37,8 @@ class AlignedCompletion:
             if the strategy gives no answer.
         stop_reason: the stop string or token id, if one ended it; why there is no answer.
         reward: in the reward's units; None if no reward was asked.
+        components: the named numbers that the reward was computed from (`Scored.parts`), such as
+            one for each label of a reward model; empty if it names none.
         log_probs: ln pi of each token, nats; their sum is `cumulative_logprob`.
         logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
         sample: the number i of this answer among the independent answers, from 0. If there are
@@ -55,6 +57,7 @@ class AlignedCompletion:
     logprobs: Any = field(default=None, repr=False)
     sample: int = 0
     reasoning: str | None = field(default=None, repr=False)
+    components: Mapping[str, float] = field(default_factory=dict)
     alignment: "Alignment" = field(repr=False, compare=False)
 
 
@@ -211,6 +214,7 @@ def _make_completion(
         finish_reason=_FINISH_REASONS.get(response.stop, "length"),
         stop_reason=response.stop_reason,
         reward=result.reward,
+        components=result.components,
         log_probs=response.log_probs,
         sample=sample,
         reasoning=response.reasoning,

@@ -77,9 +77,10 @@ def to_request_output(
     Text comes from vLLM's own detokenizer. As everywhere in rsalign, log-probabilities are those of
     the distribution that tokens were drawn from: 0 if it is greedy. ``num_cached_tokens`` counts
     all engine requests that the answers took. The output has attributes that vLLM's has not:
-    ``alignment`` and ``error`` (None), and each completion ``alignment``, ``reward``, ``reasoning``
-    and ``answer`` (the text without the thought), as in `AlignedOutput` and `AlignedCompletion`. As
-    in vLLM, ``text`` is the whole text, which vLLM's servers divide themselves.
+    ``alignment`` and ``error`` (None), and each completion ``alignment``, ``reward``,
+    ``components``, ``reasoning`` and ``answer`` (the text without the thought), as in
+    `AlignedOutput` and `AlignedCompletion`. As in vLLM, ``text`` is the whole text, which vLLM's
+    servers divide themselves.
 
     Args:
         answered: the answers, all finished.
@@ -125,7 +126,7 @@ def to_failed_request_output(
     ]
     for completion in completions:
         completion.reward = completion.reasoning = None
-        completion.answer = ""
+        completion.answer, completion.components = "", {}
     output = RequestOutput(
         request_id=request_id,
         prompt=prompt,
@@ -156,6 +157,7 @@ def _completion(
         stop_reason=answer.stop_reason if stop is None else stop,
     )
     completion.reward = answer.reward
+    completion.components = answer.components
     completion.alignment = answer.alignment
     completion.reasoning = answer.reasoning
     completion.answer = text if answer.reasoning is None else answer.text

@@ -308,6 +308,7 @@ def build_record(
         "answer": best.text,
         **({} if best.reasoning is None else {"reasoning": best.reasoning}),
         "reward": best.reward,
+        **({"components": dict(best.components)} if best.components else {}),
         "finish_reason": best.finish_reason,
         "strategy": strategy,
         "settings": describe_part(how.strategy),

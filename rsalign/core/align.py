@@ -81,6 +81,11 @@ class Result:
         return self.candidate.reward if self.judged else None
 
     @property
+    def components(self) -> dict[str, float]:
+        """The named components of the answer's reward; empty if it was not scored or has none."""
+        return dict(self.candidate.parts) if self.judged else {}
+
+    @property
     def abstained(self) -> bool:
         """Whether there is no answer; `Response.stop_reason` says why."""
         return self.candidate.abstained

@@ -31,10 +31,12 @@ attribute                    default        of
 ``tells_log_probs``          True           policies
 ``vocabulary``               ""             policies
 ``excludes``                 False          rewards
+``component_name``           of the class   rewards
 ===========================  =============  ====================================================
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
@@ -256,6 +258,20 @@ def excludes(reward: object) -> bool:
     drawn, or that a budget ended before it was scored, might be one that is not allowed.
     """
     return bool(getattr(reward, "excludes", False))
+
+
+def component_name(reward: object) -> str:
+    """What a reward is called as a component of another one (`rsalign.core.types.Scored.parts`).
+
+    The default is the name of its class in lower case, without "Reward".
+
+    Example:
+        >>> from rsalign.testing import ToyReward
+        >>> component_name(ToyReward())
+        'toy'
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(reward).__name__).lower()
+    return str(getattr(reward, "component_name", words.removesuffix("_reward") or words))
 
 
 def answer_law(strategy: object) -> AnswerLaw:

@@ -93,7 +93,7 @@ class TransformersReward:
         if loaded.runs_own_code and (num_values := self._probe(model)) != len(names):
             names = ("score",) if num_values == 1 else default_names(num_values)
         self._reader: LabelReader = choice.reader(model, names)
-        self._batcher: Batcher[Encoded, float] = Batcher(
+        self._batcher: Batcher[Encoded, Scored] = Batcher(
             self._forward, max_batch_size=size, name="rsalign-transformers-reward"
         )
 
@@ -110,15 +110,16 @@ class TransformersReward:
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of a complete or partial response; see `Reward`."""
         asked = self._rendering.encode(prompt, response)
-        return Scored(await self._batcher(asked), tokens=len(asked.tokens))
+        return await self._batcher(asked)
 
     def close(self) -> None:
         """Ends the thread."""
         self._batcher.close()
 
-    def _forward(self, batch: Sequence[Encoded]) -> list[float]:
+    def _forward(self, batch: Sequence[Encoded]) -> list[Scored]:
         """Scores, ``(batch,)``."""
-        return [self._reader.read(row) for row in self._rows(batch)]
+        rows = zip(self._rows(batch), batch, strict=True)
+        return [self._reader.scored(row, len(asked.tokens)) for row, asked in rows]
 
     def _rows(self, batch: Sequence[Encoded]) -> list[list[float]]:
         """What the model returns for each response, ``(batch, labels)``."""

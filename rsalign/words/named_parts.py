@@ -161,8 +161,8 @@ def start_parts(
 
     Example:
         >>> from rsalign.testing import ToyReward
-        >>> start_parts({"check": ToyReward(), "length": "rsalign.testing:ToyReward"}).opened
-        ()
+        >>> start_parts({"check": ToyReward(), "other": "rsalign.testing:ToyReward"}).parts
+        {'check': ToyReward(salt=0), 'other': ToyReward(salt=0)}
     """
     builder = PartBuilder(own_classes=True, drawing_policy=policy)
     wanted = declared_types() | (part_types(strategy) if strategy is not None else {})
