@@ -5,8 +5,8 @@ Law      Each of the n answers has the law pi(y|x), but they are not independent
          probability under pi by less than one, where independent draws differ by about sqrt(n).
          For every function f of an answer, the mean of f over the n answers has the expectation
          E_pi[f]; where f depends on an interval of texts (those that begin alike), its variance is
-         at most of the order 1 / n^2 for each interval, in place of 1 / n. The answer is what
-         `select` chooses.
+         at most of the order 1 / n^2 for each interval, in place of 1 / n. Answers that part only
+         after many random tokens are not spread. The answer is what `select` chooses.
 Paper    arithmetic sampling: Vilnis et al. 2023, arXiv:2210.15458.
 Departs  Codes are turned by one uniform angle, so that each of them is exactly uniform; once a
          response is less probable than 2^-24, where a code has no bits left, the engine's own
