@@ -1,6 +1,7 @@
 """`rsalign bench`: what rsalign costs on this machine, as ratios within one run."""
 
 import argparse
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,11 +116,26 @@ def positive_count(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measures, and prints each line of the report as soon as it is known."""
-    for line in grow_models(arguments):
-        print(line, flush=True)
-    for line in arguments.report(arguments):
+    for line in full_report(arguments):
         print(line, flush=True)
     return 0
+
+
+def full_report(arguments: argparse.Namespace) -> Iterator[str]:
+    """Lines of the report; with ``--grown`` also what the models are, and the time they computed.
+
+    Args:
+        arguments: of one benchmark, whose ``report`` measures.
+    """
+    yield from grow_models(arguments)
+    if arguments.grown is None:
+        yield from arguments.report(arguments)
+        return
+    from rsalign.engines.vllm.arithmetic import timed_arithmetic
+
+    with timed_arithmetic() as arithmetic:
+        yield from arguments.report(arguments)
+    yield arithmetic.describe(time.perf_counter())
 
 
 def measure_overhead(arguments: argparse.Namespace) -> Iterator[str]:
