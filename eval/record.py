@@ -53,9 +53,10 @@ def make_record(
 
     Fields: ``schema``, ``config`` (hash), ``task``, ``item``, ``group``, ``cluster``, ``prompt``,
     ``seed``, ``strategy``; ``answer_law`` and ``independent_draws``, what the strategy declares of
-    its answers (`rsalign.core.capabilities`); ``budget``; ``answers``, best first; ``grade`` of the
-    first; ``usage`` with all of its fields (where ``replayed`` is not 0, a journal had some draws,
-    and the seconds are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``,
+    its answers (`rsalign.core.capabilities`); ``budget``; ``answers``, best first, with
+    ``log_prob``, the sum over their tokens under the law they were drawn from, nats; ``grade`` of
+    the first; ``usage`` with all of its fields (where ``replayed`` is not 0, a journal had some
+    draws, and the seconds are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``,
     ``warnings``; ``candidates``, whole responses that were considered, with their grades;
     ``proposals``, what was accepted or rejected and where, the first with their texts; ``error``;
     ``fingerprints`` of the item and of what draws, judges and grades, and the ``batch`` of items
@@ -94,6 +95,7 @@ def make_record(
                 **({} if answer.reasoning is None else {"reasoning": answer.reasoning}),
                 "reward": answer.reward,
                 "num_tokens": len(answer.token_ids),
+                "log_prob": answer.cumulative_logprob,
                 "finish_reason": answer.finish_reason,
                 **(_drawn(answer.token_ids, answer.log_probs) if tokens else {}),
             }

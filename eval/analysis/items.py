@@ -66,6 +66,28 @@ def rewards(records: Iterable[Record]) -> dict[ItemKey, float]:
     )
 
 
+def lengths(records: Iterable[Record]) -> dict[ItemKey, float]:
+    """Lengths of the answers, tokens; items without an answer are left out."""
+    return by_item(
+        records, lambda record: record["answers"][0]["num_tokens"] if record["answers"] else None
+    )
+
+
+def log_probs(records: Iterable[Record]) -> dict[ItemKey, float]:
+    """Ln of the policy's probability of the answers, nats a token (a mean over their tokens).
+
+    Left out are items without an answer, with an empty one, or with one whose probability is not
+    known.
+    """
+
+    def of(record: Record) -> float | None:
+        answer = record["answers"][0] if record["answers"] else {"num_tokens": 0}
+        known = answer["num_tokens"] and answer.get("log_prob") is not None
+        return answer["log_prob"] / answer["num_tokens"] if known else None
+
+    return by_item(records, of)
+
+
 def usage(records: Iterable[Record], name: str) -> dict[ItemKey, float]:
     """A field of `rsalign.Usage`, per answer; what failed is left out.
 

@@ -1,5 +1,6 @@
 """Results: the attributes of vLLM's `RequestOutput`, and beside them how answers were found."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -206,7 +207,7 @@ def _make_completion(
         index=index,
         text=response.text,
         token_ids=list(response.tokens),
-        cumulative_logprob=None if response.log_probs is None else sum(response.log_probs),
+        cumulative_logprob=None if response.log_probs is None else math.fsum(response.log_probs),
         finish_reason=_FINISH_REASONS.get(response.stop, "length"),
         stop_reason=response.stop_reason,
         reward=result.reward,

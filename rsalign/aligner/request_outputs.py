@@ -1,6 +1,7 @@
 """Converts aligned answers to vLLM's `RequestOutput`, for code that was written for vLLM."""
 
 import copy
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,7 @@ def _completion(
         index=answer.index,
         text=text,
         token_ids=tokens,
-        cumulative_logprob=None if known is None else sum(known[: len(tokens)]),
+        cumulative_logprob=None if known is None else math.fsum(known[: len(tokens)]),
         logprobs=_log_probs(answer, tokens, params, tokenizer),
         finish_reason=answer.finish_reason if stop is None else "stop",
         stop_reason=answer.stop_reason if stop is None else stop,

@@ -1,10 +1,12 @@
 """`rsalign bench`: what rsalign costs on this machine, as ratios within one run."""
 
 import argparse
+import importlib.util
 import time
 from collections.abc import Iterator
 from typing import Any
 
+from rsalign.core.errors import InstallError
 from rsalign.embedded import POLICY, REWARD
 from rsalign.words.parts import POLICIES, REWARDS, model_from
 
@@ -115,7 +117,15 @@ def positive_count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures, and prints each line of the report as soon as it is known."""
+    """Measures, and prints each line of the report as soon as it is known.
+
+    Raises:
+        InstallError: if the package was installed from a wheel, which has no benchmarks.
+    """
+    if importlib.util.find_spec("rsalign.bench") is None:
+        raise InstallError(
+            "rsalign bench: the wheel has no benchmarks; run it in a checkout of rsalign"
+        )
     for line in full_report(arguments):
         print(line, flush=True)
     return 0

@@ -4,7 +4,9 @@ import argparse
 import os
 from typing import Any
 
+from rsalign.cli.part_flags import add_parts
 from rsalign.embedded import POLICY
+from rsalign.words.named_parts import read_parts
 from rsalign.words.parts import POLICIES, default_reward, model_from
 from rsalign.words.read import read_table, split
 
@@ -44,6 +46,7 @@ def add_parser(subparsers: Any) -> None:
         help="argument of the reward's vLLM engine, such as gpu_memory_utilization=0.3, or setting "
         "of a named kind of reward, such as numerator=org/model",
     )
+    add_parts(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-policy-tokens-per-request", type=int, metavar="N")
     limits.add_argument("--max-reward-calls-per-request", type=int, metavar="N")
@@ -136,6 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = Options(
         reward=reward,
         reward_args=read_table(arguments.reward_arg, "--reward-arg"),
+        parts=read_parts(arguments.part),
         strategy=arguments.strategy,
         settings=dict(split(arguments.set, "--set")),
         max_policy_tokens=arguments.max_policy_tokens_per_request,

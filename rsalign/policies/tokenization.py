@@ -1,5 +1,7 @@
 """Encodes text and conversations to token ids and decodes them, exactly as vLLM does."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -183,6 +185,15 @@ class Tokenization:
                 f"token id {least if least < 0 else most} is not in the vocabulary{size}: was the "
                 "prompt encoded by another tokenizer?"
             )
+
+    @cached_property
+    def vocabulary(self) -> str:
+        """Identifies the texts of all token ids and the end token; empty if they are not told."""
+        if not hasattr(self.tokenizer, "get_vocab"):
+            return ""
+        ids = sorted(self.tokenizer.get_vocab().items())
+        told = json.dumps([ids, self.tokenizer.eos_token_id])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     @cached_property
     def conversations(self) -> Conversations:

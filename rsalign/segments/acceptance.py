@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from rsalign.core.checks import POSITIVE_REWARD, check_settings
+from rsalign.core.checks import POSITIVE_REWARD, check_settings, part
+from rsalign.segments.conformal import Conformal
 
 
 class Acceptance(Protocol):
@@ -63,8 +64,12 @@ class HardAcceptance:
         return 0.0 if reward >= threshold else -math.inf
 
 
-ACCEPTANCES: dict[str, type[SoftAcceptance | HardAcceptance]] = {
+ACCEPTANCE = part("an acceptance rule, such as SoftAcceptance(beta=0.7) or HardAcceptance()")
+"""What a rule must be where it is a setting, for `check_settings`."""
+
+ACCEPTANCES: dict[str, type[SoftAcceptance | HardAcceptance | Conformal]] = {
     "soft": SoftAcceptance,
     "hard": HardAcceptance,
+    "conformal": Conformal,
 }
 """Acceptance rules by their names in settings; any other class is ``module:Class``."""

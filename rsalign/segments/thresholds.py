@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from rsalign.core.checks import REWARD, at_least, check_settings
+from rsalign.core.checks import REWARD, at_least, check_settings, part
 from rsalign.selectors.estimators import mean_and_sd
 
 _SCALE = 2.0**-70
@@ -126,6 +126,9 @@ class Constant:
         """A constant threshold at this target."""
         return Constant(value=target)
 
+
+THRESHOLD = part("a threshold, such as Line(target=1.5)")
+"""What a threshold must be where it is a setting, for `check_settings`."""
 
 THRESHOLDS: dict[str, type[Line | Constant]] = {"line": Line, "constant": Constant}
 """Thresholds by their names in settings; any other class is named as ``module:Class``."""

@@ -38,16 +38,18 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from rsalign.core.capabilities import AnswerLaw, TraceKind
-from rsalign.core.checks import at_least, check_settings, part
-from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.errors import RsalignError
 from rsalign.core.protocols import SEGMENTER, Boundary, Policy, get_headroom, get_sampling
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import until
 from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
-from rsalign.segments.acceptance import Acceptance, SoftAcceptance
+from rsalign.segments.acceptance import ACCEPTANCE, Acceptance, SoftAcceptance
+from rsalign.segments.bar import Bar, needs_threshold
+from rsalign.segments.conformal import calibrate, score_of
 from rsalign.segments.round_size import MOST_AT_ONCE, round_size
-from rsalign.segments.thresholds import Line, Threshold
+from rsalign.segments.thresholds import THRESHOLD, Line, Threshold
 from rsalign.selectors.by_reward import index_of_highest
 
 _NONE_ALLOWED = "of {} drafts after {} tokens none is allowed"
@@ -94,9 +96,11 @@ class Cards:
     Attributes:
         segmenter: where segments end, such as ``FixedSize(16)``.
         threshold: the reward that the answer must reach at the end of each draft, by its length.
-            None only inside `Calibrate`, which sets it.
+            None only inside `Calibrate`, which sets it, and with `Conformal`, which needs none.
         acceptance: the probability of accepting a draft, given its reward and the threshold. The
-            default has the paper's beta, which suits rewards with a spread of several units.
+            default has the paper's beta, which suits rewards with a spread of several units. With
+            `Conformal` each try alone is rejected with its share; all tries of a segment are
+            compared with the same calibration drafts.
         max_tokens: greatest length of the whole answer in tokens, EOS included.
         max_tries: greatest number of drafts of one segment.
         proposals: number of drafts drawn at once. The first accepted *in order of index* is taken
@@ -155,10 +159,8 @@ class Cards:
         check_settings(
             self,
             segmenter=SEGMENTER,
-            threshold=part("a threshold, such as Line(target=1.5)"),
-            acceptance=part(
-                "an acceptance rule, such as SoftAcceptance(beta=0.7) or HardAcceptance()"
-            ),
+            threshold=THRESHOLD,
+            acceptance=ACCEPTANCE,
             max_tokens=at_least(1),
             max_tries=at_least(1),
             proposals=at_least(1),
@@ -173,7 +175,7 @@ class Cards:
     @property
     def missing_setting(self) -> str:
         """The threshold, if there is none (see `Strategy`)."""
-        if self.threshold is not None:
+        if self.threshold is not None or not needs_threshold(self.acceptance):
             return ""
         return (
             "cards has no threshold: give threshold.target=..., in the reward's units, or use "
@@ -228,16 +230,16 @@ class Cards:
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws and commits segment after segment until the answer is complete."""
         run.has_one_answer(f"segments are drafted once each, and not up to {self.max_tries} times")
-        log_accept = await self._log_accept(prompt, run)
-        if log_accept is None:
+        bar = await Bar.of(self.threshold, self.acceptance, prompt, run, self.max_tokens)
+        if bar is None:
             return run.abstain(prompt, "the constraint allows no answer to this prompt")
         kept, tally = Response((), "", None, ()), _Tally()
         while True:
             if tally.finishing:
-                chosen = await self._rest(prompt, kept, log_accept, run.at("rest"))
+                chosen = await self._rest(prompt, kept, bar, run.at("rest"))
             else:
                 here = run.at("segment", len(kept.tokens))
-                chosen = await self._segment(prompt, kept, log_accept, here, tally)
+                chosen = await self._segment(prompt, kept, bar, here, tally)
             if chosen.abstained:
                 run.trace.note(num_proposals=tally.num_tested, num_forced=tally.num_forced)
                 return chosen
@@ -258,37 +260,11 @@ class Cards:
                 return chosen
             kept = chosen.response
 
-    async def _log_accept(self, prompt: Prompt, run: Run) -> Callable[[Candidate], float] | None:
-        """The function from a draft to ln P(accept); None if no answer at all is allowed."""
-        threshold = self.threshold
-        if threshold is None:
-            raise ConfigError(
-                "Cards has no threshold: give threshold=Line(target=...), in the reward's units, "
-                "or let Calibrate(inner=Cards(...)) find a target"
-            )
-        prompt_reward = 0.0
-        if threshold.needs_prompt_reward:
-            judged = await run.judge(prompt, (), None)
-            if judged.excluded:
-                return None
-            prompt_reward = judged.reward
-            run.trace.note(prompt_reward=prompt_reward)
-
-        def log_accept(draft: Candidate) -> float:
-            if draft.excluded:
-                return -math.inf
-            bar = threshold.at(
-                len(draft.tokens), prompt_reward=prompt_reward, max_tokens=self.max_tokens
-            )
-            return self.acceptance.log_accept(draft.reward, bar)
-
-        return log_accept
-
     async def _segment(
         self,
         prompt: Prompt,
         kept: Response,
-        log_accept: Callable[[Candidate], float],
+        bar: Bar,
         run: Run,
         tally: "_Tally",
     ) -> Candidate:
@@ -297,6 +273,14 @@ class Cards:
         tested: list[Candidate] = []
         accepted = False
         repeats = get_sampling(run.policy).is_point_mass
+        acceptance = await calibrate(
+            self.acceptance,
+            lambda i: self._calibration_score(prompt, kept, run.at("calibration", i)),
+        )
+
+        def log_accept(draft: Candidate) -> float:
+            return bar.log_accept(acceptance, draft, draft.reward)
+
         only: Candidate | None = None  # the one possible draft, once it is known to be that
 
         async def attempt(index: int) -> int:
@@ -359,16 +343,22 @@ class Cards:
         _force(chosen, len(kept.tokens), log_accept(chosen), run)
         return chosen
 
-    async def _rest(
-        self, prompt: Prompt, kept: Response, log_accept: Callable[[Candidate], float], run: Run
-    ) -> Candidate:
+    async def _calibration_score(self, prompt: Prompt, kept: Response, run: Run) -> float:
+        """The reward of a draft that is never tested."""
+        draft = await run.draft(
+            prompt, kept.tokens, max_tokens=self.max_tokens, boundary=self.segmenter
+        )
+        return score_of(draft)
+
+    async def _rest(self, prompt: Prompt, kept: Response, bar: Bar, run: Run) -> Candidate:
         """The kept tokens and a completion drawn from pi without a test but the constraint's."""
         for i in range(self.max_tries):
             chosen = await (run.at("try", i) if i else run).draft(
                 prompt, kept.tokens, max_tokens=self.max_tokens, kept_log_probs=kept.log_probs
             )
             if not chosen.excluded:
-                _force(chosen, len(kept.tokens), log_accept(chosen), run)
+                log_accept = bar.log_accept(self.acceptance, chosen, chosen.reward)
+                _force(chosen, len(kept.tokens), log_accept, run)
                 return chosen
         return run.abstain(prompt, _NONE_ALLOWED.format(self.max_tries, len(kept.tokens)))
 

@@ -21,6 +21,7 @@ CHOICES = sorted(
     if path.parent != CONF
 )
 NEEDED = {
+    "task=named": ["task.name=eval.tasks.arithmetic:Arithmetic"],
     "reward=named": ["reward.name=scaled", "+reward.settings.reward=embedded"],
     "policy=vllm": ["policy.model=embedded/policy"],
     "policy=server": ["policy.addresses=[http://127.0.0.1:9]"],
