@@ -4,8 +4,9 @@ All rows answer the same problems in turn, within one run, `repeats` times. The 
 best-of-n is known for every n from the largest pool (`eval.analysis.pools`); its seconds an answer
 are those of a straight line through the sizes that were measured. Forwards are tokens for which a
 model ran, counted in the engines' schedulers, whose prefix caches are empty at the start of every
-measurement. On CPU, where one thread steps both engines, seconds are those of this process on the
-processor, so that others who share the machine count less.
+measurement; in brackets what a cache with blocks of 16 tokens, as on GPUs, would have left of them
+(`eval.bench.simulated_cache`). On CPU, where one thread steps both engines, seconds are those of
+this process on the processor, so that others who share the machine count less.
 """
 
 import asyncio
@@ -15,11 +16,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
-import numpy as np
-
-from eval.analysis.pools import best_of as highest_of
 from eval.bench.counted_engine import CountedEngine
+from eval.bench.equal_reward import rewards_of_best, seconds_of_size, size_of_reward
 from eval.bench.measured import MeasuredRow
 from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.core.capabilities import needs_reward
@@ -48,6 +48,7 @@ class Settings:
         segmenters: by their names in the table.
         betas: divide the reward; 0 is hard acceptance.
         tries: drafts of a segment at most.
+        exhausted: what follows if all are rejected (`Cards.when_exhausted`).
         max_tokens: greatest length of an answer.
     """
 
@@ -55,21 +56,23 @@ class Settings:
     segmenters: Mapping[str, Boundary]
     betas: Sequence[float]
     tries: Sequence[int]
+    exhausted: Sequence[Literal["best", "finish"]]
     max_tokens: int
 
     def rows(self) -> Iterator[MeasuredRow]:
         """A row of each setting."""
-        for (name, segmenter), tries, target, beta in itertools.product(
-            self.segmenters.items(), self.tries, self.targets, self.betas
+        for (name, segmenter), exhausted, tries, target, beta in itertools.product(
+            self.segmenters.items(), self.exhausted, self.tries, self.targets, self.betas
         ):
             yield MeasuredRow(
-                f"cards {target:g}, beta {beta:g}, {name}, {tries} tries",
+                f"cards {target:g}, {beta:g}, {name}, {tries} tries, {exhausted}",
                 Cards(
                     segmenter=segmenter,
                     threshold=Constant(value=target),
                     acceptance=SoftAcceptance(beta=beta) if beta else HardAcceptance(),
                     max_tokens=self.max_tokens,
                     max_tries=tries,
+                    when_exhausted=exhausted,
                     proposals="auto",
                 ),
             )
@@ -112,6 +115,8 @@ def report(
             row.seconds.append(_now() - started)
             row.policy_forwards += drawing.tokens
             row.reward_forwards += judging.tokens
+            row.simulated_policy_forwards += drawing.simulated_tokens
+            row.simulated_reward_forwards += judging.simulated_tokens
 
         for number in open_at_once:
             asked = problems("heldout", number)
@@ -130,29 +135,35 @@ def report(
 def _table(
     rows: Sequence[MeasuredRow], pools: Sequence[MeasuredRow], cards: Sequence[MeasuredRow]
 ) -> Iterator[str]:
-    curve = _rewards_of_pools(pools[-1])
+    curve = rewards_of_best(_rewards_by_prompt(pools[-1]))
+    seconds = {
+        pool.strategy.n: 1 / pool.answers_per_second
+        for pool in pools
+        if isinstance(pool.strategy, BestOf)
+    }
     repeats = len(rows[0].seconds)
     yield f"{len(rows[0].problems)} prompts, all open at once, median of {repeats} repeats"
     yield (
-        f"{'per answer':<42}{'answers/s':>10}{'tokens drawn':>14}{'forwards per token drawn':>26}"
+        f"{'per answer':<44}{'answers/s':>10}{'tokens drawn':>14}{'forwards per token drawn':>34}"
         f"{'mean reward':>13}{'to best-of-n of the same reward':>33}"
     )
-    yield f"{'':<66}{'policy':>13}{'reward':>13}{'':>13}{'answers/s':>19}{'its n':>14}"
+    yield f"{'':<68}{'policy':>20}{'reward':>14}{'':>13}{'answers/s':>19}{'its n':>14}"
     for row in rows:
         tokens = row.drawn * len(row.flat)
         own, told = _mean_reward(row), ""
         if row in pools and isinstance(row.strategy, BestOf):
             own = curve[row.strategy.n - 1]
         elif row in cards:
-            size = _size_of_same_reward(own, curve)
-            if size:
-                times = row.answers_per_second * _seconds_of_pool(size, pools)
+            size = size_of_reward(own, curve)
+            if size is not None:
+                times = row.answers_per_second * seconds_of_size(size, seconds)
                 told = f"{times:>19.2f}{size:>14.1f}"
             else:
                 told = f"{'not among those measured':>33}"
         yield (
-            f"{row.name:<42}{row.answers_per_second:>10.2f}{row.drawn:>14.1f}"
-            f"{row.policy_forwards / tokens:>13.2f}{row.reward_forwards / tokens:>13.2f}"
+            f"{row.name:<44}{row.answers_per_second:>10.2f}{row.drawn:>14.1f}"
+            f"{row.policy_forwards / tokens:>13.2f} ({row.simulated_policy_forwards / tokens:.2f})"
+            f"{row.reward_forwards / tokens:>7.2f} ({row.simulated_reward_forwards / tokens:.2f})"
             f"{own:>13.2f}{told}"
         )
     yield ""
@@ -163,35 +174,16 @@ def _mean_reward(row: MeasuredRow) -> float:
     return fmean(math.nan if reward is None else reward for reward in rewards)
 
 
-def _rewards_of_pools(row: MeasuredRow) -> list[float]:
-    """The mean reward of best-of-n for n = 1, 2, ..., from the candidates of a row's repeats."""
-    pools = [
+def _rewards_by_prompt(row: MeasuredRow) -> list[list[float]]:
+    """The rewards of all candidates of each prompt, from all repeats."""
+    return [
         [
             proposal.candidate.reward
             for answer in answers
             for proposal in answer.alignment.trace.proposals
         ]
-        for answers in zip(*row.answers, strict=True)  # of one prompt
+        for answers in zip(*row.answers, strict=True)
     ]
-    sizes = range(1, min(map(len, pools)) + 1)
-    return [fmean(highest_of(pool, pool, n) for pool in pools) for n in sizes]
-
-
-def _size_of_same_reward(reward: float, curve: Sequence[float]) -> float:
-    """The n whose best-of-n has this mean reward; 0 if none of the curve has."""
-    if not curve[0] <= reward <= curve[-1]:
-        return 0.0
-    return float(np.interp(reward, curve, range(1, len(curve) + 1)))
-
-
-def _seconds_of_pool(size: float, pools: Sequence[MeasuredRow]) -> float:
-    """Seconds an answer of best-of-n, by a straight line through the sizes that were measured."""
-    sizes = [pool.strategy.n for pool in pools if isinstance(pool.strategy, BestOf)]
-    seconds = [1 / pool.answers_per_second for pool in pools]
-    if len(sizes) == 1:
-        return seconds[0] * size / sizes[0]
-    slope, start = np.polyfit(sizes, seconds, 1)
-    return float(start + slope * size)
 
 
 async def _answers(aligner: Aligner, row: MeasuredRow, seed: int) -> list[AlignedOutput]:

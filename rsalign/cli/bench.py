@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,11 +126,26 @@ def run(arguments: argparse.Namespace) -> int:
         raise InstallError(
             "rsalign bench: the wheel has no benchmarks; run it in a checkout of rsalign"
         )
-    for line in grow_models(arguments):
-        print(line, flush=True)
-    for line in arguments.report(arguments):
+    for line in full_report(arguments):
         print(line, flush=True)
     return 0
+
+
+def full_report(arguments: argparse.Namespace) -> Iterator[str]:
+    """Lines of the report; with ``--grown`` also what the models are, and the time they computed.
+
+    Args:
+        arguments: of one benchmark, whose ``report`` measures.
+    """
+    yield from grow_models(arguments)
+    if arguments.grown is None:
+        yield from arguments.report(arguments)
+        return
+    from rsalign.engines.vllm.arithmetic import timed_arithmetic
+
+    with timed_arithmetic() as arithmetic:
+        yield from arguments.report(arguments)
+    yield arithmetic.describe(time.perf_counter())
 
 
 def measure_overhead(arguments: argparse.Namespace) -> Iterator[str]:
