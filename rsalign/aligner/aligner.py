@@ -67,8 +67,8 @@ class Aligner:
             `ChatOptions`, or a table of its names.
         reasoning_parser: of a reasoning model, vLLM's name of the parser that finds its thought,
             such as ``"qwen3"``: rewards, votes and `AlignedCompletion.text` then have the answer
-            alone; or a `Reasoning`, which can keep the thought. None: the parser that the engine
-            was started with, if any.
+            alone; or a `Reasoning`, which can keep the thought; ``"none"`` divides nothing. None:
+            the parser that the engine was started with, or that the model plainly needs, if any.
         parts: further models and judges that strategies need, by name, each an object or what names
             one: ``{"draft": "org/small"}`` (docs/words.md). Metered in `Usage.parts`.
 

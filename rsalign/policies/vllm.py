@@ -69,7 +69,7 @@ class VllmPolicy(ReadsText, Coded, Listing):
         sampling: temperature, truncation and stop conditions, which are part of pi.
         options: options sent with each request; an adapter (LoRA) among them is part of pi.
         reasoning: how the text of responses is divided into thought and answer
-            (`rsalign.core.text.reasoning`); None: by the engine's own parser, if it has one.
+            (`rsalign.core.text.reasoning`); None: the engine's own, or the plainly known.
 
     Example:
         >>> from rsalign.embedded import POLICY

@@ -73,6 +73,8 @@ def with_reasoning(policy: Policy, reasoning: Reasoning | None) -> Policy:
     if reasoning is None:
         return policy
     tell = getattr(policy, "with_reasoning", None)
+    if tell is None and not reasoning.divides:
+        return policy
     if tell is None:
         raise ConfigError(
             f"reasoning_parser={reasoning.parser!r} cannot be honoured: {type(policy).__name__} "
