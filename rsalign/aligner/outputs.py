@@ -44,6 +44,15 @@ class AlignedCompletion:
         sample: the number i of this answer among the independent answers, from 0. If there are
             several, its draws are below the address ``("sample", i)``.
         alignment: how this answer was found, and what it cost by itself.
+
+    Example:
+        >>> from rsalign import Aligner, BestOf
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> with Aligner(ToyPolicy(4), ToyReward(), BestOf(n=2)) as aligner:
+        ...     (output,) = aligner.generate("1", use_tqdm=False)
+        >>> answer = output.outputs[0]
+        >>> answer.index, answer.reward == output.alignment.reward
+        (0, True)
     """
 
     index: int
@@ -77,6 +86,14 @@ class Alignment:
         expired: whether a budget, or a reward that failed, ended a run early.
         warnings: what the user should know (`Trace.warn`), of all answers without repeats: for
             example that the policy is greedy, so that one answer was drawn instead of many.
+
+    Example:
+        >>> from rsalign import Aligner, BestOf
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> with Aligner(ToyPolicy(4), ToyReward(), BestOf(n=2)) as aligner:
+        ...     (output,) = aligner.generate("1", use_tqdm=False)
+        >>> len(output.alignment.trace.proposals), output.alignment.forced
+        (2, False)
     """
 
     strategy: Strategy

@@ -19,8 +19,8 @@ from rsalign.rewards.labels import (
 )
 from rsalign.rewards.loading import LoadedModel
 from rsalign.rewards.outputs import read_rows
-from rsalign.rewards.pairs import choose_rendering, suffix_of
-from rsalign.rewards.rendering import Encoded
+from rsalign.rewards.pairs import PairRendering, choose_rendering, suffix_of
+from rsalign.rewards.rendering import Encoded, Rendering
 
 _NOT_THE_LAW = frozenset(
     {
@@ -54,6 +54,10 @@ class TransformersReward:
             ``attn_implementation``, ``device_map``, ``revision`` or ``quantization_config``. Code
             in the model's folder is run only with ``trust_remote_code=True``.
 
+    Attributes:
+        model: the loaded torch module.
+        rendering: how a conversation and its answer become the tokens that the model reads.
+
     Raises:
         InstallError: if transformers is missing.
         ConfigError: if the model cannot be loaded, has several labels and none was chosen, or no
@@ -82,10 +86,10 @@ class TransformersReward:
         choice = LabelChoice.of(label)
         size = check_int("TransformersReward", "max_batch_size", max_batch_size, at_least(1))
         loaded = LoadedModel.load(model, dtype=dtype, device=device, arguments=model_args)
-        self._files, self._model = loaded.files, loaded.model
+        self._files, self.model = loaded.files, loaded.model
         law = {key: value for key, value in model_args.items() if key not in _NOT_THE_LAW}
         self._dtype = f"{dtype} {fingerprint(law)}" if law else dtype
-        self._rendering = choose_rendering(
+        self.rendering: Rendering | PairRendering = choose_rendering(
             loaded.tokenizer, loaded.max_model_len, chat_template, suffix_of(loaded.config)
         )
         self._has_choice = label is not None
@@ -104,12 +108,12 @@ class TransformersReward:
         Raises:
             ConfigError: if the model's files have changed since it was loaded.
         """
-        model = f"{self._files.digest()} {self._dtype} {self._rendering.fingerprint}"
+        model = f"{self._files.digest()} {self._dtype} {self.rendering.fingerprint}"
         return f"transformers {model}{self._reader.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of a complete or partial response; see `Reward`."""
-        asked = self._rendering.encode(prompt, response)
+        asked = self.rendering.encode(prompt, response)
         return await self._batcher(asked)
 
     def close(self) -> None:
@@ -128,9 +132,9 @@ class TransformersReward:
         # transformers takes the last id that is not the padding id for the end of a row: pad by an
         # id that occurs in no row, since one that ends a row would move the scored position
         used = {token for row in batch for token in row.tokens}
-        config = self._model.config.get_text_config()
+        config = self.model.config.get_text_config()
         pad = next(i for i in range(config.vocab_size) if i not in used)
-        config.pad_token_id = self._model.config.pad_token_id = pad
+        config.pad_token_id = self.model.config.pad_token_id = pad
         width = max(len(row.tokens) for row in batch)
         ids = [[*row.tokens, *[pad] * (width - len(row.tokens))] for row in batch]
         inputs = {"input_ids": torch.tensor(ids)}
@@ -139,9 +143,9 @@ class TransformersReward:
             seconds = torch.tensor([[row.second_begins or width] for row in batch])
             inputs["token_type_ids"] = (torch.arange(width) >= seconds).long()
             inputs["token_type_ids"] *= inputs["attention_mask"]
-        on_device = {name: each.to(self._model.device) for name, each in inputs.items()}
+        on_device = {name: each.to(self.model.device) for name, each in inputs.items()}
         with torch.inference_mode():
-            output = self._model(**on_device)
+            output = self.model(**on_device)
         ends = [len(row.tokens) - 1 for row in batch]
         return read_rows(output, ends, wants_labels=self._has_choice)
 
@@ -149,7 +153,7 @@ class TransformersReward:
         """The number of values that a model with code of its own returns for a response."""
         asked = Prompt((Message("user", "Hello"),), (0,)), Response((0,), "Hello", Stop.EOS)
         try:
-            (row,) = self._rows([self._rendering.encode(*asked)])
+            (row,) = self._rows([self.rendering.encode(*asked)])
         except ConfigError:
             raise
         except Exception as failed:

@@ -13,7 +13,19 @@ from rsalign.segments.conformal import Conformal
 
 
 class Acceptance(Protocol):
-    """A rule for accepting drafts. An immutable value."""
+    """A rule for accepting drafts. An immutable value.
+
+    Example:
+        >>> import math
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Half:  # accepts half of what reaches the threshold, and nothing else
+        ...     def log_accept(self, reward: float, threshold: float) -> float:
+        ...         return math.log(0.5) if reward >= threshold else -math.inf
+        >>> half: Acceptance = Half()
+        >>> half.log_accept(1.0, 2.0)
+        -inf
+    """
 
     def log_accept(self, reward: float, threshold: float) -> float:
         """The natural logarithm of the acceptance probability, nats, at most 0.

@@ -15,7 +15,14 @@ _SCALE = 2.0**-70
 
 
 class Threshold(Protocol):
-    """The reward to reach, as a function of the number of tokens. An immutable value."""
+    """The reward to reach, as a function of the number of tokens. An immutable value.
+
+    Example:
+        >>> from rsalign import Line
+        >>> threshold: Threshold = Line(target=2.0)
+        >>> threshold.at(8, prompt_reward=0.0, max_tokens=8)
+        2.0
+    """
 
     @property
     def needs_prompt_reward(self) -> bool:

@@ -258,7 +258,7 @@ def test_cancelling_aborts_in_the_engine(policy, ask):
             open_call = asyncio.ensure_future(
                 policy.extend(ask(0).tokens * 3, max_new_tokens=300, key=Key(7))
             )
-        llm = policy.engine._engine
+        llm = policy.engine.vllm_engine
         while llm.get_num_unfinished_requests() == 0:
             await asyncio.sleep(0.001)
         open_call.cancel()

@@ -235,7 +235,7 @@ def _step_through(policy, prefix, params):
     from rsalign.engines.vllm.stepper import STEPPER
 
     def run():
-        engine = policy.engine._engine
+        engine = policy.engine.vllm_engine
         engine.add_request("several", {"prompt_token_ids": list(prefix)}, params)
         last = {}
         while engine.has_unfinished_requests():

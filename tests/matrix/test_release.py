@@ -39,8 +39,8 @@ def test_the_warning_of_a_version_appears_once(caplog):
     """Every engine that starts asks for vLLM."""
     with caplog.at_level(logging.WARNING, logger=environment.__name__):
         for _ in range(3):
-            environment._warn_of_version("0.27.0")
-            environment._warn_of_version("0.33.0")
+            environment.warn_of_version("0.27.0")
+            environment.warn_of_version("0.33.0")
     assert [record.getMessage() for record in caplog.records] == [
         "vLLM 0.27.0 is installed; rsalign works with 0.28 to 0.33: install one of these if "
         "something fails"
