@@ -26,14 +26,7 @@ from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.text.reasoning import Dividing
 from rsalign.core.text.response_text import read_response, response_text
 from rsalign.core.trace import Progress, Trace, Verdict
-from rsalign.core.types import (
-    Candidate,
-    Prompt,
-    Response,
-    Sampling,
-    Stop,
-    Tokens,
-)
+from rsalign.core.types import Candidate, Prompt, Response, Sampling, Stop, Tokens
 
 OnRewardError: TypeAlias = Literal["raise", "best"]
 """What happens to a run whose reward fails: raise the error, or return the best answer so far."""
