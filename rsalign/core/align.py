@@ -275,8 +275,7 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
 
     Committed tokens may have been streamed already, so the answer begins with them.
     """
-    trace = run.trace
-    committed = trace.committed
+    trace, committed = run.trace, run.trace.committed
     own = await _own_answer(run)
     if own is None or own.excluded or own.tokens[: len(committed)] != committed:
         own = meter.best_finished(committed)

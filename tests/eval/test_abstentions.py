@@ -61,7 +61,7 @@ def record(job):
 
 
 def test_an_abstention_is_a_finished_answer_that_is_no_success(record):
-    output, found, _ = record(Constrained(constraint=Never()))
+    output, found, _ = record(Constrained(None, Never()))
     assert output.outputs[0].finish_reason == "abstained"
     assert found["error"] is None
     assert found["answers"][0]["finish_reason"] == "abstained"
