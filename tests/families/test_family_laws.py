@@ -73,6 +73,8 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def folder(family, tokenizer):
+    if family.body.startswith("gemma"):
+        pytest.skip("vLLM reads no head of this model, only its embeddings, which are its head")
     return likely_folder(family, tokenizer)
 
 
