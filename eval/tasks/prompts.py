@@ -201,7 +201,7 @@ def _messages(given: Any, place: str) -> Sequence[Any]:
 
 
 def _right_answers(row: Mapping[str, Any]) -> list[str]:
-    found = next((row[name] for name in _ANSWER if row.get(name) is not None), [])
+    found: Any = next((row[name] for name in _ANSWER if row.get(name) is not None), [])
     return [str(one) for one in (found if isinstance(found, list | tuple) else [found])]
 
 

@@ -26,6 +26,7 @@ attribute                    default        of
 ``needs_certainty``          False          selectors
 ``asks_judge``               False          selectors
 ``picks``                    ""             selectors
+``averages``                 False          selectors
 ``overdraws``                None           policies
 ``tells_log_probs``          True           policies
 ``vocabulary``               ""             policies
@@ -41,7 +42,7 @@ from typing import Any, Literal, TypeAlias
 
 from rsalign.core.nesting import inner_strategies, setting_names
 
-TraceKind: TypeAlias = Literal["proposals", "pool", "segments", "chains", "population"]
+TraceKind: TypeAlias = Literal["proposals", "pool", "segments", "chains", "population", "tree"]
 """How the proposals of a run are to be read; see `trace_kind`."""
 
 
@@ -153,6 +154,8 @@ def trace_kind(strategy: object) -> TraceKind:
     - ``"population"``: drafts of many prefixes at once. The address of a draft has ``"round", t,
       "particle", i``; a draft was rejected if no prefix that went on begins with it. The note
       ``ancestors`` has, for each round, the number of the particle that each place continues.
+    - ``"tree"``: drafts of a tree of prefixes, in the order of the notes ``parents``, ``values``
+      and ``visits``; the proposal after them is the chosen answer.
     - ``"chains"``: one inner trace ``("chain", c)`` for each Markov chain, with one below it,
       ``("replica", j)``, for each tempered replica. The address of a proposal has the number of
       its step after the label ``"step"``, and `Proposal.state` is the state that it was made from.
@@ -291,6 +294,20 @@ def parallel_draws(strategy: object) -> int:
 def picks(selector: object) -> str:
     """Which candidate a selector always picks: `HIGHEST_REWARD`, `LAST`, or "" for any other."""
     return str(getattr(selector, "picks", ""))
+
+
+def averages(selector: object) -> bool:
+    """Whether a selector's choice rests on means over the candidates: votes, expected utilities.
+
+    Such a selector gains from candidates that are spread jointly. One that looks for an extreme,
+    such as the highest reward, does not.
+
+    Example:
+        >>> from rsalign import Hard, LastNumber, MajorityVote
+        >>> averages(MajorityVote(extract=LastNumber())), averages(Hard())
+        (True, False)
+    """
+    return bool(getattr(selector, "averages", False))
 
 
 def describe_part(part: Any) -> Any:

@@ -29,7 +29,9 @@ from rsalign.hooks.guided.request import (
 from rsalign.hooks.loading import add_hooks
 from rsalign.hooks.shared.reports import add_boundary_entropy, add_certainty, ended_segment
 from rsalign.hooks.token_statistics.request import write_statistics_request
+from rsalign.policies.coded import Coded
 from rsalign.policies.drawn import read_segment
+from rsalign.policies.listing import Listing
 from rsalign.policies.reading import ReadsText
 from rsalign.policies.segment_plan import SegmentPlan
 from rsalign.policies.tokenization import Tokenization
@@ -37,7 +39,7 @@ from rsalign.policies.vllm_model import VllmModel
 
 
 @dataclass(frozen=True, slots=True)
-class VllmPolicy(ReadsText):
+class VllmPolicy(ReadsText, Coded, Listing):
     """A policy that samples from a model in a vLLM engine, with the parameters in `sampling`.
 
     The distribution pi is the model's next-token distribution after temperature and truncation.
@@ -183,8 +185,8 @@ class VllmPolicy(ReadsText):
     def fingerprint(self) -> str:
         """Identifies this policy in a journal: model, guides, sampling parameters and adapter.
 
-        Models are identified by content, not by name (`rsalign.engines.vllm.identity`). Whether the
-        engine reports raw log-probabilities is part of it, too.
+        Models are identified by content, not name (`rsalign.engines.vllm.identity`). Raw
+        log-probabilities are part of it, and a code that decides the draws.
 
         Raises:
             ConfigError: if the model's files have changed since the engine was started or adopted.
@@ -197,7 +199,7 @@ class VllmPolicy(ReadsText):
             told.append("raw log-probabilities")
         if (adapter := self.options.lora_request) is not None:
             told.append(f"adapter {ModelFiles.of(adapter.lora_path).digest()}")
-        return " ".join(told)
+        return " ".join([*told, *self.code_fingerprint])
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
         """A policy over the same engine with other sampling parameters.
@@ -241,8 +243,8 @@ class VllmPolicy(ReadsText):
     @property
     def tells_log_probs(self) -> bool:
         """Whether segments have the log-probabilities of the distribution they are sampled from."""
-        law = self.sampling
-        return self._model.exact_log_probs or not law.reshapes or law.greedy
+        exact = self._model.exact_log_probs or not self.sampling.reshapes or self.sampling.greedy
+        return exact and self.options.code is None
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
@@ -253,7 +255,7 @@ class VllmPolicy(ReadsText):
     async def measure(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
-        """Like `extend`, and measures how certain the model was of each token; see `Measuring`.
+        """Like `extend`, and measures how certain the model was of each token (`Measuring`).
 
         The measured distribution is the model's (including its guides, if any), before temperature
         and truncation: full vocabulary, temperature 1, float32.
@@ -321,11 +323,8 @@ class VllmPolicy(ReadsText):
     def check_boundary(self, boundary: Boundary) -> str:
         """Checks that segments can end where this boundary says; sends nothing.
 
-        Returns:
-            How they end, for people.
-
-        Raises:
-            ConfigError: if the engine cannot honour the boundary exactly.
+        Returns: how they end, for people.
+        Raises: `ConfigError`, if the engine cannot honour the boundary exactly.
         """
         return self._plan(boundary).describe(self._model.tokenization.tokenizer)
 

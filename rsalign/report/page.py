@@ -22,7 +22,7 @@ _MOST_PROPOSALS = 2000
 _MOST_CHARACTERS = 8000
 _TEMPLATES = (
     *("page.html", "parts.html"),
-    *("chain.html", "segments.html", "pool.html", "population.html"),
+    *("chain.html", "segments.html", "pool.html", "population.html", "tree.html"),
 )
 
 

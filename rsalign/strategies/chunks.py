@@ -221,7 +221,7 @@ class Chunks:
         )
         ends = [len(draft.tokens) - start for draft in drafts]
         return [
-            _weighed(counted.values(), [math.fsum(one[begin:end]) for one in told])
+            _weighed(tuple(counted.values()), [math.fsum(one[begin:end]) for one in told])
             for begin, end in zip((0, *ends), ends, strict=False)
         ]
 

@@ -46,7 +46,7 @@ from rsalign.rewards.combine import WeightedSum
 from rsalign.rewards.function import FunctionReward
 from rsalign.rewards.judge_verdicts import Weigher, Writer
 from rsalign.rewards.wrappers import Cached
-from rsalign.segments import Entropy, Punctuation
+from rsalign.segments import Entropy, LowConfidence, Punctuation
 from rsalign.segments.acceptance import ACCEPTANCES
 from rsalign.segments.thresholds import THRESHOLDS
 from rsalign.selectors import SELECTORS, MajorityVote, Selector
@@ -112,7 +112,7 @@ REGISTRIES = (
     TASKS,
 )
 ALONE = (Budget, Sampling, Entropy, FixedSize, Punctuation, Options, Spread, Grade)
-ALONE += (ByReward, BeatsReference)
+ALONE += (ByReward, BeatsReference, LowConfidence)
 # what they need is a tokenizer
 TOKENIZING = ("Rendering", "StepReader", "ImplicitStepReward")
 CLASSES = sorted(
@@ -279,6 +279,7 @@ ALLOWED = {
     "*.num_shots": whole(0, 8),
     "Arithmetic.start": size,
     "Arithmetic.limit": count,
+    "ArithmeticSampling.n": whole(1, 1 << 16),
     "Beam.branch": count,
     "Beam.width": count,
     "BestOf.n": count,
@@ -297,6 +298,10 @@ ALLOWED = {
     "Cards.hopeless_below": probability,
     "Cards.max_tries": count,
     "Cards.proposals": count,
+    "Cautious.high": real(0.01, INF, open_low=True),
+    "Cautious.low": real(0, 1.5, open_high=True),
+    "Cautious.most_trials": count,
+    "Cautious.trial_tokens": whole(1, MOST),
     "ChiSquaredPessimism.beta": positive,
     "ChiSquaredPessimism.reward_max": real(-INF, INF, None),
     "Chunks.ahead": count,
@@ -312,8 +317,14 @@ ALLOWED = {
     "CostBudget.limit": finite,
     "DecidedLead.error": between,
     "DecidedLead.every": count,
+    "DeepConf.keep": share,
+    "DeepConf.n": whole(4),
+    "DeepConf.warm_up": whole(1, 16),
+    "DeepConf.window": whole(1, MOST),
     "DensityRatio.beta": positive,
     "Direction.direction": lambda value: isinstance(value, np.ndarray),  # of two entries
+    "Distinct.max_draws": whole(8, 256),
+    "Distinct.n": whole(1, 16),
     "Dvts.branch": count,
     "Dvts.subtrees": count,
     "EarlyDrop.first": whole(1, MOST),
@@ -340,6 +351,9 @@ ALLOWED = {
     "Line.target": finite,
     "LookAhead.horizon": whole(1, MOST, None),
     "LookAhead.rollouts": count,
+    "LowConfidence.below": real(-MOST, 0),
+    "LowConfidence.max_tokens": whole(32, MOST),
+    "LowConfidence.window": whole(1, MOST),
     "LowerConfidenceBound.coefficient": real(0, INF),
     "MinimumBayesRisk.temperature": real(0, INF, None, open_low=True),
     "Options.drain_seconds": real(0, INF),
@@ -364,6 +378,8 @@ ALLOWED = {
     "Particles.n": count,
     "Particles.rejuvenate": size,
     "Power.alpha": real(0, INF),
+    "PrioritySampling.alternatives": whole(2),
+    "PrioritySampling.n": count,
     "Punctuation.max_tokens": whole(4, MOST),
     "Punctuation.min_entropy": real(-MOST, MOST),
     "Punctuation.min_tokens": whole(1, 64),
@@ -403,9 +419,16 @@ ALLOWED = {
     "Speculate.max_tries": count,
     "StatisticalRejection.beta": positive,
     "Steps.empty": finite,
+    "StochasticBeam.alternatives": count,
+    "StochasticBeam.width": count,
     "TargetKL.nats": positive,
     "TargetSampleSize.share": between,
     "TopFraction.m": real(1, INF),
+    "TreeSearch.branch": count,
+    "TreeSearch.exploration": real(0, INF),
+    "TreeSearch.rollout_weight": probability,
+    "TreeSearch.rollouts": count,
+    "TreeSearch.rounds": count,
     "WeightedSum.weights": lambda value: isinstance(value, np.ndarray),
 }
 for chain in ("QAlign", "Quest", "Power"):
@@ -419,7 +442,13 @@ for chain in ("QAlign", "Quest", "Power"):
         f"{chain}.steps": count,
         f"{chain}.tempering": lambda value: items(real(1, INF, open_low=True))(value),
     }
-CONTRADICTED = {"Entropy.max_tokens": "min_tokens", "Punctuation.max_tokens": "min_tokens"}
+CONTRADICTED = {
+    "DeepConf.n": "warm_up",
+    "LowConfidence.max_tokens": "window",
+    "Cautious.low": "high",
+    "Entropy.max_tokens": "min_tokens",
+    "Punctuation.max_tokens": "min_tokens",
+}
 """Where an error may name the other one of two settings."""
 GIVEN = [
     *(-1, 0, 1, 7, 0.5, 2.5, -0.0, 5e-324, 1e300, -1e300, INF, -INF, NAN),

@@ -15,6 +15,8 @@ from rsalign import (
     FixedSize,
     Gsi,
     LookAhead,
+    LowConfidence,
+    Matching,
     Message,
     ParticleGibbs,
     Plain,
@@ -49,17 +51,24 @@ from rsalign.selectors import (
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies import STRATEGIES
+from rsalign.strategies.arithmetic_sampling import ArithmeticSampling
 from rsalign.strategies.beam import Beam
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
+from rsalign.strategies.cautious import Cautious
+from rsalign.strategies.deep_conf import DeepConf
+from rsalign.strategies.distinct import Distinct
 from rsalign.strategies.dvts import Dvts
 from rsalign.strategies.early_drop import EarlyDrop
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.strategies.particles import Particles
 from rsalign.strategies.power import Power
+from rsalign.strategies.priority_sampling import PrioritySampling
 from rsalign.strategies.qalign import QAlign
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
+from rsalign.strategies.stochastic_beam import StochasticBeam
+from rsalign.strategies.tree_search import TreeSearch
 from rsalign.testing import (
     EOS,
     ToyPolicy,
@@ -209,6 +218,28 @@ EXAMPLES = [
         max_tokens=9,
         max_tries=3,
     ),
+    ArithmeticSampling(n=5, select=MajorityVote(extract=LastNumber()), max_tokens=6),
+    ArithmeticSampling(n=3, select=SelfCertainty(extract=LastNumber()), max_tokens=6),
+    DeepConf(select=MajorityVote(extract=LastNumber()), n=6, warm_up=2, window=1, max_tokens=6),
+    replace(CARDS, segmenter=LowConfidence(window=2, below=-1.2, max_tokens=4)),
+    Distinct(n=4, max_tokens=4),
+    Distinct(n=9, max_draws=12, max_tokens=3, select=MajorityVote(extract=LastNumber())),
+    PrioritySampling(n=4, max_tokens=6),
+    PrioritySampling(n=3, alternatives=4, constraint=Matching("[12 ]*"), max_tokens=6),
+    StochasticBeam(width=3, max_tokens=5),
+    StochasticBeam(width=2, max_tokens=6, select=MajorityVote(extract=LastNumber())),
+    TreeSearch(segmenter=FixedSize(2), rounds=4, max_tokens=9),
+    TreeSearch(
+        segmenter=Entropy(0.9, min_tokens=1, max_tokens=3),
+        rounds=3,
+        branch=2,
+        rollouts=2,
+        evaluate=LastNumber(),
+        max_tokens=6,
+        answer=MajorityVote(extract=LastNumber()),
+    ),
+    Cautious(most_trials=4, marks="23", trial_tokens=3, max_tokens=7),
+    BestOf(n=2, inner=Cautious(marks="1", max_tokens=5)),
 ]
 
 

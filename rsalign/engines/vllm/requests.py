@@ -28,6 +28,9 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
     grammar = json.loads(law.structured_outputs) if law.structured_outputs else None
     output_kind = RequestOutputKind.CUMULATIVE if cumulative else RequestOutputKind.FINAL_ONLY
     num_log_probs = options.num_logprobs or request.num_log_probs
+    seed, extra_args = request.seed, dict(request.hook_arguments)
+    if (code := options.code) is not None:  # the token that a code chooses is certain to vLLM
+        seed, num_log_probs, extra_args = code.seed, None, extra_args | code.book.extra_args
     params = SamplingParams(
         temperature=law.temperature,
         top_p=law.top_p,
@@ -38,7 +41,7 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
         allowed_token_ids=list(law.allowed_token_ids) or None,
         stop=list(request.stop) or None,
         stop_token_ids=[*law.stop_token_ids, *request.stop_token_ids] or None,
-        extra_args=dict(request.hook_arguments) or None,
+        extra_args=extra_args or None,
         max_tokens=request.max_tokens,
         ignore_eos=law.ignore_eos,
         min_tokens=min(law.min_tokens, request.max_tokens),
@@ -50,7 +53,7 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
         # the prefix cache has no log-probabilities
         skip_reading_prefix_cache=options.skip_reading_prefix_cache
         or (request.prompt_log_probs and not request.scored_from),
-        seed=request.seed,
+        seed=seed,
         # vLLM takes one of the two
         logprobs=None if options.logprob_token_ids else num_log_probs,
         logprob_token_ids=list(options.logprob_token_ids) or None,
