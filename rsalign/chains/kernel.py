@@ -191,7 +191,7 @@ class Kernel:
     ) -> Candidate:
         log_probs = response.log_probs
         kept = Response(response.tokens[:cut], "", None, log_probs and log_probs[:cut])
-        return await pair.draw_scored(prompt, kept, run, max_tokens=self.max_tokens)
+        return await pair.draw_scored(prompt, kept, run, max_tokens=self.max_tokens, state=response)
 
     async def _draft(self, prompt: Prompt, response: Response, cut: int, run: Run) -> Candidate:
         log_probs, certainty = response.log_probs, response.certainty

@@ -151,8 +151,12 @@ class Pair:
         *,
         max_tokens: int,
         boundary: Boundary | None = None,
+        state: Response | None = None,
     ) -> Candidate:
         """As `draw`; the log-probabilities of the new tokens are `Drafted`, those of `kept` stay.
+
+        What the new response has in common with a `state` whose log-probabilities are `Drafted` is
+        not scored again.
 
         Raises:
             ConfigError: if the policy cannot score given tokens under its sampling settings.
@@ -165,6 +169,13 @@ class Pair:
             kept_log_probs=(0.0,) * len(kept.tokens),  # so that those of the new tokens are told
         )
         told = drawn.response.log_probs
+        if state is not None and state.log_probs is not None:
+            pairs = zip(state.tokens, drawn.tokens, strict=False)
+            common = next((i for i, (one, other) in enumerate(pairs) if one != other), None)
+            if common is None:
+                common = min(len(state.tokens), len(drawn.tokens))
+            if common > len(kept.tokens):
+                kept = Response(state.tokens[:common], "", None, state.log_probs[:common])
         known = None if told is None else told[len(kept.tokens) :]
         return await self._scored(prompt, kept, drawn, log_draft=known)
 
@@ -239,6 +250,8 @@ async def score_tokens(
     Raises:
         ConfigError: if the policy cannot, in general or under its sampling settings.
     """
+    if not tokens:
+        return ()
     law = get_sampling(policy)
     if (rest := law.after(len(kept))) is not law:
         policy = with_sampling(policy, rest)

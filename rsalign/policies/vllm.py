@@ -339,8 +339,7 @@ class VllmPolicy(ReadsText, Coded, Listing):
         """Ln pi(token | tokens before it), nats, ``(tokens,)``, each `Ranked`; by one request.
 
         Raises:
-            ConfigError: if `sampling` has another temperature than 1 or truncates: vLLM scores
-                given tokens under the model's own distribution only.
+            ConfigError: if `sampling` reshapes the model's own law, the only one vLLM scores by.
         """
         if self.sampling.reshapes:
             raise ConfigError(
@@ -350,18 +349,19 @@ class VllmPolicy(ReadsText, Coded, Listing):
         if not tokens:
             return ()
         self._check(prefix + tokens, 1)
-        # one token is drawn, because vLLM draws at least one, and is not looked at
         options = replace(self.options, num_logprobs=None, logprob_token_ids=(), watermarking=None)
-        drawn = await self.engine.draw(
-            DrawRequest(
-                prompt=prefix + tokens,
-                sampling=Sampling(),
-                max_tokens=1,
-                prompt_log_probs=True,
-                options=options,
-            )
+        request = DrawRequest(
+            prompt=prefix + tokens,
+            sampling=Sampling(),
+            max_tokens=1,  # the least that vLLM draws
+            prompt_log_probs=True,
+            scored_from=len(prefix),
+            options=options,
         )
-        scored = (drawn.prompt_log_probs or ())[len(prefix) :]
+        told = (await self.engine.draw(request)).prompt_log_probs
+        if told is None:  # the prefix cache had some of the tokens
+            told = (await self.engine.draw(replace(request, scored_from=0))).prompt_log_probs
+        scored = (told or ())[len(prefix) :]
         known = tuple(each for each in scored if each is not None)
         if len(known) < len(tokens):
             raise PolicyError("the engine returned no log-probability of the first token")

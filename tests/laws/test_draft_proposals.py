@@ -122,7 +122,7 @@ def test_log_z_counts_no_draft():
     first = inner.proposals[0].state
     assert output.alignment.diagnostics["log_z"] == pytest.approx(first.reward / BETA)
     assert output.alignment.usage.parts["draft"].policy_tokens_drawn >= 8
-    assert output.alignment.usage.policy_requests >= 9  # a draw, and a score for each proposal
+    assert 2 <= output.alignment.usage.policy_requests <= 9  # a draw, and scores of what is new
 
 
 @dataclass(frozen=True)

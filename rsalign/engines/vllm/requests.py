@@ -51,7 +51,8 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
         structured_outputs=StructuredOutputsParams(**grammar) if grammar else None,
         thinking_token_budget=law.thinking_token_budget,
         # the prefix cache has no log-probabilities
-        skip_reading_prefix_cache=options.skip_reading_prefix_cache or request.prompt_log_probs,
+        skip_reading_prefix_cache=options.skip_reading_prefix_cache
+        or (request.prompt_log_probs and not request.scored_from),
         seed=seed,
         # vLLM takes one of the two
         logprobs=None if options.logprob_token_ids else num_log_probs,
@@ -102,9 +103,15 @@ def _prompt_log_probs(
         return None
     if output.prompt_logprobs is None:
         raise PolicyError("the engine returned no log-probabilities of the prompt")
-    return tuple(
+    first = request.scored_from
+    if first and (output.num_cached_tokens or 0) >= first:
+        return None  # the last cached token would have told of the next one
+    # of cached tokens there is nothing, or what the engine's memory held before
+    num_scored = len(request.prompt) - first
+    scored = output.prompt_logprobs[-num_scored:] if first else output.prompt_logprobs
+    return (None,) * first + tuple(
         None if each is None else Ranked(each[token].logprob, rank=each[token].rank)
-        for each, token in zip(output.prompt_logprobs, request.prompt, strict=True)
+        for each, token in zip(scored, request.prompt[first:], strict=True)
     )
 
 
