@@ -76,6 +76,7 @@ def job(policy, n, *, stream=False, own=True, served=None, **changes):
         "key": Key(0),
         "first_choice": 0,
         "trace_headers": {},
+        "parts": {},
     }
     return PromptJob(**settings | changes)
 
