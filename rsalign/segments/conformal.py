@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
-from rsalign.core.checks import at_least, check_settings, setting_error
+from rsalign.core.checks import Allowed, at_least, check_settings, setting_error
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Candidate
 
@@ -38,7 +38,8 @@ class Conformal:
         draws: number of calibration drafts of each segment. The share is a multiple of
             1 / (draws + 1), rounded down.
         scores: rewards of calibration drafts that are known already, ``(draws,)``. They must be of
-            the same law as the drafts under test; none are then drawn.
+            the same law as the drafts under test; none are then drawn. Minus infinity for one that
+            a constraint excludes.
 
     Raises:
         ConfigError: if a setting is out of its range, or nothing would ever be rejected because
@@ -57,7 +58,9 @@ class Conformal:
     needs_threshold: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_settings(self, alpha=at_least(0.0, 1.0), draws=at_least(1))
+        # what a constraint excludes ranks below everything
+        scores = Allowed(infinity=True, excludes_high=True, note="minus infinity: excluded")
+        check_settings(self, alpha=at_least(0.0, 1.0), draws=at_least(1), scores=scores)
         n = len(self.scores) or self.draws
         if self.alpha == 1 or (self.alpha and not self._num_rejected):
             raise setting_error(

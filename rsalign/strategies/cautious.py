@@ -15,14 +15,14 @@ Departs  A mark is any token whose *text* contains one, so that a full stop with
          once, for any number of prompts.
 Cost     the answer, and (K - 1) trials at each uncertain token. Tokens drawn up to the next mark to
          find out whether one of them is uncertain are used as the first trial.
-Streams  each token and trial that stays.
+Streams  each token and trial that stays; all at the end where a constraint may exclude the answer.
 """
 
 import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rsalign.core.capabilities import TraceKind
+from rsalign.core.capabilities import TraceKind, excludes
 from rsalign.core.checks import at_least, check_settings, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.run import Run
@@ -113,6 +113,8 @@ class Cautious:
         drafts = without_reward(run)
         state = Response((), "", None, log_probs=())
         places = trials = 0
+        # what a constraint may still exclude is not shown before all of it has been judged
+        shows = not excludes(run.reward)
         if run.has_one_answer("trials would all be the same"):
             only = await drafts.at("only").draft(prompt, (), max_tokens=self.max_tokens)
             state = only.response
@@ -120,7 +122,7 @@ class Cautious:
             here = drafts.at("place", len(state.tokens))
             ahead = await self._trial(prompt, state, here.at("trial", 0), measured=True)
             sure, num = self._first_uncertain(state, ahead)
-            if sure:
+            if sure and shows:
                 run.trace.commit(ahead.tokens[len(state.tokens) :][:sure])
             if num == 1:
                 state = ahead
@@ -128,7 +130,8 @@ class Cautious:
             places, trials = places + 1, trials + num
             state = _upto(ahead, len(state.tokens) + sure)
             state = await self._best_trial(prompt, state, ahead, num, here, run)
-            run.trace.commit(state.tokens[len(run.trace.committed) :])
+            if shows:
+                run.trace.commit(state.tokens[len(run.trace.committed) :])
         run.trace.note(num_uncertain=places, num_trials=trials)
         answer = await run.judge(
             prompt,

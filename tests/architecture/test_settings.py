@@ -312,7 +312,9 @@ ALLOWED = {
     "ClippedSteps.eta": finite,
     "Conformal.alpha": lambda value: probability(value) and (value == 0 or 0.1 <= value < 1),
     "Conformal.draws": count,
-    "Conformal.scores": items(finite),
+    "Conformal.scores": items(
+        lambda value: finite(value) or (isinstance(value, float) and value == -INF)
+    ),
     "Constant.value": finite,
     "CostBudget.limit": finite,
     "DecidedLead.error": between,

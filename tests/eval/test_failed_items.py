@@ -134,7 +134,7 @@ def test_a_job_that_fails_is_one_line_and_the_others_go_on(tmp_path, capfd):
     assert "Traceback" not in done.stdout
     told = [line for line in done.stdout.splitlines() if line.startswith("eval.run: failed: ")]
     assert len(told) == 2
-    assert "reward.model='failing_parts:nope' cannot be imported: AttributeError" in told[0]
+    assert "cannot load reward.model 'failing_parts:nope': AttributeError" in told[0]
     assert "1 of 4 answers failed, the first: item" in told[1]
     assert len(list((tmp_path / "out").glob("*/records.jsonl"))) == 2
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from chain_law import PROMPT, Space, drift, imbalance
-from test_strategies_conform import EXAMPLES, SELECTIONS
+from test_strategies_conform import EXAMPLES, PARTS, SELECTIONS
 
 from rsalign import (
     BestOf,
@@ -272,15 +272,16 @@ def test_a_rule_for_beta_sees_allowed_rewards_only():
 @pytest.mark.parametrize("strategy", EXAMPLES, ids=repr)
 def test_every_strategy_under_a_constraint(strategy):
     policy, reward, _ = toys(2, vocab=4)
-    asyncio.run(check_strategy(strategy, PROMPT, policy, reward, eos=EOS))
+    asyncio.run(check_strategy(strategy, PROMPT, policy, reward, eos=EOS, parts=PARTS))
     for seed in range(4):
-        result = asyncio.run(align(PROMPT, strategy, policy=policy, reward=reward, seed=seed))
+        result = asyncio.run(
+            align(PROMPT, strategy, policy=policy, reward=reward, seed=seed, parts=PARTS)
+        )
         tokens = result.candidate.tokens
         assert result.abstained or legal(tokens)
         assert result.judged != result.abstained
-    nothing = asyncio.run(
-        align(PROMPT, strategy, policy=policy, reward=Constrained(ToyReward(), Nothing()))
-    )
+    never = Constrained(ToyReward(), Nothing())
+    nothing = asyncio.run(align(PROMPT, strategy, policy=policy, reward=never, parts=PARTS))
     assert nothing.abstained
     assert nothing.candidate.tokens == nothing.trace.committed == ()
     assert "allow" in nothing.candidate.response.stop_reason
@@ -296,9 +297,8 @@ def test_every_strategy_under_a_constraint(strategy):
 def test_a_budget_shows_nothing_that_was_not_allowed(strategy, budget):
     policy, reward, _ = toys(2, vocab=4)
     for seed in range(3):
-        result = asyncio.run(
-            align(PROMPT, strategy, policy=policy, reward=reward, seed=seed, budget=budget)
-        )
+        how = {"policy": policy, "reward": reward, "seed": seed, "budget": budget, "parts": PARTS}
+        result = asyncio.run(align(PROMPT, strategy, **how))
         response = result.candidate.response
         assert result.abstained or legal(response.tokens, complete=response.complete)
 

@@ -60,8 +60,15 @@ STRATEGIES_BY_NAME = {
     "stochastic_beam": STRATEGIES["stochastic_beam"](width=2, max_tokens=4),
     "tree_search": STRATEGIES["tree_search"](segmenter=FixedSize(2), rounds=2, max_tokens=4),
     "cautious": STRATEGIES["cautious"](marks="1", trial_tokens=2, max_tokens=4),
+    "speculate": STRATEGIES["speculate"](segmenter=FixedSize(1), max_tokens=4),
+    "rsd": STRATEGIES["rsd"](segmenter=FixedSize(1), threshold=Constant(value=1.0), max_tokens=4),
+    "gsi": STRATEGIES["gsi"](
+        segmenter=FixedSize(1), n=2, threshold=Constant(value=1.0), max_tokens=4
+    ),
+    "chunks": STRATEGIES["chunks"](segmenter=FixedSize(1), max_tokens=4),
     "best of chains": BestOf(n=2, inner=QAlign(steps=6, max_tokens=4)),
 }
+PARTS = {"draft": ToyPolicy(salt=9)}
 CUTTING = STRATEGIES_BY_NAME.keys() - {
     *("plain", "best_of", "early_stop", "rejection", "arithmetic_sampling", "distinct"),
     "deep_conf",
@@ -174,7 +181,9 @@ def test_a_strategy_says_whether_it_cuts_answers(name):
     strategy = STRATEGIES_BY_NAME[name]
     assert cuts_answers(strategy) is (name in CUTTING)
     for seed in range(8):
-        asyncio.run(align(PROMPT, strategy, policy=Seen(), reward=ToyReward(), seed=seed))
+        asyncio.run(
+            align(PROMPT, strategy, policy=Seen(), reward=ToyReward(), seed=seed, parts=PARTS)
+        )
     assert (True in seen) is (name in CUTTING)
 
 
@@ -204,7 +213,14 @@ def test_refused_before_any_work(name):
     def run(budget=None):
         strategy = STRATEGIES_BY_NAME[name]
         return asyncio.run(
-            align(PROMPT, strategy, policy=Penalized(), reward=ToyReward(), budget=budget)
+            align(
+                PROMPT,
+                strategy,
+                policy=Penalized(),
+                reward=ToyReward(),
+                budget=budget,
+                parts=PARTS,
+            )
         )
 
     if name in CUTTING:
