@@ -1,7 +1,6 @@
 """Aligner: aligned generation with the interface of `vllm.LLM`."""
 
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from rsalign.aligner.calls import CallReader
 from rsalign.aligner.open_parts import OpenParts
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.parameters import SamplingParamsLike
-from rsalign.aligner.prompts import (
-    Conversation,
-    TextOrTokens,
-)
+from rsalign.aligner.progress_bar import progress_bar
+from rsalign.aligner.prompts import Conversation, TextOrTokens
 from rsalign.aligner.requests import (
     CallSettings,
     LoRARequests,
@@ -32,6 +29,7 @@ from rsalign.core.protocols import Policy, Reward
 from rsalign.core.text.chat_options import ChatOptions, JsonObjects
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.strategies.plain import Plain
+from rsalign.words.allocation import AllocationLike
 from rsalign.words.parts import (
     EngineArguments,
     PolicyLike,
@@ -108,7 +106,7 @@ class Aligner:
         made = Plain() if strategy is None else strategy_from(strategy)
         self._settings = CallSettings(made, budget, seed, on_reward_error=on_reward_error)
         check_settings(self._settings, has_reward=not is_none(reward))
-        for name, given in (("engine_args", engine_args), ("reward_args", reward_args)):
+        for name, given in {"engine_args": engine_args, "reward_args": reward_args}.items():
             check_value("Aligner", name, given, Mapping[str, Any] | None)
         self._loop: LoopThread | None = None
         self._parts = OpenParts(
@@ -153,6 +151,7 @@ class Aligner:
         on_reward_error: OnRewardError | None = None,
         lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
+        allocation: AllocationLike | None = None,
     ) -> list[AlignedOutput]:
         """Answers prompts; blocks until all are done.
 
@@ -178,6 +177,7 @@ class Aligner:
                 prompt. The policy's engine must have been started with ``enable_lora=True``.
             priority: of the requests to the engine, one for all or one per prompt; an engine with
                 ``scheduling_policy="priority"`` serves lower values first.
+            allocation: shares draws of a `BestOf` among the prompts (`rsalign.allocation`).
 
         Returns:
             One result per prompt, in order; each with its answers, best first.
@@ -190,7 +190,7 @@ class Aligner:
             StrategyError: if the strategy failed, or a function that it was given.
         """
         call = self._calls.settings_of(
-            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority, allocation
         )
         requests = self._calls.read(prompts, sampling_params, call)
         return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
@@ -215,6 +215,7 @@ class Aligner:
         on_reward_error: OnRewardError | None = None,
         lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
+        allocation: AllocationLike | None = None,
     ) -> list[AlignedOutput]:
         """Answers conversations, rendered by the policy's chat template; else as `generate`.
 
@@ -226,7 +227,7 @@ class Aligner:
         messages with its own template. All other arguments are those of `generate`.
         """
         call = self._calls.settings_of(
-            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority, allocation
         )
         rendering = self._calls.rendering(
             chat_template,
@@ -252,10 +253,11 @@ class Aligner:
         on_reward_error: OnRewardError | None = None,
         lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
+        allocation: AllocationLike | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
         call = self._calls.settings_of(
-            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority, allocation
         )
         requests = self._calls.read(prompts, sampling_params, call)
         return await self._answer(requests, call.on_error, on_result)
@@ -279,10 +281,11 @@ class Aligner:
         on_reward_error: OnRewardError | None = None,
         lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
+        allocation: AllocationLike | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
         call = self._calls.settings_of(
-            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority, allocation
         )
         rendering = self._calls.rendering(
             chat_template,
@@ -355,15 +358,14 @@ class Aligner:
         Raises:
             RsalignError: as `generate`.
         """
-        from tqdm import tqdm
-
         settings = (settings or CallSettings()).over(self._settings)
         self._loop = self._loop or LoopThread("rsalign-aligner")
-        title, hidden = type(settings.strategy).__name__, not (use_tqdm and sys.stderr.isatty())
-        with tqdm(total=len(requests), desc=title, unit="prompt", disable=hidden) as bar:
+        with progress_bar(
+            type(settings.strategy).__name__, len(requests), use_tqdm=use_tqdm
+        ) as update:
 
             def advance(output: AlignedOutput) -> None:
-                bar.update()
+                update()
                 if on_result is not None:
                     on_result(output)
 
@@ -395,6 +397,6 @@ class Aligner:
         on_result: OnResult | None = None,
         listener: AnswerListener | None = None,
     ) -> list[AlignedOutput]:
-        own = self._parts
-        given = own.policy, own.reward, own.journal, on_error, own.parts
+        of = self._parts
+        given = of.policy, of.reward, of.journal, on_error, of.parts
         return await answer_all(requests, *given, on_result=on_result, listener=listener)

@@ -1,5 +1,6 @@
 """Strategies: methods that draw an answer. Each has its own file, named as in `STRATEGIES`."""
 
+from rsalign.strategies.allocated import Allocated
 from rsalign.strategies.beam import Beam
 from rsalign.strategies.best_of import BestOf
 from rsalign.strategies.calibrate import Calibrate
@@ -16,6 +17,7 @@ from rsalign.strategies.rejection import Rejection
 
 __all__ = [
     "STRATEGIES",
+    "Allocated",
     "Beam",
     "BestOf",
     "Calibrate",
@@ -35,6 +37,7 @@ STRATEGIES = {
     "plain": Plain,
     "best_of": BestOf,
     "early_stop": EarlyStop,
+    "allocated": Allocated,
     "cards": Cards,
     "calibrate": Calibrate,
     "qalign": QAlign,
