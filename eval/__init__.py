@@ -1,1 +1,1 @@
-"""Evaluation of `rsalign` on real tasks; run from a checkout, never installed with the package."""
+"""Evaluation of `rsalign` on real tasks; run by `rsalign sweep`, or from a checkout."""

@@ -100,6 +100,8 @@ def hash_config(config: DictConfig) -> str:
     """Hashes what determines draws and grades, so that it tells configurations apart."""
     plain = resolve(config)
     kept = {name: value for name, value in plain.items() if name not in _NOT_HASHED}
+    if not kept.get("parts"):
+        kept.pop("parts", None)  # records of configurations before there were parts go on
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

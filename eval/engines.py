@@ -14,11 +14,13 @@ from typing import Any, Literal, TypeVar, cast
 from eval.graders.sentiment import Polarity, SentimentReward, Weights
 from rsalign import ConfigError
 from rsalign.core.named_sampling import named_sampling
+from rsalign.core.parts import part_types
 from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.core.text.chat_options import ChatOptions
 from rsalign.core.types import Sampling
 from rsalign.policies.vllm_server import VllmServerPolicy
 from rsalign.rewards import FunctionReward, RemoteReward
+from rsalign.words.named_parts import start_parts
 from rsalign.words.parts import policy_from, reasoning_from, reward_from, strategy_of
 from rsalign.words.read import read_words
 
@@ -165,6 +167,26 @@ def sentiment_reward(polarity: Polarity, weights: Weights) -> FunctionReward:
 def no_reward() -> None:
     """None, for strategies that need no reward."""
     return
+
+
+def named_parts(
+    given: Mapping[str, Any], strategy: Strategy, policy: Policy | None = None
+) -> Mapping[str, Any]:
+    """The further models and judges of a job (`rsalign.words.named_parts.start_parts`).
+
+    Args:
+        given: by name, as ``rsalign generate --part NAME=...`` has them.
+        strategy: that needs them.
+        policy: draws the answers; a part may use it by the name ``policy``.
+
+    Raises:
+        ConfigError: if one cannot be made.
+    """
+    if not given:
+        return {}
+    wanted = part_types(strategy)
+    key = ("parts", dict(given), str(wanted), str(policy))
+    return _once(key, lambda: start_parts(given, strategy, lambda: policy)).parts
 
 
 def close() -> None:

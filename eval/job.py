@@ -1,7 +1,7 @@
 """One job of a sweep: what a configuration asks for, wherever it is answered."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from eval.configuration import build, check_node, hash_config, import_target, re
 from eval.grading import Grading
 from eval.record import list_candidates, make_record
 from eval.records import Record
-from eval.tasks.protocol import ChoiceTask, Item, Task
+from eval.tasks.protocol import ChoiceTask, Item, Task, abstention
 from rsalign import (
     AlignedOutput,
     Aligner,
@@ -29,7 +29,9 @@ from rsalign.core.capabilities import needs_reward
 from rsalign.core.checks import SEED, check_int
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.journal import Journal
+from rsalign.core.parts import check_part_names
 from rsalign.core.protocols import Strategy
+from rsalign.words.named_parts import read_part_words
 from rsalign.words.values import convert
 
 
@@ -43,6 +45,7 @@ class SweepJob:
         strategy: draws the answers; None if the task gives them.
         seeds: under each of which all items are answered.
         budget: hard limits for each.
+        parts: further models and judges that the strategy needs, by name, not started yet.
         shares_journal: whether the draws of other jobs of the sweep are used.
         tokens: whether records keep token ids and log-probabilities.
     """
@@ -52,6 +55,7 @@ class SweepJob:
     strategy: Strategy | None
     seeds: tuple[int, ...]
     budget: Budget | None
+    parts: Mapping[str, Any]
     shares_journal: bool
     tokens: bool
 
@@ -87,12 +91,18 @@ class SweepJob:
             raise ConfigError(
                 f"reward=none, but {type(strategy).__name__} asks for rewards: name a reward"
             )
+        parts = read_part_words(resolve(config.get("parts"), "parts"))
+        if strategy is not None:
+            check_part_names(strategy, parts, refuses_unused=True)
+        elif parts:
+            raise ConfigError("parts: strategy=choices uses none: leave them out")
         return cls(
             digest=hash_config(config),
             task=task,
             strategy=strategy,
             seeds=_read_seeds(config),
             budget=build(config.budget.limit, "budget.limit"),
+            parts=parts,
             shares_journal=convert("journal", resolve(config.journal), bool),
             tokens=convert("tokens", resolve(config.tokens), bool),
         )
@@ -134,6 +144,7 @@ class SweepJob:
             budget=self.budget,
             journal=journal,
             chat_options=resolve(config.policy.get("chat_options")),
+            parts=engines.named_parts(self.parts, self.drawing_strategy, policy),
         )
 
     def grading(self, config: DictConfig) -> Grading:
@@ -171,7 +182,10 @@ class SweepJob:
         grades = []
         if grading is not None and output.error is None:
             prompt = Prompt(item.messages, tuple(output.prompt_token_ids))
-            grades = grading.grade(item, prompt, [*answer, *responses])
+            asked = [one for one in (*answer, *responses) if one.stop is not Stop.ABSTAINED]
+            grades = grading.grade(item, prompt, asked)
+            if len(asked) < len(answer) + len(responses):
+                grades.insert(0, abstention(str(answer[0].stop_reason)))
         return make_record(
             output,
             item,
@@ -192,8 +206,9 @@ Answer: TypeAlias = Callable[
 
 
 def _response(answer: AlignedCompletion) -> Response:
-    stop = Stop.LENGTH if answer.finish_reason == "length" else Stop.EOS
-    return Response(tuple(answer.token_ids), answer.text, stop)
+    stops = {"length": Stop.LENGTH, "abstained": Stop.ABSTAINED}
+    stop = stops.get(answer.finish_reason, Stop.EOS)
+    return Response(tuple(answer.token_ids), answer.text, stop, stop_reason=answer.stop_reason)
 
 
 def _read_seeds(config: DictConfig) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,7 @@ def check_overrides(arguments: Sequence[str], config_name: str = "config") -> Di
     Raises:
         ConfigError: with the nearest valid name, if a name is wrong.
     """
-    overrides = _parsed(arguments)
-    preset = (
-        compose_config(_chosen(overrides), config_name, with_hydra=True).hydra.sweeper.get("params")
-        or {}
-    )
-    overrides = [*_parsed([f"{name}={values}" for name, values in preset.items()]), *overrides]
+    overrides = _with_preset(arguments, config_name)
     _check_settings(overrides, compose_config(_chosen(overrides), config_name, with_hydra=True))
     firsts = {
         override.get_key_element(): _first(override)
@@ -99,6 +95,33 @@ def check_overrides(arguments: Sequence[str], config_name: str = "config") -> Di
     _check_names(config, config_name)
     check_hydra(config.hydra)
     return config
+
+
+def count_jobs(arguments: Sequence[str], config_name: str = "config") -> int | None:
+    """How many jobs a sweep with these overrides has.
+
+    Args:
+        arguments: overrides, which `check_overrides` accepts.
+        config_name: the file of ``conf/`` that they override.
+
+    Returns:
+        1 if it is no sweep; None if a sweeper chooses them as it goes.
+    """
+    by_name = {one.get_key_element(): one for one in _with_preset(arguments, config_name)}
+    swept = [one for one in by_name.values() if one.is_sweep_override()]
+    if not all(one.is_discrete_sweep() for one in swept):
+        return None
+    return math.prod(len(list(one.sweep_string_iterator())) for one in swept)
+
+
+def _with_preset(arguments: Sequence[str], config_name: str) -> list[Override]:
+    """The overrides, after those that a preset sweeps over."""
+    overrides = _parsed(arguments)
+    preset = (
+        compose_config(_chosen(overrides), config_name, with_hydra=True).hydra.sweeper.get("params")
+        or {}
+    )
+    return [*_parsed([f"{name}={values}" for name, values in preset.items()]), *overrides]
 
 
 def compose_config(

@@ -5,8 +5,6 @@ keeps fingerprints of that, so that a changed row, reward function or model fold
 name is noticed, and what it changes is answered again.
 """
 
-import functools
-import importlib
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,15 +17,14 @@ from omegaconf import DictConfig
 from eval.configuration import find_targets, resolve
 from eval.records import Record
 from eval.tasks.protocol import Item
-from rsalign import ConfigError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.fingerprint.values import hash_parts
-from rsalign.core.foreign import describe_error, errors_as
 from rsalign.engines.model_files import ModelFiles
+from rsalign.words.models import load
 
 PARTS = ("policy", "reward", "grader", "strategy", "task")
 """The parts of a configuration whose content is compared. Of a task only the code is: its data are
-compared item by item."""
+compared item by item. Named parts are compared, too, where there are any."""
 
 _OWN_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _STARTS_ENGINES = "eval.engines."
@@ -55,7 +52,10 @@ class Provenance:
             ConfigError: if a part of one's own cannot be imported or told from others.
         """
         return cls(
-            parts={part: _digest(part, resolve(config[part])) for part in PARTS},
+            parts={
+                part: _digest(part, resolve(config[part]))
+                for part in (*PARTS, *(["parts"] if config.get("parts") else []))
+            },
             items={item.id: fingerprint(item) for item in items},
             batches={seed: {"id": uuid.uuid4().hex} for seed in seeds},
         )
@@ -102,20 +102,11 @@ def _contents(part: str, node: Any) -> Iterator[str]:
             yield f"{path}: {fingerprint(get_object(name))}"
     for path, text in _texts(node, part):
         if _OWN_OBJECT.fullmatch(text):
-            yield f"{path}: {fingerprint(_import(path, text))}"
+            yield f"{path}: {fingerprint(load(path, text))}"
         elif part != "task" and ("/" in text or path.endswith(".model")):
             files = ModelFiles.of(text)
             if files.folder is not None:
                 yield f"{path}: {files.digest()}"
-
-
-def _import(path: str, text: str) -> object:
-    def failed(raised: BaseException) -> ConfigError:
-        return ConfigError(f"{path}={text!r} cannot be imported: {describe_error(raised)}")
-
-    module, _, names = text.partition(":")
-    with errors_as(failed):
-        return functools.reduce(getattr, names.split("."), importlib.import_module(module))
 
 
 def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -53,11 +53,14 @@ def make_record(
 
     Fields: ``schema``, ``config`` (hash), ``task``, ``item``, ``group``, ``cluster``, ``prompt``,
     ``seed``, ``strategy``; ``answer_law`` and ``independent_draws``, what the strategy declares of
-    its answers (`rsalign.core.capabilities`); ``budget``; ``answers``, best first; ``grade`` of the
-    first; ``usage`` with all of its fields (where ``replayed`` is not 0, a journal had some draws,
-    and the seconds are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``,
-    ``warnings``; ``candidates``, whole responses that were considered, with their grades;
-    ``proposals``, what was accepted or rejected and where, the first with their texts; ``error``;
+    its answers (`rsalign.core.capabilities`); ``budget``; ``answers``, best first, with
+    ``log_prob``, the sum over their tokens under the law they were drawn from, nats; ``grade`` of
+    the first; ``usage`` with all of its fields (where ``replayed`` is not 0, a journal had some
+    draws, and the seconds are not those of a fresh run); ``diagnostics``, ``forced``, ``expired``,
+    ``warnings``; ``candidates``, whole responses that were considered, with their grades, without
+    those that a constraint excludes; ``proposals``, what was accepted or rejected and where, the
+    first with their texts, and ``excluded`` where a constraint says so; ``components`` beside each
+    reward that names some; ``error``;
     ``fingerprints`` of the item and of what draws, judges and grades, and the ``batch`` of items
     that were answered beside it, both from `eval.provenance`; ``host``, versions and facts of the
     machine; ``time``, when it was written.
@@ -93,7 +96,9 @@ def make_record(
                 "text": answer.text,
                 **({} if answer.reasoning is None else {"reasoning": answer.reasoning}),
                 "reward": answer.reward,
+                **_components(answer.components),
                 "num_tokens": len(answer.token_ids),
+                "log_prob": answer.cumulative_logprob,
                 "finish_reason": answer.finish_reason,
                 **(_drawn(answer.token_ids, answer.log_probs) if tokens else {}),
             }
@@ -108,6 +113,7 @@ def make_record(
         "candidates": [
             {
                 "reward": float(proposal.candidate.reward),
+                **_components(proposal.candidate.parts),
                 "num_tokens": len(proposal.candidate.tokens),
                 "log_prob": _log_prob(proposal),
                 "score": graded.score,
@@ -120,6 +126,8 @@ def make_record(
                 "kept": proposal.kept,
                 "num_tokens": len(proposal.candidate.tokens),
                 "reward": float(proposal.candidate.reward),
+                **_components(proposal.candidate.parts),
+                **({"excluded": True} if proposal.candidate.excluded else {}),
                 "log_accept": to_json(proposal.log_accept),
                 "verdict": str(proposal.verdict),
                 "text": response.text if tokens or i < MOST_TEXTS else None,
@@ -201,11 +209,11 @@ def _frame(
 
 
 def list_candidates(output: AlignedOutput) -> list[Proposal]:
-    """The proposals that were whole responses."""
+    """The proposals that were whole responses, without those that must not be the answer."""
     return [
         proposal
         for proposal in _proposals(output.alignment.trace)
-        if proposal.candidate.response.complete
+        if proposal.candidate.response.complete and not proposal.candidate.excluded
     ]
 
 
@@ -229,6 +237,11 @@ def _prompt(output: AlignedOutput, item: Item) -> dict[str, Any]:
         "messages": None if item.text is not None else messages,
         "prompt_token_ids": output.prompt_token_ids,
     }
+
+
+def _components(components: Mapping[str, float]) -> dict[str, Any]:
+    """The named components of a reward, where it has any."""
+    return {"components": dict(components)} if components else {}
 
 
 def _drawn(tokens: Sequence[int], log_probs: Sequence[float] | None) -> dict[str, Any]:

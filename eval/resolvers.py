@@ -1,6 +1,7 @@
 """Functions that YAML files may call: ``${steps:...}``, ``${pool:...}``, ``${workers:}`` and more.
 
-``${width:...}`` and ``${branch:...}`` are the shape of a search, ``${twice:...}`` doubles.
+``${width:...}`` and ``${branch:...}`` are the shape of a search, ``${twice:...}`` doubles,
+``${at_most:...}`` is the least of several numbers.
 
 ``${real_model:...}`` is the path of a model that ``make real`` makes.
 """
@@ -50,6 +51,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("pool", pool, replace=True)
     OmegaConf.register_new_resolver("branch", branch, replace=True)
     OmegaConf.register_new_resolver("width", width, replace=True)
+    OmegaConf.register_new_resolver("at_most", min, replace=True)
     OmegaConf.register_new_resolver("twice", lambda number: 2 * number, replace=True)
     OmegaConf.register_new_resolver("real_model", find_model, replace=True)
     OmegaConf.register_new_resolver("workers", workers.count_workers, replace=True)

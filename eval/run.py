@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from eval import overrides, resolvers, sweep, workers
 from eval.configuration import resolve
 from eval.failures import FailureLog, note_failure
 from eval.job import Answer
+from eval.progress import end_job, start_sweep
 from rsalign import RsalignError
 
 logger = logging.getLogger(__name__)
@@ -40,12 +42,16 @@ def run_job(config: DictConfig, answer: Answer | None = None) -> float:
     resolvers.register()  # this may be a new process
     name = HydraConfig.get().job.override_dirname.replace("'", "")
     output = Path(config.output)
+    started, num_drawn = time.time(), 0
     try:
         summary = sweep.run(config, name, answer)
+        num_drawn = summary.num_drawn
     except RsalignError as error:
         logger.error("%s: %s", name or "the job", error)
         note_failure(output, name, str(error))
         return float("nan")
+    finally:
+        progress = end_job(output, started, had_answers_to_draw=num_drawn > 0)
     if summary.first_failure:
         told = f"{summary.num_failed} of {summary.num_records} answers failed, the first: "
         note_failure(output, name, told + summary.first_failure)
@@ -57,6 +63,8 @@ def run_job(config: DictConfig, answer: Answer | None = None) -> float:
         summary.num_failed,
         score,
     )
+    if progress is not None:
+        logger.info("%s", progress.describe())
     return float("nan") if summary.mean_score is None else summary.mean_score
 
 
@@ -77,12 +85,14 @@ def main(
     try:
         resolvers.register()
         sys.argv[1:] = overrides.quote_numbers(sys.argv[1:])
-        config = overrides.check_overrides(overrides.read_overrides(sys.argv[1:]), config_name)
+        given = overrides.read_overrides(sys.argv[1:])
+        config = overrides.check_overrides(given, config_name)
         for part in ("policy", "reward"):  # what is missing on this machine
             resolve(config[part], part)
         if "workers" in config and "spread" not in config:  # a launcher's, on this machine
             workers.offer(config.workers)
         failures = FailureLog(Path(config.output))
+        start_sweep(Path(config.output), overrides.count_jobs(given, config_name))
         run()
     except RsalignError as error:
         sys.stderr.write(f"{program}: {error}\n")

@@ -17,6 +17,7 @@ from eval.choices import answer_choices
 from eval.configuration import build, resolve
 from eval.job import Answer, SweepJob
 from eval.optional import require
+from eval.progress import count_aloud
 from eval.provenance import Provenance
 from eval.records import Record, RecordFile, read_records, replace_file, write_parquet
 from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere
@@ -40,6 +41,7 @@ class Summary:
             none.
         mean_score: of all records; what is ungradable or failed counts 0. None if nothing was
             graded.
+        num_drawn: answers that this run drew; 0 if all records were there already.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Summary:
     num_failed: int
     first_failure: str
     mean_score: float | None
+    num_drawn: int
 
 
 def run(config: DictConfig, name: str | None = None, answer: Answer | None = None) -> Summary:
@@ -94,7 +97,7 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
                     logger.warning("failed: %s", _describe_failure(record))
                 file.append(provenance.sign(record, sizes))
 
-            (answer or here)(config, job, missing, keep)
+            (answer or here)(config, job, missing, count_aloud(keep, len(missing)))
         records = read_records(folder / "records.jsonl")
         write_parquet(records, folder / "records.parquet")
         if isinstance(job.task, JudgedElsewhere):
@@ -115,6 +118,7 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
         num_failed=len(failed),
         first_failure=_describe_failure(failed[0]) if failed else "",
         mean_score=fmean(map(score, records)) if is_graded(records) else None,
+        num_drawn=len(missing),
     )
 
 

@@ -5,11 +5,14 @@ the functions that calibrate rewards), `rsalign.testing` and `rsalign.embedded` 
 other modules are internal: they may change in any release.
 
 Each name is loaded when it is first used (PEP 562), so that ``import rsalign`` is quick. A new
-public name goes into `__all__`, `_NAMES` and the imports for type checkers; a test compares them.
+public name goes into `__all__`, `rsalign.public_names` and the imports for type checkers; a test
+compares them.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from rsalign.public_names import PUBLIC_NAMES
 
 if TYPE_CHECKING:
     from rsalign.aligner import (
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from rsalign.chains.stopping import DecidedLead, EffectiveSamples, Stopping
     from rsalign.core.align import Result, align
     from rsalign.core.budget import Budget, Usage
+    from rsalign.core.codes import CodeBook
     from rsalign.core.constraint import Constraint
     from rsalign.core.errors import (
         ConfigError,
@@ -62,7 +66,6 @@ if TYPE_CHECKING:
     from rsalign.core.trace import Proposal, Trace, Verdict
     from rsalign.core.types import Candidate, Message, Prompt, Response, Sampling, Segment, Stop
     from rsalign.drop_in.block import aligned
-    from rsalign.hooks.arithmetic.request import CodeBook
     from rsalign.hooks.guided.request import Guide
     from rsalign.policies.vllm import VllmPolicy
     from rsalign.policies.vllm_server import VllmServerPolicy
@@ -112,8 +115,9 @@ if TYPE_CHECKING:
         WeightedSum,
         Without,
     )
-    from rsalign.segments import Blocks, Entropy, FixedSize, Punctuation
+    from rsalign.segments import Blocks, Entropy, FixedSize, LowConfidence, Punctuation
     from rsalign.segments.acceptance import Acceptance, HardAcceptance, SoftAcceptance
+    from rsalign.segments.conformal import Conformal
     from rsalign.segments.thresholds import Constant, Line, Threshold, above_mean, upper_quantile
     from rsalign.selectors import (
         BestOfMajority,
@@ -143,7 +147,27 @@ if TYPE_CHECKING:
     from rsalign.selectors.utilities import ExactMatch, Rouge1, UnigramF1, Utility
     from rsalign.serve.admission import BusyError
     from rsalign.serve.client import AlignedClient
-    from rsalign.strategies import Beam, Dvts, EarlyDrop, EarlyStop, Particles, Plain, Power, Quest
+    from rsalign.strategies import (
+        ArithmeticSampling,
+        Beam,
+        Cautious,
+        Chunks,
+        DeepConf,
+        Distinct,
+        Dvts,
+        EarlyDrop,
+        EarlyStop,
+        Gsi,
+        Particles,
+        Plain,
+        Power,
+        PrioritySampling,
+        Quest,
+        Rsd,
+        Speculate,
+        StochasticBeam,
+        TreeSearch,
+    )
     from rsalign.strategies.best_of import BestOf
     from rsalign.strategies.calibrate import Calibrate
     from rsalign.strategies.cards import Cards, TriesExhaustedError
@@ -160,6 +184,7 @@ __all__ = [
     "AlignedOutput",
     "Aligner",
     "Alignment",
+    "ArithmeticSampling",
     "Beam",
     "BestOf",
     "BestOfMajority",
@@ -178,21 +203,26 @@ __all__ = [
     "Candidate",
     "Capped",
     "Cards",
+    "Cautious",
     "ChatOptions",
     "ChiSquaredPessimism",
+    "Chunks",
     "ClippedSteps",
     "CodeBook",
     "ConfidenceWeightedVote",
     "ConfigError",
+    "Conformal",
     "Constant",
     "Constrained",
     "Constraint",
     "CostBudget",
     "CutLaw",
     "DecidedLead",
+    "DeepConf",
     "DeltaSteps",
     "DensityRatio",
     "Direction",
+    "Distinct",
     "Dvts",
     "EarlyDrop",
     "EarlyStop",
@@ -207,6 +237,7 @@ __all__ = [
     "FixedCuts",
     "FixedSize",
     "FunctionReward",
+    "Gsi",
     "Guide",
     "Hard",
     "HardAcceptance",
@@ -222,6 +253,7 @@ __all__ = [
     "Likelihood",
     "Line",
     "LookAhead",
+    "LowConfidence",
     "LowerConfidenceBound",
     "MajorityVote",
     "Matching",
@@ -239,6 +271,7 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Power",
+    "PrioritySampling",
     "ProbabilityJudge",
     "ProgressEvent",
     "Prompt",
@@ -260,6 +293,7 @@ __all__ = [
     "Rouge1",
     "Routed",
     "RsalignError",
+    "Rsd",
     "Run",
     "Sampling",
     "Scaled",
@@ -270,10 +304,12 @@ __all__ = [
     "SelfCertainty",
     "Soft",
     "SoftAcceptance",
+    "Speculate",
     "StatisticalRejection",
     "StepLayout",
     "StepReward",
     "Steps",
+    "StochasticBeam",
     "Stop",
     "Stopping",
     "Strategy",
@@ -289,6 +325,7 @@ __all__ = [
     "Trace",
     "TransformersReward",
     "TransformersStepReward",
+    "TreeSearch",
     "TriesExhaustedError",
     "Twist",
     "UniformCuts",
@@ -310,70 +347,7 @@ __all__ = [
     "write_page",
 ]
 
-_NAMES = {
-    "rsalign.aligner": (
-        "AlignedCompletion AlignedOutput Aligner Alignment Event ProgressEvent "
-        "ResultEvent TextEvent"
-    ),
-    "rsalign.chains.beta_rules": "BetaRule TargetKL TargetSampleSize",
-    "rsalign.chains.cuts": "BlockCuts CutLaw EntropyCuts FixedCuts SegmentCuts UniformCuts",
-    "rsalign.chains.stopping": "DecidedLead EffectiveSamples Stopping",
-    "rsalign.core.align": "Result align",
-    "rsalign.core.budget": "Budget Usage",
-    "rsalign.core.constraint": "Constraint",
-    "rsalign.core.errors": (
-        "ConfigError EngineError InstallError PolicyError RewardError RsalignError StrategyError"
-    ),
-    "rsalign.core.journal": "Journal",
-    "rsalign.core.key": "Key",
-    "rsalign.core.protocols": (
-        "Boundary Encoder Likelihood PairwiseReward Policy Reward StepReward Strategy"
-    ),
-    "rsalign.core.run": "Run",
-    "rsalign.core.text.chat_options": "ChatOptions",
-    "rsalign.core.text.reasoning": "Reasoning",
-    "rsalign.core.trace": "Proposal Trace Verdict",
-    "rsalign.core.types": "Candidate Message Prompt Response Sampling Segment Stop",
-    "rsalign.drop_in.block": "aligned",
-    "rsalign.hooks.arithmetic.request": "CodeBook",
-    "rsalign.hooks.guided.request": "Guide",
-    "rsalign.policies.vllm_server": "VllmServerPolicy",
-    "rsalign.policies.vllm": "VllmPolicy",
-    "rsalign.populations": (
-        "LookAhead Multinomial PartialReward ParticleGibbs Resampling Residual Stratified "
-        "Systematic Twist"
-    ),
-    "rsalign.report": "write_page",
-    "rsalign.rewards": (
-        "BradleyTerry ByCompleteness Cached Capped ClippedSteps Constrained CostBudget "
-        "DeltaSteps DensityRatio Direction FunctionReward ImplicitStepReward Instructed "
-        "Journaled LowerConfidenceBound Matching Metered PairwiseJudge PointwiseJudge "
-        "ProbabilityJudge RemoteReward Routed Scaled StepLayout Steps Template "
-        "TransformersReward TransformersStepReward VllmReward VllmStepReward WeightedSum "
-        "Without"
-    ),
-    "rsalign.segments": "Blocks Entropy FixedSize Punctuation",
-    "rsalign.segments.acceptance": "Acceptance HardAcceptance SoftAcceptance",
-    "rsalign.segments.thresholds": "Constant Line Threshold above_mean upper_quantile",
-    "rsalign.selectors": (
-        "BestOfMajority ByWeight ChiSquaredPessimism ConfidenceWeightedVote Hard Knockout Last "
-        "MajorityVote MinimumBayesRisk RewardWeightedVote Selection Selector "
-        "SelfCertainty Soft StatisticalRejection TopFraction"
-    ),
-    "rsalign.selectors.extraction": "AfterMarker Boxed FinalNumber LastNumber WholeText",
-    "rsalign.selectors.utilities": "ExactMatch Rouge1 UnigramF1 Utility",
-    "rsalign.serve.admission": "BusyError",
-    "rsalign.serve.client": "AlignedClient",
-    "rsalign.strategies": "Beam Dvts EarlyDrop EarlyStop Particles Plain Power Quest",
-    "rsalign.strategies.best_of": "BestOf",
-    "rsalign.strategies.calibrate": "Calibrate",
-    "rsalign.strategies.cards": "Cards TriesExhaustedError",
-    "rsalign.strategies.qalign": "QAlign",
-    "rsalign.strategies.rejection": "Rejection",
-}
-"""Module: the public names that it defines."""
-
-_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+_MODULE_OF = {name: module for module, names in PUBLIC_NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

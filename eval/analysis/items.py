@@ -49,6 +49,11 @@ def is_cut(record: Record) -> bool:
     return bool(record["answers"]) and record["answers"][0]["finish_reason"] == "length"
 
 
+def is_abstained(record: Record) -> bool:
+    """Tells whether the strategy gave no answer, which counts as score 0."""
+    return bool(record["answers"]) and record["answers"][0]["finish_reason"] == "abstained"
+
+
 def is_graded(records: Iterable[Record]) -> bool:
     """Tells whether any answer has a score."""
     return any(record["grade"] and record["grade"]["score"] is not None for record in records)
@@ -64,6 +69,28 @@ def rewards(records: Iterable[Record]) -> dict[ItemKey, float]:
     return by_item(
         records, lambda record: record["answers"][0]["reward"] if record["answers"] else None
     )
+
+
+def lengths(records: Iterable[Record]) -> dict[ItemKey, float]:
+    """Lengths of the answers, tokens; items without an answer are left out."""
+    return by_item(
+        records, lambda record: record["answers"][0]["num_tokens"] if record["answers"] else None
+    )
+
+
+def log_probs(records: Iterable[Record]) -> dict[ItemKey, float]:
+    """Ln of the policy's probability of the answers, nats a token (a mean over their tokens).
+
+    Left out are items without an answer, with an empty one, or with one whose probability is not
+    known.
+    """
+
+    def of(record: Record) -> float | None:
+        answer = record["answers"][0] if record["answers"] else {"num_tokens": 0}
+        known = answer["num_tokens"] and answer.get("log_prob") is not None
+        return answer["log_prob"] / answer["num_tokens"] if known else None
+
+    return by_item(records, of)
 
 
 def usage(records: Iterable[Record], name: str) -> dict[ItemKey, float]:

@@ -38,6 +38,9 @@ class ResultRow:
         num_failed: records without an answer; they count as score 0, and not in any cost.
         score: mean gold score; None if nothing was graded.
         reward: mean reward of the answers; None if there is none.
+        length: mean number of tokens of the answers; None if there is none.
+        log_prob: ln of the policy's probability of the answers, nats a token (how likely the policy
+            itself finds them: a measure of fluency); None if it is not known.
         usage: mean of every field of `rsalign.Usage`; without seconds if all was replayed, empty
             if everything failed.
         forced: share of answers for which a guarantee was given up.
@@ -54,10 +57,13 @@ class ResultRow:
     num_failed: int
     score: Interval | None
     reward: Interval | None
+    length: Interval | None
+    log_prob: Interval | None
     usage: dict[str, float]
     forced: float
     expired: float
     cut: float
+    abstained: float
     scores_by_group: dict[str, float]
 
 
@@ -142,6 +148,7 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Resul
     answered = [record for record in records if record["error"] is None]
     rewards = items.rewards(records)
     scores = items.scores(records)
+    lengths, log_probs = items.lengths(records), items.log_probs(records)
     return ResultRow(
         configuration=configuration,
         num_items=len(scores),
@@ -151,6 +158,8 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Resul
         num_failed=len(records) - len(answered),
         score=mean_interval(scores, bounds=SCORE, resamples=resamples) if graded else None,
         reward=mean_interval(rewards, resamples=resamples) if rewards else None,
+        length=mean_interval(lengths, resamples=resamples) if lengths else None,
+        log_prob=mean_interval(log_probs, resamples=resamples) if log_probs else None,
         usage={
             name: mean
             for name in (answered[0]["usage"] if answered else ())
@@ -159,6 +168,7 @@ def _row(configuration: Configuration, *, graded: bool, resamples: int) -> Resul
         forced=fmean(record["forced"] for record in records),
         expired=fmean(record["expired"] for record in records),
         cut=fmean(items.is_cut(record) for record in records),
+        abstained=fmean(items.is_abstained(record) for record in records),
         scores_by_group={
             group: fmean(items.scores(those).values())
             for group, those in items.groups(records).items()

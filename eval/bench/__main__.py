@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from rsalign import ConfigError, RsalignError
-from rsalign.cli.bench import add_models, grow_models, positive_count
+from rsalign.cli.bench import add_models, full_report, positive_count
 from rsalign.embedded import STRONG
 from rsalign.engines.vllm.progress import show_start_progress
 from rsalign.words.parts import POLICIES, REWARDS, model_from
@@ -20,9 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     show_start_progress()
     try:
-        for line in grow_models(arguments):
-            print(line, flush=True)
-        for line in arguments.report(arguments):
+        for line in full_report(arguments):
             print(line, flush=True)
     except RsalignError as error:
         sys.stderr.write(f"eval.bench: {error}\n")
@@ -59,15 +57,39 @@ def compare_cards(arguments: argparse.Namespace) -> Iterator[str]:
 def compare_at_equal_reward(arguments: argparse.Namespace) -> Iterator[str]:
     """Compares `Cards` of several settings with best-of-n of the same mean reward."""
     from eval.bench import frontier
+    from rsalign.core.protocols import Boundary
+    from rsalign.segments import Blocks, Entropy, FixedSize
 
+    segmenters: dict[str, Boundary] = {
+        "entropy": Entropy(1.0),
+        "fixed": FixedSize(arguments.segment),
+        "blocks": Blocks(arguments.blocks),
+    }
     yield from frontier.report(
         model_from("--policy", arguments.policy, POLICIES),
         model_from("--reward", arguments.reward, REWARDS),
-        targets=arguments.targets,
-        block_size=arguments.blocks,
+        settings=frontier.Settings(
+            targets=arguments.targets,
+            segmenters={name: segmenters[name] for name in arguments.segmenters},
+            betas=arguments.betas,
+            tries=arguments.tries,
+            exhausted=arguments.exhausted,
+            max_tokens=arguments.max_tokens,
+        ),
         best_of=arguments.best_of,
         open_at_once=arguments.prompts,
-        max_tokens=arguments.max_tokens,
+        repeats=arguments.repeats,
+    )
+
+
+def measure_steps(arguments: argparse.Namespace) -> Iterator[str]:
+    """Measures what a step of each bare engine costs."""
+    from eval.bench import steps
+
+    yield from steps.report(
+        model_from("--policy", arguments.policy, POLICIES),
+        model_from("--reward", arguments.reward, REWARDS),
+        requests=arguments.requests,
         repeats=arguments.repeats,
     )
 
@@ -153,16 +175,41 @@ def _parser() -> argparse.ArgumentParser:
         "--targets",
         type=float,
         nargs="+",
-        default=[1.0, 2.0, 3.0],
+        default=[2.0],
         metavar="R",
         help="reward thresholds of CARDS",
     )
     frontier.add_argument(
+        "--segmenters",
+        nargs="+",
+        choices=("entropy", "fixed", "blocks"),
+        default=["entropy", "fixed", "blocks"],
+        help="where segments end: Entropy(1), FixedSize(--segment), Blocks(--blocks)",
+    )
+    frontier.add_argument(
+        "--segment", type=positive_count, default=16, metavar="N", help="tokens of a fixed segment"
+    )
+    frontier.add_argument(
         "--blocks", type=positive_count, default=32, metavar="N", help="of the engines' caches"
     )
-    _add_counts(frontier, "best-of", [2, 4, 8, 16], "sizes of the pools")
-    frontier.add_argument("--prompts", type=positive_count, default=16, help="open at once")
+    frontier.add_argument(
+        "--betas", type=float, nargs="+", default=[0.7], metavar="B", help="0: hard acceptance"
+    )
+    _add_counts(frontier, "tries", [6, 20], "drafts of a segment at most")
+    frontier.add_argument(
+        "--exhausted",
+        nargs="+",
+        choices=("best", "finish"),
+        default=["best", "finish"],
+        help="what follows if all are rejected (Cards.when_exhausted)",
+    )
+    _add_counts(frontier, "best-of", [4, 8, 16], "sizes of the pools")
+    _add_counts(frontier, "prompts", [16, 64], "number of prompts open at once")
     frontier.add_argument("--max-tokens", type=positive_count, default=128, help="of an answer")
+
+    steps = benches.add_parser("steps", help="what a step of the bare engines costs")
+    steps.set_defaults(report=measure_steps)
+    _add_counts(steps, "requests", [1, 4, 16, 64, 128], "in a step")
 
     qalign = benches.add_parser(
         "qalign", help="QAlign next to a barrier after each step and to the bare engine"
@@ -215,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_models(cards, reward=True)
     add_models(frontier, reward=True)
+    add_models(steps, reward=True)
     add_models(qalign, reward=True)
     add_models(guided, reward=False)
     return parser

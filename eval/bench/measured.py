@@ -23,6 +23,8 @@ class MeasuredRow:
         seconds: of each repeat.
         policy_forwards: tokens for which the policy ran, over all repeats.
         reward_forwards: the same of the reward model.
+        simulated_policy_forwards: those with a prefix cache of other blocks (`CountedEngine`).
+        simulated_reward_forwards: the same of the reward model.
     """
 
     name: str
@@ -32,6 +34,8 @@ class MeasuredRow:
     seconds: list[float] = field(default_factory=list)
     policy_forwards: int = 0
     reward_forwards: int = 0
+    simulated_policy_forwards: int = 0
+    simulated_reward_forwards: int = 0
 
     @property
     def flat(self) -> list[AlignedOutput]:

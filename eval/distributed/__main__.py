@@ -15,5 +15,10 @@ def job(config: DictConfig) -> float:
     return run.run_job(of_one_machine(config), spread_of(config).answer)
 
 
+def main(*, program: str = "eval.distributed") -> int:
+    """Answers on a cluster; see `eval.run.main`."""
+    return run.main(job, program=program, config_name="distributed")
+
+
 if __name__ == "__main__":
-    sys.exit(run.main(job, program="eval.distributed", config_name="distributed"))
+    sys.exit(main())

@@ -25,14 +25,14 @@ sft            prompt, completion: accepted answers only
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "eval.export") -> int:
     """Writes JSON lines; 2 if it cannot."""
-    given = _parser().parse_args(arguments)
+    given = _parser(program).parse_args(arguments)
     choice = Choice(min_gap=given.min_gap, every_pair=given.every_pair, min_score=given.min_score)
     try:
         written = export(given.folders, given.format, given.output, choice)
     except RsalignError as error:
-        sys.stderr.write(f"eval.export: {error}\n")
+        sys.stderr.write(f"{program}: {error}\n")
         return 2
     print(f"{given.output}: {written} rows")
     return 0
@@ -88,9 +88,9 @@ def _once(rows: Iterable[Row]) -> Iterator[Row]:
         seen.add(digest)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m eval.export",
+        prog=program,
         description="Training data from records that were written with tokens=true.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -73,10 +73,10 @@ def segment_pairs(record: Record, choice: Choice) -> Iterator[Row]:
 
 
 def accepted(record: Record, choice: Choice) -> Iterator[Row]:
-    """The answer, for supervised training; not if it was forced, or a budget ended it."""
+    """The answer, for supervised training; not if it was forced, abstained, or cut by a budget."""
     best, graded = answer(record), record["grade"] or {}
     score = graded.get("score")
-    if record["forced"] or record["expired"]:
+    if record["forced"] or record["expired"] or best["finish_reason"] == "abstained":
         return
     if choice.min_score is not None and (score is None or score < choice.min_score):
         return
@@ -85,6 +85,7 @@ def accepted(record: Record, choice: Choice) -> Iterator[Row]:
         | {
             "completion": _said(record, best["text"]),
             "reward": best["reward"],
+            **({"components": best["components"]} if "components" in best else {}),
             "score": score,
             "completion_token_ids": best["token_ids"],
             "completion_log_probs": best["log_probs"],

@@ -48,7 +48,7 @@ class ExportedSample:
 
 
 def samples(record: Record) -> list[ExportedSample]:
-    """All proposals of a record, in order.
+    """All proposals of a record, in order, without those that a constraint excludes.
 
     Raises:
         ConfigError: if it was written without token ids.
@@ -68,6 +68,7 @@ def samples(record: Record) -> list[ExportedSample]:
             score=next(graded)["score"] if one["complete"] else None,
         )
         for one in record["proposals"]
+        if not one.get("excluded")  # its reward has no meaning, and it is no candidate
     ]
 
 

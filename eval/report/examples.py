@@ -48,6 +48,8 @@ class Shown:
         forced: whether a guarantee was given up.
         drafts: what was proposed, as far as the record has texts.
         proposals: number of each verdict among all that are on record.
+        candidates: how many whole responses were considered, and how many of them are right; empty
+            if there was but one.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Shown:
     forced: bool
     drafts: Sequence[Draft]
     proposals: Counter[str]
+    candidates: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def choose_examples(study: Study, colours: Colours, *, num_items: int = NUM_ITEM
     for _, item in ranked[:num_items]:
         records = [_first(one, item) for one in largest]
         answers = [
-            _shown(one, record, colours[one.method])
+            show_record(one.name, record, colours[one.method])
             for one, record in zip(largest, records, strict=True)
         ]
         found.append(Example(item, clip(records[0]["prompt"], _MOST_LETTERS), answers))
@@ -102,11 +105,18 @@ def _first(configuration: Configuration, item: str) -> Record:
     return min(of_item, key=lambda record: int(record["seed"]))
 
 
-def _shown(configuration: Configuration, record: Record, number: int) -> Shown:
+def show_record(name: str, record: Record, number: int) -> Shown:
+    """What a page shows of one record.
+
+    Args:
+        name: its heading.
+        record: any.
+        number: the colour of its method.
+    """
     answer = record["answers"][0] if record["answers"] else None
     text = answer["text"] if answer else record["error"]["message"]
     return Shown(
-        name=configuration.name,
+        name=name,
         number=number,
         text=clip(text, _MOST_LETTERS),
         verdict=_verdict(record),
@@ -116,7 +126,16 @@ def _shown(configuration: Configuration, record: Record, number: int) -> Shown:
         forced=record["forced"],
         drafts=_drafts(record["proposals"]),
         proposals=Counter(proposal["verdict"] for proposal in record["proposals"]),
+        candidates=_candidates(record["candidates"]),
     )
+
+
+def _candidates(considered: Sequence[Record]) -> str:
+    if len(considered) < 2:
+        return ""
+    scores = [one["score"] for one in considered if one["score"] is not None]
+    right = f", {sum(score >= 1 for score in scores)} right" if scores else ""
+    return f"{len(considered)} candidates{right}"
 
 
 def _verdict(record: Record) -> str:

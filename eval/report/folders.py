@@ -88,7 +88,7 @@ class Host:
 def write_commands(runs: Sequence[RunFolder]) -> list[str]:
     """Writes, for each run folder, the command that answers all of it again in another."""
     return [
-        f"python -m eval.run --config-path={_absolute(run.path)} --config-name=config "
+        f"rsalign sweep --config-path={_absolute(run.path)} --config-name=config "
         "output=outputs/again"
         for run in runs
     ]

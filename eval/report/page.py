@@ -12,6 +12,7 @@ from eval.report.chart import Chart
 from eval.report.examples import Example
 from eval.report.figures import colour_and_dash, draw_svg, style_sheet
 from eval.report.folders import RunFolder, count_hosts, write_commands
+from eval.report.scripts import digest_list, read_script
 from eval.report.studies import Study
 from eval.report.table import Table
 from eval.report.tables import Colours
@@ -58,7 +59,7 @@ SECTIONS = (
             *("reward-kl", "score-kl", "kl-drawn-tokens", "best-of-n-reward"),
             "best-of-n-score",
         ),
-        tables=("best-of-n", "verifier", "lengths", "oracle", "kl"),
+        tables=("best-of-n", "verifier", "lengths", "oracle", "kl", "likelihood"),
         is_open=True,
     ),
     Section(
@@ -88,17 +89,45 @@ class Content:
     examples: Sequence[Example]
 
 
-def render_page(contents: Sequence[Content], runs: Sequence[RunFolder], colours: Colours) -> str:
+def render_page(
+    contents: Sequence[Content],
+    runs: Sequence[RunFolder],
+    colours: Colours,
+    *,
+    items_page: str = "",
+) -> str:
     """Renders the page.
 
     Args:
         contents: one for each study.
         runs: all folders that were read.
         colours: a number for each method.
+        items_page: the list of all items, as a link from the page; empty: there is none.
 
     Raises:
         InstallError: if matplotlib is missing.
     """
+    script = read_script("tables.js")
+    rendered: str = (
+        make_environment()
+        .get_template("page.html")
+        .render(
+            contents=[_laid_out(content, f"s{i}") for i, content in enumerate(contents)],
+            colours={method: (i, *colour_and_dash(i)) for method, i in colours.items()},
+            runs=list(zip(runs, write_commands(runs), strict=True)),
+            hosts=count_hosts(runs),
+            num_answers=sum(len(run.records) for run in runs),
+            style=Markup(make_style(colours)),
+            script=Markup(script),
+            digests=Markup(digest_list([script])),
+            items_page=items_page,
+        )
+    )
+    return rendered
+
+
+def make_environment() -> Environment:
+    """What finds and fills the templates; texts are escaped."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -108,15 +137,7 @@ def render_page(contents: Sequence[Content], runs: Sequence[RunFolder], colours:
     )
     environment.filters["number"] = format_number
     environment.filters["colour"] = lambda number: colour_and_dash(number)[0]
-    rendered: str = environment.get_template("page.html").render(
-        contents=[_laid_out(content, f"s{i}") for i, content in enumerate(contents)],
-        colours={method: (i, *colour_and_dash(i)) for method, i in colours.items()},
-        runs=list(zip(runs, write_commands(runs), strict=True)),
-        hosts=count_hosts(runs),
-        num_answers=sum(len(run.records) for run in runs),
-        style=Markup(_style(colours)),
-    )
-    return rendered
+    return environment
 
 
 def _laid_out(content: Content, anchor: str) -> dict[str, object]:
@@ -142,7 +163,7 @@ def _laid_out(content: Content, anchor: str) -> dict[str, object]:
     }
 
 
-def _style(colours: Colours) -> str:
+def make_style(colours: Colours) -> str:
     """The style sheet: that of rsalign's pages of single answers, and what is added here."""
     shared = files("rsalign.report").joinpath("templates", "style.css").read_text(encoding="utf-8")
     own = (_TEMPLATES / "style.css").read_text(encoding="utf-8")

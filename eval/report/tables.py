@@ -57,6 +57,7 @@ def make_tables(found: Findings, colours: Colours, *, resamples: int) -> list[Ta
         *(equal_cost(found, colours, cost) for cost in found.study.costs),
         same_size(found, colours),
         divergences(found, colours),
+        likelihoods(found, colours),
         best_of_n(found.pool),
         oracle(found, colours),
         verifier(found.pool),
@@ -88,7 +89,17 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
         columns=[
             *("method", "answers' worth", "score", "against best-of-N", "reward"),
             *(COSTS[cost] for cost in found.study.costs),
-            *("items", "answers", "cut", "ungradable", "tied", "failed", "forced", "expired"),
+            *(
+                "items",
+                "answers",
+                "cut",
+                "coverage",
+                "ungradable",
+                "tied",
+                "failed",
+                "forced",
+                "expired",
+            ),
         ],
         rows=[
             [
@@ -100,6 +111,7 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
                 count(row.num_items),
                 count(row.num_answers),
                 share(row.cut),
+                share(1 - row.abstained),
                 count(row.num_ungradable),
                 count(row.num_tied),
                 count(row.num_failed),
@@ -168,6 +180,33 @@ def same_size(found: Findings, colours: Colours) -> Table:
             for one in found.same_size
         ],
         series=[colours[one.configuration.method] for one in found.same_size],
+        num_names=2,
+    )
+
+
+def likelihoods(found: Findings, colours: Colours) -> Table:
+    """How likely the policy itself finds the answers, and how long they are."""
+    shown = [row for row in found.rows if row.log_prob is not None]
+    return Table(
+        key="likelihood",
+        title="Likelihood and length of the answers",
+        notes=[
+            "Log-probability: ln of the policy's probability of the answer under the law that its "
+            "tokens were drawn from, nats a token. Text that a strategy makes less likely than "
+            "plain sampling does is less fluent to the policy; far more likely text often repeats "
+            "itself.",
+        ],
+        columns=["method", "answers' worth", "log-probability a token", "tokens", "reward"],
+        rows=[
+            [
+                *_names(row.configuration),
+                interval(row.log_prob),
+                interval(row.length),
+                interval(row.reward),
+            ]
+            for row in shown
+        ],
+        series=[colours[row.configuration.method] for row in shown],
         num_names=2,
     )
 

@@ -72,6 +72,18 @@ class IfEval:
             },
         )
 
+    def credit(self, item: Item, text: str) -> float | None:
+        """The share of the instructions that are followed, 0 to 1; None if one cannot be checked.
+
+        It orders answers of which none follows all, as a reward must (`eval.graders.task_reward`).
+        """
+        grade = self.grade(item, text)
+        if grade.score is None:
+            return None
+        followed = grade.details[self.reading]
+        assert isinstance(followed, tuple)
+        return sum(followed) / len(followed)
+
 
 def _item(row: Row) -> Item:
     instructions = [str(name) for name in column(row, "instruction_id_list")]

@@ -62,6 +62,11 @@ class Grade:
         check_settings(self, score=at_least(0.0, 1.0, note="None is ungradable"))
 
 
+def abstention(reason: str) -> Grade:
+    """Makes the grade of a strategy that gave no answer: no success, and no error of a grader."""
+    return Grade(score=0.0, details={"abstained": reason})
+
+
 def ungradable(reason: str, *, answer: str | None = None) -> Grade:
     """Makes a grade without a score, which says why there is none."""
     return Grade(score=None, answer=answer, details={"ungradable": reason})

@@ -8,6 +8,7 @@ from eval.tasks.gsm_symbolic import GsmSymbolic
 from eval.tasks.hh_rlhf import HhRlhf
 from eval.tasks.ifeval import IfEval
 from eval.tasks.math500 import Math500
+from eval.tasks.prompts import Prompts
 from eval.tasks.protocol import ChoiceTask, Task
 from eval.tasks.sentiment import Sentiment
 from eval.tasks.truthfulqa import TruthfulQa
@@ -22,6 +23,7 @@ _KINDS: tuple[type[Task] | type[ChoiceTask], ...] = (
     HhRlhf,
     IfEval,
     Math500,
+    Prompts,
     Sentiment,
     TruthfulQa,
     TruthfulQaChoices,

@@ -30,6 +30,7 @@ from rsalign.core.text.chat_options import ChatOptions, JsonObjects
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.strategies.plain import Plain
 from rsalign.words.allocation import AllocationLike
+from rsalign.words.named_parts import PartLike
 from rsalign.words.parts import (
     EngineArguments,
     PolicyLike,
@@ -67,10 +68,10 @@ class Aligner:
             `ChatOptions`, or a table of its names.
         reasoning_parser: of a reasoning model, vLLM's name of the parser that finds its thought,
             such as ``"qwen3"``: rewards, votes and `AlignedCompletion.text` then have the answer
-            alone; or a `Reasoning`, which can keep the thought. None: the parser that the engine
-            was started with, if any.
-        parts: further models and judges that strategies need, by name: ``{"judge": ...}``, each a
-            policy, a reward or a judge object (left open on close). Metered in `Usage.parts`.
+            alone; or a `Reasoning`, which can keep the thought; ``"none"`` divides nothing. None:
+            the parser that the engine was started with, or that the model plainly needs, if any.
+        parts: further models and judges that strategies need, by name, each an object or what names
+            one: ``{"draft": "org/small"}`` (docs/words.md). Metered in `Usage.parts`.
 
     Raises:
         ConfigError: if anything given cannot work, before an engine starts where possible.
@@ -100,7 +101,7 @@ class Aligner:
         on_reward_error: OnRewardError = "fail",
         chat_options: ChatOptions | Mapping[str, Any] | None = None,
         reasoning_parser: "ReasoningLike | None" = None,
-        parts: Mapping[str, Any] | None = None,
+        parts: Mapping[str, PartLike] | None = None,
     ) -> None:
         options, reasoning = ChatOptions.read(chat_options), reasoning_from(reasoning_parser)
         made = Plain() if strategy is None else strategy_from(strategy)

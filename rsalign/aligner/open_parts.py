@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rsalign.core.journal import Journal
-from rsalign.core.parts import check_part, require_parts
+from rsalign.core.parts import check_part_names, require_parts
 from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.text.reasoning import Reasoning
+from rsalign.words.named_parts import read_part_words, start_parts
 from rsalign.words.parts import EngineArguments, PolicyLike, RewardLike, policy_from, reward_from
 
 
@@ -22,7 +23,8 @@ class OpenParts:
         reasoning: how the text of responses is divided; None: as the policy does.
         strategy: whose segments the policy must be able to end.
         lora: adapter that draws; see `Aligner`.
-        parts: ready-made parts by name; left open on `close`.
+        parts: further models and judges by name, as `rsalign.words.named_parts.start_parts` takes
+            them.
 
     Attributes:
         policy: draws.
@@ -48,10 +50,8 @@ class OpenParts:
         parts: Mapping[str, Any] | None = None,
     ) -> None:
         self._closers: list[Callable[[], None]] = []
-        self.parts = dict(parts or {})
-        for name, given in self.parts.items():
-            check_part(name, given)
-        require_parts(strategy, self.parts)
+        named = read_part_words(parts)
+        check_part_names(strategy, named)
 
         @functools.cache
         def start_policy() -> Policy:
@@ -66,6 +66,10 @@ class OpenParts:
             # the reward first, unless it needs the policy: its faults are found sooner
             self.reward: Reward | None = reward_from(reward, reward_args, start_policy)
             self._close_later(self.reward, given=reward)
+            started = start_parts(named, strategy, start_policy)
+            self._closers.append(started.close)
+            self.parts = dict(started.parts)
+            require_parts(strategy, self.parts)
             if self.journal is not None and self.reward is not None:
                 self.journal.fingerprint_of(self.reward)  # refused before an engine starts
             self.policy: Policy = start_policy()

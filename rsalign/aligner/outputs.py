@@ -1,5 +1,6 @@
 """Results: the attributes of vLLM's `RequestOutput`, and beside them how answers were found."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,11 +37,22 @@ class AlignedCompletion:
             if the strategy gives no answer.
         stop_reason: the stop string or token id, if one ended it; why there is no answer.
         reward: in the reward's units; None if no reward was asked.
+        components: the named numbers that the reward was computed from (`Scored.parts`), such as
+            one for each label of a reward model; empty if it names none.
         log_probs: ln pi of each token, nats; their sum is `cumulative_logprob`.
         logprobs: as vLLM's `CompletionOutput` has them, if `SamplingParams` asked for them.
         sample: the number i of this answer among the independent answers, from 0. If there are
             several, its draws are below the address ``("sample", i)``.
         alignment: how this answer was found, and what it cost by itself.
+
+    Example:
+        >>> from rsalign import Aligner, BestOf
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> with Aligner(ToyPolicy(4), ToyReward(), BestOf(n=2)) as aligner:
+        ...     (output,) = aligner.generate("1", use_tqdm=False)
+        >>> answer = output.outputs[0]
+        >>> answer.index, answer.reward == output.alignment.reward
+        (0, True)
     """
 
     index: int
@@ -54,6 +66,7 @@ class AlignedCompletion:
     logprobs: Any = field(default=None, repr=False)
     sample: int = 0
     reasoning: str | None = field(default=None, repr=False)
+    components: Mapping[str, float] = field(default_factory=dict)
     alignment: "Alignment" = field(repr=False, compare=False)
 
 
@@ -73,6 +86,14 @@ class Alignment:
         expired: whether a budget, or a reward that failed, ended a run early.
         warnings: what the user should know (`Trace.warn`), of all answers without repeats: for
             example that the policy is greedy, so that one answer was drawn instead of many.
+
+    Example:
+        >>> from rsalign import Aligner, BestOf
+        >>> from rsalign.testing import ToyPolicy, ToyReward
+        >>> with Aligner(ToyPolicy(4), ToyReward(), BestOf(n=2)) as aligner:
+        ...     (output,) = aligner.generate("1", use_tqdm=False)
+        >>> len(output.alignment.trace.proposals), output.alignment.forced
+        (2, False)
     """
 
     strategy: Strategy
@@ -206,10 +227,11 @@ def _make_completion(
         index=index,
         text=response.text,
         token_ids=list(response.tokens),
-        cumulative_logprob=None if response.log_probs is None else sum(response.log_probs),
+        cumulative_logprob=None if response.log_probs is None else math.fsum(response.log_probs),
         finish_reason=_FINISH_REASONS.get(response.stop, "length"),
         stop_reason=response.stop_reason,
         reward=result.reward,
+        components=result.components,
         log_probs=response.log_probs,
         sample=sample,
         reasoning=response.reasoning,

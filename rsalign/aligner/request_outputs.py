@@ -1,6 +1,7 @@
 """Converts aligned answers to vLLM's `RequestOutput`, for code that was written for vLLM."""
 
 import copy
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,9 +77,10 @@ def to_request_output(
     Text comes from vLLM's own detokenizer. As everywhere in rsalign, log-probabilities are those of
     the distribution that tokens were drawn from: 0 if it is greedy. ``num_cached_tokens`` counts
     all engine requests that the answers took. The output has attributes that vLLM's has not:
-    ``alignment`` and ``error`` (None), and each completion ``alignment``, ``reward``, ``reasoning``
-    and ``answer`` (the text without the thought), as in `AlignedOutput` and `AlignedCompletion`. As
-    in vLLM, ``text`` is the whole text, which vLLM's servers divide themselves.
+    ``alignment`` and ``error`` (None), and each completion ``alignment``, ``reward``,
+    ``components``, ``reasoning`` and ``answer`` (the text without the thought), as in
+    `AlignedOutput` and `AlignedCompletion`. As in vLLM, ``text`` is the whole text, which vLLM's
+    servers divide themselves.
 
     Args:
         answered: the answers, all finished.
@@ -124,7 +126,7 @@ def to_failed_request_output(
     ]
     for completion in completions:
         completion.reward = completion.reasoning = None
-        completion.answer = ""
+        completion.answer, completion.components = "", {}
     output = RequestOutput(
         request_id=request_id,
         prompt=prompt,
@@ -149,12 +151,13 @@ def _completion(
         index=answer.index,
         text=text,
         token_ids=tokens,
-        cumulative_logprob=None if known is None else sum(known[: len(tokens)]),
+        cumulative_logprob=None if known is None else math.fsum(known[: len(tokens)]),
         logprobs=_log_probs(answer, tokens, params, tokenizer),
         finish_reason=answer.finish_reason if stop is None else "stop",
         stop_reason=answer.stop_reason if stop is None else stop,
     )
     completion.reward = answer.reward
+    completion.components = answer.components
     completion.alignment = answer.alignment
     completion.reasoning = answer.reasoning
     completion.answer = text if answer.reasoning is None else answer.text

@@ -25,6 +25,11 @@ class TextEvent:
 
     Attributes:
         text: all pieces together are the answer's text.
+
+    Example:
+        >>> pieces = [TextEvent("It is"), TextEvent(" 4")]
+        >>> "".join(event.text for event in pieces)
+        'It is 4'
     """
 
     text: str
@@ -40,6 +45,11 @@ class ProgressEvent:
         step: how many steps are done.
         steps: greatest number of steps; a rule may end the run before.
         usage: what was spent so far; no token is kept yet.
+
+    Example:
+        >>> event = ProgressEvent(answer="4", share=0.75, step=3, steps=8, usage=Usage())
+        >>> f"{event.answer} has {event.share:.0%} of the votes, step {event.step} of {event.steps}"
+        '4 has 75% of the votes, step 3 of 8'
     """
 
     answer: str | None
@@ -55,6 +65,17 @@ class ResultEvent:
 
     Attributes:
         output: what `Aligner.generate` would have returned.
+
+    Example:
+        >>> import asyncio
+        >>> from rsalign import Aligner, Plain
+        >>> from rsalign.testing import ToyPolicy
+        >>> async def last() -> Event:
+        ...     async with Aligner(ToyPolicy(4), None, Plain(max_tokens=3)) as aligner:
+        ...         return [event async for event in aligner.astream("1")][-1]
+        >>> event = asyncio.run(last())
+        >>> isinstance(event, ResultEvent), len(event.output.outputs)
+        (True, 1)
     """
 
     output: AlignedOutput

@@ -24,6 +24,15 @@ class BetaRule(Protocol):
 
     An immutable value. If there may be no beta that does what the rule asks for, the rule has a
     method ``unreachable(rewards) -> str | None``: the reason, for the user; None if there is one.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Spread:  # the range of the rewards
+        ...     def beta(self, rewards: Sequence[float]) -> float:
+        ...         return max(rewards) - min(rewards) or 1.0
+        >>> Spread().beta([1.0, 2.0, 4.0])
+        3.0
     """
 
     def beta(self, rewards: Sequence[float]) -> float:

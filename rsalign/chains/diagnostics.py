@@ -94,7 +94,7 @@ def independent_draws(histories: Sequence[History], pool: Sequence[Candidate]) -
         proposal
         for history in histories
         for step in history.steps
-        if step.cut == 0
+        if step.cut == 0 and step.from_policy
         for proposal in step.considered[1:]
     )
     return [*pool, *proposals]

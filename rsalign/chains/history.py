@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rsalign.chains.kernel import LogWeight, Step
+from rsalign.chains.metropolis import tempered
 from rsalign.core.types import Candidate, Tokens
-from rsalign.selectors.estimators import effective_sample_size
+from rsalign.selectors.estimators import effective_sample_size, tilted_weights
 
 
 @dataclass(slots=True)
@@ -119,3 +120,13 @@ def collect_sample(
                 parts.append((step.state, 1.0))
     parts = [part for part in parts if not part[0].excluded]
     return merge_weighted([part for part in parts if log_weight(part[0]) > -math.inf] or parts)
+
+
+def pool_weights(
+    draws: Sequence[Candidate], log_weight: LogWeight, factor: float = 1.0
+) -> tuple[float, ...]:
+    """Self-normalised weights of the target on draws of the policy; equal if all are excluded."""
+    logs = [tempered(log_weight(draw), factor) for draw in draws]
+    if max(logs) == -math.inf:
+        return (1 / len(draws),) * len(draws)
+    return tilted_weights(logs, 1.0)

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal, TypeAlias
 
 from rsalign.chains.cuts.protocol import CutLaw, CutWeights, cut_weights
 from rsalign.chains.metropolis import COMBINE, Combine
@@ -14,11 +15,18 @@ from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.text.response_text import token_text
 from rsalign.core.trace import Verdict
-from rsalign.core.types import Candidate, Certainty, Prompt, Response, Tokens
+from rsalign.core.types import Candidate, Certainty, Prompt, Response, Stop, Tokens
+from rsalign.drafting.pair import Pair, log_ratio
 
 LogWeight = Callable[[Candidate], float]
 """From a response to ln w, where the target is pi w / Z; minus infinity excludes the response."""
 
+
+Proposing: TypeAlias = Literal["policy", "draft"]
+"""Which model draws suffixes: the policy, or the part ``draft`` of the run."""
+
+Truncated: TypeAlias = Literal["as_scored", "excluded"]
+"""How a response that reached its greatest length counts."""
 
 _LARGEST = 1e300  # of a logarithm of a weight: sums and differences of a few stay finite
 
@@ -41,6 +49,22 @@ def finite_log_weight(owner: object, value: float) -> float:
         f"be computed with ({_LARGEST:g}): give a larger beta, a smaller power, or scale the "
         "reward (rsalign.rewards.calibration)"
     )
+
+
+def restricted(log_weight: LogWeight, truncated: Truncated) -> LogWeight:
+    """Ln w of the responses that may be the answer, minus infinity of all others.
+
+    These are what a constraint excludes, what a draft wrote and the policy cannot, and, with
+    ``"excluded"``, responses that reached their greatest length.
+    """
+
+    def within(candidate: Candidate) -> float:
+        too_long = truncated == "excluded" and candidate.response.stop is Stop.LENGTH
+        if candidate.excluded or too_long or -math.inf in (candidate.response.log_probs or ()):
+            return -math.inf
+        return log_weight(candidate)
+
+    return within
 
 
 def log_prob(response: Response) -> float:
@@ -71,6 +95,7 @@ class Step:
         probs: probability of each of `considered` to be the state after the step, given all of
             them, ``(1 + proposals,)``.
         moved: whether a proposal was accepted.
+        from_policy: whether the policy drew the proposals, and not a draft.
     """
 
     state: Candidate
@@ -79,6 +104,7 @@ class Step:
     considered: tuple[Candidate, ...]
     probs: tuple[float, ...]
     moved: bool
+    from_policy: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +117,16 @@ class Kernel:
     the probability 1 / H(y) of having chosen this cut therefore remain in the acceptance ratio. A
     restart has the same probability at every state, so that it needs no H.
 
+    If a draft q draws the suffix, the worth of a state gains ln pi(suffix) - ln q(suffix). A step
+    then costs tokens of the draft and one request for each suffix that scores it by the policy.
+
     Attributes:
         cuts: the cut law.
         restart: probability of a restart.
         candidates: number of suffixes drawn for one cut.
         combine: how they compete (`rsalign.chains.metropolis.COMBINE`).
         max_tokens: greatest length of the *whole* response.
+        proposal: which model draws suffixes.
     """
 
     cuts: CutLaw
@@ -104,6 +134,7 @@ class Kernel:
     candidates: int
     combine: Combine
     max_tokens: int
+    proposal: Proposing = "policy"
 
     @property
     def first_certainty(self) -> Certainty | None:
@@ -120,7 +151,8 @@ class Kernel:
             run: at an address that this step alone uses.
 
         Raises:
-            ConfigError: if the cut law breaks its rules (`cut_weights`).
+            ConfigError: if the cut law breaks its rules (`cut_weights`), or the draft does not fit
+                the policy (`Pair.of`).
         """
         length = len(state.tokens)
         if self.restart and run.key.child("restart").bernoulli(self.restart):
@@ -133,21 +165,33 @@ class Kernel:
             return Step(
                 state=state, cut=None, length=length, considered=(state,), probs=(1.0,), moved=False
             )
+        pair = Pair.of(run, covers=True) if self.proposal == "draft" else None
+        if pair is not None:
+            state = await pair.annotated(prompt, state)
+        draw = self._draft if pair is None else partial(self._propose, pair)
         proposals = await concurrently(
-            self._draft(prompt, state.response, cut, run.at("try", i))
-            for i in range(self.candidates)
+            draw(prompt, state.response, cut, run.at("try", i)) for i in range(self.candidates)
         )
 
         def log_worth(candidate: Candidate) -> float:
+            gained = 0.0 if pair is None else log_ratio(candidate.response, cut)
             if not corrects:
-                return log_weight(candidate)
+                return log_weight(candidate) + gained
             there = here if candidate is state else self._weights(prompt, candidate, run)
-            return log_weight(candidate) - there.log_total
+            return log_weight(candidate) + gained - there.log_total
 
         considered = (state, *proposals)
-        return choose(
+        step = choose(
             self.combine, considered, [log_worth(one) for one in considered], cut=cut, run=run
         )
+        return replace(step, from_policy=pair is None)
+
+    async def _propose(
+        self, pair: Pair, prompt: Prompt, response: Response, cut: int, run: Run
+    ) -> Candidate:
+        log_probs = response.log_probs
+        kept = Response(response.tokens[:cut], "", None, log_probs and log_probs[:cut])
+        return await pair.draw_scored(prompt, kept, run, max_tokens=self.max_tokens, state=response)
 
     async def _draft(self, prompt: Prompt, response: Response, cut: int, run: Run) -> Candidate:
         log_probs, certainty = response.log_probs, response.certainty

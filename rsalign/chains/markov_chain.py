@@ -5,16 +5,30 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 from rsalign.chains.board import Board
 from rsalign.chains.cuts.laws import UniformCuts
 from rsalign.chains.cuts.protocol import CutLaw
 from rsalign.chains.diagnostics import CHAIN_NOTES, summary
 from rsalign.chains.ensemble import Ensemble
-from rsalign.chains.history import History, WeightedSample, allowed_rewards, collect_sample
-from rsalign.chains.kernel import Kernel, LogWeight, Step, finite_log_weight
-from rsalign.chains.metropolis import Combine, tempered
+from rsalign.chains.history import (
+    History,
+    WeightedSample,
+    allowed_rewards,
+    collect_sample,
+    pool_weights,
+)
+from rsalign.chains.kernel import (
+    Kernel,
+    LogWeight,
+    Proposing,
+    Step,
+    Truncated,
+    finite_log_weight,
+    restricted,
+)
+from rsalign.chains.metropolis import Combine
 from rsalign.chains.moves import MixedKernel, Move
 from rsalign.chains.stopping import Stopping
 from rsalign.core.capabilities import LAST, AnswerLaw, TraceKind, picks
@@ -23,9 +37,9 @@ from rsalign.core.errors import ConfigError
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Note, Verdict
-from rsalign.core.types import Candidate, Prompt, Stop
+from rsalign.core.types import Candidate, Prompt
+from rsalign.drafting.pair import DRAFT, NEEDS_DRAFT
 from rsalign.selectors.by_reward import Last
-from rsalign.selectors.estimators import tilted_weights
 from rsalign.selectors.extraction import Extract
 from rsalign.selectors.protocol import Selection, Selector, WeighingSelector
 
@@ -69,6 +83,8 @@ class MarkovChain(ABC):
             or ``"excluded"`` from the target.
         moves: other moves, each made in a share of the steps (`rsalign.chains.moves`), such as
             `ParticleGibbs`.
+        proposal: ``"draft"``: the part ``draft`` of the run, a smaller policy with the same tokens,
+            draws suffixes, which the policy scores. Chains still start from draws of the policy.
 
     Raises:
         ConfigError: if a setting is out of its range, or two contradict each other.
@@ -87,8 +103,9 @@ class MarkovChain(ABC):
     burn_in: int = 0
     recycle: bool = True
     stopping: Stopping | None = None
-    truncated: Literal["as_scored", "excluded"] = "as_scored"
+    truncated: Truncated = "as_scored"
     moves: tuple[Move, ...] = ()
+    proposal: Proposing = "policy"
 
     def __post_init__(self) -> None:
         self.check()
@@ -134,6 +151,11 @@ class MarkovChain(ABC):
                 "or a move reads the entropies of a state, which ancestors=True leaves unknown: "
                 "leave out one of them"
             )
+        if self.proposal == "draft" and self.cuts.needs_entropy:
+            raise ConfigError(
+                f"{type(self).__name__}(proposal='draft', cuts={self.cuts!r}): entropies are of "
+                "the policy, which does not draw the suffixes: use cuts=UniformCuts()"
+            )
         if self.stopping is not None and self.stopping.needs_answers and self._extract is None:
             raise ConfigError(
                 f"{type(self).__name__}(stopping={self.stopping!r}) looks at votes, but "
@@ -143,6 +165,11 @@ class MarkovChain(ABC):
     varies_by_policy_alone: ClassVar[bool] = True
     trace_kind: ClassVar[TraceKind] = "chains"
     note_meanings: ClassVar[dict[str, str]] = CHAIN_NOTES
+
+    @property
+    def needs(self) -> Mapping[str, Any]:
+        """The draft, if it proposes."""
+        return NEEDS_DRAFT if self.proposal == DRAFT else {}
 
     @property
     def answer_law(self) -> AnswerLaw:
@@ -198,6 +225,7 @@ class MarkovChain(ABC):
             candidates=self.candidates,
             combine=self.combine,
             max_tokens=self.max_tokens,
+            proposal=self.proposal,
         )
         return MixedKernel(kernel=kernel, moves=self.moves) if self.moves else kernel
 
@@ -216,7 +244,7 @@ class MarkovChain(ABC):
             run: at an address that this step alone uses.
             log_weight: ln w; None: ``log_weight(())``, for a w that does not depend on other draws.
         """
-        log_weight = self._included(log_weight or self.log_weight(()))
+        log_weight = restricted(log_weight or self.log_weight(()), self.truncated)
         return await self.kernel.step(prompt, state, log_weight, run)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
@@ -240,7 +268,7 @@ class MarkovChain(ABC):
                 return None
             draws = [drawn[i] for i in sorted(drawn)]
             rewards = allowed_rewards(draws)
-            log_weight = self._included(self.log_weight(rewards))
+            log_weight = restricted(self.log_weight(rewards), self.truncated)
             firsts = draws
             if self.pool:
                 firsts = [chain[0] for chain in self._starts(draws, log_weight, factors, run)]
@@ -262,7 +290,7 @@ class MarkovChain(ABC):
         rewards = allowed_rewards(draws)
         if (why := self.why_no_weight(rewards)) is not None:
             return run.abstain(prompt, why)
-        log_weight = self._included(self.log_weight(rewards))
+        log_weight = restricted(self.log_weight(rewards), self.truncated)
         for warning in () if is_stuck else self.weight_warnings(rewards):
             run.trace.warn(warning)
         starts = self._starts(draws, log_weight, factors, run)
@@ -316,7 +344,7 @@ class MarkovChain(ABC):
             recycle=self.recycle,
             log_weight=log_weight,
             pool=draws if self.pool else (),
-            pool_weights=_pool_weights(draws, log_weight) if self.pool else (),
+            pool_weights=pool_weights(draws, log_weight) if self.pool else (),
         )
         if not sample.candidates:
             return None
@@ -325,16 +353,6 @@ class MarkovChain(ABC):
             **self.weight_notes(allowed_rewards(draws)),
         )
         return await self._choose(prompt, histories, sample, log_weight, burn_in, run)
-
-    def _included(self, log_weight: LogWeight) -> LogWeight:
-        def included(candidate: Candidate) -> float:
-            if candidate.excluded or (
-                self.truncated == "excluded" and candidate.response.stop is Stop.LENGTH
-            ):
-                return -math.inf
-            return log_weight(candidate)
-
-        return included
 
     def _starts(
         self,
@@ -350,7 +368,7 @@ class MarkovChain(ABC):
         key = run.key.child("resample")
         return [
             [
-                draws[key.child(c, j).categorical(_pool_weights(draws, log_weight, factor))]
+                draws[key.child(c, j).categorical(pool_weights(draws, log_weight, factor))]
                 for j, factor in enumerate(factors)
             ]
             for c in range(self.chains)
@@ -379,13 +397,3 @@ class MarkovChain(ABC):
         chosen, prob = candidates[selection.index], selection.probs[selection.index]
         run.record_proposal(chosen, verdict=Verdict.ACCEPTED, prob=prob)
         return chosen
-
-
-def _pool_weights(
-    draws: Sequence[Candidate], log_weight: LogWeight, factor: float = 1.0
-) -> tuple[float, ...]:
-    """Self-normalised weights of the target on draws of the policy; equal if all are excluded."""
-    logs = [tempered(log_weight(draw), factor) for draw in draws]
-    if max(logs) == -math.inf:
-        return (1 / len(draws),) * len(draws)
-    return tilted_weights(logs, 1.0)

@@ -17,7 +17,21 @@ from rsalign.selectors.leads import BetaLead, DirichletLead, Lead, is_decided
 
 @runtime_checkable
 class Stopping(Protocol):
-    """A rule that says when the chains of a prompt may stop. An immutable value."""
+    """A rule that says when the chains of a prompt may stop. An immutable value.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class AfterSteps:
+        ...     steps: int
+        ...     needs_answers: bool = False
+        ...     def enough(
+        ...         self, chains: Sequence[Sequence[Step]], answers: Sequence[Sequence[str | None]]
+        ...     ) -> bool:
+        ...         return min(map(len, chains)) >= self.steps
+        >>> AfterSteps(2).enough([[], []], [])
+        False
+    """
 
     @property
     def needs_answers(self) -> bool:

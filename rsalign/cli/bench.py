@@ -1,10 +1,13 @@
 """`rsalign bench`: what rsalign costs on this machine, as ratios within one run."""
 
 import argparse
+import importlib.util
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from rsalign.embedded import POLICY, REWARD
+from rsalign.core.errors import InstallError
+from rsalign.embedded import POLICY, REWARD, STRONG
 from rsalign.words.parts import POLICIES, REWARDS, model_from
 
 
@@ -59,6 +62,22 @@ def add_parser(subparsers: Any) -> None:
         help="numbers of particles",
     )
     add_models(particles, reward=True)
+    draft = benches.add_parser(
+        "draft", help="a small draft beside a large target, next to it alone"
+    )
+    draft.set_defaults(report=measure_draft)
+    draft.add_argument("--policy", default=STRONG, help="folder of the target (default: embedded)")
+    draft.add_argument("--draft", default=POLICY, help="folder of the draft (default: embedded)")
+    draft.add_argument("--judge", default=REWARD, help="reward model id or path")
+    draft.add_argument("--prompts", type=positive_count, default=16, metavar="N", help="at once")
+    draft.add_argument("--steps", type=positive_count, default=64, metavar="N", help="of a chain")
+    draft.add_argument("--beta", type=float, default=1.0, help="divides the reward")
+    draft.add_argument(
+        "--grown",
+        type=positive_count,
+        metavar="N",
+        help="use a copy of the target that has about N parameters and the same law",
+    )
     add_models(overhead, reward=True)
     add_models(hooks, reward=False)
     add_models(serve, reward=False)
@@ -114,12 +133,35 @@ def positive_count(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures, and prints each line of the report as soon as it is known."""
-    for line in grow_models(arguments):
-        print(line, flush=True)
-    for line in arguments.report(arguments):
+    """Measures, and prints each line of the report as soon as it is known.
+
+    Raises:
+        InstallError: if the package was installed from a wheel, which has no benchmarks.
+    """
+    if importlib.util.find_spec("rsalign.bench") is None:
+        raise InstallError(
+            "rsalign bench: the wheel has no benchmarks; run it in a checkout of rsalign"
+        )
+    for line in full_report(arguments):
         print(line, flush=True)
     return 0
+
+
+def full_report(arguments: argparse.Namespace) -> Iterator[str]:
+    """Lines of the report; with ``--grown`` also what the models are, and the time they computed.
+
+    Args:
+        arguments: of one benchmark, whose ``report`` measures.
+    """
+    yield from grow_models(arguments)
+    if arguments.grown is None:
+        yield from arguments.report(arguments)
+        return
+    from rsalign.engines.vllm.arithmetic import timed_arithmetic
+
+    with timed_arithmetic() as arithmetic:
+        yield from arguments.report(arguments)
+    yield arithmetic.describe(time.perf_counter())
 
 
 def measure_overhead(arguments: argparse.Namespace) -> Iterator[str]:
@@ -178,4 +220,18 @@ def measure_particles(arguments: argparse.Namespace) -> Iterator[str]:
         model_from("--reward", arguments.reward, REWARDS),
         sizes=arguments.sizes,
         repeats=arguments.repeats,
+    )
+
+
+def measure_draft(arguments: argparse.Namespace) -> Iterator[str]:
+    """Measures what a draft saves."""
+    from rsalign.bench import draft
+
+    yield from draft.report(
+        arguments.policy,
+        arguments.draft,
+        arguments.judge,
+        prompts=arguments.prompts,
+        steps=arguments.steps,
+        beta=arguments.beta,
     )

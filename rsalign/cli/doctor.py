@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from collections.abc import Callable
@@ -185,6 +186,13 @@ _CHECKS: tuple[Callable[[], list[Finding]], ...] = (
 
 
 def _accelerator() -> list[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        return [
+            Finding(
+                "note",
+                "without torch no engine starts here; policies and rewards behind servers work",
+            )
+        ]
     import torch
 
     if not torch.cuda.is_available():

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from rsalign.cli.findings import Finding
 from rsalign.core.errors import RsalignError
-from rsalign.core.text.reasoning import THOUGHT_ENDS
 from rsalign.core.types import Sampling
 from rsalign.engines.vllm.environment import is_cpu_build
 
@@ -142,35 +141,27 @@ def check_defaults(facts: ModelFacts) -> list[Finding]:
 
 
 def check_thoughts(facts: ModelFacts) -> list[Finding]:
-    """Reports how the thought of a reasoning model is told from its answer.
-
-    vLLM has no table of which model needs which parser: one is suggested whose name begins the
-    model's type, such as ``qwen3`` for ``qwen3_moe``, and that works with its tokenizer.
-    """
-    from rsalign.engines.vllm.reasoning import TextDivider, configured_parser, known_parsers
+    """Reports how the thought of a reasoning model is told from its answer."""
+    from rsalign.engines.vllm.known_reasoning import known_parser, thinks, writes_thoughts
+    from rsalign.engines.vllm.reasoning import configured_parser
 
     configured = configured_parser(facts.config)
     if configured:
         return [Finding("ok", f"its thought is found by vLLM's parser {configured!r}")]
-    template = str(getattr(facts.tokenizer, "chat_template", None) or "")
-    if not any(mark in template for mark in THOUGHT_ENDS):
+    if not writes_thoughts(str(getattr(facts.tokenizer, "chat_template", None) or "")):
         return []
     kind = str(facts.config.model_config.hf_text_config.model_type)
-    named = [name for name in known_parsers() if kind == name or kind.startswith(f"{name}_")]
-    told = "the one that the model's card names"
-    if named:
-        name = max(named, key=len)
-        try:
-            TextDivider.of(name, facts.tokenizer)
-        except RsalignError:
-            pass  # of another model of this type
-        else:
-            told = f"here {name!r}"
+    if known := known_parser(kind, facts.tokenizer):
+        told = "which is taken unless reasoning_parser names another, or 'none'"
+        return [Finding("ok", f"its thought is found by vLLM's parser {known!r}, {told}")]
+    if not thinks(facts.tokenizer):
+        told = "its chat template leaves thoughts out of conversations, and does not ask for any"
+        return [Finding("note", f"{told}: if it does think, name vLLM's reasoning_parser")]
     return [
         Finding(
             "note",
             "its chat template writes thoughts: rewards and votes read them as part of the answer "
-            f"unless reasoning_parser names one of vLLM's, {told}",
+            "unless reasoning_parser names one of vLLM's, the one that the model's card names",
         )
     ]
 

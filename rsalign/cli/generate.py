@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rsalign.aligner import AlignedOutput, Aligner
+from rsalign.cli.part_flags import add_parts
 from rsalign.cli.records import Records, model_id, run_id
 from rsalign.cli.sampling_flags import add_sampling, read_sampling
 from rsalign.core.capabilities import describe_part
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.key import Label
+from rsalign.core.parts import check_part_names
 from rsalign.core.text.chat_options import ChatOptions
 from rsalign.core.text.rows import Row, read_rows
 from rsalign.core.types import Sampling
 from rsalign.embedded import POLICY
 from rsalign.words.fields import TABLES
 from rsalign.words.messages import show
+from rsalign.words.named_parts import read_parts
 from rsalign.words.parts import (
     POLICIES,
     REWARDS,
@@ -134,6 +137,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--budget-policy-tokens", type=int, help="hard limit for each prompt")
     parser.add_argument("--budget-reward-calls", type=int, help="hard limit for each prompt")
     parser.add_argument("--budget-seconds", type=float, help="hard limit for each prompt")
+    add_parts(parser)
     for what in ("engine", "reward"):
         parser.add_argument(
             f"--{what}-arg",
@@ -161,6 +165,8 @@ def run(arguments: argparse.Namespace) -> int:
         _check_page(arguments.trace)
     engine_args = read_table(arguments.engine_arg, "--engine-arg")
     reward_args = read_table(arguments.reward_arg, "--reward-arg")
+    parts = read_parts(arguments.part)
+    check_part_names(strategy, parts, refuses_unused=True)
     shared = {
         "policy": model_id(POLICIES.get(arguments.policy, arguments.policy), engine_args),
         "reward": None if is_none(reward) else model_id(REWARDS.get(reward, reward), reward_args),
@@ -171,6 +177,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     if chat_options != ChatOptions():
         shared["chat_options"] = asdict(chat_options)
+    if parts:
+        shared["parts"] = parts
     if reasoning is not None:
         shared["reasoning"] = asdict(reasoning)
     with Records(arguments.output, [run_id(shared, item.value) for item in items]) as records:
@@ -190,6 +198,7 @@ def run(arguments: argparse.Namespace) -> int:
             journal=arguments.journal or records.journal_path,
             chat_options=chat_options,
             reasoning_parser=reasoning,
+            parts=parts,
         ) as aligner:
             outputs = _answer(aligner, items, wanted, sampling, arguments.strategy, records)
             if arguments.trace:
@@ -299,6 +308,7 @@ def build_record(
         "answer": best.text,
         **({} if best.reasoning is None else {"reasoning": best.reasoning}),
         "reward": best.reward,
+        **({"components": dict(best.components)} if best.components else {}),
         "finish_reason": best.finish_reason,
         "strategy": strategy,
         "settings": describe_part(how.strategy),

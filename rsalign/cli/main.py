@@ -8,25 +8,31 @@ import sys
 from collections.abc import Sequence
 
 from rsalign import __version__
-from rsalign.cli import bench, demo, doctor, generate, lm_eval, rewards, serve
+from rsalign.cli import bench, demo, doctor, generate, lm_eval, rewards, serve, sweeps
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.engines.vllm.progress import show_start_progress
 
-_COMMANDS = (generate, serve, lm_eval, demo, rewards, doctor, bench)
+_COMMANDS = (generate, serve, lm_eval, sweeps, demo, rewards, doctor, bench)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; what is parsed has `run`, which takes it."""
     parser = argparse.ArgumentParser(prog="rsalign", description="Decoding-time alignment for vLLM")
     parser.add_argument("--version", action="version", version=f"rsalign {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    parser = build_parser()
     arguments, flags = parser.parse_known_args(argv)
     if flags and not getattr(arguments, "passes_flags", False):
         parser.error(f"unrecognized arguments: {' '.join(flags)}")
     arguments.flags = flags
-    if arguments.command != "serve":  # which shows the whole log
+    if arguments.command not in ("serve", "sweep"):  # which show the whole log
         show_start_progress()
     try:
         return int(arguments.run(arguments))

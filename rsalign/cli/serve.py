@@ -2,11 +2,18 @@
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rsalign.cli.part_flags import add_parts
+from rsalign.core.errors import ConfigError
 from rsalign.embedded import POLICY
+from rsalign.engines.remote import is_address
+from rsalign.words.named_parts import read_parts
 from rsalign.words.parts import POLICIES, default_reward, model_from
 from rsalign.words.read import read_table, split
+
+if TYPE_CHECKING:
+    from rsalign.serve.options import Options
 
 _EPILOG = (
     "Any other flag goes to `vllm serve`: --port, --served-model-name, --api-key, "
@@ -23,7 +30,14 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         allow_abbrev=False,
     )
-    parser.add_argument("--policy", default=POLICY, help="model id or path (default: embedded)")
+    parser.add_argument(
+        "--policy",
+        nargs="+",
+        default=[POLICY],
+        help="model id or path (default: embedded), or addresses of running servers of one model: "
+        "then this process has no engine, and takes --host, --port, --served-model-name and "
+        "--api-key",
+    )
     parser.add_argument(
         "--reward",
         help="model id or path, address of a vLLM pooling server, module:name of your own, or a "
@@ -44,6 +58,7 @@ def add_parser(subparsers: Any) -> None:
         help="argument of the reward's vLLM engine, such as gpu_memory_utilization=0.3, or setting "
         "of a named kind of reward, such as numerator=org/model",
     )
+    add_parts(parser)
     limits = parser.add_argument_group("limits")
     limits.add_argument("--max-policy-tokens-per-request", type=int, metavar="N")
     limits.add_argument("--max-reward-calls-per-request", type=int, metavar="N")
@@ -129,13 +144,55 @@ def run(arguments: argparse.Namespace) -> int:
 
     log_to_stderr()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")  # the level of `vllm serve`
+    addresses = [one for one in arguments.policy if is_address(one)]
+    if addresses:
+        return _run_gateway(arguments, addresses)
+    if len(arguments.policy) > 1:
+        raise ConfigError(
+            f"--policy {' '.join(arguments.policy)}: give one model, or addresses of servers"
+        )
+    policy = model_from("--policy", arguments.policy[0], POLICIES)
+    reward = default_reward(policy) if arguments.reward is None else arguments.reward
+    options = _options(arguments, reward)
+    check_flags(policy, reward, arguments.flags)
+    from rsalign.serve.launch import serve
+
+    serve(policy, options, arguments.flags)
+    return 0
+
+
+def _run_gateway(arguments: argparse.Namespace, addresses: list[str]) -> int:
+    """Runs a server of strategies in front of other servers."""
+    from rsalign.serve.gateway.app import serve
+
+    if len(addresses) < len(arguments.policy):
+        raise ConfigError(
+            f"--policy {' '.join(arguments.policy)}: give addresses of servers of one model only"
+        )
+    parser = argparse.ArgumentParser(prog="rsalign serve", allow_abbrev=False)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--served-model-name")
+    parser.add_argument("--api-key")
+    given = parser.parse_args(arguments.flags)
+    serve(
+        addresses,
+        _options(arguments, arguments.reward),
+        host=given.host,
+        port=given.port,
+        model=given.served_model_name,
+        api_key=given.api_key,
+    )
+    return 0
+
+
+def _options(arguments: argparse.Namespace, reward: str | None) -> "Options":
     from rsalign.serve.options import Options
 
-    policy = model_from("--policy", arguments.policy, POLICIES)
-    reward = default_reward(policy) if arguments.reward is None else arguments.reward
-    options = Options(
+    return Options(
         reward=reward,
         reward_args=read_table(arguments.reward_arg, "--reward-arg"),
+        parts=read_parts(arguments.part),
         strategy=arguments.strategy,
         settings=dict(split(arguments.set, "--set")),
         max_policy_tokens=arguments.max_policy_tokens_per_request,
@@ -152,8 +209,3 @@ def run(arguments: argparse.Namespace) -> int:
         wait_for_reward_seconds=arguments.wait_for_reward,
         drain_seconds=arguments.drain_seconds,
     )
-    check_flags(policy, reward, arguments.flags)
-    from rsalign.serve.launch import serve
-
-    serve(policy, options, arguments.flags)
-    return 0

@@ -26,14 +26,7 @@ from rsalign.core.segment_ends import check_boundaries
 from rsalign.core.text.reasoning import Dividing
 from rsalign.core.text.response_text import read_response, response_text
 from rsalign.core.trace import Progress, Trace, Verdict
-from rsalign.core.types import (
-    Candidate,
-    Prompt,
-    Response,
-    Sampling,
-    Stop,
-    Tokens,
-)
+from rsalign.core.types import Candidate, Prompt, Response, Sampling, Stop, Tokens
 
 OnRewardError: TypeAlias = Literal["raise", "best"]
 """What happens to a run whose reward fails: raise the error, or return the best answer so far."""
@@ -79,6 +72,11 @@ class Result:
     def reward(self) -> float | None:
         """The answer's reward; None if it was not scored."""
         return self.candidate.reward if self.judged else None
+
+    @property
+    def components(self) -> dict[str, float]:
+        """The named components of the answer's reward; empty if it was not scored or has none."""
+        return dict(self.candidate.parts) if self.judged else {}
 
     @property
     def abstained(self) -> bool:
@@ -277,8 +275,7 @@ async def _best_so_far(run: Run, reward: Reward | None, meter: Meter) -> tuple[C
 
     Committed tokens may have been streamed already, so the answer begins with them.
     """
-    trace = run.trace
-    committed = trace.committed
+    trace, committed = run.trace, run.trace.committed
     own = await _own_answer(run)
     if own is None or own.excluded or own.tokens[: len(committed)] != committed:
         own = meter.best_finished(committed)

@@ -27,13 +27,17 @@ attribute                    default        of
 ``needs_certainty``          False          selectors
 ``asks_judge``               False          selectors
 ``picks``                    ""             selectors
+``averages``                 False          selectors
 ``overdraws``                None           policies
 ``tells_log_probs``          True           policies
+``vocabulary``               ""             policies
 ``excludes``                 False          rewards
+``component_name``           of the class   rewards
 ===========================  =============  ====================================================
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
@@ -41,7 +45,7 @@ from typing import Any, Literal, TypeAlias
 
 from rsalign.core.nesting import inner_strategies, setting_names
 
-TraceKind: TypeAlias = Literal["proposals", "pool", "segments", "chains", "population"]
+TraceKind: TypeAlias = Literal["proposals", "pool", "segments", "chains", "population", "tree"]
 """How the proposals of a run are to be read; see `trace_kind`."""
 
 
@@ -85,8 +89,13 @@ def needs_reward(part: object) -> bool:
 
 
 def needs(part: object) -> tuple[str, ...]:
-    """The names of the parts that a strategy or selector gets by `Run.part`, such as ``draft``."""
-    return tuple(getattr(part, "needs", ()))
+    """The names of the parts that a strategy or selector gets by `Run.part`, such as ``draft``.
+
+    Declared as a tuple, or as a mapping that tells what each must be: ``{"draft": Policy}``. Empty
+    for a class whose instances need parts or not by their settings.
+    """
+    declared = getattr(part, "needs", ())
+    return () if isinstance(declared, property) else tuple(declared)
 
 
 def part_settings(part: object) -> tuple[str, ...]:
@@ -148,6 +157,8 @@ def trace_kind(strategy: object) -> TraceKind:
     - ``"population"``: drafts of many prefixes at once. The address of a draft has ``"round", t,
       "particle", i``; a draft was rejected if no prefix that went on begins with it. The note
       ``ancestors`` has, for each round, the number of the particle that each place continues.
+    - ``"tree"``: drafts of a tree of prefixes, in the order of the notes ``parents``, ``values``
+      and ``visits``; the proposal after them is the chosen answer.
     - ``"chains"``: one inner trace ``("chain", c)`` for each Markov chain, with one below it,
       ``("replica", j)``, for each tempered replica. The address of a proposal has the number of
       its step after the label ``"step"``, and `Proposal.state` is the state that it was made from.
@@ -239,6 +250,16 @@ def tells_log_probs(policy: object) -> bool:
     return bool(getattr(policy, "tells_log_probs", True))
 
 
+def vocabulary(policy: object) -> str:
+    """Identifies what a policy's token ids mean, and which of them end an answer.
+
+    Policies with equal identities write the same answer by the same tokens. A policy, or the
+    `tokenization` that it has, declares it. Empty: not told.
+    """
+    teller = policy if hasattr(policy, "vocabulary") else getattr(policy, "tokenization", None)
+    return str(getattr(teller, "vocabulary", ""))
+
+
 def excludes(reward: object) -> bool:
     """Whether a reward may exclude responses (`rsalign.core.types.Scored.excluded`).
 
@@ -246,6 +267,20 @@ def excludes(reward: object) -> bool:
     drawn, or that a budget ended before it was scored, might be one that is not allowed.
     """
     return bool(getattr(reward, "excludes", False))
+
+
+def component_name(reward: object) -> str:
+    """What a reward is called as a component of another one (`rsalign.core.types.Scored.parts`).
+
+    The default is the name of its class in lower case, without "Reward".
+
+    Example:
+        >>> from rsalign.testing import ToyReward
+        >>> component_name(ToyReward())
+        'toy'
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(reward).__name__).lower()
+    return str(getattr(reward, "component_name", words.removesuffix("_reward") or words))
 
 
 def answer_law(strategy: object) -> AnswerLaw:
@@ -284,6 +319,20 @@ def parallel_draws(strategy: object) -> int:
 def picks(selector: object) -> str:
     """Which candidate a selector always picks: `HIGHEST_REWARD`, `LAST`, or "" for any other."""
     return str(getattr(selector, "picks", ""))
+
+
+def averages(selector: object) -> bool:
+    """Whether a selector's choice rests on means over the candidates: votes, expected utilities.
+
+    Such a selector gains from candidates that are spread jointly. One that looks for an extreme,
+    such as the highest reward, does not.
+
+    Example:
+        >>> from rsalign import Hard, LastNumber, MajorityVote
+        >>> averages(MajorityVote(extract=LastNumber())), averages(Hard())
+        (True, False)
+    """
+    return bool(getattr(selector, "averages", False))
 
 
 def describe_part(part: Any) -> Any:

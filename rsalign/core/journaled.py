@@ -8,6 +8,7 @@ from rsalign.core.checks import finite_or_none, finite_reward
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.journal import Journal, request_address
 from rsalign.core.key import Key
+from rsalign.core.most_probable import GreedySegment, ListsTokens, require_listing
 from rsalign.core.protocols import (
     Boundary,
     Likelihood,
@@ -114,6 +115,25 @@ async def measure(
     """Replays the draw with its certainty, or draws from the inner policy and records it."""
     draw = require_measuring(self.inner).measure
     return await self._draw("measure", draw, prefix, max_new_tokens, key, boundary)
+
+
+@JournaledPolicy.implements(ListsTokens)
+async def most_probable(
+    self: JournaledPolicy, prefix: Tokens, *, max_new_tokens: int, num: int
+) -> GreedySegment:
+    """Replays a greedy continuation, or asks the inner policy and records it."""
+    request = request_address("most_probable", self._fingerprint, prefix, max_new_tokens, num)
+    if (found := self.journal.find(request)) is not None:
+        if self.on_replay is not None:
+            self.on_replay()
+        segment, listed, eos = found
+        places = tuple(tuple((token, value) for token, value in place) for place in listed)
+        return GreedySegment(decode_segment(segment), places, tuple(eos))
+    drawn = await require_listing(self.inner).most_probable(
+        prefix, max_new_tokens=max_new_tokens, num=num
+    )
+    self.journal.record(request, [encode_segment(drawn.segment), drawn.listed, drawn.eos])
+    return drawn
 
 
 @JournaledPolicy.implements(Likelihood)

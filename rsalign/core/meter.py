@@ -12,6 +12,7 @@ from rsalign.core.checks import finite_reward, quote
 from rsalign.core.errors import PolicyError, RewardError
 from rsalign.core.foreign import describe_error, errors_as
 from rsalign.core.key import Key
+from rsalign.core.most_probable import GreedySegment, ListsTokens, require_listing
 from rsalign.core.protocols import (
     Boundary,
     Likelihood,
@@ -171,6 +172,22 @@ async def measure(
     """Draws from the inner policy and measures certainty, within the budget."""
     draw = require_measuring(self.inner).measure
     return await self._draw(draw, prefix, max_new_tokens, key, boundary)
+
+
+@MeteredPolicy.implements(ListsTokens)
+async def most_probable(
+    self: MeteredPolicy, prefix: Tokens, *, max_new_tokens: int, num: int
+) -> GreedySegment:
+    """Decodes greedily with the inner policy, within the budget."""
+    found: list[GreedySegment] = []
+
+    async def draw(prefix: Tokens, *, max_new_tokens: int, **_: Any) -> Segment:
+        listing = require_listing(self.inner)
+        found.append(await listing.most_probable(prefix, max_new_tokens=max_new_tokens, num=num))
+        return found[0].segment
+
+    await self._draw(draw, prefix, max_new_tokens, Key(0), None)
+    return found[0]
 
 
 @MeteredPolicy.implements(Likelihood)

@@ -2,7 +2,8 @@
 
 A strategy or selector says which parts it needs in one of two ways:
 
-* ``needs = ("draft",)``: the strategy gets each by `Run.part`, as in ``run.part("draft")``.
+* ``needs = {"draft": Policy}``, or ``needs = ("draft",)`` where any kind of part will do: the
+  strategy gets each by `Run.part`, as in ``run.part("draft")``.
 * ``part_settings = ("judge",)``: the setting `judge` takes the name of a part, or a part itself.
   Before the strategy runs, `bind_parts` puts the run's part there.
 
@@ -21,11 +22,15 @@ was given in a setting, which is then called as the setting is.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from types import NoneType, SimpleNamespace
 from typing import Any
 
 from rsalign.core.capabilities import needs, part_settings
 from rsalign.core.checks import quote
+from rsalign.core.declared import declared_types
 from rsalign.core.errors import ConfigError
 from rsalign.core.nesting import is_strategy, setting_names
 from rsalign.core.protocols import PairwiseReward, Policy, Reward, StepReward
@@ -38,6 +43,30 @@ def needed_parts(strategy: object) -> tuple[str, ...]:
         found |= dict.fromkeys(needs(owner))
         found |= {value: None for value in _settings(owner).values() if isinstance(value, str)}
     return tuple(found)
+
+
+def part_types(strategy: object) -> dict[str, tuple[type, ...]]:
+    """What each needed part must be (`Policy`, ...), by its name; empty where anything will do.
+
+    Args:
+        strategy: a strategy with all parts inside it, or a class alone, with its default settings.
+
+    Example:
+        >>> from rsalign import BestOf, Knockout
+        >>> part_types(BestOf(select=Knockout(judge="jury")))
+        {'jury': (<class 'rsalign.core.protocols.PairwiseReward'>,)}
+    """
+    found: dict[str, tuple[type, ...]] = {}
+    for owner in [strategy] if isinstance(strategy, type) else _owners(strategy):
+        declared = getattr(owner, "needs", ())
+        for name in needs(owner):
+            found[name] = _members(declared[name]) if isinstance(declared, Mapping) else ()
+        for setting, value in _settings(owner).items():
+            if isinstance(value, str):
+                found[value] = _setting_types(
+                    owner if isinstance(owner, type) else type(owner), setting
+                )
+    return found
 
 
 def given_parts(strategy: object) -> dict[str, Any]:
@@ -74,24 +103,53 @@ def collect_parts(strategy: object, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_parts(strategy: object, given: Mapping[str, Any]) -> None:
-    """Refuses a strategy that needs a part which is not given, before any work is done.
+    """Refuses a strategy whose parts are not all given, before any work is done.
 
     Args:
         strategy: the strategy that is to answer.
         given: the parts, by name.
 
     Raises:
-        ConfigError: naming the part, and how one is given.
+        ConfigError: naming the part that is missing or of another kind, and how one is given.
     """
-    needed, name = needed_parts(strategy), type(strategy).__name__
-    if missing := [part for part in needed if part not in given]:
+    check_part_names(strategy, given)
+    for name, types in part_types(strategy).items():
+        check_part(name, given[name])
+        if types and not isinstance(given[name], types):
+            raise ConfigError(
+                f"{type(strategy).__name__} needs a {' or '.join(one.__name__ for one in types)} "
+                f"as the part {name!r}, and {quote(given[name])} is none"
+            )
+
+
+def check_part_names(
+    strategy: object, given: Iterable[str], *, refuses_unused: bool = False
+) -> None:
+    """Refuses a strategy of which a part is missing, by the names alone: nothing is started.
+
+    Args:
+        strategy: the strategy that is to answer.
+        given: the names of the parts.
+        refuses_unused: whether a part that the strategy does not need is refused, too: where no
+            other strategy can be asked for, it would be started for nothing.
+
+    Raises:
+        ConfigError: naming the part, and what to do.
+    """
+    needed, names, owner = needed_parts(strategy), list(given), type(strategy).__name__
+    if missing := [part for part in needed if part not in names]:
         raise ConfigError(
-            f"{name} needs the part {missing[0]!r}, and the parts given are "
-            f"{', '.join(given) or 'none'}: give parts={{{missing[0]!r}: ...}} to the Aligner (or "
-            "to align), or the part itself in the strategy's setting, such as judge=..."
+            f"{owner} needs the part {missing[0]!r}, and the parts given are "
+            f"{', '.join(names) or 'none'}: give it by name, parts={{{missing[0]!r}: ...}} in "
+            f"Python or --part {missing[0]}=... on a command line, or the part itself in the "
+            "strategy's setting, such as judge=..."
         )
-    for part in needed:
-        check_part(part, given[part])
+    if refuses_unused and (unused := [name for name in names if name not in needed]):
+        raise ConfigError(
+            f"{owner} does not use the part {unused[0]!r} (it needs "
+            f"{', '.join(needed) or 'none'}): leave it out, or name it in a setting of the "
+            "strategy that takes a part"
+        )
 
 
 def check_part(name: str, part: object) -> None:
@@ -132,8 +190,25 @@ def bind_parts(owner: Any, named: Mapping[str, Any], replaced: Mapping[int, Any]
 
 def _settings(owner: object) -> dict[str, Any]:
     """The settings that take a part, with their values; None counts as not given."""
-    values = {setting: getattr(owner, setting, None) for setting in part_settings(owner)}
+    source = _defaults(owner) if isinstance(owner, type) else owner
+    values = {setting: getattr(source, setting, None) for setting in part_settings(owner)}
     return {setting: value for setting, value in values.items() if value is not None}
+
+
+def _defaults(made: type) -> SimpleNamespace:
+    """The default values of a dataclass's settings."""
+    return SimpleNamespace(**{each.name: each.default for each in dataclasses.fields(made)})
+
+
+@functools.cache
+def _setting_types(made: type, setting: str) -> tuple[type, ...]:
+    return _members(declared_types(made).get(setting))
+
+
+def _members(declared: Any) -> tuple[type, ...]:
+    """The kinds of part in a declared type, without the text that names one."""
+    members = declared if isinstance(declared, tuple) else typing.get_args(declared) or (declared,)
+    return tuple(one for one in members if isinstance(one, type) and one not in (str, NoneType))
 
 
 def _owners(owner: object) -> Iterator[object]:

@@ -31,6 +31,7 @@ from rsalign.core.types import (
     Certainty,
     Prompt,
     Response,
+    Scored,
     Segment,
     Stop,
     Tokens,
@@ -344,7 +345,7 @@ class Run:
             address=self.key.path,
             reasoning=reasoning,
         )
-        return Candidate(response, 0.0)
+        return Candidate(response, Scored(0.0, excluded=True))
 
     def record_proposal(
         self,

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
-from rsalign.core.capabilities import excludes, overdraws
+from rsalign.core.capabilities import excludes, overdraws, vocabulary
+from rsalign.core.codes import Code, DrawsByCode
 from rsalign.core.fingerprint import fingerprint
+from rsalign.core.most_probable import ListsTokens
 from rsalign.core.protocols import (
     Adjustable,
     Encoder,
@@ -38,6 +40,8 @@ ABILITIES: dict[type, tuple[str, ...]] = {
     Dividing: ("divides", "divide"),
     Adjustable: ("with_sampling",),
     EndsSegments: ("check_boundary",),
+    DrawsByCode: ("with_code",),
+    ListsTokens: ("most_probable",),
     StepReward: ("score_steps",),
     PairwiseReward: ("prefer",),
 }
@@ -88,6 +92,11 @@ class Wrapper:
     def overdraws(self) -> bool | None:
         """As declared by the wrapped part (`rsalign.core.capabilities`)."""
         return overdraws(self.wrapped)
+
+    @property
+    def vocabulary(self) -> str:
+        """As declared by the wrapped part."""
+        return vocabulary(self.wrapped)
 
     @property
     def excludes(self) -> bool:
@@ -151,9 +160,16 @@ def _member(plain: type, ability: type, name: str) -> Any:
             return _REPLACED[base, ability, name]
     if ability is Adjustable:
         return _with_sampling
+    if ability is DrawsByCode:
+        return _with_code
     return property(lambda wrapper: getattr(wrapper.wrapped, name))
 
 
 def _with_sampling(self: Any, sampling: Sampling) -> Any:
     """Returns the same wrapper around the policy with other sampling settings."""
     return replace(self, **{self.wrapped_as: self.wrapped.with_sampling(sampling)})
+
+
+def _with_code(self: Any, code: Code) -> Any:
+    """Returns the same wrapper around the policy whose draws a code decides."""
+    return replace(self, **{self.wrapped_as: self.wrapped.with_code(code)})

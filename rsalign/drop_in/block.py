@@ -5,7 +5,7 @@ import functools
 import itertools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from rsalign.core.journal import Journal
 from rsalign.drop_in.vllm_call import VllmCall
 from rsalign.engines.vllm.environment import import_vllm, is_cpu_build
 from rsalign.engines.vllm.logits_processors import model_runner
+from rsalign.words.named_parts import PartLike
 from rsalign.words.parts import EngineArguments, RewardLike, StrategyLike
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def aligned(
     reward_args: EngineArguments | None = None,
     journal: str | Path | Journal | None = None,
     on_error: OnError = "raise",
+    parts: Mapping[str, PartLike] | None = None,
 ) -> Iterator[Aligner]:
     """Makes `llm.generate` and `llm.chat` return aligned answers while the block is open.
 
@@ -69,6 +71,7 @@ def aligned(
         on_error: ``"raise"`` ends a call at its first failure, whose `finished` holds the
             complete `AlignedOutput`; ``"return"`` answers the others, and the output of a prompt
             that failed has its ``error``, and empty answers with finish reason ``"error"``.
+        parts: as `Aligner` takes them.
 
     Yields:
         The aligner that answers.
@@ -91,6 +94,7 @@ def aligned(
         budget=budget,
         reward_args=reward_args,
         journal=journal,
+        parts=parts,
     ) as aligner:
         block = _Block(aligner, on_error)
         methods = _enter(llm, block)

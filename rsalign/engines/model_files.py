@@ -94,7 +94,7 @@ class ModelFiles:
         for name, size, changed in self.stamps:
             # one file's name says nothing: model.gguf may be called anything
             label = name if self.folder.is_dir() else ""
-            content.update(_framed(label.encode()) + _file_digest(str(root / name), size, changed))
+            content.update(_framed(label.encode()) + digest_file(str(root / name), size, changed))
         return content.hexdigest()
 
 
@@ -146,8 +146,8 @@ def _is_of_the_model(path: Path) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _file_digest(path: str, size: int, changed: int) -> bytes:
-    """The digest of one file; `changed` is part of the cache's key."""
+def digest_file(path: str, size: int, changed: int) -> bytes:
+    """Returns the digest of one file; `changed` is part of the cache's key."""
     with open(path, "rb") as file:
         if size <= WHOLE_BYTES:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()

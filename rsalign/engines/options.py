@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from rsalign.core.codes import Code
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Tokens
 
@@ -12,8 +13,8 @@ from rsalign.core.types import Tokens
 class RequestOptions:
     """Settings that a policy sends with every request to its engine.
 
-    None changes the law that tokens are drawn from except `lora_request`, which is therefore part
-    of the policy's fingerprint.
+    None changes the law that tokens are drawn from except `lora_request` and, of several answers
+    together, `code`, which are therefore part of the policy's fingerprint.
 
     Attributes:
         priority: for the engine's scheduler; lower is served first (vLLM's ``--scheduling-policy
@@ -33,6 +34,7 @@ class RequestOptions:
         num_logprobs: number of most probable tokens whose log-probabilities are returned beside
             that of each drawn token; -1: all tokens; None: none (vLLM's ``logprobs``).
         logprob_token_ids: the tokens whose log-probabilities are returned instead.
+        code: decides what is drawn (`rsalign.core.codes`). No log-probabilities are returned then.
 
     Example:
         >>> RequestOptions(priority=2).over(RequestOptions(priority=1, cache_salt="a")).given()
@@ -51,6 +53,7 @@ class RequestOptions:
     reasoning_parser_kwargs: Mapping[str, Any] | None = None
     num_logprobs: int | None = None
     logprob_token_ids: Tokens = ()
+    code: Code | None = None
 
     @property
     def lists_log_probs(self) -> bool:

@@ -35,6 +35,10 @@ class DrawRequest:
             that of each drawn token; None returns none. The number in `options`, if any, wins.
         prompt_log_probs: whether the log-probabilities of the prompt's tokens are returned. They
             are those of the model itself, whatever `sampling` says.
+        scored_from: with `prompt_log_probs`, the number of first tokens of the prompt whose
+            log-probabilities are not needed. The engine may then take these tokens from its prefix
+            cache. The result has None for them, or nothing at all if the cache had more of the
+            prompt: the request must then be sent again with 0.
         options: what else goes with the request.
 
     Example:
@@ -52,6 +56,7 @@ class DrawRequest:
     stop_token_ids: Tokens = ()
     num_log_probs: int | None = None
     prompt_log_probs: bool = False
+    scored_from: int = 0
     options: RequestOptions = NO_OPTIONS
 
 

@@ -112,7 +112,7 @@ class Replicas:
         failures: dict[str, Unavailable] = {}
         for turn in range(self._retries + 1):
             await _pause(turn)
-            for replica in self._ranked(affinity):
+            for replica in self.rank(affinity):
                 before = failures.get(replica.address)
                 if before is not None and before.silent:
                     continue
@@ -222,15 +222,15 @@ class Replicas:
                     with contextlib.suppress(TimeoutError):  # a busy loop closes them later
                         done.result(timeout=5)
 
-    def _ranked(self, affinity: bytes) -> list["_Replica"]:
-        """All replicas in the order for this affinity; those that failed recently come last."""
+    def rank(self, affinity: bytes) -> list["_Replica"]:
+        """Returns all replicas in this affinity's order; those that failed recently come last."""
         now = time.monotonic()
 
-        def rank(replica: _Replica) -> tuple[bool, bytes]:
+        def place(replica: _Replica) -> tuple[bool, bytes]:
             digest = hashlib.blake2b(affinity + replica.address.encode(), digest_size=8).digest()
             return replica.down_until > now, digest
 
-        return sorted(self._replicas, key=rank)
+        return sorted(self._replicas, key=place)
 
     async def _attempt(
         self, replica: "_Replica", send: Callable[["AsyncOpenAI"], Awaitable[T]]

@@ -48,6 +48,11 @@ def publish_report(ticket: str, read: Callable[[int], Report]) -> None:
         _reports.popitem(last=False)
 
 
+def num_unread() -> int:
+    """Returns how many reports of this process were published and have not been read."""
+    return len(_reports)
+
+
 def is_unread(ticket: str) -> bool:
     """Tells whether a report was published under this ticket and has not been read."""
     return ticket in _reports

@@ -8,18 +8,20 @@ from rsalign.aligner import Aligner
 from rsalign.core.budget import Budget
 from rsalign.core.capabilities import needs_reward
 from rsalign.core.errors import ConfigError
+from rsalign.core.parts import check_part_names
 from rsalign.core.protocols import Strategy
 from rsalign.core.text.chat_options import NO_CHAT_OPTIONS, ChatOptions
 from rsalign.core.text.reasoning import Reasoning
 from rsalign.embedded import POLICY
 from rsalign.words.messages import guess, show
+from rsalign.words.named_parts import read_part_words
 from rsalign.words.parts import default_reward, is_none, reasoning_from
 from rsalign.words.read import OnRewardError, Specification, read_words
 from rsalign.words.values import convert
 
 _TABLES = ("engine_args", "reward_args", "chat_options")
 """Arguments that are mappings: ``engine_args.max_model_len=512`` sets one entry."""
-_OWN = ("policy", "reward", *_TABLES, "journal", "max_gen_toks", "reasoning_parser")
+_OWN = ("policy", "reward", *_TABLES, "journal", "max_gen_toks", "reasoning_parser", "parts")
 """Arguments that are read here and not by `rsalign.words.read`."""
 
 
@@ -41,6 +43,7 @@ class Arguments:
         chat_options: how conversations are rendered, as
             ``chat_options.chat_template_kwargs.enable_thinking=false``.
         reasoning_parser: of a reasoning model, see `Aligner`.
+        parts: further models and judges, as ``parts.judge=pairwise_judge``.
 
     Example:
         >>> arguments = Arguments.read({"strategy": "best_of", "n": "4"})
@@ -60,6 +63,7 @@ class Arguments:
     max_gen_toks: int = 256
     chat_options: ChatOptions = NO_CHAT_OPTIONS
     reasoning_parser: Reasoning | None = None
+    parts: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "Arguments":
@@ -83,6 +87,8 @@ class Arguments:
                 f"{type(strategy).__name__} needs a reward: add reward=..., a model id or path, or "
                 "the address of a vLLM pooling server"
             )
+        parts = read_part_words(_words_of("parts", given))
+        check_part_names(strategy, parts, refuses_unused=True)
         return cls(
             policy=policy,
             reward=reward,
@@ -96,6 +102,7 @@ class Arguments:
             max_gen_toks=convert("max_gen_toks", given.get("max_gen_toks", 256), int),
             chat_options=ChatOptions.read(_table("chat_options", given)),
             reasoning_parser=reasoning_from(given.get("reasoning_parser")),
+            parts=parts,
         )
 
     def aligner(self) -> Aligner:
@@ -112,11 +119,20 @@ class Arguments:
             on_reward_error=self.on_reward_error,
             chat_options=self.chat_options,
             reasoning_parser=self.reasoning_parser,
+            parts=self.parts,
         )
 
 
 def _table(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping that was given as a whole, by dotted names, or both."""
+    """A mapping that was given as a whole, by dotted names, or both; what texts mean is guessed."""
+    return {
+        key: guess(value) if isinstance(value, str) else value
+        for key, value in _words_of(name, given).items()
+    }
+
+
+def _words_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, as it was given."""
     whole = given.get(name) or {}
     if isinstance(whole, str):
         whole = guess(whole)
@@ -125,10 +141,7 @@ def _table(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     dotted = {
         key.partition(".")[2]: value for key, value in given.items() if key.startswith(f"{name}.")
     }
-    return {
-        key: guess(value) if isinstance(value, str) else value
-        for key, value in {**whole, **dotted}.items()
-    }
+    return {**whole, **dotted}
 
 
 def _strategy(asked: Specification, ready: Strategy | None) -> Strategy:

@@ -1,5 +1,7 @@
 """Encodes text and conversations to token ids and decodes them, exactly as vLLM does."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,11 +9,13 @@ from typing import Any
 
 from rsalign.core.errors import ConfigError
 from rsalign.core.text.detokenization import Detokenizer, Word, detokenizer, token_text
-from rsalign.core.text.reasoning import Division, Reasoning
+from rsalign.core.text.reasoning import Division, Reasoning, has_thought
 from rsalign.core.types import Message, Prompt, Tokens
 from rsalign.engines.vllm.reasoning import TextDivider
 from rsalign.policies.conversations import Conversations
 
+_NEAR_END = 16
+"""Tokens in which chat templates write the beginning of a thought, or an empty one."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -28,6 +32,8 @@ class Tokenization:
             number that the tokenizer knows (Qwen, gpt-oss): the other ids may be drawn, too, and
             have no text, as in vLLM. None: not known (behind a server, which checks ids itself).
         reasoning: how the text of responses is divided into thought and answer; None: it is not.
+        assumed: whether nobody has named the parser in `reasoning`, so that a response in which no
+            thought is marked is all answer.
 
     Raises:
         ConfigError: if vLLM has no such reasoning parser, or it does not fit the tokenizer.
@@ -46,6 +52,7 @@ class Tokenization:
     chat_template: str | None = field(default=None, repr=False)
     vocab_size: int | None = None
     reasoning: Reasoning | None = None
+    assumed: bool = False
 
     def __post_init__(self) -> None:
         _ = self._divider  # refused here, before any work
@@ -123,6 +130,8 @@ class Tokenization:
         how = self.reasoning
         if how is None or self._divider is None:
             return text, None
+        if self.assumed and not has_thought(self._end_of(prompt), text):
+            return text, None
         thought, answer = self._divider.divide(prompt.tokens, prompt.chat.variables, tokens, text)
         whole = text
         if self._divider.reads_special:
@@ -185,6 +194,15 @@ class Tokenization:
             )
 
     @cached_property
+    def vocabulary(self) -> str:
+        """Identifies the texts of all token ids and the end token; empty if they are not told."""
+        if not hasattr(self.tokenizer, "get_vocab"):
+            return ""
+        ids = sorted(self.tokenizer.get_vocab().items())
+        told = json.dumps([ids, self.tokenizer.eos_token_id])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    @cached_property
     def conversations(self) -> Conversations:
         """Renders conversations."""
         return Conversations(self.tokenizer, self.renderer, self.chat_template)
@@ -194,6 +212,10 @@ class Tokenization:
         if self.reasoning is None or not self.divides:
             return None
         return TextDivider.of(self.reasoning.parser, self.tokenizer)
+
+    def _end_of(self, prompt: Prompt) -> str:
+        """The text of a prompt's last tokens, where a template begins or ends a thought."""
+        return str(self.tokenizer.decode(list(prompt.tokens[-_NEAR_END:])))
 
     @cached_property
     def _word(self) -> Word:

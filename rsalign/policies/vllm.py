@@ -18,6 +18,7 @@ from rsalign.engines.options import NO_OPTIONS, RequestOptions
 from rsalign.engines.protocol import Backend, DrawRequest, VllmEngine
 from rsalign.engines.reports import Report, open_ticket
 from rsalign.engines.vllm.adapter import Adapter
+from rsalign.engines.vllm.costs import rows_of_a_step
 from rsalign.engines.vllm.starting import adopt_engine, start_engine
 from rsalign.hooks.guided.request import (
     Guide,
@@ -28,7 +29,9 @@ from rsalign.hooks.guided.request import (
 from rsalign.hooks.loading import add_hooks
 from rsalign.hooks.shared.reports import add_boundary_entropy, add_certainty, ended_segment
 from rsalign.hooks.token_statistics.request import write_statistics_request
+from rsalign.policies.coded import Coded
 from rsalign.policies.drawn import read_segment
+from rsalign.policies.listing import Listing
 from rsalign.policies.reading import ReadsText
 from rsalign.policies.segment_plan import SegmentPlan
 from rsalign.policies.tokenization import Tokenization
@@ -36,7 +39,7 @@ from rsalign.policies.vllm_model import VllmModel
 
 
 @dataclass(frozen=True, slots=True)
-class VllmPolicy(ReadsText):
+class VllmPolicy(ReadsText, Coded, Listing):
     """A policy that samples from a model in a vLLM engine, with the parameters in `sampling`.
 
     The distribution pi is the model's next-token distribution after temperature and truncation.
@@ -46,8 +49,7 @@ class VllmPolicy(ReadsText):
     truncation), and otherwise a segment's `log_probs` is None.
 
     Seeds: every request is seeded from its key. In float32 on CPU, the same key samples the same
-    segment whatever other requests the engine runs. Elsewhere batching changes the rounding, so
-    that only the distribution is the same.
+    segment whatever other requests are open. Elsewhere only the distribution is the same.
 
     Boundaries: a size is a limit on the number of tokens. Any other boundary is applied by a logits
     processor in the engine (`rsalign.hooks`). Engines that rsalign starts load it; an adopted
@@ -67,7 +69,7 @@ class VllmPolicy(ReadsText):
         sampling: temperature, truncation and stop conditions, which are part of pi.
         options: options sent with each request; an adapter (LoRA) among them is part of pi.
         reasoning: how the text of responses is divided into thought and answer
-            (`rsalign.core.text.reasoning`); None: by the engine's own parser, if it has one.
+            (`rsalign.core.text.reasoning`); None: the engine's own, or the plainly known.
 
     Example:
         >>> from rsalign.embedded import POLICY
@@ -103,8 +105,8 @@ class VllmPolicy(ReadsText):
 
     @property
     def headroom(self) -> float:
-        """The number of requests that the engine can run, divided by our open ones."""
-        return self.engine.capacity / max(1, self.engine.num_open)
+        """What a step costs by itself, in requests, divided by our open ones; see `Loaded`."""
+        return min(self.engine.capacity, rows_of_a_step()) / max(1, self.engine.num_open)
 
     @classmethod
     def start(
@@ -183,8 +185,8 @@ class VllmPolicy(ReadsText):
     def fingerprint(self) -> str:
         """Identifies this policy in a journal: model, guides, sampling parameters and adapter.
 
-        Models are identified by content, not by name (`rsalign.engines.vllm.identity`). Whether the
-        engine reports raw log-probabilities is part of it, too.
+        Models are identified by content, not name (`rsalign.engines.vllm.identity`). Raw
+        log-probabilities are part of it, and a code that decides the draws.
 
         Raises:
             ConfigError: if the model's files have changed since the engine was started or adopted.
@@ -197,7 +199,7 @@ class VllmPolicy(ReadsText):
             told.append("raw log-probabilities")
         if (adapter := self.options.lora_request) is not None:
             told.append(f"adapter {ModelFiles.of(adapter.lora_path).digest()}")
-        return " ".join(told)
+        return " ".join([*told, *self.code_fingerprint])
 
     def with_sampling(self, sampling: Sampling) -> "VllmPolicy":
         """A policy over the same engine with other sampling parameters.
@@ -241,8 +243,8 @@ class VllmPolicy(ReadsText):
     @property
     def tells_log_probs(self) -> bool:
         """Whether segments have the log-probabilities of the distribution they are sampled from."""
-        law = self.sampling
-        return self._model.exact_log_probs or not law.reshapes or law.greedy
+        exact = self._model.exact_log_probs or not self.sampling.reshapes or self.sampling.greedy
+        return exact and self.options.code is None
 
     async def extend(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
@@ -253,7 +255,7 @@ class VllmPolicy(ReadsText):
     async def measure(
         self, prefix: Tokens, *, max_new_tokens: int, key: Key, boundary: Boundary | None = None
     ) -> Segment:
-        """Like `extend`, and measures how certain the model was of each token; see `Measuring`.
+        """Like `extend`, and measures how certain the model was of each token (`Measuring`).
 
         The measured distribution is the model's (including its guides, if any), before temperature
         and truncation: full vocabulary, temperature 1, float32.
@@ -321,11 +323,8 @@ class VllmPolicy(ReadsText):
     def check_boundary(self, boundary: Boundary) -> str:
         """Checks that segments can end where this boundary says; sends nothing.
 
-        Returns:
-            How they end, for people.
-
-        Raises:
-            ConfigError: if the engine cannot honour the boundary exactly.
+        Returns: how they end, for people.
+        Raises: `ConfigError`, if the engine cannot honour the boundary exactly.
         """
         return self._plan(boundary).describe(self._model.tokenization.tokenizer)
 
@@ -340,8 +339,7 @@ class VllmPolicy(ReadsText):
         """Ln pi(token | tokens before it), nats, ``(tokens,)``, each `Ranked`; by one request.
 
         Raises:
-            ConfigError: if `sampling` has another temperature than 1 or truncates: vLLM scores
-                given tokens under the model's own distribution only.
+            ConfigError: if `sampling` reshapes the model's own law, the only one vLLM scores by.
         """
         if self.sampling.reshapes:
             raise ConfigError(
@@ -351,18 +349,19 @@ class VllmPolicy(ReadsText):
         if not tokens:
             return ()
         self._check(prefix + tokens, 1)
-        # one token is drawn, because vLLM draws at least one, and is not looked at
         options = replace(self.options, num_logprobs=None, logprob_token_ids=(), watermarking=None)
-        drawn = await self.engine.draw(
-            DrawRequest(
-                prompt=prefix + tokens,
-                sampling=Sampling(),
-                max_tokens=1,
-                prompt_log_probs=True,
-                options=options,
-            )
+        request = DrawRequest(
+            prompt=prefix + tokens,
+            sampling=Sampling(),
+            max_tokens=1,  # the least that vLLM draws
+            prompt_log_probs=True,
+            scored_from=len(prefix),
+            options=options,
         )
-        scored = (drawn.prompt_log_probs or ())[len(prefix) :]
+        told = (await self.engine.draw(request)).prompt_log_probs
+        if told is None:  # the prefix cache had some of the tokens
+            told = (await self.engine.draw(replace(request, scored_from=0))).prompt_log_probs
+        scored = (told or ())[len(prefix) :]
         known = tuple(each for each in scored if each is not None)
         if len(known) < len(tokens):
             raise PolicyError("the engine returned no log-probability of the first token")

@@ -1,5 +1,6 @@
 """Facts about a model that are read once from its engine and shared by all policies over it."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from rsalign.core.types import Sampling
 from rsalign.engines.model_files import ModelFiles
 from rsalign.engines.protocol import VllmEngine
 from rsalign.engines.vllm.identity import EngineIdentity
+from rsalign.engines.vllm.known_reasoning import known_parser
 from rsalign.engines.vllm.reasoning import configured_parser
 from rsalign.hooks.guided.request import read_guides
 from rsalign.hooks.segment_end.sentinel import Sentinels
@@ -17,6 +19,8 @@ from rsalign.policies.tokenization import Tokenization
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class VllmModel:
         identity: identifies the model and how it is run.
         guides: the files of each guide and of its reference model.
         parser: the reasoning parser that the engine was started with; "" if none.
+        known_parser: the one that the model plainly needs, if the engine has none; "" if none.
         sampling: the settings that the authors recommend, which `vllm.LLM.chat` uses by default
             (``generation_config.json``); those of `Sampling` where they say nothing.
     """
@@ -43,6 +48,7 @@ class VllmModel:
     identity: EngineIdentity
     guides: tuple[tuple[ModelFiles, ModelFiles | str | None], ...]
     parser: str = ""
+    known_parser: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     _told: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -71,15 +77,26 @@ class VllmModel:
         return self._told["guides"]
 
     def with_reasoning(self, reasoning: Reasoning | None) -> "VllmModel":
-        """The same model, with responses divided so; None: by the engine's own parser, if any.
+        """The same model, with responses divided so.
+
+        None: by the engine's own parser, or the one that the model plainly needs, if any.
 
         Raises:
             ConfigError: if the parser is unknown or does not fit the model.
         """
-        how = reasoning or (Reasoning(self.parser) if self.parser else None)
-        if how == self.tokenization.reasoning:
+        name = self.parser or self.known_parser
+        how = reasoning or (Reasoning(name) if name else None)
+        assumed = reasoning is None and bool(name) and not self.parser
+        told = self.tokenization
+        if (how, assumed) == (told.reasoning, told.assumed):
             return self
-        return replace(self, tokenization=replace(self.tokenization, reasoning=how))
+        if assumed and how is not None:
+            logger.warning(
+                "the thought of its answers is told by vLLM's reasoning parser %r, and rewards, "
+                "votes and users read what follows; reasoning_parser names another, or 'none'",
+                how.parser,
+            )
+        return replace(self, tokenization=replace(told, reasoning=how, assumed=assumed))
 
     @classmethod
     def of(cls, engine: VllmEngine, chat_template: str | None = None) -> "VllmModel":
@@ -99,6 +116,7 @@ class VllmModel:
                 f"(runner={model.runner_type!r}), and a policy generates: give a language model"
             )
         known = end_tokens(engine.vllm_config, engine.tokenizer)
+        parser = configured_parser(engine.vllm_config)
         return cls(
             tokenization=Tokenization(
                 engine.tokenizer,
@@ -111,7 +129,10 @@ class VllmModel:
             eos=known,
             sentinels=Sentinels.of(engine.tokenizer, model.get_vocab_size(), known),
             identity=EngineIdentity.of(engine.vllm_config, engine.tokenizer),
-            parser=configured_parser(engine.vllm_config),
+            parser=parser,
+            known_parser=""
+            if parser
+            else known_parser(model.hf_text_config.model_type, engine.tokenizer),
             sampling=_recommended(model.get_diff_sampling_param()),
             guides=tuple(
                 (ModelFiles.of(guide.model), _files(guide.reference))

@@ -250,7 +250,8 @@ class VllmServerPolicy(ReadsText):
             request["vllm_xargs"] = arguments
             request["stop_token_ids"] = [*self.sampling.stop_token_ids, self.sentinel]
         drawn = await self.replicas.ask(
-            lambda client: StreamedCompletion.draw(client, request), affinity=self._affinity(prefix)
+            lambda client: StreamedCompletion.draw(client, request),
+            affinity=self.find_affinity(prefix),
         )
         segment = self._segment(drawn, max_new_tokens, limit, asked)
         if arguments or boundary is None or not boundary.engine_arguments:
@@ -282,7 +283,7 @@ class VllmServerPolicy(ReadsText):
         request = self._request(prefix + tokens, 1) | {"prompt_logprobs": 0}
         answer: Any = await self.replicas.ask(
             lambda client: client.post("/v1/completions", cast_to=object, body=request),
-            affinity=self._affinity(prefix),
+            affinity=self.find_affinity(prefix),
         )
         scored = answer["choices"][0].get("prompt_logprobs")
         if scored is None:
@@ -304,7 +305,8 @@ class VllmServerPolicy(ReadsText):
             raise ConfigError(f"max_new_tokens is {max_new_tokens}, but must be at least 1")
         self.tokenization.check(prefix)
 
-    def _affinity(self, prefix: Tokens) -> bytes:
+    def find_affinity(self, prefix: Tokens) -> bytes:
+        """Returns what requests of one prompt share, by which a replica is chosen for them."""
         return self._prompts.find(prefix) if len(self.replicas.addresses) > 1 else b""
 
     def _request(self, prefix: Tokens, max_tokens: int) -> dict[str, Any]:

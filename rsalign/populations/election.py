@@ -53,5 +53,6 @@ async def elect(
         selection = await select.select(prompt, candidates, run.key.child("answer"))
     chosen, prob = candidates[selection.index], selection.probs[selection.index]
     run.trace.note(**selection.notes)
-    run.record_proposal(chosen, verdict=Verdict.ACCEPTED, prob=prob)
+    # it competes with no segment: nothing else was drawn on all of its tokens
+    run.record_proposal(chosen, verdict=Verdict.ACCEPTED, prob=prob, kept=len(chosen.tokens))
     return chosen

@@ -40,7 +40,14 @@ from rsalign.core.key import Key
 
 @runtime_checkable
 class Resampling(Protocol):
-    """A frozen dataclass that draws the ancestors of the next particles, unbiasedly."""
+    """A frozen dataclass that draws the ancestors of the next particles, unbiasedly.
+
+    Example:
+        >>> isinstance(Multinomial(), Resampling)
+        True
+        >>> Multinomial().ancestors((0.0, 0.0, 1.0), Key(0))
+        (2, 2, 2)
+    """
 
     def ancestors(self, weights: Sequence[float], key: Key) -> tuple[int, ...]:
         """Draws the ancestor of each place.

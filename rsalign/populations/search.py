@@ -156,5 +156,6 @@ async def choose_complete(
         rewards=tuple(float(one.reward) for one in complete),
         **selection.notes,
     )
-    run.record_proposal(chosen, verdict=Verdict.ACCEPTED, prob=prob)
+    # it competes with no segment: nothing else was drawn on all of its tokens
+    run.record_proposal(chosen, verdict=Verdict.ACCEPTED, prob=prob, kept=len(chosen.tokens))
     return chosen

@@ -41,6 +41,17 @@ class Twist(Protocol):
     """A frozen dataclass that values prefixes.
 
     Laws: the value is finite, or minus infinity for a prefix that no allowed answer begins with.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Flat:  # all prefixes are worth the same
+        ...     async def log_value(
+        ...         self, prompt: Prompt, candidate: Candidate, target: Target, run: Run
+        ...     ) -> float:
+        ...         return 0.0
+        >>> isinstance(Flat(), Twist)
+        True
     """
 
     async def log_value(

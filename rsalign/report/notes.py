@@ -86,6 +86,15 @@ def format_number(value: float) -> str:
     return f"{value:.4g}"
 
 
+def describe_reward(reward: float) -> str:
+    """A reward with its named components, or that a constraint excludes the response."""
+    if getattr(reward, "excluded", False):
+        return "none: not allowed"
+    components = getattr(reward, "parts", {})
+    named = ", ".join(f"{name} {format_number(value)}" for name, value in components.items())
+    return f"{format_number(reward)} ({named})" if named else format_number(reward)
+
+
 def _format_value(value: Note) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.core.budget import Usage
 from rsalign.core.errors import ConfigError
-from rsalign.report.notes import format_number
+from rsalign.report.notes import describe_reward, format_number
 from rsalign.report.sections import view_run
 from rsalign.report.texts import Clipped, Decode, clip
 
@@ -22,7 +22,7 @@ _MOST_PROPOSALS = 2000
 _MOST_CHARACTERS = 8000
 _TEMPLATES = (
     *("page.html", "parts.html"),
-    *("chain.html", "segments.html", "pool.html", "population.html"),
+    *("chain.html", "segments.html", "pool.html", "population.html", "tree.html"),
 )
 
 
@@ -34,13 +34,13 @@ class AnswerView:
         text: its text.
         reward: None if there is none.
         num_tokens: its number of tokens.
-        ended: whether it ended by itself, and was not cut off.
+        end: why it is not whole; empty if it ended by itself.
     """
 
     text: Clipped
     reward: float | None
     num_tokens: int
-    ended: bool
+    end: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ def _prompt(index: int, output: AlignedOutput, decode: Decode, most: int) -> Pro
                 clip(answer.text, _MOST_CHARACTERS),
                 answer.reward,
                 len(answer.token_ids),
-                answer.finish_reason == "stop",
+                {"stop": "", "abstained": "no answer"}.get(answer.finish_reason, "cut off"),
             )
             for answer in output.outputs
         ],
@@ -145,6 +145,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["number"] = format_number
+    environment.filters["reward"] = describe_reward
     return environment
 
 

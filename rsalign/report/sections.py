@@ -10,6 +10,7 @@ from rsalign.report.pool import InnerView, view_pool
 from rsalign.report.population import view_population
 from rsalign.report.segments import view_segments
 from rsalign.report.texts import Decode
+from rsalign.report.tree import view_tree
 
 _FEWEST = 2
 
@@ -34,6 +35,8 @@ def view_run(trace: Trace, strategy: Any, decode: Decode, *, most: int, anchor: 
         view = view_segments(trace, strategy, decode, most=most, anchor=anchor)
     elif kind == "population":
         view = view_population(trace, strategy, decode, most=most)
+    elif kind == "tree":
+        view = view_tree(trace, strategy, decode, most=most)
     if view is not None:
         return view
     below = [

@@ -19,8 +19,8 @@ from rsalign.rewards.labels import (
 )
 from rsalign.rewards.loading import LoadedModel
 from rsalign.rewards.outputs import read_rows
-from rsalign.rewards.pairs import choose_rendering, suffix_of
-from rsalign.rewards.rendering import Encoded
+from rsalign.rewards.pairs import PairRendering, choose_rendering, suffix_of
+from rsalign.rewards.rendering import Encoded, Rendering
 
 _NOT_THE_LAW = frozenset(
     {
@@ -54,6 +54,10 @@ class TransformersReward:
             ``attn_implementation``, ``device_map``, ``revision`` or ``quantization_config``. Code
             in the model's folder is run only with ``trust_remote_code=True``.
 
+    Attributes:
+        model: the loaded torch module.
+        rendering: how a conversation and its answer become the tokens that the model reads.
+
     Raises:
         InstallError: if transformers is missing.
         ConfigError: if the model cannot be loaded, has several labels and none was chosen, or no
@@ -82,10 +86,10 @@ class TransformersReward:
         choice = LabelChoice.of(label)
         size = check_int("TransformersReward", "max_batch_size", max_batch_size, at_least(1))
         loaded = LoadedModel.load(model, dtype=dtype, device=device, arguments=model_args)
-        self._files, self._model = loaded.files, loaded.model
+        self._files, self.model = loaded.files, loaded.model
         law = {key: value for key, value in model_args.items() if key not in _NOT_THE_LAW}
         self._dtype = f"{dtype} {fingerprint(law)}" if law else dtype
-        self._rendering = choose_rendering(
+        self.rendering: Rendering | PairRendering = choose_rendering(
             loaded.tokenizer, loaded.max_model_len, chat_template, suffix_of(loaded.config)
         )
         self._has_choice = label is not None
@@ -93,7 +97,7 @@ class TransformersReward:
         if loaded.runs_own_code and (num_values := self._probe(model)) != len(names):
             names = ("score",) if num_values == 1 else default_names(num_values)
         self._reader: LabelReader = choice.reader(model, names)
-        self._batcher: Batcher[Encoded, float] = Batcher(
+        self._batcher: Batcher[Encoded, Scored] = Batcher(
             self._forward, max_batch_size=size, name="rsalign-transformers-reward"
         )
 
@@ -104,21 +108,22 @@ class TransformersReward:
         Raises:
             ConfigError: if the model's files have changed since it was loaded.
         """
-        model = f"{self._files.digest()} {self._dtype} {self._rendering.fingerprint}"
+        model = f"{self._files.digest()} {self._dtype} {self.rendering.fingerprint}"
         return f"transformers {model}{self._reader.fingerprint}"
 
     async def score(self, prompt: Prompt, response: Response) -> float:
         """The model's score of a complete or partial response; see `Reward`."""
-        asked = self._rendering.encode(prompt, response)
-        return Scored(await self._batcher(asked), tokens=len(asked.tokens))
+        asked = self.rendering.encode(prompt, response)
+        return await self._batcher(asked)
 
     def close(self) -> None:
         """Ends the thread."""
         self._batcher.close()
 
-    def _forward(self, batch: Sequence[Encoded]) -> list[float]:
+    def _forward(self, batch: Sequence[Encoded]) -> list[Scored]:
         """Scores, ``(batch,)``."""
-        return [self._reader.read(row) for row in self._rows(batch)]
+        rows = zip(self._rows(batch), batch, strict=True)
+        return [self._reader.scored(row, len(asked.tokens)) for row, asked in rows]
 
     def _rows(self, batch: Sequence[Encoded]) -> list[list[float]]:
         """What the model returns for each response, ``(batch, labels)``."""
@@ -127,9 +132,9 @@ class TransformersReward:
         # transformers takes the last id that is not the padding id for the end of a row: pad by an
         # id that occurs in no row, since one that ends a row would move the scored position
         used = {token for row in batch for token in row.tokens}
-        config = self._model.config.get_text_config()
+        config = self.model.config.get_text_config()
         pad = next(i for i in range(config.vocab_size) if i not in used)
-        config.pad_token_id = self._model.config.pad_token_id = pad
+        config.pad_token_id = self.model.config.pad_token_id = pad
         width = max(len(row.tokens) for row in batch)
         ids = [[*row.tokens, *[pad] * (width - len(row.tokens))] for row in batch]
         inputs = {"input_ids": torch.tensor(ids)}
@@ -138,9 +143,9 @@ class TransformersReward:
             seconds = torch.tensor([[row.second_begins or width] for row in batch])
             inputs["token_type_ids"] = (torch.arange(width) >= seconds).long()
             inputs["token_type_ids"] *= inputs["attention_mask"]
-        on_device = {name: each.to(self._model.device) for name, each in inputs.items()}
+        on_device = {name: each.to(self.model.device) for name, each in inputs.items()}
         with torch.inference_mode():
-            output = self._model(**on_device)
+            output = self.model(**on_device)
         ends = [len(row.tokens) - 1 for row in batch]
         return read_rows(output, ends, wants_labels=self._has_choice)
 
@@ -148,7 +153,7 @@ class TransformersReward:
         """The number of values that a model with code of its own returns for a response."""
         asked = Prompt((Message("user", "Hello"),), (0,)), Response((0,), "Hello", Stop.EOS)
         try:
-            (row,) = self._rows([self._rendering.encode(*asked)])
+            (row,) = self._rows([self.rendering.encode(*asked)])
         except ConfigError:
             raise
         except Exception as failed:

@@ -19,6 +19,7 @@ from rsalign.rewards.parts import (
     ask,
     ask_all,
     combined,
+    component_names,
     log_sigmoid,
     require_some,
 )
@@ -57,7 +58,7 @@ class WeightedSum(Composite):
         _require_one_each(self, self.rewards, "weights", self.weights)
 
     async def score(self, prompt: Prompt, response: Response) -> float:
-        """The weighted sum of the components' values."""
+        """The weighted sum of the components' values; each is a component by name."""
         return await _weighted(self.rewards, self.weights, prompt, response)
 
 
@@ -226,7 +227,7 @@ async def _weighted(
 ) -> Scored:
     values = await ask_all(rewards, prompt, response)
     total = sum(weight * value for weight, value in zip(weights, values, strict=True))
-    return combined(total, values)
+    return combined(total, values, component_names(rewards))
 
 
 def _require_one_each(

@@ -10,7 +10,7 @@ from rsalign.core.errors import RewardError
 from rsalign.core.foreign import errors_as
 from rsalign.core.protocols import Reward
 from rsalign.core.types import Prompt, Response
-from rsalign.rewards.parts import A_REWARD, Composite, ask_all, combined
+from rsalign.rewards.parts import A_REWARD, Composite, ask_all, combined, component_names
 
 Predicate: TypeAlias = Callable[[Prompt], bool]
 """Decides whether a prompt belongs to a route; must be deterministic and fast."""
@@ -60,7 +60,7 @@ class LowerConfidenceBound(Composite):
         values = await ask_all(self.rewards, prompt, response)
         mean = sum(values) / len(values)
         sd = math.dist(values, [mean] * len(values)) / math.sqrt(len(values))
-        return combined(mean - self.coefficient * sd, values)
+        return combined(mean - self.coefficient * sd, values, component_names(self.rewards))
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,12 @@ class FunctionReward:
             self._processes = ChildProcesses(function, num_workers, timeout_seconds=timeout_seconds)
 
     @property
+    def component_name(self) -> str:
+        """The function's name, if it has one; `rsalign.core.capabilities.component_name`."""
+        name = getattr(self._function, "__name__", "")
+        return name if name.isidentifier() else "function"
+
+    @property
     def fingerprint(self) -> str:
         """Identifies this reward in a journal by the content of the function.
 

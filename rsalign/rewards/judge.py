@@ -276,7 +276,7 @@ class PairwiseJudge:
                 attached response is the one that was shown first.
         """
         there, back = await concurrently(
-            self._first_wins(prompt, first, second)
+            self.prefer_first(prompt, first, second)
             for first, second in ((one, other), (other, one))
         )
         return Scored(
@@ -285,8 +285,11 @@ class PairwiseJudge:
             cached_tokens=there.cached_tokens + back.cached_tokens,
         )
 
-    async def _first_wins(self, prompt: Prompt, first: Response, second: Response) -> Scored:
-        """q: the probability of the verdict for the response that is shown first."""
+    async def prefer_first(self, prompt: Prompt, first: Response, second: Response) -> Scored:
+        """Returns q: the probability of the verdict for the response that is shown first.
+
+        Raises as `prefer` does.
+        """
         question = self.template.messages(prompt=prompt.text, one=first.text, other=second.text)
         with judge_errors_as_reward_errors(prompt, first):
             if self.template.pattern is None:

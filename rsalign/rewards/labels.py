@@ -13,10 +13,12 @@ from typing import Any, Literal, TypeAlias
 
 from rsalign.core.checks import quote
 from rsalign.core.errors import ConfigError
+from rsalign.core.types import Scored
 
 LabelSetting: TypeAlias = int | str | Sequence[float] | Mapping[str, Any] | None
 """How a user says which label is the reward; see `LabelChoice.of`."""
 
+_MOST_COMPONENTS = 64
 _ODDS = ("log_odds", "probability")
 _EXAMPLES = (
     "give label= the index of a label, its name, a weight for each label ([0.5, 0.5] or "
@@ -71,6 +73,7 @@ class LabelReader:
         kind: ``"weights"``: the sum of weight times logit; ``"log_odds"`` and ``"probability"``:
             of the labels with a positive weight against those with a negative one, nats.
         weights: one for each label.
+        names: of the labels; their logits are the components of the reward if there are several.
 
     Example:
         >>> reader = LabelChoice.of({"log_odds": "good"}).reader("org/two", ("bad", "good"))
@@ -81,6 +84,7 @@ class LabelReader:
     model: str
     kind: Literal["weights", "log_odds", "probability"]
     weights: tuple[float, ...]
+    names: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -110,6 +114,28 @@ class LabelReader:
         if self.kind == "log_odds":
             return odds
         return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
+
+    def scored(self, logits: Sequence[float], tokens: int = 0, cached_tokens: int = 0) -> Scored:
+        """Returns the reward with its cost, and the logit of each label as a component.
+
+        A model of more than 64 labels has the components of those that the reward is made of.
+
+        Raises:
+            ConfigError: as `read`.
+
+        Example:
+            >>> reader = LabelChoice.of([0.5, 0.5]).reader("org/two", ("helpful", "harmless"))
+            >>> reader.scored((1.0, 3.0)), reader.scored((1.0, 3.0)).parts["harmless"]
+            (2.0, 3.0)
+        """
+        value = self.read(logits)
+        shown = enumerate(self.names) if len(self.names) > 1 else ()
+        parts = {
+            name: float(logits[index])
+            for index, name in shown
+            if self.weights[index] or len(self.names) <= _MOST_COMPONENTS
+        }
+        return Scored(value, tokens=tokens, cached_tokens=cached_tokens, parts=parts)
 
     def _log_sum(self, logits: Sequence[float], *, sign: int) -> float:
         """Ln of the sum of exp(logit), over the labels of one side."""
@@ -206,12 +232,12 @@ a reward is one number: give label= the index of a label, its name, a weight for
         if self.kind == "only":
             weights = [1.0]
         if self.kind not in _ODDS:
-            return LabelReader(model, "weights", tuple(weights))
+            return LabelReader(model, "weights", tuple(weights), tuple(names))
         if len(names) == 1:
             raise ConfigError(f"{has}, whose logit has no other to be compared with: give no label")
         if len(self.terms) == 1:
             weights = [weight or -1.0 for weight in weights]
-        return LabelReader(model, self.kind, tuple(weights))  # type: ignore[arg-type]
+        return LabelReader(model, self.kind, tuple(weights), tuple(names))  # type: ignore[arg-type]
 
 
 def _index(label: int | str, names: Sequence[str]) -> int | None:

@@ -1,16 +1,17 @@
 """Shared by all rewards that wrap or combine others: calling, closing and identifying the parts."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from typing import Any, cast
 
-from rsalign.core.capabilities import excludes
+from rsalign.core.capabilities import component_name, excludes
 from rsalign.core.checks import finite_or_none, finite_reward, part, quote, setting_error
 from rsalign.core.errors import RewardError
 from rsalign.core.fingerprint import fingerprint
-from rsalign.core.protocols import Reward, Scored, StepReward
+from rsalign.core.protocols import Reward, Scored, StepReward, innermost
 from rsalign.core.tasks import concurrently
 from rsalign.core.types import Prompt, Response
 
@@ -102,6 +103,26 @@ def combined(value: float, parts: Iterable[Scored], names: Sequence[str] = ()) -
     return Scored(
         value, tokens=tokens, cached_tokens=cached_tokens, parts=components, excluded=excluded
     )
+
+
+def component_names(rewards: Sequence[object]) -> list[str]:
+    """Names of the components of a combined reward, one for each of its parts.
+
+    Each is what the part is called (`component_name`); equal names are numbered.
+
+    Example:
+        >>> from rsalign import FunctionReward
+        >>> from rsalign.testing import ToyReward
+        >>> component_names([ToyReward(), FunctionReward(len), ToyReward()])
+        ['toy_1', 'len', 'toy_2']
+    """
+    bases = [component_name(innermost(reward)) for reward in rewards]
+    seen: Counter[str] = Counter()
+    names = []
+    for base in bases:
+        seen[base] += 1
+        names.append(base if bases.count(base) == 1 else f"{base}_{seen[base]}")
+    return names
 
 
 def log_sigmoid(value: float) -> float:

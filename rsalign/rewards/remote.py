@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import ConfigError, PolicyError, RewardError
-from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response, Tokens
 from rsalign.engines.answers import ServedModel
 from rsalign.engines.remote import Replicas
@@ -150,7 +149,7 @@ class RemoteReward:
             logits = await self._logits(tokens, affinity=affinity)
         except PolicyError as died:
             raise RewardError(str(died), prompt=prompt, response=response) from died
-        return Scored(self.reader.read(logits), tokens=len(tokens))
+        return self.reader.scored(logits, len(tokens))
 
     def close(self) -> None:
         """Closes the connections; the servers keep running."""

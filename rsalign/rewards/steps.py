@@ -96,7 +96,7 @@ class Steps:
         """The aggregate of the step values; see `Reward`."""
         if not response.tokens:
             return self.empty
-        ends = self._ends(prompt, response)
+        ends = self.find_ends(prompt, response)
         values = await ask_steps(self.reward, prompt, response, ends)
         assert self.aggregate is not None  # set on construction
         how = "log_product" if self._probabilities and self.aggregate == "product" else None
@@ -106,8 +106,14 @@ class Steps:
         """Closes the step reward if it can be closed."""
         getattr(self.reward, "close", lambda: None)()
 
-    def _ends(self, prompt: Prompt, response: Response) -> tuple[int, ...]:
-        """Token offsets of step ends; tokens after the text (EOS, a stop) are in the last step."""
+    def find_ends(self, prompt: Prompt, response: Response) -> tuple[int, ...]:
+        """Returns the token offsets at which steps end, of which `reward` gives the values.
+
+        Tokens after the text (an end of sequence, a stop) belong to the last step.
+
+        Raises:
+            RewardError: if the splitter's ends do not increase, or lie outside the text.
+        """
         text, tokens = response.text, response.tokens
         assert self.splitter is not None  # set on construction
         ends = tuple(self.splitter(text)) or (len(text),)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rsalign.core.errors import PolicyError, RewardError
-from rsalign.core.protocols import Scored
 from rsalign.core.types import Prompt, Response
 from rsalign.engines.protocol import Backend, ScoreRequest, VllmEngine
 from rsalign.engines.vllm.identity import EngineIdentity
@@ -105,8 +104,7 @@ class VllmReward:
             result = await self.engine.score(request)
         except PolicyError as died:
             raise RewardError(str(died), prompt=prompt, response=response) from died
-        value = self._reader.read(result.scores[0])
-        return Scored(value, tokens=len(asked.tokens), cached_tokens=result.num_cached_tokens)
+        return self._reader.scored(result.scores[0], len(asked.tokens), result.num_cached_tokens)
 
     def close(self) -> None:
         """Stops the engine if we started it."""

@@ -4,6 +4,13 @@
 `acceptance` with what probability a draft is accepted.
 """
 
-from rsalign.segments.segmenters import SEGMENTERS, Blocks, Entropy, FixedSize, Punctuation
+from rsalign.segments.segmenters import (
+    SEGMENTERS,
+    Blocks,
+    Entropy,
+    FixedSize,
+    LowConfidence,
+    Punctuation,
+)
 
-__all__ = ["SEGMENTERS", "Blocks", "Entropy", "FixedSize", "Punctuation"]
+__all__ = ["SEGMENTERS", "Blocks", "Entropy", "FixedSize", "LowConfidence", "Punctuation"]

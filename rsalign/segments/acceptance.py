@@ -8,11 +8,24 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from rsalign.core.checks import POSITIVE_REWARD, check_settings
+from rsalign.core.checks import POSITIVE_REWARD, check_settings, part
+from rsalign.segments.conformal import Conformal
 
 
 class Acceptance(Protocol):
-    """A rule for accepting drafts. An immutable value."""
+    """A rule for accepting drafts. An immutable value.
+
+    Example:
+        >>> import math
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Half:  # accepts half of what reaches the threshold, and nothing else
+        ...     def log_accept(self, reward: float, threshold: float) -> float:
+        ...         return math.log(0.5) if reward >= threshold else -math.inf
+        >>> half: Acceptance = Half()
+        >>> half.log_accept(1.0, 2.0)
+        -inf
+    """
 
     def log_accept(self, reward: float, threshold: float) -> float:
         """The natural logarithm of the acceptance probability, nats, at most 0.
@@ -63,8 +76,12 @@ class HardAcceptance:
         return 0.0 if reward >= threshold else -math.inf
 
 
-ACCEPTANCES: dict[str, type[SoftAcceptance | HardAcceptance]] = {
+ACCEPTANCE = part("an acceptance rule, such as SoftAcceptance(beta=0.7) or HardAcceptance()")
+"""What a rule must be where it is a setting, for `check_settings`."""
+
+ACCEPTANCES: dict[str, type[SoftAcceptance | HardAcceptance | Conformal]] = {
     "soft": SoftAcceptance,
     "hard": HardAcceptance,
+    "conformal": Conformal,
 }
 """Acceptance rules by their names in settings; any other class is ``module:Class``."""

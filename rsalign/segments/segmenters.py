@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rsalign.core.checks import at_least, check_settings, setting_error
+from rsalign.core.errors import ConfigError
 
 MOST = (1 << 31) - 1
 """Greatest segment length in tokens, and greatest entropy, that an engine may be asked for."""
@@ -228,10 +229,126 @@ def _require_room(segmenter: object, min_tokens: int, max_tokens: int) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LowConfidence:
+    """A segment ends after the token at which the policy's mean confidence falls below a threshold.
+
+    The confidence of a token is minus the entropy of its distribution, nats. Its mean over the last
+    tokens is an exponential one: over all tokens of the segment up to the first `window`, and from
+    then on it moves by 1 / `window` of the difference to each new token. The rule thus keeps one
+    number for each request (DeepConf, Fu et al. 2025, arXiv:2508.15260, has a plain mean over a
+    sliding window).
+
+    The rule has a memory of one segment, so that a policy is given what `begin_after` returns;
+    `Run.draft` does that.
+
+    Attributes:
+        window: tokens that the mean is over; no segment ends before it has so many.
+        below: threshold of the mean confidence, nats, at most 0.
+        max_tokens: a segment ends at this many tokens at the latest.
+
+    Raises:
+        ConfigError: if a setting is out of its range, or `window` exceeds `max_tokens`.
+
+    Example:
+        >>> rule = LowConfidence(window=2, below=-1.0).begin_after(7)
+        >>> rule.ends_after(1, 3.0, "a"), rule.ends_after(2, 0.5, "b")  # the mean is -1.75
+        (False, True)
+    """
+
+    window: int = 32
+    below: float = -1.0
+    max_tokens: int = MOST
+
+    def __post_init__(self) -> None:
+        check_settings(
+            self,
+            window=at_least(1, MOST),
+            below=at_least(-MOST, 0.0, note="it is minus an entropy"),
+            max_tokens=at_least(1, MOST),
+        )
+        if self.window > self.max_tokens:
+            raise setting_error(
+                self, "window", f"a whole number of at most max_tokens={self.max_tokens}"
+            )
+
+    @property
+    def engine_arguments(self) -> Mapping[str, int | float | str]:
+        """The rule as arguments of the engine's hook (`rsalign.hooks`)."""
+        return {
+            "rsalign_confidence_window": self.window,
+            "rsalign_confidence_below": self.below,
+        }
+
+    def begin_after(self, num_tokens: int) -> "ConfidenceWatch":
+        """The rule of one segment, with nothing in its memory."""
+        return ConfidenceWatch(self)
+
+    def ends_before(self, num_drawn: int, entropy: float) -> bool:
+        """False: the segment ends after a token, or at `max_tokens`."""
+        return False
+
+    def ends_after(self, num_drawn: int, entropy: float, text: str) -> bool:
+        """Raises ConfigError: the entropies of the tokens before are not known here."""
+        raise ConfigError(
+            f"{self!r} remembers the tokens of one segment: give a policy "
+            "boundary.begin_after(number of tokens before it)"
+        )
+
+
+@dataclass(slots=True)
+class ConfidenceWatch:
+    """`LowConfidence` for one segment: asked about each of its tokens once, in their order.
+
+    Attributes:
+        rule: what it follows.
+        mean: mean entropy so far, nats.
+    """
+
+    rule: LowConfidence
+    mean: float = 0.0
+
+    @property
+    def max_tokens(self) -> int:
+        """Greatest length of the segment, in tokens."""
+        return self.rule.max_tokens
+
+    @property
+    def engine_arguments(self) -> Mapping[str, int | float | str]:
+        """Those of the rule."""
+        return self.rule.engine_arguments
+
+    def ends_before(self, num_drawn: int, entropy: float) -> bool:
+        """False, as the rule."""
+        return False
+
+    def ends_after(self, num_drawn: int, entropy: float, text: str) -> bool:
+        """Takes the token into the mean, and says whether that is too little confidence."""
+        self.mean = running_mean(self.mean, entropy, num_drawn, self.rule.window)
+        return num_drawn >= self.rule.window and -self.mean < self.rule.below
+
+
+def running_mean(mean: float, value: float, num: int, window: int) -> float:
+    """The mean after one more value: a plain one up to `window` values, then exponential.
+
+    Args:
+        mean: of the values before.
+        value: the new one.
+        num: number of values with it, at least 1.
+        window: see `LowConfidence`.
+
+    Example:
+        >>> running_mean(2.0, 4.0, 2, window=8), running_mean(2.0, 4.0, 9, window=8)
+        (3.0, 2.25)
+    """
+    return mean + (value - mean) / min(num, window)
+
+
 SEGMENTERS = {
     "fixed_size": FixedSize,
     "blocks": Blocks,
     "entropy": Entropy,
     "punctuation": Punctuation,
+    "low_confidence": LowConfidence,
 }
 """Segmenters by their names in settings; any other class is named as ``module:Class``."""

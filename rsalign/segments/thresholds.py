@@ -8,14 +8,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from rsalign.core.checks import REWARD, at_least, check_settings
+from rsalign.core.checks import REWARD, at_least, check_settings, part
 from rsalign.selectors.estimators import mean_and_sd
 
 _SCALE = 2.0**-70
 
 
 class Threshold(Protocol):
-    """The reward to reach, as a function of the number of tokens. An immutable value."""
+    """The reward to reach, as a function of the number of tokens. An immutable value.
+
+    Example:
+        >>> from rsalign import Line
+        >>> threshold: Threshold = Line(target=2.0)
+        >>> threshold.at(8, prompt_reward=0.0, max_tokens=8)
+        2.0
+    """
 
     @property
     def needs_prompt_reward(self) -> bool:
@@ -126,6 +133,9 @@ class Constant:
         """A constant threshold at this target."""
         return Constant(value=target)
 
+
+THRESHOLD = part("a threshold, such as Line(target=1.5)")
+"""What a threshold must be where it is a setting, for `check_settings`."""
 
 THRESHOLDS: dict[str, type[Line | Constant]] = {"line": Line, "constant": Constant}
 """Thresholds by their names in settings; any other class is named as ``module:Class``."""

@@ -49,6 +49,7 @@ class MinimumBayesRisk:
     utility: Utility
     temperature: float | None = None
 
+    averages: ClassVar[bool] = True
     weighs: ClassVar[bool] = True
     note_meanings: ClassVar[dict[str, str]] = {
         "expected_utilities": "of the candidates",

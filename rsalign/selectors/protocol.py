@@ -57,6 +57,17 @@ class Selector(Protocol):
     A selector may declare ``needs_reward``, ``needs_certainty``, ``asks_judge``,
     ``picks`` and ``note_meanings``
     (`rsalign.core.capabilities`).
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class First:
+        ...     async def select(
+        ...         self, prompt: Prompt, candidates: Sequence[Candidate], key: Key
+        ...     ) -> Selection:
+        ...         return certain(0, len(candidates))
+        >>> isinstance(First(), Selector)
+        True
     """
 
     async def select(self, prompt: Prompt, candidates: Sequence[Candidate], key: Key) -> Selection:

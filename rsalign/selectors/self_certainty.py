@@ -56,6 +56,7 @@ class SelfCertainty:
     extract: Extract
     power: float = 0.5
 
+    averages: ClassVar[bool] = True
     needs_reward: ClassVar[bool] = False
     needs_certainty: ClassVar[bool] = True
     note_meanings: ClassVar[dict[str, str]] = BALLOT_NOTES | {

@@ -20,7 +20,15 @@ from rsalign.selectors.extraction import EXTRACTOR, Extract, WholeText, extracte
 
 
 class Utility(Protocol):
-    """A finite number for two texts, higher if they agree more. Any function will do."""
+    """A finite number for two texts, higher if they agree more. Any function will do.
+
+    Example:
+        >>> def same_end(candidate: str, reference: str) -> float:
+        ...     return float(candidate[-1:] == reference[-1:])
+        >>> utility: Utility = same_end
+        >>> utility("It is 4", "4")
+        1.0
+    """
 
     def __call__(self, candidate: str, reference: str) -> float:
         """The worth of `candidate` if `reference` is right."""

@@ -56,6 +56,7 @@ class MajorityVote:
     extract: Extract
     ties: Ties = "reward"
 
+    averages: ClassVar[bool] = True
     needs_reward: ClassVar[bool] = False
     weighs: ClassVar[bool] = True
     note_meanings: ClassVar[dict[str, str]] = BALLOT_NOTES
@@ -105,6 +106,7 @@ class RewardWeightedVote:
     extract: Extract
     temperature: float
 
+    averages: ClassVar[bool] = True
     weighs: ClassVar[bool] = True
     note_meanings: ClassVar[dict[str, str]] = BALLOT_NOTES
 

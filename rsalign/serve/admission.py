@@ -19,6 +19,11 @@ class BusyError(RsalignError):
     Attributes:
         reason: ``"busy"`` if it has no room, ``"stopping"`` if it is shutting down.
         retry_after_seconds: when it may, a whole number of at least 1.
+
+    Example:
+        >>> error = BusyError("no room for 8 draws", reason="busy", retry_after_seconds=2)
+        >>> str(error), error.retry_after_seconds
+        ('no room for 8 draws', 2)
     """
 
     def __init__(self, message: str, *, reason: str, retry_after_seconds: int) -> None:

@@ -34,6 +34,7 @@ from rsalign.serve.rules import RequestRules, StrategyRequest, split_budget
 from rsalign.serve.served_request import ServedRequest, current_request, was_handled
 from rsalign.words.fields import TABLES, Fate, refuse
 from rsalign.words.messages import clip
+from rsalign.words.named_parts import PartLike, read_part_words, start_parts
 from rsalign.words.read import STRATEGY, read_flat
 from rsalign.words.request import one_seed, refuse_others, without_strategy
 
@@ -73,6 +74,8 @@ class AlignedClient:
         degrades: whether a request whose reward fails is answered by a plain draw, with a warning,
             if nothing of its answer has been sent.
         observer: is told what happens.
+        parts: further models and judges that strategies need, by name, each an object or what names
+            one, as `Aligner` takes them; `close` closes what was started for them.
 
     Example::
 
@@ -92,10 +95,11 @@ class AlignedClient:
         window: DrawWindow | None = None,
         degrades: bool = False,
         observer: Observer | None = None,
+        parts: Mapping[str, PartLike] | None = None,
     ) -> None:
         self._inner = engine
         self.reward = _guard(reward)
-        self.rules = rules or RequestRules(has_reward=reward is not None)
+        self.rules = rules or RequestRules(has_reward=reward is not None, parts=tuple(parts or ()))
         self.admission = admission or Admission()
         self.observer = observer or Observer()
         self._engine = AsyncEngine(engine)
@@ -104,6 +108,9 @@ class AlignedClient:
         self._fill_window()
         self._policy = VllmPolicy(self._engine)
         check_boundaries(self.rules.default, self._policy)
+        self._parts = start_parts(
+            read_part_words(parts), self.rules.default, lambda: VllmPolicy.adopt(engine)
+        )
         self._degrades = degrades
         self._open: dict[str, set[PromptJob]] = {}
 
@@ -169,7 +176,8 @@ class AlignedClient:
             job.expire()
 
     def close(self) -> None:
-        """Releases the engine, which runs on."""
+        """Releases the engine, which runs on, and closes parts that were started here."""
+        self._parts.close()
         self._engine.close()
 
     def _read_request(self, extra_args: Mapping[str, Any]) -> ServedRequest | None:
@@ -230,6 +238,7 @@ class AlignedClient:
             tokenizer=self._engine.tokenizer,
             watch=watch,
             reward=self.reward,
+            parts=self._parts.parts,
             degrades=self._degrades,
             key=prompt_key(served.seed, number),
             first_choice=first_choice,

@@ -68,6 +68,7 @@ class DeltaStream:
         piece.finish_reason = answer.finish_reason if self._stop is None else "stop"
         piece.stop_reason = answer.stop_reason if self._stop is None else self._stop
         piece.reward = answer.reward
+        piece.components = answer.components
         piece.alignment = answer.alignment
         return piece
 
@@ -96,6 +97,8 @@ class DeltaStream:
         shown = self._detokenizer.output_token_ids
         tokens = shown[self._num_shown if delta else 0 :]
         self._num_shown = len(shown)
+        if finished and not shown:
+            tokens = _NoTokens()
         return CompletionOutput(
             index=self.index,
             text=text,
@@ -103,3 +106,14 @@ class DeltaStream:
             cumulative_logprob=None,
             logprobs=None,
         )
+
+
+class _NoTokens(list[int]):
+    """An empty list that counts as true.
+
+    vLLM's servers drop pieces without text and tokens before the first token, by the truth of their
+    list. An answer without any token, such as an abstention, would never be told to have ended.
+    """
+
+    def __bool__(self) -> bool:
+        return True

@@ -7,7 +7,7 @@ import signal
 import time
 from argparse import Namespace
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from rsalign.core.errors import ConfigError
 from rsalign.engines.vllm.openai_app import listen, parse_flags, run_engine, serve_app
@@ -15,6 +15,9 @@ from rsalign.hooks.loading import add_hooks
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.serve.options import Options
 from rsalign.serve.plugin import AlignmentPlugin
+from rsalign.words.named_parts import StartedParts
+
+T = TypeVar("T")
 
 _SHUTDOWN_SECONDS = 20.0
 """For an orderly end, besides the time in which vLLM finishes open requests."""
@@ -42,18 +45,21 @@ def serve(policy: str, options: Options, flags: Sequence[str]) -> None:
     if arguments.model_tag is not None:
         raise ConfigError(f"the model is given as {arguments.model_tag!r}: give it as --policy")
     address, listener = listen(arguments)
+    # what needs the policy is started by the plug-in, when the policy's engine is there
+    reward = _unless_too_early(options.start_reward)
     try:
-        reward = options.start_reward(_not_yet)
-    except _NotYetError:
-        reward = None  # the plug-in starts it when the policy's engine is there
-    plugin = AlignmentPlugin(options, reward)
+        parts = _unless_too_early(options.start_parts)
+    except BaseException:
+        _close(reward, None)
+        raise
+    plugin = AlignmentPlugin(options, reward, parts)
     seconds = options.drain_seconds + arguments.shutdown_timeout + _SHUTDOWN_SECONDS
     try:
         with asyncio.Runner(loop_factory=_loop(plugin.drain, seconds)) as runner:
             runner.run(_serve(arguments, address, listener, plugin))
     finally:
         listener.close()
-        _close(reward)
+        _close(reward, parts)
 
 
 async def _serve(
@@ -123,18 +129,28 @@ def _end_within(seconds: float) -> None:
 
 
 class _NotYetError(Exception):
-    """The reward needs the policy, whose engine is not started yet."""
+    """A reward or a part needs the policy, whose engine is not started yet."""
 
 
 def _not_yet() -> NoReturn:
     raise _NotYetError
 
 
+def _unless_too_early(start: Callable[[Callable[[], Any]], T]) -> T | None:
+    """What `start` makes; None if it needs the policy."""
+    try:
+        return start(_not_yet)
+    except _NotYetError:
+        return None
+
+
 def _interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _close(reward: GuardedReward | None) -> None:
+def _close(reward: GuardedReward | None, parts: StartedParts | None) -> None:
+    if parts is not None:
+        parts.close()
     close = getattr(reward.reward, "close", None) if reward is not None else None
     if close is not None:
         close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rsalign.core.align import Result
+from rsalign.core.budget import Usage
 from rsalign.core.errors import ConfigError
 from rsalign.core.types import Tokens
 from rsalign.serve.telemetry import Metrics, RequestSpan, StrategyMetrics, Tracing
@@ -116,7 +117,13 @@ class Observation:
             "kept": sum(usage.policy_tokens_kept for usage in usages),
             "reward_calls": sum(usage.reward_calls for usage in usages),
             "expired": any(result.expired for result in self._results),
+            "abstained": sum(result.abstained for result in self._results),
         }
+        for name, usage in sum(usages, Usage()).parts.items():
+            facts |= {
+                f"{name}.drawn": usage.policy_tokens_drawn,
+                f"{name}.reward_calls": usage.reward_calls,
+            }
         if self._span is not None:
             self._span.end(facts)
         logger.info(

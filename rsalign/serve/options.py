@@ -11,12 +11,14 @@ from rsalign.core.budget import Budget
 from rsalign.core.capabilities import missing_setting
 from rsalign.core.checks import above, at_least, check_settings
 from rsalign.core.errors import ConfigError, EngineError
-from rsalign.core.protocols import Reward, Strategy
+from rsalign.core.parts import check_part_names
+from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.serve.admission import Admission
 from rsalign.serve.draw_window import DrawWindow
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.serve.rules import RequestRules
 from rsalign.words.messages import clip, show, suggest
+from rsalign.words.named_parts import StartedParts, read_part_words, start_parts
 from rsalign.words.parts import is_none, reward_from
 from rsalign.words.read import read_words
 from rsalign.words.request import refuse_lengths
@@ -36,6 +38,8 @@ class Options:
             ``(prompt_text, response_text) -> float``, or a class of rewards by name (also an
             object, ``{"name": "density_ratio", ...}``); None: there is none.
         reward_args: for the reward's engine, the connection, `FunctionReward` or the class.
+        parts: further models and judges by name, as `rsalign.words.named_parts.start_parts` takes
+            them, which strategies of requests may need; a request cannot name any other.
         strategy: of requests that name none: a name, or ``module:name`` of a class or an instance;
             None leaves them to vLLM.
         settings: its parameters; ``max_tokens`` bounds its responses beside what requests say, and
@@ -70,6 +74,7 @@ class Options:
 
     reward: str | Mapping[str, Any] | None = None
     reward_args: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
     strategy: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_policy_tokens: int | None = None
@@ -106,6 +111,7 @@ class Options:
         )
         if self.settings and self.strategy is None:
             raise ConfigError("settings are given, but no strategy that they could belong to")
+        object.__setattr__(self, "parts", read_part_words(self.parts))
         self.request_rules()
 
     @classmethod
@@ -139,6 +145,7 @@ class Options:
         default: Strategy | None = None
         if self.strategy is not None:
             default = asked.strategy()
+            check_part_names(default, self.parts)
             refuse_lengths(default, asked.settings)
             if missing := missing_setting(default):
                 raise ConfigError(
@@ -149,6 +156,7 @@ class Options:
             default_name=self.strategy or "",
             default_max_tokens=asked.max_tokens,
             has_reward=not is_none(self.reward),
+            parts=tuple(self.parts),
             budget=self._budget(asked.budget),
             on_reward_error=asked.on_reward_error
             or ("best" if self.on_reward_error == "best" else "fail"),
@@ -205,3 +213,20 @@ class Options:
             else:
                 assert made is not None
                 return GuardedReward(made, self.reward_timeout_seconds)
+
+    def start_parts(self, policy: Callable[[], Any] | None = None) -> StartedParts:
+        """The named parts, started if they are models; rewards and judges within the time limit.
+
+        Args:
+            policy: returns the served policy; called only if a part needs it.
+
+        Raises:
+            ConfigError: if one cannot be started.
+        """
+        started = start_parts(self.parts, self.request_rules().default, policy)
+        seconds = self.reward_timeout_seconds
+        guarded = {
+            name: part if isinstance(part, Policy) else GuardedReward(part, seconds)
+            for name, part in started.parts.items()
+        }
+        return StartedParts(guarded, started.opened)

@@ -22,6 +22,7 @@ from rsalign.serve.lifecycle import drain, num_open
 from rsalign.serve.observe import Observer, log_to_stderr
 from rsalign.serve.options import Options
 from rsalign.serve.telemetry import Metrics, Tracing
+from rsalign.words.named_parts import StartedParts
 
 ENVIRONMENT = "RSALIGN_SERVE"
 
@@ -32,14 +33,20 @@ class AlignmentPlugin:
     Args:
         options: None: read from the environment.
         reward: already started; None: the one that `options` name is started.
+        parts: named parts, likewise.
     """
 
     name = "rsalign"
     required_tasks = ("generate",)
 
-    def __init__(self, options: Options | None = None, reward: GuardedReward | None = None) -> None:
+    def __init__(
+        self,
+        options: Options | None = None,
+        reward: GuardedReward | None = None,
+        parts: StartedParts | None = None,
+    ) -> None:
         self._options = options or Options.from_json(os.environ.get(ENVIRONMENT, "{}"))
-        self._reward = reward
+        self._reward, self._parts = reward, parts
         self._client: AlignedClient | None = None
         self._state: Any = None
 
@@ -59,13 +66,17 @@ class AlignmentPlugin:
         prepare_app(app)
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
-        """Starts the reward and puts the client in place; vLLM's handlers exist by now."""
+        """Starts what is missing and puts the client in place; vLLM's handlers exist by now."""
         if isinstance(engine_client, AlignedClient) or engine_client is None:
             return
         log_to_stderr()
         if self._reward is None:
             self._reward = await asyncio.to_thread(
                 self._options.start_reward, lambda: VllmPolicy.adopt(engine_client)
+            )
+        if self._parts is None:
+            self._parts = await asyncio.to_thread(
+                self._options.start_parts, lambda: VllmPolicy.adopt(engine_client)
             )
         config = engine_client.vllm_config
         traced = config.observability_config.otlp_traces_endpoint is not None
@@ -76,6 +87,7 @@ class AlignmentPlugin:
             admission=self._options.admission(),
             window=self._options.window(),
             degrades=self._options.on_reward_error == "plain",
+            parts=self._parts.parts,
             observer=Observer(
                 Metrics(str(config.model_config.served_model_name)),
                 Tracing() if traced else None,

@@ -46,6 +46,7 @@ class PromptJob(AnswerListener):
         tokenizer: the policy's.
         watch: makes a view of the policy for one answer.
         reward: judges.
+        parts: further models and judges, by name.
         degrades: whether the answer is a plain draw if the reward fails.
         key: the address of the prompt.
         first_choice: the number of its first answer among all choices of the HTTP request.
@@ -60,6 +61,7 @@ class PromptJob(AnswerListener):
     tokenizer: Any
     watch: WatchPolicy
     reward: Reward | None
+    parts: Mapping[str, Any]
     degrades: bool
     key: Key
     first_choice: int
@@ -146,6 +148,7 @@ class PromptJob(AnswerListener):
             budget=self.request.budget,
             on_reward_error=self.request.on_reward_error,
             listener=self,
+            parts=self.parts,
         )
 
     def watch_policy(self, sample: int, policy: Policy) -> Policy:

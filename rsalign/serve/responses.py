@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import json
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rsalign.core.align import Result
+from rsalign.core.budget import Usage
 from rsalign.core.trace import Proposal, Trace, Verdict
 from rsalign.serve.served_request import ServedRequest
 
@@ -20,11 +22,13 @@ _COUNTS = '"usage":{'
 def make_block(served: ServedRequest) -> dict[str, Any]:
     """The ``rsalign`` block of a complete response, over all its choices together.
 
-    ``reward`` is the highest among them. ``accepted`` and ``rejected`` count the proposals of
-    `decided_proposals`, ``forced`` those at any depth. ``drawn`` and ``kept`` are tokens of the
-    policy. ``streamed`` tells whether text was sent before its answer was complete. ``warnings``
-    lists what the user should know, such as that a greedy policy has one answer only. Several
-    choices have one entry each under ``choices``.
+    ``reward`` is the highest among them, with its named ``components`` if it has any. ``accepted``
+    and ``rejected`` count the proposals of `decided_proposals`, ``forced`` those at any depth.
+    ``drawn`` and ``kept`` are tokens of the policy; ``parts`` has what each named part of the run
+    spent, if there are any. ``abstained`` tells whether no choice is an answer. ``streamed`` tells
+    whether text was sent before its answer was complete. ``warnings`` lists what the user should
+    know, such as that a greedy policy has one answer only. Several choices have one entry each
+    under ``choices``.
     """
     results = [served.results[i] for i in sorted(served.results)]
     choices = [_summarize(result) for result in results]
@@ -32,11 +36,14 @@ def make_block(served: ServedRequest) -> dict[str, Any]:
     whole: dict[str, Any] = {
         "strategy": served.asked.name,
         "reward": max(rewards, default=None),
+        **_list_components(max(results, key=_rank)),
+        "abstained": all(result.abstained for result in results),
         "expired": any(result.expired for result in results),
         "streamed": served.streamed,
         "seconds": round(served.seconds, 6),
         "seed": results[0].seed,
         **{count: sum(choice[count] for choice in choices) for count in _FIGURES},
+        **_list_parts(results),
         "warnings": list(dict.fromkeys(text for result in results for text in result.warnings)),
     }
     if len(results) == 1:
@@ -70,6 +77,8 @@ def _summarize(result: Result) -> dict[str, Any]:
     verdicts = [proposal.verdict for proposal in decided_proposals(result.trace)]
     return {
         "reward": result.reward,
+        **_list_components(result),
+        "abstained": result.abstained,
         "accepted": verdicts.count(Verdict.ACCEPTED),
         "rejected": verdicts.count(Verdict.REJECTED),
         "forced": count_forced(result.trace),
@@ -77,7 +86,27 @@ def _summarize(result: Result) -> dict[str, Any]:
         "kept": result.usage.policy_tokens_kept,
         "reward_calls": result.usage.reward_calls,
         "expired": result.expired,
+        **_list_parts([result]),
     }
+
+
+def _rank(result: Result) -> float:
+    return -math.inf if result.reward is None else result.reward
+
+
+def _list_components(result: Result) -> dict[str, Any]:
+    return {"components": result.components} if result.components else {}
+
+
+def _list_parts(results: Sequence[Result]) -> dict[str, Any]:
+    """What each named part spent, over all results; the fields that are not 0."""
+    total = sum((result.usage for result in results), Usage())
+    spent = {name: replace(usage, seconds=0.0).spent() for name, usage in total.parts.items()}
+    parts = {
+        name: {field: amount for field, amount in own.items() if amount}
+        for name, own in spent.items()
+    }
+    return {"parts": parts} if parts else {}
 
 
 def _list_diagnostics(result: Result) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from typing import Any
 from rsalign.core.budget import Budget
 from rsalign.core.capabilities import needs_reward
 from rsalign.core.errors import ConfigError
+from rsalign.core.parts import needed_parts
 from rsalign.core.protocols import Strategy
 from rsalign.strategies import STRATEGIES
-from rsalign.words.messages import show
+from rsalign.words.messages import clip, show, suggest
 from rsalign.words.read import NO_STRATEGY, STRATEGY, OnRewardError, Specification
 from rsalign.words.request import requested
 
@@ -57,6 +58,7 @@ class RequestRules:
         default_name: its name.
         default_max_tokens: greatest length of the default's answers; None: only requests limit it.
         has_reward: whether the server has a reward.
+        parts: the names of the server's further models and judges.
         budget: of each request; a request may ask for less.
         on_reward_error: unless a request says otherwise.
         max_size: greatest product of the whole-number settings of a request's strategy and of
@@ -72,6 +74,7 @@ class RequestRules:
     default_name: str = ""
     default_max_tokens: int | None = None
     has_reward: bool = False
+    parts: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     on_reward_error: OnRewardError = "fail"
     max_size: int = 1024
@@ -138,10 +141,32 @@ class RequestRules:
                 f"{asked.name or self.default_name} needs a reward, and this server has none: "
                 "start it with --reward, or ask for 'plain'"
             )
+        if missing := [name for name in needed_parts(strategy) if name not in self.parts]:
+            raise ConfigError(
+                f"{asked.name or self.default_name} needs the part {show(missing[0])}, and this "
+                f"server has {', '.join(self.parts) or 'none'}: start it with --part "
+                f"{clip(missing[0], 80)}=..., or name one that it has"
+            )
         return strategy
 
     def _limit_budget(self, asked: Specification) -> Budget:
+        for part, given in asked.budget.get("parts", {}).items():
+            if part not in self.parts:
+                raise ConfigError(
+                    f"budget.parts.{clip(part, 80)}: this server has no such part"
+                    f"{suggest(part, self.parts)}"
+                )
+            own = self.budget.parts.get(part, Budget())
+            for name, value in given.items():
+                most = getattr(own, name) or math.inf
+                if value is not None and value > most:
+                    raise ConfigError(
+                        f"budget.parts.{part}.{name}={show(value)}: this server allows {most} for "
+                        "a request"
+                    )
         for name, value in asked.budget.items():
+            if name == "parts":
+                continue
             most = getattr(self.budget, name) or math.inf  # 0: no tokens for a completion
             if value is not None and value > most:
                 raise ConfigError(
@@ -158,7 +183,9 @@ def split_budget(budget: Budget, answers: int) -> Budget:
     """
     if answers == 1:
         return budget
-    shares: dict[str, Any] = {}
+    shares: dict[str, Any] = {
+        "parts": {name: split_budget(part, answers) for name, part in budget.parts.items()}
+    }
     for name in ("policy_tokens", "reward_calls"):
         limit = getattr(budget, name)
         if limit is not None:

@@ -89,7 +89,7 @@ class ServedRequest:
         return begun
 
     def end_answer(self, result: Result) -> None:
-        """Counts an answer that has ended.
+        """Counts an answer that has ended; an abstention needs no token.
 
         Raises:
             ConfigError: if it was the last one, none has a token, and the request's own budget was
@@ -97,7 +97,7 @@ class ServedRequest:
             PolicyError: likewise, if the budget was the server's, or the reward failed first.
         """
         self.num_ended += 1
-        self.has_tokens |= bool(result.candidate.tokens)
+        self.has_tokens |= bool(result.candidate.tokens) or result.abstained
         if self.has_tokens or self.num_ended < self.num_expected:
             return
         if result.trace.notes.get("reward_failed"):

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rsalign.core.align import Result
@@ -33,6 +34,11 @@ _COUNTERS = {
     "policy_tokens_kept": "Tokens of answers.",
     "reward_calls": "Calls of the reward.",
     "answers_expired": "Answers that a budget, or a reward that failed, ended early.",
+    "answers_abstained": "Requests for an answer for which a strategy gave none.",
+}
+_PART_COUNTERS = {
+    "part_policy_tokens_drawn": "Tokens drawn from a named part of runs, such as a draft model.",
+    "part_reward_calls": "Calls of a named part of runs, such as a judge.",
 }
 _GAUGES = {
     "admission_limit": "Greatest number of draws that the requests under way can have open.",
@@ -62,6 +68,10 @@ class Metrics:
         self._model_name = model_name
         self._counters = {
             name: Counter(f"rsalign:{name}", text, _LABELS) for name, text in _COUNTERS.items()
+        }
+        self._part_counters = {
+            name: Counter(f"rsalign:{name}", text, (*_LABELS, "part"))
+            for name, text in _PART_COUNTERS.items()
         }
         self._histograms = {
             name: Histogram(f"rsalign:{name}", text, _LABELS, buckets=buckets)
@@ -118,6 +128,10 @@ class Metrics:
                 for outcome in ("finished", "failed", "refused", "cancelled")
             },
             open=self._open.labels(*labels),
+            of_part={
+                name: partial(metric.labels, *labels)
+                for name, metric in self._part_counters.items()
+            },
         )
 
 
@@ -129,11 +143,15 @@ class StrategyMetrics:
     histograms: dict[str, Any]
     requests: dict[str, Any]
     open: Any
+    of_part: dict[str, Any]
 
     def count_answer(self, result: Result) -> None:
         """Counts the cost of one answer."""
         for name, amount in _amounts(result):
             self.counters[name].inc(amount)
+        for part, usage in result.usage.parts.items():
+            self.of_part["part_policy_tokens_drawn"](part).inc(usage.policy_tokens_drawn)
+            self.of_part["part_reward_calls"](part).inc(usage.reward_calls)
 
 
 def _amounts(result: Result) -> Iterator[tuple[str, int]]:
@@ -145,6 +163,7 @@ def _amounts(result: Result) -> Iterator[tuple[str, int]]:
     yield "policy_tokens_kept", result.usage.policy_tokens_kept
     yield "reward_calls", result.usage.reward_calls
     yield "answers_expired", int(result.expired)
+    yield "answers_abstained", int(result.abstained)
 
 
 class Tracing:

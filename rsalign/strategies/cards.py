@@ -9,7 +9,8 @@ Law      Let y be the tokens kept so far, q(s) the probability that pi writes th
          P(forced) = (1 - A)^K. The share of s in it depends on `when_exhausted`:
          best: G(r(s))^K - G(r(s)-)^K, split among segments of equal reward in proportion to
          q (1 - a), where G(v) = sum of q (1 - a) over rewards up to v and G(v-) its left limit;
-         last: (1 - A)^(K-1) q(s) (1 - a(s)); fail: `TriesExhaustedError`.
+         last: (1 - A)^(K-1) q(s) (1 - a(s)); fail: `TriesExhaustedError`; finish: as best, and all
+         tokens after a forced segment are drawn from pi.
          For soft acceptance without the forced branch this is pi(s) exp(min(r, tau) / beta) / Z(y):
          exact for the clipped reward *within* each segment. Z(y) is not corrected for, so that the
          law of the whole answer is not tilted by its reward alone. `proposals` changes no draw.
@@ -37,19 +38,21 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from rsalign.core.capabilities import AnswerLaw, TraceKind
-from rsalign.core.checks import at_least, check_settings, part
-from rsalign.core.errors import ConfigError, RsalignError
+from rsalign.core.checks import at_least, check_settings
+from rsalign.core.errors import RsalignError
 from rsalign.core.protocols import SEGMENTER, Boundary, Policy, get_headroom, get_sampling
 from rsalign.core.run import Run, is_certain
 from rsalign.core.tasks import until
 from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
-from rsalign.segments.acceptance import Acceptance, SoftAcceptance
-from rsalign.segments.thresholds import Line, Threshold
+from rsalign.segments.acceptance import ACCEPTANCE, Acceptance, SoftAcceptance
+from rsalign.segments.bar import Bar, needs_threshold
+from rsalign.segments.conformal import calibrate, score_of
+from rsalign.segments.round_size import MOST_AT_ONCE, round_size
+from rsalign.segments.thresholds import THRESHOLD, Line, Threshold
 from rsalign.selectors.by_reward import index_of_highest
 
 _NONE_ALLOWED = "of {} drafts after {} tokens none is allowed"
-_MOST_AT_ONCE = 8  # of "auto": more save hardly a round at useful acceptance rates
 
 
 class TriesExhaustedError(RsalignError):
@@ -93,20 +96,23 @@ class Cards:
     Attributes:
         segmenter: where segments end, such as ``FixedSize(16)``.
         threshold: the reward that the answer must reach at the end of each draft, by its length.
-            None only inside `Calibrate`, which sets it.
+            None only inside `Calibrate`, which sets it, and with `Conformal`, which needs none.
         acceptance: the probability of accepting a draft, given its reward and the threshold. The
-            default has the paper's beta, which suits rewards with a spread of several units.
+            default has the paper's beta, which suits rewards with a spread of several units. With
+            `Conformal` each try alone is rejected with its share; all tries of a segment are
+            compared with the same calibration drafts.
         max_tokens: greatest length of the whole answer in tokens, EOS included.
         max_tries: greatest number of drafts of one segment.
         proposals: number of drafts drawn at once. The first accepted *in order of index* is taken
             and the other draws are cancelled. Each try has its own address, so that this changes
-            the cost but never the answer. ``"auto"`` draws 1 / a at once, with
-            a = (accepted + 1) / (tested + 1) over this answer so far (one at first, and twice as
-            many in each round without success), but at most 8, and at most as many as the engine
-            has room for if every open request did the same (`rsalign.core.protocols.get_headroom`).
+            the cost but never the answer. ``"auto"`` draws as many as are expected to cost least
+            (`rsalign.segments.round_size`), at most 8: one at first, and more the more drafts were
+            rejected and the fewer requests of others share the engine's steps.
         when_exhausted: what happens if all tries of a segment are rejected. ``"best"`` takes the
             rejected draft with the highest reward (the first of equal ones), ``"last"`` the last
-            one; both are recorded as forced. ``"fail"`` raises an error.
+            one; both are recorded as forced. ``"finish"`` does as ``"best"``, and completes the
+            answer with one more draw, untested (forced): the drafts of later segments would mostly
+            be rejected as well. ``"fail"`` raises an error.
         hopeless_below: if the *first* segment uses up its tries, and the mean acceptance
             probability of these drafts is below this number, the target counts as out of reach: one
             more draw completes the answer untested (forced). A hopeless answer then costs
@@ -146,17 +152,15 @@ class Cards:
     max_tokens: int = 256
     max_tries: int = 20
     proposals: int | Literal["auto"] = 1
-    when_exhausted: Literal["best", "last", "fail"] = "best"
+    when_exhausted: Literal["best", "last", "finish", "fail"] = "best"
     hopeless_below: float = 0.0
 
     def __post_init__(self) -> None:
         check_settings(
             self,
             segmenter=SEGMENTER,
-            threshold=part("a threshold, such as Line(target=1.5)"),
-            acceptance=part(
-                "an acceptance rule, such as SoftAcceptance(beta=0.7) or HardAcceptance()"
-            ),
+            threshold=THRESHOLD,
+            acceptance=ACCEPTANCE,
             max_tokens=at_least(1),
             max_tries=at_least(1),
             proposals=at_least(1),
@@ -166,12 +170,12 @@ class Cards:
     @property
     def parallel_draws(self) -> int:
         """The proposals of a round."""
-        return _MOST_AT_ONCE if self.proposals == "auto" else self.proposals
+        return MOST_AT_ONCE if self.proposals == "auto" else self.proposals
 
     @property
     def missing_setting(self) -> str:
         """The threshold, if there is none (see `Strategy`)."""
-        if self.threshold is not None:
+        if self.threshold is not None or not needs_threshold(self.acceptance):
             return ""
         return (
             "cards has no threshold: give threshold.target=..., in the reward's units, or use "
@@ -226,16 +230,16 @@ class Cards:
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws and commits segment after segment until the answer is complete."""
         run.has_one_answer(f"segments are drafted once each, and not up to {self.max_tries} times")
-        log_accept = await self._log_accept(prompt, run)
-        if log_accept is None:
+        bar = await Bar.of(self.threshold, self.acceptance, prompt, run, self.max_tokens)
+        if bar is None:
             return run.abstain(prompt, "the constraint allows no answer to this prompt")
         kept, tally = Response((), "", None, ()), _Tally()
         while True:
-            if tally.hopeless:
-                chosen = await self._rest(prompt, kept, log_accept, run.at("rest"))
+            if tally.finishing:
+                chosen = await self._rest(prompt, kept, bar, run.at("rest"))
             else:
                 here = run.at("segment", len(kept.tokens))
-                chosen = await self._segment(prompt, kept, log_accept, here, tally)
+                chosen = await self._segment(prompt, kept, bar, here, tally)
             if chosen.abstained:
                 run.trace.note(num_proposals=tally.num_tested, num_forced=tally.num_forced)
                 return chosen
@@ -256,37 +260,11 @@ class Cards:
                 return chosen
             kept = chosen.response
 
-    async def _log_accept(self, prompt: Prompt, run: Run) -> Callable[[Candidate], float] | None:
-        """The function from a draft to ln P(accept); None if no answer at all is allowed."""
-        threshold = self.threshold
-        if threshold is None:
-            raise ConfigError(
-                "Cards has no threshold: give threshold=Line(target=...), in the reward's units, "
-                "or let Calibrate(inner=Cards(...)) find a target"
-            )
-        prompt_reward = 0.0
-        if threshold.needs_prompt_reward:
-            judged = await run.judge(prompt, (), None)
-            if judged.excluded:
-                return None
-            prompt_reward = judged.reward
-            run.trace.note(prompt_reward=prompt_reward)
-
-        def log_accept(draft: Candidate) -> float:
-            if draft.excluded:
-                return -math.inf
-            bar = threshold.at(
-                len(draft.tokens), prompt_reward=prompt_reward, max_tokens=self.max_tokens
-            )
-            return self.acceptance.log_accept(draft.reward, bar)
-
-        return log_accept
-
     async def _segment(
         self,
         prompt: Prompt,
         kept: Response,
-        log_accept: Callable[[Candidate], float],
+        bar: Bar,
         run: Run,
         tally: "_Tally",
     ) -> Candidate:
@@ -295,6 +273,14 @@ class Cards:
         tested: list[Candidate] = []
         accepted = False
         repeats = get_sampling(run.policy).is_point_mass
+        acceptance = await calibrate(
+            self.acceptance,
+            lambda i: self._calibration_score(prompt, kept, run.at("calibration", i)),
+        )
+
+        def log_accept(draft: Candidate) -> float:
+            return bar.log_accept(acceptance, draft, draft.reward)
+
         only: Candidate | None = None  # the one possible draft, once it is known to be that
 
         async def attempt(index: int) -> int:
@@ -341,6 +327,7 @@ class Cards:
             raise TriesExhaustedError(prompt, kept, tuple(tested))
         mean_accept = math.fsum(math.exp(log_accept(draft)) for draft in tested) / len(tested)
         tally.hopeless = not kept.tokens and mean_accept < self.hopeless_below
+        tally.finishing = tally.hopeless or self.when_exhausted == "finish"
         if tally.hopeless:
             run.trace.warn(
                 f"the target is out of reach: the drafts of the first segment had a mean "
@@ -356,16 +343,22 @@ class Cards:
         _force(chosen, len(kept.tokens), log_accept(chosen), run)
         return chosen
 
-    async def _rest(
-        self, prompt: Prompt, kept: Response, log_accept: Callable[[Candidate], float], run: Run
-    ) -> Candidate:
+    async def _calibration_score(self, prompt: Prompt, kept: Response, run: Run) -> float:
+        """The reward of a draft that is never tested."""
+        draft = await run.draft(
+            prompt, kept.tokens, max_tokens=self.max_tokens, boundary=self.segmenter
+        )
+        return score_of(draft)
+
+    async def _rest(self, prompt: Prompt, kept: Response, bar: Bar, run: Run) -> Candidate:
         """The kept tokens and a completion drawn from pi without a test but the constraint's."""
         for i in range(self.max_tries):
             chosen = await (run.at("try", i) if i else run).draft(
                 prompt, kept.tokens, max_tokens=self.max_tokens, kept_log_probs=kept.log_probs
             )
             if not chosen.excluded:
-                _force(chosen, len(kept.tokens), log_accept(chosen), run)
+                log_accept = bar.log_accept(self.acceptance, chosen, chosen.reward)
+                _force(chosen, len(kept.tokens), log_accept, run)
                 return chosen
         return run.abstain(prompt, _NONE_ALLOWED.format(self.max_tries, len(kept.tokens)))
 
@@ -380,14 +373,11 @@ class _Tally:
     num_forced: int = 0
     num_unused: int = 0
     hopeless: bool = False
+    finishing: bool = False  # what is left is drawn without tests
 
     def round_size(self, policy: Policy) -> int:
-        """The expected number of tries until one is accepted, within the limits of "auto".
-
-        The acceptance rate is estimated as if one more try had been tested and accepted.
-        """
-        expected = math.ceil((self.num_tested + 1) / (self.num_accepted + 1))
-        return max(1, math.floor(min(_MOST_AT_ONCE, expected, get_headroom(policy))))
+        """The number of drafts that "auto" draws at once."""
+        return round_size(self.num_tested, self.num_accepted, get_headroom(policy))
 
 
 def _force(chosen: Candidate, kept: int, log_accept: float, run: Run) -> None:

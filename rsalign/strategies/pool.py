@@ -17,7 +17,7 @@ from rsalign.core.capabilities import (
 from rsalign.core.checks import part, quote
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
-from rsalign.core.protocols import Reward, Strategy
+from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.core.run import Run
 from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Note, Verdict
@@ -100,6 +100,7 @@ class Pool:
         inner: the strategy that draws each candidate.
         select: chooses one of them.
         select_key: from the number of candidates to the address of the choice among them.
+        policy_of: from the number of a candidate to the policy that draws it; None: the run's.
     """
 
     prompt: Prompt
@@ -107,6 +108,7 @@ class Pool:
     inner: Strategy
     select: Selector
     select_key: Callable[[int], Key]
+    policy_of: Callable[[int], Policy] | None = None
     _drawn: dict[int, Candidate] = field(default_factory=dict)
     _asked: dict[int, Response] = field(default_factory=dict)
 
@@ -126,6 +128,8 @@ class Pool:
 
         async def draw_one(i: int) -> None:
             run = self.run.branch("candidate", i)
+            if self.policy_of is not None:
+                run = replace(run, policy=self.policy_of(i))
             if answers_in_one_draw(
                 self.inner
             ):  # what the reward is asked about is then the candidate
@@ -147,6 +151,10 @@ class Pool:
             ),
             tuple(-math.inf if one.excluded else float(one.reward) for one in candidates),
         )
+
+    def add(self, number: int, candidate: Candidate) -> None:
+        """Adds a candidate that was drawn elsewhere."""
+        self._drawn[number] = candidate
 
     async def choose(self) -> Choice:
         """The choice among the candidates that were drawn."""

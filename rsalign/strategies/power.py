@@ -2,7 +2,7 @@
 
 Law      Stationary: pi(y)^alpha / Z on responses of at most `max_tokens` tokens, EOS counted. A
          response that was cut off at this length is a state like any other. No reward is needed.
-Move     As `QAlign`: suffixes are drawn from pi.
+Move     As `QAlign`: suffixes are drawn from pi, or from a draft for the same target.
 Accept   min(1, (p(new suffix) / p(old suffix))^(alpha - 1) H(y) / H(y')). Replicas with factor f
          target the power 1 + (alpha - 1) / f.
 Paper    power sampling, Karan and Du 2025, arXiv:2510.14901; replicas at lower powers: Parallel

@@ -7,9 +7,13 @@ Law      Stationary: pi(y) exp(r(y) / beta) / Z on responses of at most `max_tok
          multiplies its distance by 1 - restart * Z / max exp(r / beta) or less (with "i_sir" and k
          candidates, that product times k / (k + 1)). The answer is what `answer` chooses from the
          states.
-Move     Keep y_<i for a cut i from `cuts`, and draw the rest from pi, `candidates` times.
+Move     Keep y_<i for a cut i from `cuts`, and draw the rest from pi, `candidates` times. With
+         ``proposal="draft"`` a draft q draws the rest, and the target is the same, if q can write
+         whatever pi can: a draft that truncates is refused.
 Accept   min(1, exp((r' - r) / beta) H(y) / H(y')), where H is the normaliser of the cut law:
          |y| / |y'| for uniform cuts. For several candidates see `rsalign.chains.metropolis`.
+         With a draft, times pi(new suffix) q(old suffix) / (pi(old suffix) q(new suffix)), each
+         under the sampling settings that tokens are drawn with.
          Replicas at beta_a and beta_b exchange states with probability
          min(1, exp((1 / beta_a - 1 / beta_b) (r_b - r_a))).
 Paper    QAlign, Faria et al. 2025, arXiv:2504.03790.
@@ -19,7 +23,8 @@ Departs  EOS is part of the state; the whole response is bounded, not the suffix
          ``recycle=False``, ``answer=MajorityVote(...)`` and otherwise defaults it is the published
          sampler.
 Cost     a step draws |y| / 2 tokens on average (uniform cuts) for each candidate and replica, and
-         judges as many responses.
+         judges as many responses. With a draft these are its tokens, and pi scores each
+         suffix by one request.
 Streams  at the end; until then `Progress` events tell the present answer.
 """
 

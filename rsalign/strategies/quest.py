@@ -2,7 +2,7 @@
 
 Law      Stationary: exp(r(y) / beta) / Z on responses of at most `max_tokens` tokens, EOS counted,
          among those that the policy can draw at all. The policy's probability does not count.
-Move     As `QAlign`.
+Move     As `QAlign`; a draft gives the same target, too.
 Accept   min(1, exp((r' - r) / beta) p(old suffix) / p(new suffix) H(y) / H(y')), with the *sum* of
          the log-probabilities of each suffix under the law that it was drawn from.
 Paper    QUEST, Faria et al. 2024, arXiv:2406.00049.

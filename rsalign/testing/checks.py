@@ -7,7 +7,8 @@ policy and the vLLM policy pass the same checks.
 import asyncio
 import math
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rsalign.core.capabilities import overdraws
 from rsalign.core.constraint import Constraint
@@ -19,6 +20,7 @@ from rsalign.core.tasks import concurrently
 from rsalign.core.trace import Trace, Verdict
 from rsalign.core.types import Prompt, Response, Segment, Stop, Tokens
 from rsalign.segments.segmenters import FixedSize
+from rsalign.testing.enumerate import NO_PARTS
 
 
 async def check_policy(
@@ -156,7 +158,13 @@ async def check_constraint(
 
 
 async def check_strategy(
-    strategy: Strategy, prompt: Prompt, policy: Policy, reward: Reward, *, eos: int
+    strategy: Strategy,
+    prompt: Prompt,
+    policy: Policy,
+    reward: Reward,
+    *,
+    eos: int,
+    parts: Mapping[str, Any] = NO_PARTS,
 ) -> None:
     """Checks the laws of `Strategy`, with a policy whose draws are reproducible.
 
@@ -166,6 +174,7 @@ async def check_strategy(
         policy: the toy policy, or another policy with reproducible draws.
         reward: any reward.
         eos: id of the end-of-sequence token.
+        parts: the named parts that the strategy needs.
 
     Raises:
         AssertionError: if a law is violated.
@@ -181,7 +190,8 @@ async def check_strategy(
     drawn: list[tuple[Label, ...]] = []
     streamed: list[Tokens] = []
     trace = Trace(on_commit=streamed.append)
-    answer = await strategy.sample(prompt, Run(policy, reward, _SpyKey(3, (), drawn), trace))
+    spied = Run(policy, reward, _SpyKey(3, (), drawn), trace, parts)
+    answer = await strategy.sample(prompt, spied)
     assert asyncio.all_tasks() == before, "a task outlived the strategy"
     assert len(drawn) == len(set(drawn)), f"a key was drawn twice: {_repeated(drawn)}"
     pieces = tuple(token for piece in streamed for token in piece)
@@ -197,7 +207,8 @@ async def check_strategy(
     )
     assert all(proposal.log_accept <= 0 for proposal in trace.proposals)
     again, *others = await concurrently(
-        strategy.sample(prompt, Run(policy, reward, Key(seed))) for seed in (3, 4, 5, 6)
+        strategy.sample(prompt, Run(policy, reward, Key(seed), parts=parts))
+        for seed in (3, 4, 5, 6)
     )
     assert again == answer, "the answer depends on what else runs"
     assert len(others) == 3

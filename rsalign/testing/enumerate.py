@@ -11,7 +11,8 @@ import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from rsalign.core.key import Key, Label
 from rsalign.core.protocols import Policy, Reward, Strategy
@@ -19,6 +20,9 @@ from rsalign.core.run import Run
 from rsalign.core.types import Prompt, Tokens
 
 R = TypeVar("R", bound=Hashable)
+
+NO_PARTS: Mapping[str, Any] = MappingProxyType({})
+"""The named parts of a run that has none."""
 
 
 @dataclass(slots=True)
@@ -128,11 +132,22 @@ def distance(one: Mapping[R, float], other: Mapping[R, float]) -> float:
 
 
 def law_of(
-    strategy: Strategy, policy: Policy, reward: Reward, prompt: Prompt
+    strategy: Strategy,
+    policy: Policy,
+    reward: Reward,
+    prompt: Prompt,
+    parts: Mapping[str, Any] = NO_PARTS,
 ) -> dict[Tokens, float]:
     """Computes the exact distribution of a strategy's answer, as probability by its tokens.
 
     The policy's draws must be enumerable, too, as those of `ToyPolicy` are.
+
+    Args:
+        strategy: any.
+        policy: draws continuations.
+        reward: scores responses.
+        prompt: what is answered.
+        parts: the named parts that the strategy needs.
 
     Example:
         >>> from rsalign import Plain
@@ -143,6 +158,6 @@ def law_of(
     """
 
     async def answer(key: Key) -> Tokens:
-        return (await strategy.sample(prompt, Run(policy, reward, key))).tokens
+        return (await strategy.sample(prompt, Run(policy, reward, key, parts=parts))).tokens
 
     return law(answer)

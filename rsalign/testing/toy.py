@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from rsalign.core.checks import at_least, check_settings
+from rsalign.core.codes import SPENT, Code, decode
 from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
+from rsalign.core.most_probable import GreedySegment
 from rsalign.core.protocols import Boundary
 from rsalign.core.types import Certainty, Message, Prompt, Response, Segment, Stop, Tokens
 
@@ -31,6 +33,7 @@ class ToyPolicy:
         vocab: number of token ids, at least 2.
         salt: different numbers give different policies.
         max_context: greatest length of prompt and response together.
+        code: decides what is drawn (`rsalign.core.codes`); None: the keys do.
 
     Example:
         >>> policy = ToyPolicy(vocab=3)
@@ -43,6 +46,7 @@ class ToyPolicy:
     vocab: int = 3
     salt: int = 0
     max_context: int = 4096
+    code: Code | None = None
 
     def __post_init__(self) -> None:
         check_settings(
@@ -55,6 +59,15 @@ class ToyPolicy:
     def fingerprint(self) -> str:
         """Identifies this policy in a journal."""
         return repr(self)
+
+    @property
+    def vocabulary(self) -> str:
+        """Token ids of two toys mean the same if there are as many of them."""
+        return f"toy {self.vocab}"
+
+    def with_code(self, code: Code) -> "ToyPolicy":
+        """Returns the same policy, whose draws the code decides, each from its first token on."""
+        return replace(self, code=code)
 
     def probs(self, prefix: Tokens) -> tuple[float, ...]:
         """Returns the next-token distribution pi(. | prefix), ``(vocab,)``."""
@@ -69,12 +82,16 @@ class ToyPolicy:
         length = min(max_new_tokens, self.max_context - len(prefix))
         tokens: Tokens = ()
         log_probs: tuple[float, ...] = ()
+        place = None if self.code is None else self.code.value
         while True:
             probs = self.probs(prefix + tokens)
             entropy = _entropy(probs)
             if boundary is not None and tokens and boundary.ends_before(len(tokens), entropy):
                 return Segment(tokens, log_probs, Stop.BOUNDARY, boundary_entropy=entropy)
-            token = key.child(len(tokens)).categorical(probs)
+            if place is None or math.fsum(log_probs) < math.log(SPENT):
+                token = key.child(len(tokens)).categorical(probs)
+            else:
+                token, place = decode(place, probs)
             tokens += (token,)
             log_probs += (math.log(probs[token]),)
             if token == EOS:
@@ -103,6 +120,24 @@ class ToyPolicy:
             ),
         )
         return replace(segment, certainty=certainty)
+
+    async def most_probable(
+        self, prefix: Tokens, *, max_new_tokens: int, num: int
+    ) -> GreedySegment:
+        """Continues by the most probable tokens, and lists `num` of them at each place."""
+        _check_request(self, prefix, max_new_tokens)
+        await asyncio.sleep(0)
+        length = min(max_new_tokens, self.max_context - len(prefix))
+        tokens: Tokens = ()
+        places = []
+        while len(tokens) < length and tokens[-1:] != (EOS,):
+            probs = self.probs(prefix + tokens)
+            order = sorted(range(self.vocab), key=lambda token: -probs[token])
+            places.append(tuple((token, math.log(probs[token])) for token in order[:num]))
+            tokens += (order[0],)
+        stop = Stop.EOS if tokens[-1] == EOS else Stop.LENGTH
+        segment = Segment(tokens, tuple(place[0][1] for place in places), stop)
+        return GreedySegment(segment, tuple(places), (EOS,))
 
     async def log_probs(self, prefix: Tokens, tokens: Tokens) -> tuple[float, ...]:
         """Returns ln pi(token | tokens before it), nats, ``(tokens,)``."""

@@ -8,8 +8,6 @@ import collections.abc
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import reduce
-from operator import or_
 from typing import Any, get_origin
 
 from rsalign.core.errors import ConfigError
@@ -30,7 +28,7 @@ from rsalign.words.registry import (
     takes_any_name,
     takes_mapping,
 )
-from rsalign.words.values import convert, example_of, only_choice, takes
+from rsalign.words.values import convert, example_of, is_no_part, only_choice
 
 NAME = "name"
 """The key that names the part in an object of its settings: ``{"name": "soft", ...}``."""
@@ -79,7 +77,7 @@ def build_part(
 
     An engine that is started for a part (a judge's model, say) runs until the process ends.
     """
-    builder = _Builder(own_classes)
+    builder = PartBuilder(own_classes)
     if name is None and default is not None:
         return builder.change(KINDS[kind], default, settings)
     return builder.build(KINDS[kind], name or "", settings, default)
@@ -102,7 +100,7 @@ def start_part(
     Raises:
         ConfigError: as `build_strategy`. Whatever was started is closed then.
     """
-    builder = _Builder(own_classes=True, drawing_policy=policy)
+    builder = PartBuilder(own_classes=True, drawing_policy=policy)
     try:
         part = builder.build(KINDS[kind], name, settings, None)
     except BaseException:
@@ -123,11 +121,11 @@ def construct(made: type, values: Mapping[str, Any]) -> Any:
     """
     kind = next((one for one in KINDS.values() if made in one.known.values()), None)
     what = made.__name__ if kind is None else f"{kind.word} {_name_of(kind, made)}"
-    return _Builder(own_classes=True).make(what, made, values, {})
+    return PartBuilder(own_classes=True).make(what, made, values, {})
 
 
 @dataclass(frozen=True, slots=True)
-class _Builder:
+class PartBuilder:
     """Builds parts; see `build_strategy` and `start_part`.
 
     Attributes:
@@ -144,7 +142,8 @@ class _Builder:
         """A part by name; settings that are not given are as in `default`, if it has the class."""
         if kind.operators_only and not self.own_classes:
             raise ConfigError(
-                f"a request cannot name a {kind.word}: it can be set where the server is started"
+                f"a request cannot name a {kind.word}: it can be set where the server is started, "
+                "as a part of it (--part) whose name a request may give"
             )
         if kind.word == "policy":
             return self._policy(kind, name, settings)
@@ -212,7 +211,7 @@ class _Builder:
                 kept=kept.get(head),
             )
         for name, parameter in known.items():
-            if not parameter.required or name in values:
+            if name in values or not parameter.required:
                 continue
             if name == "decode" and self.drawing_policy is not None:
                 values[name] = self.drawing_policy().text
@@ -260,7 +259,7 @@ class _Builder:
                 return self.change(kind, part, settings)
             given = only_choice(kind, parameter.declared) or kind.default
             said = f"no {name}= is given"
-        elif not settings and takes(_without_names(parameter.declared), given):
+        elif not settings and is_no_part(kind, parameter, given):
             return convert(where, given, parameter.declared)
         elif not isinstance(given, str) and _is_one(given, kind):
             return self.change(kind, given, settings) if settings else given
@@ -298,10 +297,8 @@ class _Builder:
                 own[place] = value
         places = {*own, *nested}
         if places != {str(i) for i in range(len(places))}:
-            raise ConfigError(
-                f"{where} has the places {', '.join(sorted(places))}: count them 0, 1, ... without "
-                "a gap"
-            )
+            found = ", ".join(sorted(places))
+            raise ConfigError(f"{where} has the places {found}: count them 0, 1, ... without a gap")
         of_any_length = types[-1] is ...
         if not of_any_length and len(places) != len(types):
             raise ConfigError(f"{where} has {len(places)} items: give {len(types)}")
@@ -371,11 +368,6 @@ class _Builder:
             f"{name} is not a {kind.word}: give a dataclass with `{kind.methods[0]}`, or an object "
             f"of one{or_function}"
         )
-
-
-def _without_names(declared: Any) -> Any:
-    """A declared type without text: in settings it names a kind of part, and no part of the run."""
-    return reduce(or_, (one for one in members(declared) if one is not str))
 
 
 def _is_path(text: str) -> bool:

@@ -49,11 +49,11 @@ def make_policy(
         return with_reasoning(policy, reasoning)
     if isinstance(found, str):
         return VllmPolicy.start(found, **{"reasoning": reasoning, **engine_args})
-    if not _has(found, "extend") and not _is_vllm(found) and callable(found):
+    if not _has(found, "extend") and not is_vllm(found) and callable(found):
         found = _call(found, engine_args, "engine_args", given)
-    elif engine_args and not (_is_vllm(found) and engine_args.keys() == {"lora"}):
+    elif engine_args and not (is_vllm(found) and engine_args.keys() == {"lora"}):
         raise _exists_already("engine_args", engine_args, found)
-    if _is_vllm(found):
+    if is_vllm(found):
         return VllmPolicy.adopt(found, reasoning=reasoning, lora=engine_args.get("lora"))
     if isinstance(found, Policy) and not isinstance(found, type):
         return with_reasoning(found, reasoning)
@@ -73,6 +73,8 @@ def with_reasoning(policy: Policy, reasoning: Reasoning | None) -> Policy:
     if reasoning is None:
         return policy
     tell = getattr(policy, "with_reasoning", None)
+    if tell is None and not reasoning.divides:
+        return policy
     if tell is None:
         raise ConfigError(
             f"reasoning_parser={reasoning.parser!r} cannot be honoured: {type(policy).__name__} "
@@ -103,7 +105,7 @@ def make_reward(given: Any, reward_args: Mapping[str, Any]) -> Reward:
     if isinstance(found, type):
         found = _call(found, reward_args, "reward_args", given)
         reward_args = {}
-    if _is_vllm(found):  # how its input is written and its output read is not the engine's to say
+    if is_vllm(found):  # how its input is written and its output read is not the engine's to say
         arguments = {"engine": adopt_engine(found)} | {**reward_args}
         return _call(VllmReward, arguments, "reward_args", given)
     if isinstance(found, Reward | StepReward):
@@ -205,7 +207,8 @@ def _has(given: Any, method: str) -> bool:
     return not isinstance(given, type) and callable(getattr(given, method, None))
 
 
-def _is_vllm(given: Any) -> bool:
+def is_vllm(given: Any) -> bool:
+    """Whether this is an engine of vLLM's."""
     # by name: a vllm.LLM also has a method `score`, and vLLM need not be installed
     return type(given).__module__.split(".")[0] == "vllm"
 

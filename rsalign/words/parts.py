@@ -160,7 +160,7 @@ def reward_from(
 def reasoning_from(given: Any) -> Reasoning | None:
     """A `Reasoning` from the name of a parser or an object of settings, ``{"parser": ...}``.
 
-    ``none`` and an empty text are None.
+    ``auto`` and an empty text are None: as the policy does by itself. ``none`` divides nothing.
 
     Raises:
         ConfigError: if it is neither.
@@ -171,7 +171,7 @@ def reasoning_from(given: Any) -> Reasoning | None:
     """
     if given is None or isinstance(given, Reasoning):
         return given
-    if isinstance(given, str) and given in _NONE:
+    if isinstance(given, str) and given in ("auto", ""):
         return None
     if isinstance(given, str) and given.lstrip()[:1] == "{":
         given = guess(given)

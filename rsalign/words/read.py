@@ -39,6 +39,8 @@ RESERVED = ("max_tokens", "budget", "on_reward_error", "seed")
 OnRewardError = Literal["fail", "best"]
 
 _NAMES = ("strategy", NAME)
+_PARTS = "parts"
+_OF_PART: Mapping[str, Any] = {"policy_tokens": int | None, "reward_calls": int | None}
 _MOST_LEVELS = 8
 
 
@@ -77,14 +79,15 @@ class Specification:
         return build_strategy(self.name, self.settings, default=default, own_classes=own_classes)
 
     def within(self, budget: Budget | None) -> Budget:
-        """The limits, with those of `budget` where none is given.
+        """The limits, with those of `budget` where none is given, part by part.
 
         Raises:
             ConfigError: if a limit is out of range.
         """
         given = {name: value for name, value in self.budget.items() if value is not None}
         kept = {each.name: getattr(budget or Budget(), each.name) for each in fields(Budget)}
-        return Budget(**(kept | given))
+        parts = {**kept[_PARTS], **given.get(_PARTS, {})}
+        return Budget(**(kept | given | {_PARTS: parts}))
 
     def joined(self, other: "Specification") -> "Specification":
         """Both together.
@@ -171,12 +174,13 @@ def read_arguments(
     return read_words(name, _table(arguments, flag))
 
 
-def split(arguments: Iterable[str], flag: str) -> Iterator[tuple[str, str]]:
+def split(arguments: Iterable[str], flag: str, such_as: str = "n=8") -> Iterator[tuple[str, str]]:
     """``name=value`` as pairs of text.
 
     Args:
         arguments: of a command line.
         flag: that they were given with, for the message.
+        such_as: an example, for the message.
 
     Raises:
         ConfigError: if one has another form.
@@ -184,7 +188,7 @@ def split(arguments: Iterable[str], flag: str) -> Iterator[tuple[str, str]]:
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals or not name:
-            raise ConfigError(f"{flag} {show(argument)}: give name=value, such as {flag} n=8")
+            raise ConfigError(f"{flag} {show(argument)}: give name=value, such as {flag} {such_as}")
         yield name.strip(), value
 
 
@@ -286,24 +290,30 @@ def _one_name(name: Any, word: str, other: Any) -> Any:
 
 
 def _limits(settings: dict[str, Any]) -> dict[str, Any]:
-    """Takes the limits of the budget out of settings, converted."""
-    # named parts are given in Python alone, and so are their limits
-    types = {name: type_ for name, type_ in declared_types(Budget).items() if name != "parts"}
+    """Takes the limits of the budget out of settings, converted; those of parts as one mapping."""
+    types = {name: type_ for name, type_ in declared_types(Budget).items() if name != _PARTS}
     found: dict[str, Any] = {}
+    parts: dict[str, dict[str, Any]] = {}
     for key in [key for key in settings if key.partition(".")[0] == "budget"]:
         value, (_, _, limit) = settings.pop(key), key.partition(".")
-        if not limit:
+        if not limit or limit == _PARTS:
             if value is None or value == {}:
                 continue
             raise ConfigError(
-                f"budget={show(value)}: give its limits by name, such as budget.seconds=10"
+                f"{key}={show(value)}: give its limits by name, such as "
+                f"{'budget.parts.judge.reward_calls=8' if limit else 'budget.seconds=10'}"
                 f"{suggest('', types)}"
             )
-        if limit not in types:
-            raise ConfigError(f"the budget has no limit {show_name(limit)}{suggest(limit, types)}")
-        found[limit] = convert(f"budget.{limit}", value, types[limit])
-    Budget(**{name: value for name, value in found.items() if value is not None})
-    return found
+        known, words = (types, limit) if not limit.startswith(f"{_PARTS}.") else (_OF_PART, "")
+        if not words:
+            part, _, words = limit.removeprefix(f"{_PARTS}.").rpartition(".")
+        if words not in known:
+            raise ConfigError(f"the budget has no limit {show_name(limit)}{suggest(words, known)}")
+        limits = found if known is types else parts.setdefault(part, {})
+        limits[words] = convert(key, value, known[words])
+    given = {name: value for name, value in found.items() if value is not None}
+    Budget(**(given | {_PARTS: parts}))
+    return found | ({_PARTS: parts} if parts else {})
 
 
 def _flat(words: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

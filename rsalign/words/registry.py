@@ -46,6 +46,8 @@ from rsalign.selectors.leads import Lead
 from rsalign.selectors.utilities import UTILITIES, Utility
 from rsalign.strategies import STRATEGIES
 from rsalign.words.messages import show_name, suggest
+from rsalign.words.models import POLICIES as MODELS
+from rsalign.words.models import REWARDS as MODELS_OF_REWARDS
 from rsalign.words.models import make_policy, make_reward
 
 METADATA = "kind"
@@ -254,6 +256,28 @@ def takes_mapping(declared: Any) -> bool:
 def has_method(value: Any, kind: Kind) -> bool:
     """Whether an object or a class has one of the methods of a kind."""
     return any(callable(getattr(value, method, None)) for method in kind.methods)
+
+
+def is_part_name(text: str) -> bool:
+    """Whether a text can be the name of a part of a run: a word, and no path, address or code."""
+    return text.isidentifier() and text.isascii()
+
+
+def takes_part_name(parameter: Parameter) -> bool:
+    """Whether an argument takes the name of a part of the run, or a part itself."""
+    return str in members(parameter.declared) and kind_of(parameter) is not None
+
+
+def names_part(kind: Kind, text: str) -> bool:
+    """Whether a text in such an argument names a part of the run, and no class or model.
+
+    Raises:
+        ConfigError: if it is nearly the name of a class.
+    """
+    if not is_part_name(text) or text in kind.known or text in (*MODELS, *MODELS_OF_REWARDS):
+        return False
+    check_spelling(kind, text)
+    return True
 
 
 def check_spelling(kind: Kind, name: str) -> None:

@@ -21,7 +21,15 @@ from typing import Any, Literal, get_args, get_origin
 
 from rsalign.core.errors import ConfigError
 from rsalign.words.messages import guess, read_number, show
-from rsalign.words.registry import Kind, Parameter, item_types, kind_of, members
+from rsalign.words.registry import (
+    Kind,
+    Parameter,
+    item_types,
+    kind_of,
+    members,
+    names_part,
+    takes_part_name,
+)
 
 _WORDS: typing.Mapping[Any, str] = {NoneType: "None", bool: "bool", int: "int", float: "float"}
 _EXAMPLES: typing.Mapping[Any, str] = {
@@ -83,6 +91,13 @@ def takes(declared: Any, value: Any) -> bool:
             continue
         return True
     return False
+
+
+def is_no_part(kind: Kind, parameter: Parameter, given: Any) -> bool:
+    """Whether a plain value is given where a part may be: a number, or the name of a run's part."""
+    if takes_part_name(parameter) and isinstance(given, str):
+        return names_part(kind, given.strip())
+    return takes(parameter.declared, given)
 
 
 def example(declared: Any) -> str:

@@ -11,9 +11,10 @@ import pytest
 from surface import FILE, PACKAGES, public_interface, since_release
 
 import rsalign
+from rsalign.public_names import PUBLIC_NAMES
 
 ROOT = Path(rsalign.__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -80,7 +81,7 @@ def test_type_checkers_and_python_find_the_same_names():
     checked = {
         alias.asname or alias.name: f"{node.module}" for node in block.body for alias in node.names
     }
-    loaded = {name: module for module, names in rsalign._NAMES.items() for name in names.split()}
+    loaded = {name: module for module, names in PUBLIC_NAMES.items() for name in names.split()}
     assert checked == loaded
     assert sorted(loaded) == rsalign.__all__
     assert {*rsalign.__all__} <= {*dir(rsalign)}

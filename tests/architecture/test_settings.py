@@ -46,7 +46,7 @@ from rsalign.rewards.combine import WeightedSum
 from rsalign.rewards.function import FunctionReward
 from rsalign.rewards.judge_verdicts import Weigher, Writer
 from rsalign.rewards.wrappers import Cached
-from rsalign.segments import Entropy, Punctuation
+from rsalign.segments import Entropy, LowConfidence, Punctuation
 from rsalign.segments.acceptance import ACCEPTANCES
 from rsalign.segments.thresholds import THRESHOLDS
 from rsalign.selectors import SELECTORS, MajorityVote, Selector
@@ -112,7 +112,7 @@ REGISTRIES = (
     TASKS,
 )
 ALONE = (Budget, Sampling, Entropy, FixedSize, Punctuation, Options, Spread, Grade)
-ALONE += (ByReward, BeatsReference)
+ALONE += (ByReward, BeatsReference, LowConfidence)
 # what they need is a tokenizer
 TOKENIZING = ("Rendering", "StepReader", "ImplicitStepReward")
 CLASSES = sorted(
@@ -279,6 +279,7 @@ ALLOWED = {
     "*.num_shots": whole(0, 8),
     "Arithmetic.start": size,
     "Arithmetic.limit": count,
+    "ArithmeticSampling.n": whole(1, 1 << 16),
     "Beam.branch": count,
     "Beam.width": count,
     "BestOf.n": count,
@@ -297,15 +298,33 @@ ALLOWED = {
     "Cards.hopeless_below": probability,
     "Cards.max_tries": count,
     "Cards.proposals": count,
+    "Cautious.high": real(0.01, INF, open_low=True),
+    "Cautious.low": real(0, 1.5, open_high=True),
+    "Cautious.most_trials": count,
+    "Cautious.trial_tokens": whole(1, MOST),
     "ChiSquaredPessimism.beta": positive,
     "ChiSquaredPessimism.reward_max": real(-INF, INF, None),
+    "Chunks.ahead": count,
+    "Chunks.log_bound": finite,
+    "Chunks.max_tries": count,
+    "Chunks.weights": lambda value: items(finite)(value) and len(value) == 1,
+    "Chunks.window": count,
     "ClippedSteps.eta": finite,
+    "Conformal.alpha": lambda value: probability(value) and (value == 0 or 0.1 <= value < 1),
+    "Conformal.draws": count,
+    "Conformal.scores": items(finite),
     "Constant.value": finite,
     "CostBudget.limit": finite,
     "DecidedLead.error": between,
     "DecidedLead.every": count,
+    "DeepConf.keep": share,
+    "DeepConf.n": whole(4),
+    "DeepConf.warm_up": whole(1, 16),
+    "DeepConf.window": whole(1, MOST),
     "DensityRatio.beta": positive,
     "Direction.direction": lambda value: isinstance(value, np.ndarray),  # of two entries
+    "Distinct.max_draws": whole(8, 256),
+    "Distinct.n": whole(1, 16),
     "Dvts.branch": count,
     "Dvts.subtrees": count,
     "EarlyDrop.first": whole(1, MOST),
@@ -326,10 +345,15 @@ ALLOWED = {
     "FixedCuts.decay": share,
     "FixedSize.n": whole(1, MOST),
     "Grade.score": real(0, 1, None),
+    "Gsi.beta": positive,
+    "Gsi.n": count,
     "Line.prompt_weight": probability,
     "Line.target": finite,
     "LookAhead.horizon": whole(1, MOST, None),
     "LookAhead.rollouts": count,
+    "LowConfidence.below": real(-MOST, 0),
+    "LowConfidence.max_tokens": whole(32, MOST),
+    "LowConfidence.window": whole(1, MOST),
     "LowerConfidenceBound.coefficient": real(0, INF),
     "MinimumBayesRisk.temperature": real(0, INF, None, open_low=True),
     "Options.drain_seconds": real(0, INF),
@@ -354,6 +378,8 @@ ALLOWED = {
     "Particles.n": count,
     "Particles.rejuvenate": size,
     "Power.alpha": real(0, INF),
+    "PrioritySampling.alternatives": whole(2),
+    "PrioritySampling.n": count,
     "Punctuation.max_tokens": whole(4, MOST),
     "Punctuation.min_entropy": real(-MOST, MOST),
     "Punctuation.min_tokens": whole(1, 64),
@@ -362,6 +388,7 @@ ALLOWED = {
     "Rejection.bound": finite,
     "Rejection.max_draws": count,
     "RewardWeightedVote.temperature": positive,
+    "Rsd.max_tries": count,
     "Sampling.allowed_token_ids": items(size),
     "StepLayout.beta": positive,
     "Template.scale": lambda value: value is None,  # the example has choices
@@ -389,11 +416,19 @@ ALLOWED = {
     "Spread.cpus_per_worker": real(0, INF),
     "Spread.gpus_per_worker": real(0, INF),
     "Spread.workers": count,
+    "Speculate.max_tries": count,
     "StatisticalRejection.beta": positive,
     "Steps.empty": finite,
+    "StochasticBeam.alternatives": count,
+    "StochasticBeam.width": count,
     "TargetKL.nats": positive,
     "TargetSampleSize.share": between,
     "TopFraction.m": real(1, INF),
+    "TreeSearch.branch": count,
+    "TreeSearch.exploration": real(0, INF),
+    "TreeSearch.rollout_weight": probability,
+    "TreeSearch.rollouts": count,
+    "TreeSearch.rounds": count,
     "WeightedSum.weights": lambda value: isinstance(value, np.ndarray),
 }
 for chain in ("QAlign", "Quest", "Power"):
@@ -407,7 +442,13 @@ for chain in ("QAlign", "Quest", "Power"):
         f"{chain}.steps": count,
         f"{chain}.tempering": lambda value: items(real(1, INF, open_low=True))(value),
     }
-CONTRADICTED = {"Entropy.max_tokens": "min_tokens", "Punctuation.max_tokens": "min_tokens"}
+CONTRADICTED = {
+    "DeepConf.n": "warm_up",
+    "LowConfidence.max_tokens": "window",
+    "Cautious.low": "high",
+    "Entropy.max_tokens": "min_tokens",
+    "Punctuation.max_tokens": "min_tokens",
+}
 """Where an error may name the other one of two settings."""
 GIVEN = [
     *(-1, 0, 1, 7, 0.5, 2.5, -0.0, 5e-324, 1e300, -1e300, INF, -INF, NAN),

@@ -43,13 +43,17 @@ def thinking(model_type, tokenizer):
 def test_the_reasoning_parser_of_a_model_is_suggested():
     """Only one that has the name of the model's type and works with its tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(POLICY)
+    tokenizer.add_tokens(["<think>", "</think>"])
     assert check_thoughts(thinking("qwen3_moe", tokenizer)) == []
-    tokenizer.chat_template = "{{ '<think></think>' }}"
+    tokenizer.chat_template = "{% if enable_thinking %}{{ '<think></think>' }}{% endif %}"
     (named,) = check_thoughts(thinking("qwen3_moe", tokenizer))
-    assert named.text.endswith("here 'qwen3'")
+    assert (named.level, "by vLLM's parser 'qwen3', which" in named.text) == ("ok", True)
     for kind in ("mistral", "llama"):  # has a parser that needs Mistral's tokenizer; has none
         (other,) = check_thoughts(thinking(kind, tokenizer))
         assert other.text.endswith("the one that the model's card names")
+    tokenizer.chat_template = "{{ messages[0].content.split('</think>')[-1] }}"
+    (silent,) = check_thoughts(thinking("qwen3_moe", tokenizer))
+    assert "does not ask for any" in silent.text
     configured = thinking("qwen3", tokenizer)
     configured.config.structured_outputs_config.reasoning_parser = "qwen3"
     assert levels(check_thoughts(configured)) == ["ok"]

@@ -113,7 +113,7 @@ def test_your_own():
         (["select.temperature=1"], "selector hard has no parameter 'temperature' .there are none"),
         (["select=3"], "select=3: name the selector"),
         (["select=soft", "select.temperature=0"], "above 0"),
-        (["select=knockout", "select.judge=mine"], "no judge is called 'mine'"),
+        (["select=knockout", "select.judge=pairwise_judg"], "no judge is called 'pairwise_judg'"),
         (["select=knockout", f"select.judge={__name__}:NotAJudge"], "a dataclass with `prefer`"),
         (["select=knockout", "select.judge=no.such:Judge"], "cannot load judge"),
         (["select=majority_vote", "select.extract=math:pi"], "or a function"),

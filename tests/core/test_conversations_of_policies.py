@@ -1,17 +1,21 @@
 """Chat templates and reasoning parsers of policies, without an engine."""
 
+import copy
 import re
+from dataclasses import replace
 
 import pytest
 from transformers import AutoTokenizer
 
 from rsalign import Aligner, ConfigError, Message, Plain, Prompt
 from rsalign.core.text.chat_options import ChatOptions
-from rsalign.core.text.reasoning import Reasoning
+from rsalign.core.text.reasoning import Reasoning, has_thought
 from rsalign.embedded import POLICY
+from rsalign.engines.vllm.known_reasoning import known_parser
 from rsalign.policies.conversations import Conversations
 from rsalign.policies.reading import ReadsText
 from rsalign.policies.tokenization import Tokenization
+from rsalign.policies.vllm_model import VllmModel
 from rsalign.rewards.judge_thinking import encode_without_thought
 from rsalign.testing import ToyPolicy, ToyReward
 
@@ -212,3 +216,83 @@ def test_a_parser_that_does_not_fit_is_refused_at_once(tokenizer):
     assert not Tokenization(bare, 9, reasoning=Reasoning("none")).divides
     with pytest.raises(ConfigError, match=r"ToyPolicy has no with_reasoning\(\)"):
         Aligner(ToyPolicy(), None, Plain(), reasoning_parser="qwen3")
+
+
+SWITCH = (
+    "{{ messages[0]['content'] }}|{% if enable_thinking is defined and not enable_thinking %}"
+    "<think></think>{% endif %}"
+)
+BEGINS = (
+    "{{ messages[0]['content'] }}|{% if add_generation_prompt %}<think>{% endif %}{# </think> #}"
+)
+R1 = "<\uff5cAssistant\uff5c>{{ messages[0]['content'].split('</think>')[-1] }}"
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    ("model_type", "template", "expected"),
+    [
+        ("qwen3", SWITCH, "qwen3"),
+        ("qwen3_moe", BEGINS, "qwen3"),
+        ("qwen3", "{{ messages[0]['content'].split('</think>')[-1] }}", ""),  # does not think
+        ("qwen3", "{{ messages[0]['content'] }}", ""),
+        ("qwen3", "{{ raise_exception('no') }}</think>", ""),
+        ("qwen2", SWITCH, ""),  # vLLM has no parser of this name
+        ("glm4_moe", SWITCH, "glm45"),
+        ("mistral", SWITCH, ""),  # whose parser needs Mistral's tokenizer
+        ("llama", R1 + "<think>", "deepseek_r1"),
+        ("deepseek_v3", R1 + "{% if thinking %}<think>{% endif %}", "deepseek_v3"),
+    ],
+)
+def test_the_parser_of_a_model_is_known_where_its_files_say_so(
+    tokenizer, model_type, template, expected
+):
+    asking = copy.copy(tokenizer)
+    asking.chat_template = template
+    assert known_parser(model_type, asking) == expected
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize(
+    ("prompt", "text", "expected"),
+    [
+        ("1|", "<think>hm</think>4", ("4", "hm")),
+        ("1|", "4", ("4", None)),
+        ("1|", "<think>hm", ("", "hm")),
+        ("1|<think>", "hm</think>4", ("4", "hm")),
+        ("1|<think>", "hm", ("", "hm")),
+        ("1|<think></think>", "4", ("4", None)),
+    ],
+)
+def test_an_answer_without_a_thought_is_no_thought(tokenizer, prompt, text, expected):
+    """Where nobody has named the parser: vLLM's own calls all of it a thought, and it is lost."""
+    reader = Tokenization(tokenizer, 99, reasoning=Reasoning("qwen3"), assumed=True)
+    tokens, asked = reader.encode(text), Prompt((USER,), reader.encode(prompt))
+    assert reader.divide(asked, tokens, text, complete=True) == expected
+    named = replace(reader, assumed=False)
+    if text == "4" and prompt == "1|":
+        assert named.divide(asked, tokens, text, complete=True) == ("", "4")
+    else:
+        assert named.divide(asked, tokens, text, complete=True) == expected
+
+
+def test_text_that_may_still_become_a_thought_is_none_yet():
+    for text in ("", "\n", "<thi", "<think>"):
+        assert has_thought("1|", text)
+        assert has_thought("1|<think></think>", text) == (text == "<think>")
+    assert not has_thought("1|", "4 <thi")
+
+
+def test_a_model_divides_by_the_parser_that_it_needs_unless_told_otherwise(tokenizer, caplog):
+    told = Tokenization(tokenizer, 99)
+    model = VllmModel(told, True, frozenset(), None, None, (), known_parser="qwen3")
+    with caplog.at_level("WARNING", "rsalign.policies.vllm_model"):
+        by_itself = model.with_reasoning(None).tokenization
+    assert (by_itself.reasoning, by_itself.assumed) == (Reasoning("qwen3"), True)
+    assert "'qwen3'" in caplog.text
+    named = model.with_reasoning(Reasoning("qwen3", keep=True)).tokenization
+    assert (named.reasoning.keep, named.assumed) == (True, False)
+    assert not model.with_reasoning(Reasoning("none")).tokenization.divides
+    started = replace(model, parser="deepseek_r1").with_reasoning(None).tokenization
+    assert (started.reasoning.parser, started.assumed) == ("deepseek_r1", False)
+    assert replace(model, known_parser="").with_reasoning(None).tokenization == told

@@ -10,9 +10,11 @@ import pytest
 from eval.bench.bare_engine import RecordedPolicy, RecordedReward
 from rsalign import Budget, ConfigError, Key, Message, Prompt, Response, Sampling, Segment, Stop
 from rsalign.core.budget import Meter
+from rsalign.core.codes import DrawsByCode
 from rsalign.core.journal import Journal
 from rsalign.core.journaled import JournaledJudge, JournaledPolicy, JournaledReward
 from rsalign.core.meter import MeteredJudge, MeteredPolicy, MeteredReward
+from rsalign.core.most_probable import GreedySegment, ListsTokens
 from rsalign.core.protocols import (
     Adjustable,
     Encoder,
@@ -39,6 +41,7 @@ from rsalign.core.wrapper import ABILITIES, Wrapper
 from rsalign.rewards import Cached, Metered, Scaled
 from rsalign.serve.guarded_reward import GuardedReward
 from rsalign.strategies.pool import _RememberingReward
+from rsalign.strategies.priority_sampling import _Greedily
 from rsalign.words.parts import _WithEngines
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
@@ -66,6 +69,11 @@ async def measure(self, prefix, *, max_new_tokens, key, boundary=None):
     return await self.extend(prefix, max_new_tokens=max_new_tokens, key=key, boundary=boundary)
 
 
+async def most_probable(self, prefix, *, max_new_tokens, num):
+    segment = Segment((1, 2), (-0.5, -0.25), Stop.LENGTH)
+    return GreedySegment(segment, (((1, -0.5), (3, -1.0)), ((2, -0.25),)), (0,))
+
+
 async def score_steps(self, prompt, response, ends):
     return tuple(Scored(float(end), tokens=end) for end in ends)
 
@@ -91,6 +99,8 @@ POLICY_MEMBERS = {
     },
     Adjustable: {"with_sampling": with_sampling},
     EndsSegments: {"check_boundary": lambda self, boundary: f"by {boundary}"},
+    DrawsByCode: {"with_code": with_sampling},
+    ListsTokens: {"most_probable": most_probable},
     Detokenizing: {
         "detokenizer": lambda self, prompt: Redecoding(lambda tokens: f"{prompt} {tokens}"),
         "token_text": lambda self, token: f" {token}",
@@ -116,11 +126,10 @@ def able(base, members, abilities):
 
 
 def every_choice(members):
-    return [
-        choice
-        for size in range(len(members) + 1)
-        for choice in itertools.combinations(members, size)
-    ]
+    """All of them for few members; of many none, one, two, all, and all but one."""
+    most = len(members)
+    sizes = range(most + 1) if most < 4 else (0, 1, 2, most - 1, most)
+    return [choice for size in sizes for choice in itertools.combinations(members, size)]
 
 
 def a_meter():
@@ -139,6 +148,7 @@ def policies(journal):
         lambda inner: MeteredPolicy(inner, a_meter()),
         lambda inner: JournaledPolicy(inner, journal),
         lambda inner: RecordedPolicy(inner=inner),
+        lambda inner: _Greedily(inner, 2, None),
         lambda inner: MeteredPolicy(
             JournaledPolicy(MeteredPolicy(inner, a_meter()), journal), a_meter()
         ),
@@ -211,6 +221,7 @@ def test_what_policies_pass_on_is_what_they_wrap_says(policies):
         known = await policy.log_probs((1,), (2, 3))
         spoken = policy.encode("a"), policy.encode_chat((), chat_template="x")
         spoken += (policy.check_boundary("a mark"),)
+        spoken += (await policy.most_probable((1,), max_new_tokens=2, num=2),)
         divided = policy.divide(PROMPT, (1, 2), "1 2", complete=True)
         ranks = [one.rank for one in known]
         return drawn, measured, known, ranks, spoken, policy.text((1, 2)), divided
@@ -222,6 +233,9 @@ def test_what_policies_pass_on_is_what_they_wrap_says(policies):
         reshaped = wrap(inner).with_sampling(LAW)
         assert type(reshaped) is type(wrap(inner))
         assert reshaped.sampling == LAW
+        coded = wrap(inner).with_code(LAW)  # passed on as it is
+        assert type(coded) is type(wrap(inner))
+        assert coded.sampling == LAW
 
 
 def test_what_rewards_pass_on_is_what_they_wrap_says(rewards):

@@ -52,7 +52,6 @@ def main() -> None:
     """Forks, so that all processes share what takes longest: importing vLLM."""
     os.setpgid(0, 0)  # a group of its own
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # one child of each server instead of two
-    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     import_vllm()
     import vllm.entrypoints.launchers.api_server.entry
     import vllm.v1.worker.cpu_worker  # noqa: F401

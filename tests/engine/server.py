@@ -34,6 +34,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log.open("w"),
+            env=os.environ | {"VLLM_WORKER_MULTIPROC_METHOD": "fork"},
             text=True,
         )
         self._count = len(models)

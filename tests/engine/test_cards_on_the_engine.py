@@ -1,14 +1,14 @@
 """Cards on the real engine: its law at a short horizon, and what its rewards cost."""
 
 import asyncio
-import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
-import torch
-from cards_law import line, next_law, soft
+from cards_law import line, soft
 from exact import check_draws, next_probs, power, rewards, shaped, tokenizer
+from short_answers import ShortAnswers
 
 from rsalign import Cards, Entropy, FixedSize, Key, Message, Prompt, Run, Sampling
 from rsalign.core.tasks import concurrently
@@ -25,96 +25,25 @@ PROBLEM = 4  # its operators are uncertain, and only after the number that belon
 ENTROPY = 0.1  # nats, far from every entropy that occurs
 
 
-@dataclass(frozen=True)
-class Tree:
-    """All that the embedded models say about short answers to one prompt, by transformers.
-
-    Attributes:
-        laws: of the next token under `LAW`, by what came before.
-        entropies: of the model's own next-token law, nats, likewise.
-        rewards: of every answer, whole or partial, and of none.
-    """
-
-    laws: dict
-    entropies: dict
-    rewards: dict
-
-    @classmethod
-    def of(cls, prompt):
-        laws, entropies, reached, open_ = {}, {}, [()], [()]
-        for _ in range(MAX_TOKENS):
-            raw = next_probs([[*prompt.tokens, *before] for before in open_])
-            entropy = torch.special.entr(raw).sum(-1).tolist()
-            entropies |= dict(zip(open_, entropy, strict=True))
-            law = shaped(raw, temperature=LAW.temperature, top_k=LAW.top_k)
-            for before, row in zip(open_, law, strict=True):
-                laws[before] = {token: row[token].item() for token in row.nonzero()[:, 0].tolist()}
-            longer = [(*before, token) for before in open_ for token in laws[before]]
-            reached += longer
-            open_ = [answer for answer in longer if not over(answer)]
-        return cls(laws, entropies, rewards(prompt, reached))
-
-    def segments(self, kept, size, ends):
-        """q(s): every longer answer at which a segment after `kept` ends, and its probability."""
-        ended = {}
-
-        def grow(answer, mass):
-            drawn = len(answer) - len(kept)
-            if drawn and (over(answer) or drawn == size or ends(drawn, self.entropies[answer])):
-                ended[answer] = mass
-                return
-            for token, p in self.laws[answer].items():
-                grow((*answer, token), mass * p)
-
-        grow(kept, 1.0)
-        return ended
-
-    def cards(self, size, ends, *, late=0, before=0.0, exhausted="best"):
-        """The law of the answer, by the closed form for each segment; or a wrong one.
-
-        Args:
-            size: greatest number of tokens of a segment.
-            ends: whether it ends at so many tokens before a token of such an entropy.
-            late: moves the threshold's position.
-            before: share of the kept answer's reward that is taken off.
-            exhausted: what happens when tries run out; ``"never"``: there is no end of them.
-        """
-        value = self.rewards.__getitem__
-        bar = line(value, THRESHOLD.target, THRESHOLD.prompt_weight, MAX_TOKENS)
-        done, open_ = defaultdict(float), {(): 1.0}
-        while open_:
-            longer = defaultdict(float)
-            for kept, mass in open_.items():
-                q = self.segments(kept, size, ends)
-                off = before * value(kept) if kept else 0.0
-                accept = {s: soft(BETA)(value(s) - off, bar(len(s) + late)) for s in q}
-                if exhausted == "never":
-                    total = math.fsum(q[s] * accept[s] for s in q)
-                    law = {s: q[s] * accept[s] / total for s in q}
-                else:
-                    law = next_law(q, accept, value, TRIES, exhausted)
-                for s, p in law.items():
-                    (done if over(s) else longer)[s] += mass * p
-            open_ = longer
-        assert math.fsum(done.values()) == pytest.approx(1, abs=1e-6)
-        return done
-
-
-def over(answer):
-    return len(answer) == MAX_TOKENS or answer[-1:] == (tokenizer().eos_token_id,)
-
-
 @pytest.fixture(scope="module")
 def tree(ask):
-    return Tree.of(ask(PROBLEM))
+    """By transformers."""
+    prompt = ask(PROBLEM)
+    return ShortAnswers.of(
+        MAX_TOKENS,
+        (tokenizer().eos_token_id,),
+        lambda answers: next_probs([[*prompt.tokens, *answer] for answer in answers]),
+        lambda raw: shaped(raw, temperature=LAW.temperature, top_k=LAW.top_k),
+        lambda answers: rewards(prompt, answers),
+    )
 
 
-def never(drawn, entropy):
+def never(tree, answer, drawn):
     return False
 
 
-def uncertain(drawn, entropy):
-    return entropy >= ENTROPY
+def uncertain(tree, answer, drawn):
+    return tree.entropies[answer] >= ENTROPY
 
 
 CASES = {  # segmenter, and its rule in the test's own terms
@@ -135,12 +64,18 @@ def test_the_law(policy, reward, ask, tree, case):
     """With as many draws as tell it from every mistake, but for once in a million."""
     assert min(abs(entropy - ENTROPY) for entropy in tree.entropies.values()) > 1e-2
     segmenter, size, ends = CASES[case]
-    right = tree.cards(size, ends)
-    wrong = {name: tree.cards(size, ends, **mistake) for name, mistake in MISTAKES.items()}
-    wrong |= {f"segments of {n}": tree.cards(n, never) for n in (1, 3, 4) if n != size}
+    bar = line(tree.rewards.__getitem__, THRESHOLD.target, THRESHOLD.prompt_weight, MAX_TOKENS)
+
+    def law(size, ends, **mistake):
+        ends = partial(ends, tree)
+        return tree.cards(size, ends, bar=bar, accept=soft(BETA), tries=TRIES, **mistake)
+
+    right = law(size, ends)
+    wrong = {name: law(size, ends, **mistake) for name, mistake in MISTAKES.items()}
+    wrong |= {f"segments of {n}": law(n, never) for n in (1, 3, 4) if n != size}
 
     def tells(num_draws):
-        return all(power(right, law, num_draws) > 1 - 1e-6 for law in wrong.values())
+        return all(power(right, other, num_draws) > 1 - 1e-6 for other in wrong.values())
 
     num_draws = next(n for n in range(250, 10_000, 250) if tells(n))
     strategy = Cards(
@@ -161,8 +96,8 @@ def test_the_law(policy, reward, ask, tree, case):
 
     drawn = asyncio.run(main())
     assert check_draws(drawn, right)
-    for name, law in wrong.items():
-        assert not check_draws(drawn, law), name
+    for name, other in wrong.items():
+        assert not check_draws(drawn, other), name
 
 
 @dataclass(frozen=True)

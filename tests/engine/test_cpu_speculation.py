@@ -50,7 +50,7 @@ def test_kernels_are_found_beside_objects_without_a_dictionary(monkeypatch):
         def __getattribute__(self, name):
             raise AssertionError("asked for an attribute, as torch warns of")
 
-    assert cpu_speculation._namespace(Deprecated()) == {}
+    assert cpu_speculation.read_namespace(Deprecated()) == {}
 
     def kernel(x): ...
 

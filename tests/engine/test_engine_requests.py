@@ -1,5 +1,6 @@
 """Requests and results of engines, to vLLM's parameters and back; no engine is started."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -39,6 +40,19 @@ def test_log_probabilities_of_a_prompt_are_computed_and_not_read_from_the_cache(
     assert [(float(each), each.rank) for each in rest] == [(-2.0, 4), (-3.0, 5)]
     with pytest.raises(PolicyError, match="no log-probabilities of the prompt"):
         draw_result(output(None), ask(prompt_log_probs=True))
+
+
+@pytest.mark.parametrize("told", [2, 3])
+def test_a_prefix_that_is_not_asked_for_may_come_from_the_cache(told):
+    """The engine tells nothing of the 2 cached tokens, or puts anything there."""
+    assert not sampling_params(ask(prompt_log_probs=True, scored_from=2)).skip_reading_prefix_cache
+    rows = [None, {99: Logprob(math.nan)}, {PROMPT[2]: Logprob(-3.0, rank=5)}][-told:]
+    far = ask(prompt_log_probs=True, scored_from=2)
+    assert draw_result(output(None, rows), far).prompt_log_probs is None  # 2 cached: one too many
+    near = output(None, rows)
+    near.num_cached_tokens = 1
+    *before, last = draw_result(near, far).prompt_log_probs
+    assert (before, float(last)) == ([None, None], -3.0)
 
 
 def test_a_result_has_the_log_probabilities_of_the_drawn_tokens():

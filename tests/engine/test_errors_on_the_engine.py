@@ -105,7 +105,7 @@ def test_an_engine_that_dies_in_this_process(monkeypatch):
     def fails():
         raise RuntimeError("planned fault of the device")
 
-    monkeypatch.setattr(doomed.engine._engine, "step", fails)
+    monkeypatch.setattr(doomed.engine.vllm_engine, "step", fails)
     with Aligner(doomed, None, Plain(max_tokens=8)) as aligner:
         with pytest.raises(PolicyError, match="planned fault of the device"):
             aligner.generate(ASKED)

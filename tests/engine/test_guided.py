@@ -58,7 +58,7 @@ def prompts(policy):
 
 def models(policy):
     """The engine's guides, by name."""
-    running = running_logits_processors(policy.engine._engine)
+    running = running_logits_processors(policy.engine.vllm_engine)
     (hook,) = [p for p in running if type(p).__name__ == "Guided"]
     return hook.guides.models
 

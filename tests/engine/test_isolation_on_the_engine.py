@@ -102,7 +102,7 @@ def test_a_bias_of_a_json_object(either):
 
 @pytest.mark.parametrize("kind", [TypeError, OverflowError, KeyError, RuntimeError, SystemExit])
 def test_a_request_that_the_engine_fails_to_take_is_not_its_death(policy, monkeypatch, kind):
-    engine = policy.engine._engine
+    engine = policy.engine.vllm_engine
     add = engine.add_request
 
     def picky(request_id, prompt, params):

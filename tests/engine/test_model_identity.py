@@ -71,7 +71,7 @@ def test_folders_are_told_by_content(tmp_path):
 
 def test_large_files_are_sampled_in_every_tensor(tmp_path, monkeypatch):
     monkeypatch.setattr(model_files, "WHOLE_BYTES", 1000)
-    model_files._file_digest.cache_clear()
+    model_files.digest_file.cache_clear()
     original = ModelFiles.of(str(POLICY)).digest()
     header = json.loads((POLICY_FILE := _weights(POLICY))[8 : 8 + _header_length(POLICY_FILE)])
     for i, tensor in enumerate(sorted(name for name in header if name != "__metadata__")):
@@ -82,7 +82,7 @@ def test_large_files_are_sampled_in_every_tensor(tmp_path, monkeypatch):
     before = ModelFiles.of(str(weights)).digest()
     weights.write_bytes(bytes(100_001))
     assert ModelFiles.of(str(weights)).digest() != before
-    model_files._file_digest.cache_clear()
+    model_files.digest_file.cache_clear()
 
 
 def _weights(folder):
@@ -255,7 +255,7 @@ def test_rewards_of_transformers_are_told_by_content(tmp_path):
     ]
     told = [reward.fingerprint for reward in rewards]
     assert told[0] == told[1] != told[2]
-    rewards[1]._rendering.tokenizer.chat_template += "{# another #}"
+    rewards[1].rendering.tokenizer.chat_template += "{# another #}"
     assert rewards[1].fingerprint != told[1]
     for reward in rewards:
         reward.close()

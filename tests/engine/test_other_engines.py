@@ -14,6 +14,8 @@ import torch
 from rsalign import Key, Sampling
 from rsalign.embedded import POLICY
 from rsalign.engines.vllm import costs
+from rsalign.engines.vllm.building import configure, plan_engine
+from rsalign.engines.vllm.openai_app import parse_flags
 from rsalign.policies.vllm import VllmPolicy
 
 pytestmark = [pytest.mark.engine, pytest.mark.nightly]
@@ -135,3 +137,22 @@ def test_a_shorter_draw_of_a_key_is_the_beginning_of_a_longer_one(engine):
             for n in (20, 7)
         )
         assert long[:7] == short
+
+
+def test_doctor_and_servers_leave_out_the_cache_that_models_with_a_state_have_not(tmp_path):
+    """Unless they are told to have it; other models have one."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    make_checkpoint("state", tmp_path)
+    config, _ = plan_engine(str(tmp_path))
+    assert not config.cache_config.enable_prefix_caching
+    for model, flags, expected in (
+        (str(tmp_path), [], False),
+        (POLICY, [], True),
+        (POLICY, ["--no-enable-prefix-caching"], False),
+    ):
+        args = AsyncEngineArgs.from_cli_args(parse_flags(model, flags))
+        asked = args.enable_prefix_caching
+        assert asked is (False if flags else None)
+        config, _ = configure(args, {} if asked is None else {"enable_prefix_caching": asked})
+        assert config.cache_config.enable_prefix_caching is expected

@@ -5,21 +5,31 @@ import asyncio
 import pytest
 
 from rsalign import (
+    ArithmeticSampling,
     Beam,
     BestOf,
+    Cautious,
+    DeepConf,
+    Distinct,
     Dvts,
     EarlyDrop,
     Entropy,
+    FinalNumber,
     FixedSize,
     Key,
     LookAhead,
+    MajorityVote,
+    Matching,
     ParticleGibbs,
     Particles,
     Plain,
+    PrioritySampling,
     QAlign,
     Response,
     Run,
+    StochasticBeam,
     Stop,
+    TreeSearch,
 )
 from rsalign.core.cancelled_draws import receive_cancelled_draws
 from rsalign.core.tasks import concurrently
@@ -111,6 +121,20 @@ def test_strategies(policy, reward, ask):
             Beam(width=2, branch=2, segmenter=lines, max_tokens=64),
             Dvts(subtrees=2, branch=2, segmenter=FixedSize(12), max_tokens=48),
             EarlyDrop(n=4, first=12, max_tokens=64),
+            ArithmeticSampling(n=4, select=MajorityVote(extract=FinalNumber()), max_tokens=48),
+            DeepConf(
+                select=MajorityVote(extract=FinalNumber()),
+                n=6,
+                warm_up=2,
+                keep=1.0,
+                window=4,
+                max_tokens=48,
+            ),
+            Distinct(n=3, max_tokens=32),
+            PrioritySampling(n=3, constraint=Matching(r"[^%]*"), max_tokens=48),
+            StochasticBeam(width=2, max_tokens=12),
+            TreeSearch(segmenter=lines, rounds=2, branch=2, max_tokens=48),
+            Cautious(most_trials=3, low=0.5, marks="\n", max_tokens=48),
             QAlign(
                 steps=3,
                 max_tokens=48,
@@ -234,7 +258,7 @@ def test_cancelling_aborts_in_the_engine(policy, ask):
             open_call = asyncio.ensure_future(
                 policy.extend(ask(0).tokens * 3, max_new_tokens=300, key=Key(7))
             )
-        llm = policy.engine._engine
+        llm = policy.engine.vllm_engine
         while llm.get_num_unfinished_requests() == 0:
             await asyncio.sleep(0.001)
         open_call.cancel()

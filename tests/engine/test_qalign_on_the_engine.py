@@ -157,6 +157,7 @@ def test_the_law_of_its_states(policy, reward, ask, laws, num_draws, strategy):
         assert not check_draws(drawn, law), name
 
 
+@pytest.mark.nightly  # tests/laws/test_qalign.py has this mistake, and the law above is no other
 def test_a_missing_length_term_is_caught(policy, reward, ask, laws, num_draws):
     right, wrong = laws
     mutant = NoLengthTerm(beta=BETA, max_tokens=MAX_TOKENS)

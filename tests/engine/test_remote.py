@@ -229,7 +229,7 @@ def test_prompts_are_spread(served):
     )
 
     def home(policy, prompt):
-        return policy.replicas._ranked(policy._affinity(prompt))[0].address
+        return policy.replicas.rank(policy.find_affinity(prompt))[0].address
 
     system = tuple(range(300))
     prompts = [(*system, i) for i in range(100)] + [(1, i) for i in range(100)]

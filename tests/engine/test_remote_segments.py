@@ -13,6 +13,7 @@ from rsalign import (
     Entropy,
     FixedSize,
     Key,
+    LowConfidence,
     Punctuation,
     Sampling,
     Stop,
@@ -40,6 +41,7 @@ MARKS = [
 UNCERTAIN = [
     Entropy(1.0),
     Entropy(0.05, min_tokens=1, max_tokens=9),
+    LowConfidence(window=4, below=-0.3),
     Punctuation("0123456789", min_entropy=0.02, min_tokens=2, max_tokens=12),
 ]
 LAWS = [

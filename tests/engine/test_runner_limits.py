@@ -88,7 +88,7 @@ def test_policies_and_all_who_use_them(policy, second):
     with pytest.raises(ConfigError, match="1025 allowed_token_ids, but at most 1024"):
         policy.with_sampling(law)
     with pytest.raises(ConfigError, match="1025 allowed_token_ids"):
-        VllmPolicy.adopt(policy.engine._engine, sampling=law)
+        VllmPolicy.adopt(policy.engine.vllm_engine, sampling=law)
     with Aligner(policy, strategy=Plain()) as aligner:
         for asked in ({"allowed_token_ids": [5] * 1025}, {"bad_words": ["such a long one " * 200]}):
             with pytest.raises(ConfigError, match="vLLM's second model runner"):

@@ -8,13 +8,14 @@ import torch
 from exact import LEAST, REST, answers, check_draws, language_model
 
 from rsalign import ConfigError, Key, Message, Sampling, Stop
+from rsalign.core.segment_ends import place_boundary
 from rsalign.core.tasks import concurrently
 from rsalign.embedded import POLICY
 from rsalign.embedded.problems import problem
 from rsalign.hooks.loading import hook_path
 from rsalign.hooks.shared.arguments import hides_the_model
 from rsalign.policies.vllm import VllmPolicy
-from rsalign.segments import Entropy, FixedSize, Punctuation
+from rsalign.segments import Entropy, FixedSize, LowConfidence, Punctuation
 
 pytestmark = pytest.mark.engine
 
@@ -24,6 +25,7 @@ BOUNDARIES = [
     Entropy(0.05, min_tokens=1, max_tokens=9),
     Punctuation("=", min_entropy=0.0),
     Punctuation("0123456789", min_entropy=0.02, min_tokens=2, max_tokens=12),
+    LowConfidence(window=4, below=-0.3),
 ]
 
 
@@ -42,7 +44,7 @@ def entropies(prefix, tokens):
 
 def first_segment(policy, boundary, prefix, whole):
     """Length and stop of the first segment, by the segmenter's own words."""
-    entropy = entropies(prefix, whole.tokens)
+    entropy, boundary = entropies(prefix, whole.tokens), place_boundary(boundary, len(prefix))
     for j, token in enumerate(whole.tokens):
         if j and boundary.ends_before(j, entropy[j]):
             return j, Stop.BOUNDARY
@@ -233,7 +235,7 @@ def _step_through(policy, prefix, params):
     from rsalign.engines.vllm.stepper import STEPPER
 
     def run():
-        engine = policy.engine._engine
+        engine = policy.engine.vllm_engine
         engine.add_request("several", {"prompt_token_ids": list(prefix)}, params)
         last = {}
         while engine.has_unfinished_requests():

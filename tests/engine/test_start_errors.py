@@ -72,6 +72,10 @@ def test_files_that_are_no_models(tmp_path):
         (RuntimeError("Engine core initialization failed. See root cause above."), "own process"),
         (OSError("no such id"), "no such id. Check the model's name"),
         (ValueError("12 GiB KV cache is needed"), "is needed. Give a smaller max_model_len"),
+        (
+            RuntimeError("_C::static_scaled_fp8_quant() expected at most 0"),
+            "lacks a kernel that the",
+        ),
         (ValueError("x" * 2000), "xxx .... Check the model's name"),
     ],
     ids=lambda value: type(value).__name__,

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 import torch
-from exact import LEAST, REST, check_draws, language_model, tokenizer
+from exact import LEAST, REST, check_draws, language_model, power, tokenizer
 from safetensors.torch import save_file
 
 from rsalign import Aligner, BestOf, Cards, FixedSize, Key, Plain, Prompt, Run, Sampling, Stop
@@ -112,10 +112,13 @@ def after_an_answer(ask):
 @pytest.mark.parametrize("name", LAWS)
 def test_draws_and_log_probs_are_those_of_the_law(policy, after_an_answer, name):
     prompt, law = after_an_answer, few(**LAWS[name])
-    right = answers(prompt.tokens, 4, law)
-    drawn = candidates(Plain(max_tokens=4), prompt, policy.with_sampling(law))
+    right, plain = answers(prompt.tokens, 4, law), answers(prompt.tokens, 4, few())
+    # as many as tell that the setting has an effect but for once in a million, at most `NUM_DRAWS`
+    sizes = range(500, NUM_DRAWS, 250)
+    tells = (n for n in sizes if power(right, plain, n) > 1 - 1e-6)
+    num_draws = next(tells, NUM_DRAWS)
+    drawn = candidates(Plain(max_tokens=4), prompt, policy.with_sampling(law), num_draws)
     assert check_draws([each.tokens for each in drawn], right)
-    plain = answers(prompt.tokens, 4, few())
     strays = any(plain.get(each.tokens, 1) == 0 for each in drawn)
     assert strays or not check_draws([each.tokens for each in drawn], plain), "it has no effect"
     for each in drawn[:50]:

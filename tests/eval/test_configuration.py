@@ -21,6 +21,9 @@ CHOICES = sorted(
     if path.parent != CONF
 )
 NEEDED = {
+    "parts=draft": ["parts.draft.name=embedded/policy"],
+    "parts=judge": ["parts.judge.policy=embedded/strong"],
+    "task=named": ["task.name=eval.tasks.arithmetic:Arithmetic"],
     "reward=named": ["reward.name=scaled", "+reward.settings.reward=embedded"],
     "policy=vllm": ["policy.model=embedded/policy"],
     "policy=server": ["policy.addresses=[http://127.0.0.1:9]"],

@@ -42,6 +42,8 @@ def test_a_record_says_everything(records):
         candidates, [answer] = record["candidates"], record["answers"]
         assert usage["policy_tokens_drawn"] == sum(one["num_tokens"] for one in candidates)
         assert usage["policy_tokens_kept"] == answer["num_tokens"]
+        # the answer is one of what was considered, and as probable
+        assert answer["log_prob"] in [one["log_prob"] for one in candidates]
         assert usage["reward_calls"] == usage["policy_requests"] == len(candidates) == 4
         assert usage["seconds"] > 0
         assert usage["replayed"] == 0

@@ -1,7 +1,12 @@
 """`python -m eval.report`: what it writes about real records, by the toy policy and reward."""
 
+import csv
+import html
+import json
 import re
 import shlex
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import fmean
@@ -26,6 +31,7 @@ from eval.report.figures import COLOURS
 from eval.report.findings import analyse_study
 from eval.report.folders import find_runs, write_commands
 from eval.report.page import SECTIONS
+from eval.report.scripts import digest_list, read_script
 from eval.report.studies import group_studies
 from eval.report.table import Cell, Table, difference, markdown_table
 from rsalign import BestOf, ConfigError, Plain
@@ -133,15 +139,100 @@ def test_tests_are_adjusted_for_their_own_view(outputs):
             assert [one.adjusted for one in view] == pytest.approx(false_discovery_control(ps))
 
 
-def test_the_page_needs_nothing_and_runs_nothing(page):
-    tags = Tags(page)
-    assert not {"script", "img", "link", "iframe", "object"} & {tag for tag, _ in tags.elements}
-    for tag, attributes in tags.elements:
-        assert not [name for name in attributes if name.startswith("on") or name == "src"], tag
-        assert attributes.get("href", "#").startswith("#")
-    assert "url(" not in page
-    assert "@import" not in page
-    assert "default-src 'none'" in page
+def pages(outputs):
+    return [outputs / "report" / "index.html", *sorted((outputs / "report" / "items").iterdir())]
+
+
+def test_pages_fetch_nothing_and_run_only_their_own_scripts(page, outputs):
+    own = [read_script("tables.js"), read_script("items.js")]
+    assert len(pages(outputs)) == 2 + len(toy_study.ITEMS)
+    for file in pages(outputs):
+        text = file.read_text()
+        tags = Tags(text)
+        assert not {"img", "link", "iframe", "object"} & {tag for tag, _ in tags.elements}
+        for tag, attributes in tags.elements:
+            assert not [name for name in attributes if name.startswith("on") or name == "src"], tag
+            target = attributes.get("href", "#")
+            assert target.startswith("#") or (file.parent / target).exists()
+        assert "url(" not in text
+        assert "@import" not in text
+        [policy] = [
+            one["content"] for _, one in tags.elements if "content" in one and "src" in str(one)
+        ]
+        scripts = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+        assert scripts == [script for script in own if script in text]
+        assert policy.startswith("default-src 'none'")
+        assert (digest_list(scripts) if scripts else "script-src") in policy or not scripts
+        assert ("script-src" in policy) == bool(scripts)
+
+
+def test_every_item_has_a_page_with_all_answers(page, outputs):
+    records = [one for run in find_runs([outputs]) for one in run.records]
+    listed = Tags((outputs / "report" / "items" / "index.html").read_text())
+    rows = [one for _, one in listed.elements if "data-search" in one]
+    assert len(rows) == len(toy_study.ITEMS)
+    items = sorted(toy_study.ITEMS, key=lambda item: item.id)
+    for item, row, file in zip(items, rows, pages(outputs)[2:], strict=True):
+        shown = Tags(file.read_text())
+        of_item = [one for one in records if one["item"] == item.id]
+        assert item.id in shown.texts
+        answers = [one for _, one in shown.elements if one.get("class", "").startswith("shown ")]
+        assert len(answers) == len(of_item)
+        for record in of_item:
+            assert record["answers"][0]["text"] in shown.text
+        scores = json.loads(row["data-scores"])
+        assert len(scores) == 11
+        assert item.id in row["data-search"]
+
+
+def test_results_have_a_row_for_each_answer(page, outputs):
+    records = [one for run in find_runs([outputs]) for one in run.records]
+    with (outputs / "report" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(records)
+    assert sorted((row["item"], int(row["seed"])) for row in rows) == sorted(
+        (one["item"], one["seed"]) for one in records
+    )
+    total = sum(float(row["reward"]) for row in rows)
+    assert total == pytest.approx(sum(one["answers"][0]["reward"] for one in records))
+
+
+# what a click on a column does, and which tables are wider than the window, as the page's title
+PROBE = """
+  const table = document.querySelector("table[data-name=results]");
+  const heads = [...table.tHead.rows[0].cells];
+  const column = heads.findIndex(cell => cell.textContent.trim() === "reward");
+  heads[column].querySelector("button").click();
+  const rows = [...table.tBodies[0].rows];
+  const values = rows.map(row => parseFloat(row.cells[column].textContent));
+  const isSorted = values.every((value, i) => !i || values[i - 1] >= value);
+  const saves = document.querySelectorAll("button.save").length;
+  const width = document.documentElement.clientWidth;
+  const open = [...document.querySelectorAll(".part[open] table")];
+  const wide = open.filter(one => one.scrollWidth > width).map(one => one.dataset.name);
+  document.title = JSON.stringify({isSorted, column, saves, wide});
+"""
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_a_browser_sorts_tables_and_cuts_nothing_off(page, width, tmp_path):
+    """The scripts run under the page's own policy, to which only the probe is added."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs chromium")
+    own = page.replace("</body>", f"<script>{PROBE}</script></body>")
+    scripts = re.findall("<script>(.*?)</script>", own, re.DOTALL)
+    probe = tmp_path / "probe.html"
+    probe.write_text(re.sub('script-src [^"]*', f"script-src {digest_list(scripts)}", own))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
+    done = subprocess.run(
+        [browser, *flags, "--dump-dom", probe.as_uri()], capture_output=True, text=True, check=True
+    )
+    found = json.loads(html.unescape(re.search("<title>(.*?)</title>", done.stdout)[1]))
+    assert found["isSorted"]
+    assert found["column"] > 0
+    assert found["saves"] > 5
+    assert found["wide"] == []
 
 
 def test_what_a_model_wrote_is_shown_as_it_is(page):
@@ -153,7 +244,8 @@ def test_all_anchors_exist_and_are_unique(page):
     tags = Tags(page).elements
     anchors = [attributes["id"] for _, attributes in tags if "id" in attributes]
     assert len(anchors) == len(set(anchors))
-    links = {attributes["href"][1:] for _, attributes in tags if "href" in attributes}
+    targets = [attributes["href"] for _, attributes in tags if "href" in attributes]
+    links = {target[1:] for target in targets if target.startswith("#")}
     assert links
     assert links <= set(anchors)
 
@@ -471,9 +563,9 @@ def test_commands_are_safe_in_a_shell(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(Path("a b; rm"), Plain(max_tokens=toy_study.MAX_TOKENS), 1)
     [command] = write_commands(find_runs([Path("a b; rm")]))
-    assert shlex.split(command)[3] == "--config-path=$PWD/a b; rm"
+    assert shlex.split(command)[2] == "--config-path=$PWD/a b; rm"
     [command] = write_commands(find_runs([tmp_path / "a b; rm"]))
-    assert shlex.split(command)[3] == f"--config-path={tmp_path}/a b; rm"
+    assert shlex.split(command)[2] == f"--config-path={tmp_path}/a b; rm"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """IFEval: the original's verdicts, with and without the tokenizer's data."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import pytest
 from nltk.tokenize.punkt import PunktTrainer, save_punkt_params
 
 from eval.graders.instructions import NEED_TOKENIZER, prepare_checks
+from eval.graders.task_reward import TaskReward
 from eval.tasks.ifeval import IfEval
 from eval.tasks.protocol import Item
-from rsalign import ConfigError, Message
+from rsalign import ConfigError, Message, Prompt, Response, Stop
 
 TASK = IfEval(path="bundled")
 ITEMS = TASK.load()
@@ -220,3 +222,23 @@ def test_a_check_may_change_case_and_blanks_of_its_arguments(name, arguments):
     grade = TASK.grade(asking(name, **arguments), "Quite so.")
     assert "ungradable" not in grade.details
     assert grade.score == 1
+
+
+@pytest.mark.usefixtures("no_data")
+def test_the_check_is_a_reward_that_orders_answers_which_do_not_follow_all():
+    reward = TaskReward(task=TASK)
+    item = next(one for one in ITEMS if len(one.gold["instructions"]) > 1)
+    prompt = Prompt(item.messages, (1,))
+
+    def value(text):
+        return asyncio.run(reward.score(prompt, Response((1,), text, Stop.EOS)))
+
+    shares = {text: value(text) for text in TEXTS}
+    graded = {text: TASK.grade(item, text) for text in TEXTS}
+    for text, share in shares.items():
+        strict = graded[text].details["strict"]
+        assert share == sum(strict) / len(strict)
+    assert len(set(shares.values())) > 1
+    other, response = Prompt((Message("user", "Sing."),), (1,)), Response((1,), "La", Stop.EOS)
+    with pytest.raises(ConfigError, match="none of the items of task ifeval"):
+        asyncio.run(reward.score(other, response))

@@ -67,11 +67,16 @@ class Pair:
 
 
 @contextmanager
-def start(family: Family) -> Iterator[Pair]:
-    """Starts both engines, as rsalign starts them, and stops them."""
+def start(family: Family, policy: Path | None = None) -> Iterator[Pair]:
+    """Starts both engines, as rsalign starts them, and stops them.
+
+    Args:
+        family: whose policy and reward.
+        policy: another folder for the policy.
+    """
     judge = reward_folder(BY_NAME[family.reward or family.name])
     with closing(VllmReward.start(str(judge), **SMALL)) as reward:
-        llm = start_llm(policy_folder(family), **family.engine_args)
+        llm = start_llm(policy or policy_folder(family), **family.engine_args)
         try:
             with Aligner(llm, reward) as aligner:
                 steps = VllmStepReward(reward.engine, aligner.policy.text)

@@ -1,6 +1,8 @@
 """Runs the suite and writes what it found to ``docs/families.md``.
 
-python -m tests.families.table [arguments of pytest]
+    python -m tests.families.table [arguments of pytest]
+
+Cells of which no test has run (``-k laws``) stay as they are.
 """
 
 import sys
@@ -25,6 +27,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "test_segments_end_where_the_rule_says",
         "test_ids_without_a_token_are_answers_too",
         "test_the_token_that_ends_a_segment_is_needed_by_no_answer",
+    ),
+    "laws": (
+        "test_the_law_of_cards",
+        "test_the_law_of_qalign",
+        "test_every_token_is_drawn_by_its_law",
     ),
     "ends and stops": (
         "test_every_end_of_the_model_ends_an_answer",
@@ -70,6 +77,10 @@ and nothing of how good they are.
 - strategies: Plain, BestOf, Cards (Entropy, Punctuation, FixedSize), QAlign and
   EarlyStop(SelfCertainty) answer, with segments that end where the rule says and the length that
   was asked for, ids without a token included.
+- laws: answers of Cards (Entropy, Punctuation, FixedSize) and QAlign have the exact law, and every
+  token of the vocabulary is drawn by its own where segments end, by chi-square tests of draws from
+  a policy that can draw all of the vocabulary, and gives the ends of an answer, which may end
+  segments too, a large part of it.
 - ends and stops: every end of the model ends an answer as `stop` and is no text; so does a stop
   string that is spelled by bytes.
 - text as vLLM's: answers and finish reasons equal those of `LLM.chat` and `LLM.generate`; emoji of
@@ -113,8 +124,10 @@ class Findings:
                 self.words[family].add(words if len(words) <= LONGEST else f"{words[:LONGEST]}...")
                 self.refusing.add((family, test))
 
-    def cell(self, family: str, tests: tuple[str, ...]) -> str:
-        """What one column of the table says of a family."""
+    def cell(self, family: str, tests: tuple[str, ...]) -> str | None:
+        """What one column of the table says of a family; None: none of the tests has run."""
+        if not any((family, test) in self.outcomes for test in tests):
+            return None
         found = set().union(*(self.outcomes.get((family, test), set()) for test in tests))
         if found & {"failed", "expected to fail"}:
             return "**wrong**"
@@ -123,8 +136,13 @@ class Findings:
         return "works" if "passed" in found else "n/a"
 
 
-def page(findings: Findings) -> str:
-    """The text of the page."""
+def page(findings: Findings, old: str) -> str:
+    """The text of the page.
+
+    Args:
+        findings: of the tests that have run.
+        old: the page that is there, for the others.
+    """
     import transformers
     import vllm
 
@@ -133,14 +151,25 @@ def page(findings: Findings) -> str:
         "| family | like | tokenizer | " + " | ".join(COLUMNS) + " |",
         "|---" * (len(COLUMNS) + 3) + "|",
     ]
+    words = []
     for family in FAMILIES:
-        cells = [findings.cell(family.name, tests) for tests in COLUMNS.values()]
-        row = (family.name, family.like, _source(family), *cells)
-        lines.append(f"| {' | '.join(row)} |")
-    lines += ["", "## What is refused, with these words", ""]
-    for family in FAMILIES:
-        lines += [f"- {family.name}: `{words}`" for words in sorted(findings.words[family.name])]
+        before = _cells(old, family.name)
+        cells = {name: findings.cell(family.name, tests) for name, tests in COLUMNS.items()}
+        shown = [cell or before.get(name, "not run") for name, cell in cells.items()]
+        lines.append(f"| {' | '.join((family.name, family.like, _source(family), *shown))} |")
+        found = {f"- {family.name}: `{one}`" for one in findings.words[family.name]}
+        if None in cells.values():
+            found |= {one for one in old.splitlines() if one.startswith(f"- {family.name}: `")}
+        words += sorted(found)
+    lines += ["", "## What is refused, with these words", "", *words]
     return HEAD.format(**versions) + "\n".join(lines) + "\n"
+
+
+def _cells(old: str, family: str) -> dict[str, str]:
+    """The cells of a family's row of the page that is there, by their columns."""
+    table = [line.strip("| ").split(" | ") for line in old.splitlines() if line.startswith("| ")]
+    rows = {name: cells for name, *cells in table}
+    return dict(zip(rows.get("family", ()), rows.get(family, ()), strict=True))
 
 
 def _source(family: Family) -> str:
@@ -156,7 +185,7 @@ def main() -> None:
     code = pytest.main(arguments, plugins=[findings])
     if not findings.outcomes:
         sys.exit(f"table: no test has run (pytest ended with {code!r})")
-    PAGE.write_text(page(findings))
+    PAGE.write_text(page(findings, PAGE.read_text()))
     print(f"wrote {PAGE.relative_to(ROOT)}")
     sys.exit(code)
 

@@ -9,6 +9,8 @@ from vllm import SamplingParams
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 from vllm.v1.worker.gpu.sample.logits_processor import LogitsContext
 
+from rsalign.core.segment_ends import place_boundary
+
 VOCAB, SENTINEL, LENGTH, MAX_SEQS = 13, 12, 24, 8
 TEXTS = [f"t{i}" for i in range(VOCAB - 3)] + ["x.", "?", ""]
 CONFIG = SimpleNamespace(
@@ -71,8 +73,9 @@ class Request:
     def outcome(self):
         """What it draws, and whether the segmenter ended it by the sentinel."""
         entropy, tokens = self.entropies, []
+        boundary = place_boundary(self.boundary, self.prompt)
         for j in range(LENGTH):
-            if self.boundary and j and self.boundary.ends_before(j, entropy[j]):
+            if boundary and j and boundary.ends_before(j, entropy[j]):
                 return [*tokens, SENTINEL], True
             scores = self.logits[j] + self.noise[j]
             if self.boundary and not self.shared:
@@ -80,7 +83,7 @@ class Request:
             tokens.append(int(scores.argmax()))
             if tokens[-1] == SENTINEL:
                 return tokens, False
-            if self.boundary and self.boundary.ends_after(j + 1, entropy[j], TEXTS[tokens[-1]]):
+            if boundary and boundary.ends_after(j + 1, entropy[j], TEXTS[tokens[-1]]):
                 by_sentinel = j + 1 < LENGTH
                 return [*tokens, SENTINEL] if by_sentinel else tokens, by_sentinel
         return tokens, False

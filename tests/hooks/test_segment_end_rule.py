@@ -10,14 +10,16 @@ from rsalign import ConfigError, Sampling
 from rsalign.hooks.segment_end.request import SegmentRequest, read_segment_request
 from rsalign.hooks.segment_end.rule import (
     NO_TOKEN,
+    STATE,
     LastTokens,
     Rules,
+    add_to_mean,
     compute_entropies,
     decide_ends,
     end_segments,
 )
 from rsalign.hooks.segment_end.sentinel import Sentinel, Sentinels, choose_sentinel
-from rsalign.segments import Entropy, FixedSize, Punctuation
+from rsalign.segments import Entropy, FixedSize, LowConfidence, Punctuation
 from rsalign.segments.segmenters import MOST
 
 VOCAB, SENTINEL = 11, 7
@@ -90,7 +92,7 @@ def test_an_unknown_entropy_or_token_never_fires():
 @pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
 def test_the_sentinel_is_certain_or_impossible(temperature):
     logits = torch.randn(4, VOCAB, generator=torch.Generator().manual_seed(2))
-    before, memory = logits.clone(), torch.full((5, 2, 2), -math.inf)
+    before, memory = logits.clone(), torch.full((5, *STATE), -math.inf)
     asked = [SegmentRequest(threshold, 1, "", 0.0, 1, SENTINEL) for threshold in (0.0, 99.0)]
     rows, slots, drawn = torch.tensor([1, 3]), torch.tensor([2, 4]), torch.tensor([1, 1])
     end_segments(
@@ -110,7 +112,7 @@ def test_the_sentinel_is_certain_or_impossible(temperature):
 def test_a_shared_sentinel_keeps_its_probability_where_no_segment_ends():
     """Beside a row whose sentinel is spare, and selected from the rules of more rows."""
     logits = torch.randn(3, VOCAB, generator=torch.Generator().manual_seed(3))
-    before, memory = logits.clone(), torch.full((3, 2, 2), -math.inf)
+    before, memory = logits.clone(), torch.full((3, *STATE), -math.inf)
     never, always = (SegmentRequest(x, 1, "", 0.0, 1, SENTINEL, shared=True) for x in (99.0, 0.0))
     spare = SegmentRequest(99.0, 1, "", 0.0, 1, SENTINEL)
     rows = torch.arange(3)
@@ -122,10 +124,47 @@ def test_a_shared_sentinel_keeps_its_probability_where_no_segment_ends():
     assert memory[:, 1, 1].tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_confidence_falls_where_the_segmenter_says(window):
+    """Rows with different windows in one batch, beside one without; a step may be repeated."""
+    rule = LowConfidence(window=window, below=-1.9)
+    request = read_segment_request(
+        {**rule.engine_arguments, "rsalign_sentinel": SENTINEL}, [SENTINEL]
+    )
+    other = read_segment_request(
+        {**LowConfidence(3, -1.8).engine_arguments, "rsalign_sentinel": SENTINEL}, [SENTINEL]
+    )
+    never = SegmentRequest(math.inf, 1, "", 0.0, 1, SENTINEL)
+    laws = torch.randn(12, VOCAB, generator=torch.Generator().manual_seed(window)) * 1.6
+    entropies, memory = compute_entropies(laws).tolist(), torch.full((3, *STATE), -math.inf)
+    watch, rows, ended = rule.begin_after(3), torch.arange(3), False
+    for drawn in range(12):
+        for _ in range(1 + drawn % 2):
+            logits = laws[drawn].repeat(3, 1)
+            end_segments(
+                logits,
+                rows,
+                rows,
+                torch.full((3,), drawn),
+                rules=rules(request, other, never),
+                last=None,
+                memory=memory,
+            )
+        assert bool(logits[0, SENTINEL] > 0) == ended
+        assert logits[2, SENTINEL] == -math.inf
+        ended = watch.ends_after(drawn + 1, entropies[drawn], "a")
+
+
+def test_a_mean_that_was_lost_begins_anew():
+    unknown, entropy = torch.tensor([-math.inf, 1.0]), torch.tensor([2.0, 2.0])
+    drawn, window = torch.tensor([7, 7]), torch.tensor([4, 4])
+    assert add_to_mean(unknown, entropy, drawn, window).tolist() == [2.0, 1.25]
+
+
 def test_a_step_done_twice_keeps_the_one_before_it():
     """A prompt in parts is seen once for each part, with the same number of tokens drawn."""
     request = SegmentRequest(math.inf, 1, ".", 1.0, 1, SENTINEL)
-    memory = torch.full((1, 2, 2), -math.inf)
+    memory = torch.full((1, *STATE), -math.inf)
     certain, uncertain = torch.eye(VOCAB)[:1] * 99, torch.zeros(1, VOCAB)
 
     def step(logits, drawn, last):
@@ -156,6 +195,8 @@ def test_a_step_done_twice_keeps_the_one_before_it():
         ({"rsalign_entropy_threshold": math.nan}, "must be finite"),
         ({"rsalign_entropy_threshold": "1"}, "must be of type int or float"),
         ({"rsalign_entropy_min_tokens": 0}, "at least 1 token"),
+        ({"rsalign_confidence_window": 0, "rsalign_confidence_below": -1.0}, "at least 1 token"),
+        ({"rsalign_confidence_below": "low"}, "must be of type int or float"),
         ({"rsalign_entropy_min_tokens": True}, "must be of type int"),
         ({"rsalign_marks_min_entropy": math.inf}, "must be finite"),
         ({"rsalign_entropy_min_tokens": 2**63}, "give at most 2147483647"),

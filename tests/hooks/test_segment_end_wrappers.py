@@ -15,9 +15,15 @@ from rsalign.hooks import v1, v2
 from rsalign.hooks.loading import add_hooks
 from rsalign.hooks.segment_end.marks import MarkTable
 from rsalign.hooks.shared.reports import ended_segment
-from rsalign.segments import Entropy, Punctuation
+from rsalign.segments import Entropy, LowConfidence, Punctuation
 
-BOUNDARIES = [Entropy(1.9, 3), Punctuation(".?", 1.6, 2), Entropy(1.5, 5), None]
+BOUNDARIES = [
+    Entropy(1.9, 3),
+    Punctuation(".?", 1.6, 2),
+    Entropy(1.5, 5),
+    None,
+    LowConfidence(4, -1.62),
+]
 RUNS = {
     "v1": partial(run_v1, [v1.SegmentEnd], disturb=False),
     "v1 torn": partial(run_v1, [v1.SegmentEnd], disturb=True),

@@ -59,11 +59,25 @@ def hard(reward, bar):
 
 def next_law(q, accept, value, tries, exhausted):
     """The closed form of the docstring, for one segment."""
+    law = accepted_law(q, accept, tries)
+    for s, p in forced_law(q, accept, value, tries, exhausted).items():
+        law[s] = law.get(s, 0.0) + p
+    return law
+
+
+def accepted_law(q, accept, tries):
+    """The part of the law in which a draft was accepted."""
+    A = math.fsum(q[s] * accept[s] for s in q)
+    return {s: q[s] * accept[s] * sum((1 - A) ** k for k in range(tries)) for s in q}
+
+
+def forced_law(q, accept, value, tries, exhausted):
+    """The part of the law in which all tries were used up."""
     A = math.fsum(q[s] * accept[s] for s in q)
     lost = {s: q[s] * (1 - accept[s]) for s in q}
-    law = {s: q[s] * accept[s] * sum((1 - A) ** k for k in range(tries)) for s in q}
+    law = dict.fromkeys(q, 0.0)
     if exhausted == "fail":
-        return law | {FAILED: (1 - A) ** tries}
+        return {FAILED: (1 - A) ** tries}
     for s in q:
         if exhausted == "last":
             law[s] += (1 - A) ** (tries - 1) * lost[s]
@@ -101,6 +115,15 @@ class Setting:
         )
         return q, {s: self.accept(value(s), self.bar(len(s))) for s in q}
 
+    def ends(self, s):
+        return s == FAILED or over(s, self.max_tokens, self.stops)
+
+    def drawn_to_the_end(self, policy, kept):
+        """P(answer) of one untested draw."""
+        return segments(
+            policy, kept, max_tokens=self.max_tokens, size=self.max_tokens, stops=self.stops
+        )
+
     def law(self, policy, value):
         """P(answer) by following every accepted prefix."""
         done = defaultdict(float)
@@ -109,8 +132,13 @@ class Setting:
             longer = defaultdict(float)
             for kept, mass in open_.items():
                 q, accept = self.first(policy, value, kept)
-                for s, p in next_law(q, accept, value, self.tries, self.exhausted).items():
-                    ended = s == FAILED or over(s, self.max_tokens, self.stops)
-                    (done if ended else longer)[s] += mass * p
+                for s, p in accepted_law(q, accept, self.tries).items():
+                    (done if self.ends(s) else longer)[s] += mass * p
+                for s, p in forced_law(q, accept, value, self.tries, self.exhausted).items():
+                    if self.exhausted == "finish" and not self.ends(s):
+                        for answer, rest in self.drawn_to_the_end(policy, s).items():
+                            done[answer] += mass * p * rest
+                    else:
+                        (done if self.ends(s) else longer)[s] += mass * p
             open_ = longer
         return {s: p for s, p in done.items() if p}

@@ -29,7 +29,8 @@ class Space:
     def state(self, tokens):
         laws = [self.policy.probs(PROMPT.tokens + tokens[:i]) for i in range(len(tokens))]
         certainty = Certainty(
-            tuple(-math.fsum(p * math.log(p) for p in one) for one in laws), (0.0,) * len(tokens)
+            tuple(-math.fsum(p * math.log(p) for p in one if p) for one in laws),
+            (0.0,) * len(tokens),
         )
         response = Response(
             tokens,

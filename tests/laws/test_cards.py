@@ -51,7 +51,7 @@ SIZES = [(1, 1, 3), (1, 2, 3), (1, 3, 2), (2, 1, 4), (2, 2, 3), (2, 3, 3)]  # n,
 
 
 @pytest.mark.parametrize("salt", SALTS)
-@pytest.mark.parametrize("exhausted", ["best", "last", "fail"])
+@pytest.mark.parametrize("exhausted", ["best", "last", "finish", "fail"])
 @pytest.mark.parametrize(("size", "tries", "length"), SIZES)
 def test_the_law(salt, exhausted, size, tries, length):
     policy, reward = ToyPolicy(2, salt), ToyReward(salt)

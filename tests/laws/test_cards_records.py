@@ -223,7 +223,7 @@ def test_the_published_settings():
         (lambda: cards(max_tries=True), "max_tries=True"),
         (lambda: cards(proposals=0), "'auto'"),
         (lambda: cards(proposals="all"), "'auto'"),
-        (lambda: cards(when_exhausted="first"), "'best', 'last' or 'fail'"),
+        (lambda: cards(when_exhausted="first"), "'best', 'last', 'finish' or 'fail'"),
         (lambda: cards(hopeless_below=1.5), "between 0 and 1"),
         (lambda: SoftAcceptance(beta=0), "above 0"),
         (lambda: Line(target=math.inf), "finite"),
@@ -295,15 +295,13 @@ def test_wrong_settings(settings, says):
     ("room", "sizes"),
     [
         (math.inf, [1, 2, 4, 8, 8, 8]),
-        (8.9, [1, 2, 4, 8, 8, 8]),
-        (3.5, [1, 2, 3, 3, 3, 3]),
-        (2.0, [1, 2, 2, 2, 2, 2]),
-        (0.2, [1, 1, 1, 1, 1, 1]),
+        (100.0, [1, 6, 8, 8]),
+        (3.5, [1, 2, 4, 6, 8, 8]),
+        (1.0, [1, 1, 2, 3, 4, 5]),
+        (0.0, [1, 1, 1, 1, 1, 1]),
     ],
 )
-def test_auto_opens_twice_as_many_each_fruitless_round_within_eight_and_the_engines_room(
-    room, sizes
-):
+def test_auto_opens_more_in_each_fruitless_round_and_more_the_less_they_add_to_a_step(room, sizes):
     """Nothing is ever accepted, so that each round is as large as it may be."""
     rounds, opened = [], 0
 

@@ -30,8 +30,12 @@ from rsalign.core.types import Segment
 from rsalign.segments.acceptance import HardAcceptance, SoftAcceptance
 from rsalign.selectors.estimators import tilted_weights
 from rsalign.selectors.extraction import LastNumber
+from rsalign.strategies.arithmetic_sampling import ArithmeticSampling
 from rsalign.strategies.beam import Beam
 from rsalign.strategies.cards import TriesExhaustedError
+from rsalign.strategies.cautious import Cautious
+from rsalign.strategies.deep_conf import DeepConf
+from rsalign.strategies.distinct import Distinct
 from rsalign.strategies.dvts import Dvts
 from rsalign.strategies.early_drop import EarlyDrop
 from rsalign.strategies.early_stop import EarlyStop
@@ -39,6 +43,7 @@ from rsalign.strategies.particles import Particles
 from rsalign.strategies.power import Power
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
+from rsalign.strategies.tree_search import TreeSearch
 from rsalign.testing import ToyPolicy, ToyReward, law
 
 PROMPT = Prompt((Message("user", "1"),), (1,))
@@ -105,6 +110,11 @@ WHOLE = {  # strategies that draw whole answers, one of which is enough
     "beam": Beam(segmenter=FixedSize(9), max_tokens=6),
     "dvts": Dvts(segmenter=FixedSize(9), max_tokens=6),
     "early_drop": EarlyDrop(n=4, max_tokens=6),
+    "arithmetic_sampling": ArithmeticSampling(n=4, select=VOTE, max_tokens=6),
+    "deep_conf": DeepConf(select=VOTE, n=4, max_tokens=6),
+    "distinct": Distinct(n=4, max_tokens=6),
+    "tree_search": TreeSearch(segmenter=FixedSize(2), max_tokens=6),
+    "cautious": Cautious(max_tokens=6),
     "best_of chains": BestOf(n=3, inner=QAlign(max_tokens=6)),
     "best_of best_of": BestOf(n=3, inner=BestOf(n=3, inner=PLAIN)),
     "early_stop rejection": EarlyStop(

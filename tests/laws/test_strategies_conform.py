@@ -9,14 +9,21 @@ import pytest
 
 from rsalign import (
     BestOf,
+    Chunks,
+    Conformal,
     Entropy,
     FixedSize,
+    Gsi,
     LookAhead,
+    LowConfidence,
+    Matching,
     Message,
     ParticleGibbs,
     Plain,
     Prompt,
     Residual,
+    Rsd,
+    Speculate,
 )
 from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
 from rsalign.chains.cuts import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts
@@ -44,17 +51,24 @@ from rsalign.selectors import (
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies import STRATEGIES
+from rsalign.strategies.arithmetic_sampling import ArithmeticSampling
 from rsalign.strategies.beam import Beam
 from rsalign.strategies.calibrate import Calibrate
 from rsalign.strategies.cards import Cards
+from rsalign.strategies.cautious import Cautious
+from rsalign.strategies.deep_conf import DeepConf
+from rsalign.strategies.distinct import Distinct
 from rsalign.strategies.dvts import Dvts
 from rsalign.strategies.early_drop import EarlyDrop
 from rsalign.strategies.early_stop import EarlyStop
 from rsalign.strategies.particles import Particles
 from rsalign.strategies.power import Power
+from rsalign.strategies.priority_sampling import PrioritySampling
 from rsalign.strategies.qalign import QAlign
 from rsalign.strategies.quest import Quest
 from rsalign.strategies.rejection import Rejection
+from rsalign.strategies.stochastic_beam import StochasticBeam
+from rsalign.strategies.tree_search import TreeSearch
 from rsalign.testing import (
     EOS,
     ToyPolicy,
@@ -91,6 +105,7 @@ SELECTIONS = [
     Last(),
     ByWeight(),
 ]
+PARTS = {"draft": ToyPolicy(4, salt=60), "other": ToyPolicy(4, salt=61)}
 CARDS = Cards(
     segmenter=FixedSize(2),
     threshold=Line(target=1.2),
@@ -161,6 +176,7 @@ EXAMPLES = [
         max_tokens=6,
         moves=(ParticleGibbs(segmenter=FixedSize(2), n=3, share=0.9, ancestors=True),),
     ),
+    QAlign(steps=9, max_tokens=6, proposal="draft", restart=0.2, candidates=2, chains=2, pool=4),
     Quest(steps=9, beta=0.5, max_tokens=6, cuts=FixedCuts(decay=0.9)),
     Power(steps=9, alpha=3.0, max_tokens=6, answer=Hard()),
     Rejection(beta=0.5, bound=1.5, max_tokens=6, at_once=3),
@@ -187,13 +203,52 @@ EXAMPLES = [
         answer=MajorityVote(extract=LastNumber()),
     ),
     EarlyDrop(n=7, first=1, keep=0.3, max_tokens=9),
+    Speculate(segmenter=FixedSize(2), max_tokens=9, max_tries=3),
+    Rsd(segmenter=Entropy(0.9, 1, 3), threshold=Line(target=1.2), max_tokens=9),
+    Rsd(segmenter=FixedSize(2), acceptance=Conformal(alpha=0.4, draws=4), max_tokens=9),
+    Gsi(segmenter=FixedSize(2), n=3, threshold=Constant(value=0.5), max_tokens=9),
+    Gsi(segmenter=FixedSize(2), n=2, acceptance=Conformal(alpha=0.4, draws=4), max_tokens=9),
+    Chunks(segmenter=FixedSize(2), max_tokens=9),
+    Chunks(
+        segmenter=FixedSize(1),
+        attributes=("draft", "other"),
+        weights=(1.5, -0.5),
+        proposal="other",
+        ahead=3,
+        max_tokens=9,
+        max_tries=3,
+    ),
+    ArithmeticSampling(n=5, select=MajorityVote(extract=LastNumber()), max_tokens=6),
+    ArithmeticSampling(n=3, select=SelfCertainty(extract=LastNumber()), max_tokens=6),
+    DeepConf(select=MajorityVote(extract=LastNumber()), n=6, warm_up=2, window=1, max_tokens=6),
+    replace(CARDS, segmenter=LowConfidence(window=2, below=-1.2, max_tokens=4)),
+    Distinct(n=4, max_tokens=4),
+    Distinct(n=9, max_draws=12, max_tokens=3, select=MajorityVote(extract=LastNumber())),
+    PrioritySampling(n=4, max_tokens=6),
+    PrioritySampling(n=3, alternatives=4, constraint=Matching("[12 ]*"), max_tokens=6),
+    StochasticBeam(width=3, max_tokens=5),
+    StochasticBeam(width=2, max_tokens=6, select=MajorityVote(extract=LastNumber())),
+    TreeSearch(segmenter=FixedSize(2), rounds=4, max_tokens=9),
+    TreeSearch(
+        segmenter=Entropy(0.9, min_tokens=1, max_tokens=3),
+        rounds=3,
+        branch=2,
+        rollouts=2,
+        evaluate=LastNumber(),
+        max_tokens=6,
+        answer=MajorityVote(extract=LastNumber()),
+    ),
+    Cautious(most_trials=4, marks="23", trial_tokens=3, max_tokens=7),
+    BestOf(n=2, inner=Cautious(marks="1", max_tokens=5)),
 ]
 
 
 @pytest.mark.parametrize("strategy", EXAMPLES, ids=repr)
 @pytest.mark.parametrize("salt", range(3))
 def test_strategies(strategy, salt):
-    asyncio.run(check_strategy(strategy, PROMPT, ToyPolicy(4, salt), ToyReward(salt), eos=EOS))
+    asyncio.run(
+        check_strategy(strategy, PROMPT, ToyPolicy(4, salt), ToyReward(salt), eos=EOS, parts=PARTS)
+    )
 
 
 def test_every_strategy_is_checked():

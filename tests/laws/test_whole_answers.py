@@ -49,9 +49,23 @@ STRATEGIES_BY_NAME = {
     "beam": STRATEGIES["beam"](segmenter=FixedSize(2), max_tokens=4),
     "dvts": STRATEGIES["dvts"](segmenter=FixedSize(2), max_tokens=4),
     "early_drop": STRATEGIES["early_drop"](n=4, first=2, max_tokens=4),
+    "arithmetic_sampling": STRATEGIES["arithmetic_sampling"](
+        select=MajorityVote(extract=lambda text: text), n=3, max_tokens=4
+    ),
+    "deep_conf": STRATEGIES["deep_conf"](
+        select=MajorityVote(extract=lambda text: text), n=3, warm_up=1, window=1, max_tokens=4
+    ),
+    "distinct": STRATEGIES["distinct"](n=2, max_tokens=4),
+    "priority_sampling": STRATEGIES["priority_sampling"](n=4, max_tokens=4),
+    "stochastic_beam": STRATEGIES["stochastic_beam"](width=2, max_tokens=4),
+    "tree_search": STRATEGIES["tree_search"](segmenter=FixedSize(2), rounds=2, max_tokens=4),
+    "cautious": STRATEGIES["cautious"](marks="1", trial_tokens=2, max_tokens=4),
     "best of chains": BestOf(n=2, inner=QAlign(steps=6, max_tokens=4)),
 }
-CUTTING = STRATEGIES_BY_NAME.keys() - {"plain", "best_of", "early_stop", "rejection"}
+CUTTING = STRATEGIES_BY_NAME.keys() - {
+    *("plain", "best_of", "early_stop", "rejection", "arithmetic_sampling", "distinct"),
+    "deep_conf",
+}
 
 
 @dataclass(frozen=True)
@@ -152,6 +166,10 @@ def test_a_strategy_says_whether_it_cuts_answers(name):
         async def extend(self, prefix, **how):
             seen.add(len(prefix) > len(PROMPT.tokens))
             return await ToyPolicy.extend(self, prefix, **how)
+
+        async def most_probable(self, prefix, **how):
+            seen.add(len(prefix) > len(PROMPT.tokens))
+            return await ToyPolicy.most_probable(self, prefix, **how)
 
     strategy = STRATEGIES_BY_NAME[name]
     assert cuts_answers(strategy) is (name in CUTTING)

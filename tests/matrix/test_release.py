@@ -39,8 +39,8 @@ def test_the_warning_of_a_version_appears_once(caplog):
     """Every engine that starts asks for vLLM."""
     with caplog.at_level(logging.WARNING, logger=environment.__name__):
         for _ in range(3):
-            environment._warn_of_version("0.27.0")
-            environment._warn_of_version("0.33.0")
+            environment.warn_of_version("0.27.0")
+            environment.warn_of_version("0.33.0")
     assert [record.getMessage() for record in caplog.records] == [
         "vLLM 0.27.0 is installed; rsalign works with 0.28 to 0.33: install one of these if "
         "something fails"
@@ -62,10 +62,10 @@ def test_an_engine_with_hooks_gets_the_first_runner(monkeypatch):
     monkeypatch.setattr(vllm.config.vllm, "HAS_TRITON", True)
     arguments = engine_arguments(POLICY, {}, pooling=False)
     assert EngineArgs(**arguments).create_engine_config().use_v2_model_runner
-    config = prepared_config(EngineArgs(**arguments), add_hooks, {})
+    config, _ = prepared_config(EngineArgs(**arguments), add_hooks, {})
     assert not config.use_v2_model_runner
     assert hook_path(config, "SegmentEnd") in config.model_config.logits_processors
     monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
-    forced = prepared_config(EngineArgs(**arguments), add_hooks, {})
+    forced, _ = prepared_config(EngineArgs(**arguments), add_hooks, {})
     assert not forced.model_config.logits_processors
     assert "0.31" in how_to_have_hook(forced, "SegmentEnd")

@@ -24,6 +24,7 @@ from rsalign import (
     Particles,
     Plain,
     QAlign,
+    TreeSearch,
     Verdict,
 )
 from rsalign.chains.cuts import FixedCuts
@@ -420,6 +421,23 @@ def test_a_population_is_a_tree_of_all_drafts(strategy):
             assert ("died" in row.text) == (draft.verdict is Verdict.REJECTED)
             kept = TOY.text(draft.candidate.tokens[: draft.kept])
             assert kept + row.one("mark").text == draft.candidate.response.text
+
+
+def test_a_tree_shows_values_and_visits_of_all_drafts():
+    strategy = TreeSearch(segmenter=FixedSize(2), rounds=4, branch=2, max_tokens=8)
+    root, found = drawn(strategy)
+    for i, output in enumerate(found):
+        here, notes = section(root, i), output.alignment.diagnostics
+        drafts = output.alignment.trace.proposals[:-1]
+        assert len(here.all("circle")) == len(here.all("polyline", "branch")) == len(drafts)
+        rows = here.all("li", "row")
+        for j, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
+            assert f"value {notes['values'][j]:.4g}" in row.text
+            assert f"visits {notes['visits'][j]:.0f}" in row.text
+            assert f"reward {draft.candidate.reward:.4g}" in row.text
+            parent = int(notes["parents"][j])
+            assert (f"after {parent}" if parent else "first") in row.text
+            assert ("roll-out" in row.text) == ("rollout" in draft.address)
 
 
 def test_weights_and_sample_sizes_of_particles_are_shown():

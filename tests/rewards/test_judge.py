@@ -287,11 +287,11 @@ def test_ties_are_halves():
     for says, first in (("[[A]]", 1.0), ("[[B]]", 0.0), ("[[C]]", 0.5)):
         judge = PairwiseJudge(Speaker(says=says), tie)
         assert prefer(judge, ONE, OTHER) == 0.5, "whatever its place says"
-        assert asyncio.run(judge._first_wins(PROMPT, ONE, OTHER)) == first
+        assert asyncio.run(judge.prefer_first(PROMPT, ONE, OTHER)) == first
     weighed = dataclasses.replace(tie, pattern=None)
     prefix = question(weighed, one=ONE.text, other=OTHER.text)
     p = [math.exp(log_prob(prefix, choice)) for choice in "ABC"]
-    found = asyncio.run(PairwiseJudge(JUDGE, weighed)._first_wins(PROMPT, ONE, OTHER))
+    found = asyncio.run(PairwiseJudge(JUDGE, weighed).prefer_first(PROMPT, ONE, OTHER))
     assert found == pytest.approx((p[0] + p[2] / 2) / sum(p), abs=1e-9)
     for values in ((), (0.0, 1.0, 0.5), (1.0, 0.0, 2.0), (1.0, 0.5, 0.0)):
         with pytest.raises(ConfigError, match="begin with 1, 0"):

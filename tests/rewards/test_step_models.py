@@ -193,7 +193,7 @@ def model(request, paths):
 
 def values_of(reward, question, response):
     steps = Steps(reward, decode)
-    ends = steps._ends(ask(question), response)
+    ends = steps.find_ends(ask(question), response)
     return asyncio.run(reward.score_steps(ask(question), response, ends))
 
 
@@ -237,7 +237,7 @@ def test_alone_and_among_others(model, paths):
 
     async def together():
         return await concurrently(
-            reward.score_steps(ask(q), r, steps._ends(ask(q), r)) for q, _, r in asked
+            reward.score_steps(ask(q), r, steps.find_ends(ask(q), r)) for q, _, r in asked
         )
 
     for (question, answer, _), values in zip(asked, asyncio.run(together()), strict=True):

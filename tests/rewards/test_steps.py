@@ -76,12 +76,12 @@ def test_the_product_survives_extreme_values():
 )
 def test_ends_in_tokens(tokens, ends):
     answer = response(*tokens)
-    assert Steps(Table(), decode)._ends(PROMPT, answer) == ends
+    assert Steps(Table(), decode).find_ends(PROMPT, answer) == ends
 
 
 def test_what_a_stop_string_cut_off_belongs_to_the_last_step():
     answer = Response((1, 3, 2, 1), "one\ntwo", Stop.STOP, stop_reason="one")
-    assert Steps(Table(), decode)._ends(PROMPT, answer) == (2, 4)
+    assert Steps(Table(), decode).find_ends(PROMPT, answer) == (2, 4)
 
 
 def test_half_a_character_ends_no_step():
@@ -93,7 +93,7 @@ def test_half_a_character_ends_no_step():
         )
 
     answer = Response((1, 2, 3), "é!", Stop.BOUNDARY)
-    assert Steps(Table(), halves, splitter=lambda text: (1, 2))._ends(PROMPT, answer) == (2, 3)
+    assert Steps(Table(), halves, splitter=lambda text: (1, 2)).find_ends(PROMPT, answer) == (2, 3)
 
 
 def test_splitters_are_pluggable():

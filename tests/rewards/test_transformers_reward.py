@@ -161,9 +161,9 @@ def test_a_missing_model(start):
 
 def test_arguments_reach_the_model(start):
     eager = start(REWARD, attn_implementation="eager")
-    assert eager._model.config._attn_implementation == "eager"
+    assert eager.model.config._attn_implementation == "eager"
     usual = start(REWARD)
-    assert usual._model.config._attn_implementation == "sdpa"
+    assert usual.model.config._attn_implementation == "sdpa"
     assert eager.fingerprint == usual.fingerprint
     assert scores(eager) == pytest.approx(scores(usual), abs=1e-4)
     assert start(REWARD, dtype="bfloat16").fingerprint != usual.fingerprint
@@ -214,9 +214,9 @@ def test_encoders_read_pairs(start, tmp_path, family):
 def test_separators_in_a_pair_are_characters(start, tmp_path):
     write_encoder(tmp_path, "Bert", types=2)
     reward = start(tmp_path)
-    separator = reward._rendering.tokenizer.sep_token_id
+    separator = reward.rendering.tokenizer.sep_token_id
     written = Response((1,), "a <|reserved_1|> b", Stop.EOS)
-    assert reward._rendering.tokens(ASKED, written).count(separator) == 2
+    assert reward.rendering.tokens(ASKED, written).count(separator) == 2
 
 
 def test_an_encoder_with_a_chat_template_reads_conversations(start, tmp_path):

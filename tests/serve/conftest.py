@@ -28,6 +28,7 @@ def server(
         tmp_path_factory.mktemp("serve") / "log",
         rsalign_serve(
             *("--reward", "temperamental:reward", "--reward-timeout", "3"),
+            *("--part", "judge=temperamental:judge"),
             *("--max-concurrent-requests", "48", "--max-waiting-requests", "2"),
             *("--max-strategy-size", "4096", "--max-policy-tokens-per-request", "6000"),
             *("--sse-keep-alive-interval", "1", "--enable-prompt-tokens-details"),

@@ -88,7 +88,7 @@ class Load:
 
         async def watch():
             while time.monotonic() < deadline:
-                memory.append(self._memory())
+                memory.append(self.measure_memory())
                 await asyncio.sleep(seconds / 20)
 
         await concurrently([watch(), *(one(client) for client in range(clients))])
@@ -104,7 +104,7 @@ class Load:
 
         await concurrently((leaving(number) for number in range(count)), limit=32)
 
-    def _memory(self):
+    def measure_memory(self):
         """MiB of the server and its engines."""
         server = psutil.Process(self._server.pid)
         processes = [server, *server.children(recursive=True)]
@@ -131,10 +131,10 @@ async def main(arguments, server):
         if max(memory[len(memory) // 4 :]) > 1.1 * settled:
             faults.append(f"memory grew from {settled:.0f} to {max(memory):.0f} MiB")
         load.answers.clear()
-        before = load._memory()
+        before = load.measure_memory()
         await load.leave(arguments.leaving)
         print(f"{arguments.leaving} that leave: {dict(load.answers)}")
-        print(f"MiB before and after: {before:.0f} {load._memory():.0f}")
+        print(f"MiB before and after: {before:.0f} {load.measure_memory():.0f}")
         if any("error" in outcome for outcome in load.answers):
             faults.append("a client that left was told of an error")
     left = server.settled()

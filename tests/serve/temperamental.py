@@ -3,6 +3,7 @@
 import asyncio
 
 from rsalign.core.errors import TextTooLongError
+from rsalign.core.types import Scored
 from rsalign.embedded import REWARD
 from rsalign.rewards.vllm import VllmReward
 
@@ -25,10 +26,25 @@ class Temperamental:
             await asyncio.sleep(3600)
         if "SLOW" in mood:
             await asyncio.sleep(1.5)
-        return await self._reward.score(prompt, response)
+        value = await self._reward.score(prompt, response)
+        if "FORBIDDEN" in mood:
+            return Scored(0.0, excluded=True)
+        if "COMPONENTS" in mood:
+            return Scored(value, parts={"length": float(len(response.tokens)), "judged": value})
+        return value
 
     def close(self):
         self._reward.close()
 
 
+class Longer:
+    """A judge of pairs, as a named part."""
+
+    async def prefer(self, prompt, one, other):
+        if "FAIL THE JUDGE" in prompt.text:
+            raise OSError("a secret of the operator")
+        return float(len(one.tokens) > len(other.tokens))
+
+
 reward = Temperamental()
+judge = Longer()

@@ -75,7 +75,7 @@ def test_it_is_the_engine_and_more(policy, beside, reward):
 
     from rsalign.serve.client import AlignedClient
 
-    engine = beside.engine._engine
+    engine = beside.engine.vllm_engine
 
     async def main():
         client = AlignedClient(engine, reward)
@@ -85,7 +85,7 @@ def test_it_is_the_engine_and_more(policy, beside, reward):
         client.close()
         return used, last, left, await read(engine, "after", logprobs=2)
 
-    (best, deltas, same), last, left, after = beside.engine._loop.call(main())
+    (best, deltas, same), last, left, after = beside.engine.loop.call(main())
     assert left == 0
     assert (last.finished, last.outputs[0].finish_reason) == (True, "abort")
     cards = Cards(
@@ -124,7 +124,7 @@ def test_requests_that_draw_once_wait_for_no_place(beside, reward):
         return max(held, default=0)
 
     async def main():
-        client = AlignedClient(beside.engine._engine, reward)
+        client = AlignedClient(beside.engine.vllm_engine, reward)
         size, beside_others = client.window.size, client.window.size_beside
         assert 1 <= beside_others < size < client.window.size * 2 <= beside.engine.capacity + 1
         most["pool"] = await open_draws(client, "a", extra_args=BEST | {"rsalign_n": size + 1})
@@ -134,5 +134,5 @@ def test_requests_that_draw_once_wait_for_no_place(beside, reward):
         client.close()
         return size
 
-    size = beside.engine._loop.call(main())
+    size = beside.engine.loop.call(main())
     assert most == {"pool": size, "once": 0, "beside": 1}

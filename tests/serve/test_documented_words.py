@@ -16,8 +16,8 @@ from rsalign.words.request import requested
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
-    page.name: page.read_text().replace("\\\n", " ")
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    str(page.relative_to(ROOT)): page.read_text().replace("\\\n", " ")
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 RULES = RequestRules(has_reward=True)
 

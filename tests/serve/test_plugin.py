@@ -48,7 +48,7 @@ def stock(tmp_path_factory):
         VLLM_PLUGINS="rsalign",
         RSALIGN_SERVE=json.dumps(OPTIONS),
         VLLM_ENABLE_V1_MULTIPROCESSING="0",
-        VLLM_WORKER_MULTIPROC_METHOD="spawn",
+        VLLM_WORKER_MULTIPROC_METHOD="fork",
         VLLM_NO_USAGE_STATS="1",
         OMP_NUM_THREADS="1",
         TORCHDYNAMO_DISABLE="1",

@@ -6,7 +6,7 @@ import contextlib
 @contextlib.contextmanager
 def preempting(policy, every):
     """Preempts all running requests after every so many steps; yields the list of how many."""
-    engine, steps, preempted = policy.engine._engine, [0], []
+    engine, steps, preempted = policy.engine.vllm_engine, [0], []
     scheduler, step = engine.engine_core.engine_core.scheduler, engine.step
 
     def disturbed():

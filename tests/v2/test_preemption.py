@@ -51,7 +51,7 @@ def test_a_cache_too_small_for_all_requests(second):
         guides=[], kv_cache_memory_bytes=1 << 20, max_model_len=128, enable_prefix_caching=False
     )
     try:
-        scheduler = small.engine._engine.engine_core.engine_core.scheduler
+        scheduler = small.engine.vllm_engine.engine_core.engine_core.scheduler
         preempt, preempted = scheduler._preempt_request, []
 
         def noted(request, *rest, **options):
@@ -79,7 +79,7 @@ def test_aborts_leave_the_others_as_they_are(second):
         ]
 
     async def some():
-        engine, begun, steps = second.engine._engine, asyncio.Event(), [0]
+        engine, begun, steps = second.engine.vllm_engine, asyncio.Event(), [0]
         step, loop = engine.step, asyncio.get_running_loop()
 
         def counted():

@@ -34,6 +34,7 @@ from typing import ClassVar
 from rsalign.chains.cuts.protocol import Position
 from rsalign.core.checks import above, at_least, check_settings
 from rsalign.core.protocols import SEGMENTER, Boundary
+from rsalign.core.segment_ends import place_boundary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +118,17 @@ class SegmentCuts:
 
     def weights(self, positions: Iterator[Position]) -> Iterator[float]:
         """1 at the start of a segment, 0 elsewhere."""
-        drawn, entropy_before = 0, 0.0
+        drawn, entropy_before, rule = 0, 0.0, self.segmenter
         for position in positions:
             entropy = position.entropy or 0.0
             starts = (
                 position.index == 0
-                or drawn == self.segmenter.max_tokens
-                or self.segmenter.ends_after(drawn, entropy_before, position.text)
-                or self.segmenter.ends_before(drawn, entropy)
+                or drawn == rule.max_tokens
+                or rule.ends_after(drawn, entropy_before, position.text)
+                or rule.ends_before(drawn, entropy)
             )
+            if starts:
+                rule = place_boundary(self.segmenter, position.num_before) or rule
             drawn = 1 if starts else drawn + 1
             entropy_before = entropy
             yield float(starts)

@@ -43,6 +43,12 @@ class CutLaw(Protocol):
     Laws: it yields one weight for each position before it takes the next one; weights are finite
     and not negative; the weight of position 0 is positive, so that every response can be reached;
     equal positions have equal weights.
+
+    Example:
+        >>> from rsalign import UniformCuts
+        >>> law = UniformCuts()
+        >>> isinstance(law, CutLaw), law.needs_entropy
+        (True, False)
     """
 
     @property

@@ -152,3 +152,23 @@ def warn_of_thought(policy: object, response: Response) -> str | None:
 
 THOUGHT_ENDS = ("</think>", "[/THINK]")
 """How the templates and answers of reasoning models mark the end of a thought."""
+THOUGHT_STARTS = ("<think>", "[THINK]")
+"""How they mark its beginning, which may be the end of the prompt."""
+
+
+def has_thought(prompt: str, text: str) -> bool:
+    """Tells whether a response has a thought, or may still begin one, by these marks.
+
+    Args:
+        prompt: the end of what is before the response.
+        text: of the response so far.
+
+    Example:
+        >>> has_thought("<assistant>", "<think>Two and two"), has_thought("<assistant>", "Four.")
+        (True, False)
+    """
+    begun = max(prompt.rfind(mark) for mark in THOUGHT_STARTS)
+    ended = max(prompt.rfind(mark) for mark in THOUGHT_ENDS)
+    if begun > ended or any(mark in text for mark in (*THOUGHT_STARTS, *THOUGHT_ENDS)):
+        return True
+    return ended < 0 and any(mark.startswith(text.strip()) for mark in THOUGHT_STARTS)

@@ -48,9 +48,10 @@ class AsyncEngine(EngineBase):
 
     Attributes:
         owns: whether `close` shuts the engine down.
+        vllm_engine: vLLM's object.
     """
 
-    _engine: "AsyncLLM"
+    vllm_engine: "AsyncLLM"
 
     def __init__(
         self,
@@ -63,8 +64,8 @@ class AsyncEngine(EngineBase):
             check_adopted(engine.vllm_config)
             mend_sampling(engine.vllm_config, in_process=False)
         self.owns = loop is not None
-        self._engine = engine
-        self._loop = loop
+        self.vllm_engine = engine
+        self.loop = loop
         self._watchdog = watchdog
         self._closed = False
         self._num_open = 0
@@ -139,7 +140,7 @@ class AsyncEngine(EngineBase):
                 `output_kind` of `params` says so.
         """
         check_runner_limits(params, self.vllm_config)
-        start = partial(self._engine.generate, **options.vllm_arguments())
+        start = partial(self.vllm_engine.generate, **options.vllm_arguments())
         prompt = options.vllm_prompt(tokens)
         output: RequestOutput = await self._request(start, prompt, params, on_output)
         return output
@@ -149,11 +150,11 @@ class AsyncEngine(EngineBase):
         if self._closed:
             raise _was_closed()
         if self._tasks is None:
-            call = self._engine.get_supported_tasks()
-            if self._loop is None:
+            call = self.vllm_engine.get_supported_tasks()
+            if self.loop is None:
                 found = await call
             else:
-                found = await asyncio.wrap_future(self._loop.submit(call))
+                found = await asyncio.wrap_future(self.loop.submit(call))
             self._tasks = tuple(found)
         return self._tasks
 
@@ -162,14 +163,14 @@ class AsyncEngine(EngineBase):
 
         The first request loads it into an engine of the caller's, which lives on another loop.
         """
-        if self._loop is not None:
+        if self.loop is not None:
             with convert_adapter_errors(request.lora_path):
-                self._loop.call(self._engine.add_lora(request))
+                self.loop.call(self.vllm_engine.add_lora(request))
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """Sends one request to a pooling engine; see `EngineBase`."""
         output: PoolingRequestOutput[Any] = await self._request(
-            self._engine.encode, NO_OPTIONS.vllm_prompt(tokens), params
+            self.vllm_engine.encode, NO_OPTIONS.vllm_prompt(tokens), params
         )
         return output
 
@@ -179,25 +180,25 @@ class AsyncEngine(EngineBase):
 
         The call that reads a report reaches one of the engines only.
         """
-        config = self._engine.vllm_config
+        config = self.vllm_engine.vllm_config
         return has_reporter(config) and config.parallel_config.data_parallel_size == 1
 
     async def read_report(self, ticket: str, num_drawn: int) -> Report | None:
         """Returns what hooks measured of a request; a call to the engine's process."""
         read = self._read(ticket, num_drawn)
-        if self._loop is None:
+        if self.loop is None:
             return await read
-        return await asyncio.wrap_future(self._loop.submit(read))
+        return await asyncio.wrap_future(self.loop.submit(read))
 
     def close(self) -> None:
         """Fails what is open, and shuts the engine down if rsalign started it."""
         if self._closed:
             return
         self._closed = True
-        if self._loop is not None:
-            self._loop.call(self._stop_listening())
-            self._engine.shutdown()
-            self._loop.stop()
+        if self.loop is not None:
+            self.loop.call(self._stop_listening())
+            self.vllm_engine.shutdown()
+            self.loop.stop()
         if self._watchdog is not None:
             self._watchdog.dismiss()
         atexit.unregister(self.close)
@@ -211,14 +212,14 @@ class AsyncEngine(EngineBase):
     ) -> Any:
         if self._closed:
             raise _was_closed()
-        if self._loop is None:
+        if self.loop is None:
             self._check_home()
         request_id = f"rsalign-{next(_REQUEST_IDS)}"
         consume = self._consume(start, prompt, params, request_id, on_output)
-        if self._loop is None:
+        if self.loop is None:
             consumer: asyncio.Future[Any] = asyncio.ensure_future(consume)
         else:
-            consumer = asyncio.wrap_future(self._loop.submit(consume))
+            consumer = asyncio.wrap_future(self.loop.submit(consume))
         self._num_open += 1
         try:
             # shielded: vLLM answers an abort with the tokens that it has drawn
@@ -235,7 +236,7 @@ class AsyncEngine(EngineBase):
 
     def _check_home(self) -> None:
         """Refuses an adopted engine on another loop than its own, where no output would arrive."""
-        handler = self._engine.output_handler
+        handler = self.vllm_engine.output_handler
         here = asyncio.get_running_loop()
         home = handler.get_loop() if handler is not None else here
         if home is not here:
@@ -270,13 +271,13 @@ class AsyncEngine(EngineBase):
 
     async def _read(self, ticket: str, num_drawn: int) -> Report | None:
         call = asyncio.ensure_future(
-            self._engine.collective_rpc("rsalign_read_report", args=(ticket, num_drawn))
+            self.vllm_engine.collective_rpc("rsalign_read_report", args=(ticket, num_drawn))
         )
         try:
             # vLLM never answers a call that is open when the engine dies
             while not call.done():
-                if self._closed or self._engine.errored:
-                    raise self._died(self._engine.dead_error)
+                if self._closed or self.vllm_engine.errored:
+                    raise self._died(self.vllm_engine.dead_error)
                 await asyncio.wait([call], timeout=1)
         finally:
             call.cancel()
@@ -290,7 +291,7 @@ class AsyncEngine(EngineBase):
         if self._closed:
             return _was_closed()
         return EngineError(
-            f"the engine of {self._engine.model_config.model} died ({cause}) and will not "
+            f"the engine of {self.vllm_engine.model_config.model} died ({cause}) and will not "
             "recover: close it and start another"
         )
 
@@ -298,19 +299,19 @@ class AsyncEngine(EngineBase):
         """Stops vLLM's output task, which would report the end of the process as a crash."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        handler = self._engine.output_handler
+        handler = self.vllm_engine.output_handler
         if handler is not None:
             handler.cancel()
             await asyncio.wait([handler])
-        self._engine.output_processor.propagate_error(EngineDeadError())
+        self.vllm_engine.output_processor.propagate_error(EngineDeadError())
 
     async def _aborted(self, request_id: str, consumer: "asyncio.Future[Any]") -> Any:
-        abort = self._engine.abort(request_id)
+        abort = self.vllm_engine.abort(request_id)
         with contextlib.suppress(RsalignError):
-            if self._loop is None:
+            if self.loop is None:
                 await abort
             else:
-                await asyncio.wrap_future(self._loop.submit(abort))
+                await asyncio.wrap_future(self.loop.submit(abort))
             done, _ = await asyncio.wait([consumer], timeout=5)
             if done:
                 return consumer.result()

@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 class EngineBase:
     """The methods of `VllmEngine` that do not depend on the process that the engine runs in.
 
-    A subclass sets `_engine`, vLLM's object, and implements `generate`, `encode` and
+    A subclass sets `vllm_engine`, vLLM's object, and implements `generate`, `encode` and
     `supported_tasks`.
     """
 
-    _engine: Any
+    vllm_engine: Any
 
     @property
     def vllm_config(self) -> "VllmConfig":
         """The engine's whole configuration."""
-        config: VllmConfig = self._engine.vllm_config
+        config: VllmConfig = self.vllm_engine.vllm_config
         return config
 
     @property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
-        return self._engine.get_tokenizer()
+        return self.vllm_engine.get_tokenizer()
 
     @property
     def renderer(self) -> Any:
         """VLLM's renderer of conversations for this model."""
-        return self._engine.renderer
+        return self.vllm_engine.renderer
 
     @property
     def max_model_len(self) -> int:

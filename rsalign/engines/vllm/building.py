@@ -104,7 +104,7 @@ def plan_engine(model: str) -> "tuple[VllmConfig, int]":
     """
     from vllm.engine.arg_utils import EngineArgs
 
-    return create_config(EngineArgs(**engine_arguments(model, {}, pooling=False)))
+    return configure(EngineArgs(**engine_arguments(model, {}, pooling=False)), {})
 
 
 def build_llm_engine(
@@ -166,7 +166,7 @@ def prepared_config(
         The configuration, and the context that the model itself, or the caller, allows.
     """
     asked_length = args.max_model_len
-    config, own_length = _create_config(args, given)
+    config, own_length = configure(args, given)
     runner = getattr(config, "use_v2_model_runner", False)
     prepare(config)
     if RELEASE < OLDEST_V2_HOOKS and runner and config.model_config.logits_processors:
@@ -178,22 +178,29 @@ def prepared_config(
     return config, own_length
 
 
-def _create_config(args: "EngineArgs", given: Mapping[str, Any]) -> "tuple[VllmConfig, int]":
+def configure(
+    args: "EngineArgs", given: Mapping[str, Any], **options: Any
+) -> "tuple[VllmConfig, int]":
     """As `create_config`, without a prefix cache where the model has no cheap one.
 
     Models with a state (Mamba and its like) can cache prefixes only with chunked prefill, which
     seeded requests on CPU exclude.
+
+    Args:
+        args: may be changed.
+        given: the caller's arguments, which stay.
+        options: of vLLM's ``create_engine_config``.
     """
     asked_length = args.max_model_len
     try:
-        return create_config(args)
+        return create_config(args, **options)
     except ValueError:
         chosen = "enable_prefix_caching" in given or not is_cpu_build()
         if chosen or not args.create_model_config().has_inner_state:
             raise
     args.enable_prefix_caching = False
     args.max_model_len = asked_length
-    return create_config(args)
+    return create_config(args, **options)
 
 
 def few_processes() -> contextlib.AbstractContextManager[None]:

@@ -32,7 +32,7 @@ def mend_start() -> None:
     if SINCE_0_31 and is_cpu_build():
         from vllm.triton_utils import dispatcher
 
-        dispatcher.vars = _namespace  # type: ignore[attr-defined, unused-ignore] # the built-in's
+        dispatcher.vars = read_namespace  # type: ignore[attr-defined, unused-ignore] # the built-in's
 
 
 def mend_sampling(config: "VllmConfig", *, in_process: bool) -> None:
@@ -101,8 +101,8 @@ def skip_without_rows(constrain: Callable[..., "Tensor"]) -> Callable[..., "Tens
     return skipping
 
 
-def _namespace(value: Any) -> Mapping[str, Any]:
-    """The ``__dict__`` of an object; empty where it is no dictionary.
+def read_namespace(value: Any) -> Mapping[str, Any]:
+    """Returns the ``__dict__`` of an object; empty where it is no dictionary.
 
     Objects that answer for their attributes themselves are not asked: torch's deprecated ones warn.
     """

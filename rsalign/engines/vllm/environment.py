@@ -68,7 +68,7 @@ def import_vllm() -> Any:
             f"vLLM cannot be imported ({missing}): install it with `pip install rsalign[vllm]` "
             "on a machine with a GPU, or from requirements/cpu.txt without one"
         ) from missing
-    _warn_of_version(vllm.__version__)
+    warn_of_version(vllm.__version__)
     return vllm
 
 
@@ -88,7 +88,8 @@ def supported_versions() -> str:
 
 
 @cache  # once a process
-def _warn_of_version(version: str) -> None:
+def warn_of_version(version: str) -> None:
+    """Logs a warning if rsalign was not tried with this version of vLLM."""
     if not is_supported(version):
         logger.warning(
             "vLLM %s is installed; rsalign works with %s: install one of these if something fails",

@@ -90,17 +90,18 @@ class InProcessEngine(EngineBase):
 
     Attributes:
         owns: as given.
+        vllm_engine: vLLM's object.
         scores: whether it is a reward engine.
         num_skipped: steps that the thread has let it wait for (`rsalign.engines.vllm.stepper`).
     """
 
-    _engine: "LLMEngine"
+    vllm_engine: "LLMEngine"
 
     def __init__(self, engine: "LLMEngine", *, owns: bool) -> None:
         if not owns:
             check_adopted(engine.vllm_config)
         self.owns = owns
-        self._engine = engine
+        self.vllm_engine = engine
         self._open: dict[str, OpenRequest] = {}
         self._failure: BaseException | None = None
         self._closed = False
@@ -147,14 +148,14 @@ class InProcessEngine(EngineBase):
         """Returns what the model can be asked for; see `EngineBase`."""
         self._check_alive()
         if self._tasks is None:
-            call = partial(STEPPER.call, self._engine.get_supported_tasks)
+            call = partial(STEPPER.call, self.vllm_engine.get_supported_tasks)
             self._tasks = tuple(await asyncio.to_thread(call))
         return self._tasks
 
     def load_adapter(self, request: "LoRARequest") -> None:
         """Loads a LoRA adapter; see `VllmEngine`."""
         with convert_adapter_errors(request.lora_path):
-            STEPPER.call(lambda: self._engine.add_lora(request))
+            STEPPER.call(lambda: self.vllm_engine.add_lora(request))
 
     async def encode(self, tokens: Tokens, params: "PoolingParams") -> "PoolingRequestOutput[Any]":
         """Sends one request to a pooling engine; see `EngineBase`."""
@@ -167,7 +168,7 @@ class InProcessEngine(EngineBase):
         from vllm.v1.engine.core_client import InprocClient
         from vllm.v1.executor.uniproc_executor import UniProcExecutor
 
-        client = self._engine.engine_core
+        client = self.vllm_engine.engine_core
         return isinstance(client, InprocClient) and isinstance(
             client.engine_core.model_executor, UniProcExecutor
         )
@@ -197,11 +198,11 @@ class InProcessEngine(EngineBase):
     def _check_alive(self) -> None:
         if self._closed:
             raise EngineError(
-                f"the engine of {self._engine.model_config.model} was closed: start another"
+                f"the engine of {self.vllm_engine.model_config.model} was closed: start another"
             )
         if self._failure is not None:
             raise EngineError(
-                f"the engine of {self._engine.model_config.model} died ({self._failure!r}) and "
+                f"the engine of {self.vllm_engine.model_config.model} died ({self._failure!r}) and "
                 "will not recover: close it and start another"
             ) from self._failure
 
@@ -215,7 +216,7 @@ class InProcessEngine(EngineBase):
     def step(self) -> None:
         """Does one step of the engine and delivers the outputs of requests that it completed."""
         try:
-            outputs = self._engine.step()
+            outputs = self.vllm_engine.step()
         except BaseException as failure:  # noqa: BLE001 - it belongs to the requests, not to the thread
             self._fail(failure)
             return
@@ -231,9 +232,9 @@ class InProcessEngine(EngineBase):
         requests = [request.internal for request in self._open.values()]
         self._fail(EngineError("the engine was closed while this request was open"))
         if self.owns:
-            self._engine.engine_core.shutdown()
+            self.vllm_engine.engine_core.shutdown()
         elif requests:
-            self._engine.abort_request(requests, internal=True)
+            self.vllm_engine.abort_request(requests, internal=True)
 
     def _add(
         self, request: OpenRequest, tokens: Tokens, params: Any, options: RequestOptions
@@ -245,14 +246,14 @@ class InProcessEngine(EngineBase):
             return
         external = f"rsalign-{next(_REQUEST_IDS)}"
         try:
-            internal = self._engine.add_request(
+            internal = self.vllm_engine.add_request(
                 external, options.vllm_prompt(tokens), params, **options.vllm_arguments()
             )
         except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
             self._not_added(request, external, failure)
             return
         request.external, request.internal = external, internal
-        request.state = self._engine.output_processor.request_states.get(internal)
+        request.state = self.vllm_engine.output_processor.request_states.get(internal)
         self._open[external] = request
 
     def _not_added(self, request: OpenRequest, external: str, failure: BaseException) -> None:
@@ -275,7 +276,7 @@ class InProcessEngine(EngineBase):
 
     def _drop(self, request_id: str, *, internal: bool) -> None:
         try:
-            self._engine.abort_request([request_id], internal=internal)
+            self.vllm_engine.abort_request([request_id], internal=internal)
         except BaseException as failure:  # noqa: BLE001 - this thread serves all engines and must live
             self._fail(failure)
 

@@ -13,10 +13,11 @@ from rsalign.core.errors import InstallError
 from rsalign.engines.vllm.building import (
     Prepare,
     add_reporter,
+    configure,
     engine_arguments,
     few_processes,
 )
-from rsalign.engines.vllm.context_length import create_config, tell_context_length
+from rsalign.engines.vllm.context_length import tell_context_length
 from rsalign.engines.vllm.environment import import_vllm, is_cpu_build
 from rsalign.engines.vllm.release import NEWEST, OLDEST_SERVING, RELEASE, SINCE_0_33, show
 from rsalign.engines.vllm.start_errors import convert_start_errors
@@ -87,6 +88,8 @@ __all__ = [
 _NOT_FOR_SERVERS = {
     "model",
     "use_tqdm_on_load",
+    # vLLM's own default is the same, and shows whether the flag was given
+    "enable_prefix_caching",
     # /metrics is made of the statistics
     "disable_log_stats",
     # a request without a strategy has the log-probabilities that vLLM gives it elsewhere
@@ -128,8 +131,10 @@ async def run_engine(arguments: Namespace, prepare: Prepare) -> AsyncIterator[As
     engine_args = AsyncEngineArgs.from_cli_args(arguments)
     before = child_pids()
     with convert_start_errors(arguments.model, vars(arguments)), few_processes():
-        config, own_length = create_config(
-            engine_args, usage_context=UsageContext.OPENAI_API_SERVER
+        caching = engine_args.enable_prefix_caching
+        given = {} if caching is None else {"enable_prefix_caching": caching}
+        config, own_length = configure(
+            engine_args, given, usage_context=UsageContext.OPENAI_API_SERVER
         )
         prepare(config)
         add_reporter(config)

@@ -28,6 +28,9 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
     grammar = json.loads(law.structured_outputs) if law.structured_outputs else None
     output_kind = RequestOutputKind.CUMULATIVE if cumulative else RequestOutputKind.FINAL_ONLY
     num_log_probs = options.num_logprobs or request.num_log_probs
+    seed, extra_args = request.seed, dict(request.hook_arguments)
+    if (code := options.code) is not None:  # the token that a code chooses is certain to vLLM
+        seed, num_log_probs, extra_args = code.seed, None, extra_args | code.book.extra_args
     params = SamplingParams(
         temperature=law.temperature,
         top_p=law.top_p,
@@ -38,7 +41,7 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
         allowed_token_ids=list(law.allowed_token_ids) or None,
         stop=list(request.stop) or None,
         stop_token_ids=[*law.stop_token_ids, *request.stop_token_ids] or None,
-        extra_args=dict(request.hook_arguments) or None,
+        extra_args=extra_args or None,
         max_tokens=request.max_tokens,
         ignore_eos=law.ignore_eos,
         min_tokens=min(law.min_tokens, request.max_tokens),
@@ -48,8 +51,9 @@ def sampling_params(request: DrawRequest, *, cumulative: bool = False) -> "Sampl
         structured_outputs=StructuredOutputsParams(**grammar) if grammar else None,
         thinking_token_budget=law.thinking_token_budget,
         # the prefix cache has no log-probabilities
-        skip_reading_prefix_cache=options.skip_reading_prefix_cache or request.prompt_log_probs,
-        seed=request.seed,
+        skip_reading_prefix_cache=options.skip_reading_prefix_cache
+        or (request.prompt_log_probs and not request.scored_from),
+        seed=seed,
         # vLLM takes one of the two
         logprobs=None if options.logprob_token_ids else num_log_probs,
         logprob_token_ids=list(options.logprob_token_ids) or None,
@@ -99,9 +103,15 @@ def _prompt_log_probs(
         return None
     if output.prompt_logprobs is None:
         raise PolicyError("the engine returned no log-probabilities of the prompt")
-    return tuple(
+    first = request.scored_from
+    if first and (output.num_cached_tokens or 0) >= first:
+        return None  # the last cached token would have told of the next one
+    # of cached tokens there is nothing, or what the engine's memory held before
+    num_scored = len(request.prompt) - first
+    scored = output.prompt_logprobs[-num_scored:] if first else output.prompt_logprobs
+    return (None,) * first + tuple(
         None if each is None else Ranked(each[token].logprob, rank=each[token].rank)
-        for each, token in zip(output.prompt_logprobs, request.prompt, strict=True)
+        for each, token in zip(scored, request.prompt[first:], strict=True)
     )
 
 

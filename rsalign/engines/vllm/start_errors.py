@@ -15,6 +15,9 @@ _ADVICE: Mapping[str, str] = {
     "not supported for quantization method": "Give dtype= as it says, in engine_args",
     "Unknown quantization method": "Give the checkpoint that is not quantized, or quantized for "
     "vLLM on this machine",
+    "RuntimeError: _C::": "vLLM's build for this machine lacks a kernel that the checkpoint needs, "
+    "as CPUs do for fp8: give one that is not quantized, or one of int8 (compressed-tensors), GPTQ "
+    "or AWQ",
     "Engine core initialization failed": "The lines above, of the engine's own process, say why",
     "trust_remote_code": "Give trust_remote_code=True in engine_args if you trust the model's code",
     "SafetensorError": "A file of its weights is damaged or not complete: download it again",

@@ -3,57 +3,15 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rsalign.core.codes import NUM_ARGUMENT as _NUM
+from rsalign.core.codes import SEED_ARGUMENT as _SEED
+from rsalign.core.codes import CodeBook as CodeBook
 from rsalign.core.errors import ConfigError
-from rsalign.core.key import Key
 from rsalign.core.types import Sampling
 from rsalign.hooks.shared.arguments import read_arguments
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
-
-_NUM, _SEED = "rsalign_arithmetic_n", "rsalign_arithmetic_seed"
-_MAX_SAMPLES = 1 << 16  # neighbouring codes then part long before the bits that tell them apart
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeBook:
-    """Codes at equal distances on the unit circle, all turned by one uniform angle.
-
-    Each code by itself is uniform, so that each sample has the law that it would have alone.
-
-    Attributes:
-        n: number of codes, one for each sample.
-        seed: of the angle. The sample with code i is the one whose request has ``seed=seed + i``:
-            the seeds that vLLM gives the samples of one request with this `seed`.
-
-    Raises:
-        ConfigError: if there are no codes, or too many.
-
-    Example:
-        >>> CodeBook(n=8, seed=3).extra_args
-        {'rsalign_arithmetic_n': 8, 'rsalign_arithmetic_seed': 3}
-    """
-
-    n: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.n <= _MAX_SAMPLES:
-            raise ConfigError(
-                f"{_NUM}={self.n!r}: give a whole number between 1 and {_MAX_SAMPLES}"
-            )
-
-    @property
-    def extra_args(self) -> dict[str, int]:
-        """The `extra_args` of its samples' `SamplingParams`, or their ``vllm_xargs`` over HTTP."""
-        return {_NUM: self.n, _SEED: self.seed}
-
-    def code(self, index: int) -> float:
-        """Returns the code of one sample, at least 0 and below 1."""
-        bits = 53  # of a float
-        angle = Key(self.seed, ("arithmetic",)).below(1 << bits)
-        # in whole numbers, whose remainder is exact
-        return (angle + (index << bits) // self.n) % (1 << bits) / (1 << bits)
 
 
 @dataclass(frozen=True, slots=True)

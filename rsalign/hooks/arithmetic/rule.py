@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rsalign.core.codes import SPENT
 from rsalign.hooks.arithmetic.request import ArithmeticRequest
 from rsalign.hooks.segment_end.rule import CERTAIN
 
-_SPENT = 2.0**-24
 STATE = (2, 2)
 """The shape of what `Codes.choose` remembers of a request: a code and a probability, twice."""
 
@@ -115,7 +115,7 @@ class Codes:
         memory[slots, 1 - parity] = torch.stack(after, -1)
         own = logits[rows, token]
         # so written that what is not a number is spent: 0 * -infinity, where nothing was known
-        logits[rows, token] = torch.where(probability >= _SPENT, CERTAIN, own)
+        logits[rows, token] = torch.where(probability >= SPENT, CERTAIN, own)
 
     def _law(self, logits: Tensor) -> Tensor:
         """The logits as vLLM's samplers shape them: temperature, `min_p`, `top_k` and `top_p`."""

@@ -24,6 +24,8 @@ _KEYS = (
     "rsalign_marks",
     "rsalign_marks_min_entropy",
     "rsalign_marks_min_tokens",
+    "rsalign_confidence_window",
+    "rsalign_confidence_below",
     "rsalign_sentinel",
     "rsalign_shared_sentinel",
     "rsalign_report",
@@ -42,6 +44,9 @@ class SegmentRequest:
         mark_entropy: the law of that token must have had at least this entropy, nats.
         mark_min_tokens: fewest tokens before it ends so, the mark included.
         sentinel: the stop token that the hook forces where the segment ends.
+        window: it ends after a token at which the mean entropy over so many tokens
+            (`rsalign.segments.LowConfidence`) is above `most_entropy`; no earlier than this.
+        most_entropy: nats; infinity: never.
         shared: whether the sentinel keeps the probability that the model gives it elsewhere.
 
     Example:
@@ -56,6 +61,8 @@ class SegmentRequest:
     mark_min_tokens: int
     sentinel: int
     shared: bool = False
+    window: int = 1
+    most_entropy: float = math.inf
 
 
 def read_segment_params(params: "SamplingParams") -> SegmentRequest | None:
@@ -99,11 +106,14 @@ def read_segment_request(
             f"{key}={sentinel!r}: only the report tells whether this token ended a segment: give "
             "rsalign_report (a ticket), or rsalign_sentinel, a token that no response needs"
         )
-    if "rsalign_entropy_threshold" not in given and not given.get("rsalign_marks"):
+    rules = ("rsalign_entropy_threshold", "rsalign_confidence_below")
+    if not given.get("rsalign_marks") and not any(rule in given for rule in rules):
         raise ConfigError(
             f"extra_args has {', '.join(given)} and says not where a segment ends: give "
-            "rsalign_entropy_threshold or rsalign_marks"
+            "rsalign_entropy_threshold, rsalign_marks or rsalign_confidence_below"
         )
+    if (window := given.get("rsalign_confidence_window", 1)) < 1:
+        raise ConfigError(f"rsalign_confidence_window={window!r}: give at least 1 token")
     return SegmentRequest(
         threshold=float(given.get("rsalign_entropy_threshold", math.inf)),
         min_tokens=max(given.get("rsalign_entropy_min_tokens", 1), min_tokens),
@@ -112,6 +122,8 @@ def read_segment_request(
         mark_min_tokens=max(given.get("rsalign_marks_min_tokens", 1), min_tokens),
         sentinel=sentinel,
         shared=key == "rsalign_shared_sentinel",
+        window=max(window, min_tokens),
+        most_entropy=-float(given.get("rsalign_confidence_below", -math.inf)),
     )
 
 

@@ -23,6 +23,8 @@ from rsalign.hooks.segment_end.request import SegmentRequest
 
 Device: TypeAlias = torch.device
 
+STATE = (2, 3)
+"""The shape of what `end_segments` remembers of a request: three values, twice."""
 CERTAIN = 1e30
 """The logit of a token that must be drawn.
 
@@ -42,6 +44,7 @@ class Rules:
         threshold: see `SegmentRequest`, as the others.
         marks: row of the table of marks.
         any_shared: whether the sentinel of any row is shared.
+        any_window: whether any row has a greatest mean entropy.
     """
 
     threshold: Tensor
@@ -51,7 +54,10 @@ class Rules:
     sentinel: Tensor
     shared: Tensor
     marks: Tensor
+    window: Tensor
+    most_entropy: Tensor
     any_shared: bool
+    any_window: bool
 
     @classmethod
     def send(
@@ -68,16 +74,21 @@ class Rules:
 
         if all(request is requests[0] for request in requests):
             requests, marks = requests[:1], marks[:1]
-        real = [[r.threshold for r in requests], [r.mark_entropy for r in requests]]
+        real = [
+            [r.threshold for r in requests],
+            [r.mark_entropy for r in requests],
+            [r.most_entropy for r in requests],
+        ]
         whole = [
             [r.min_tokens for r in requests],
             [r.mark_min_tokens for r in requests],
             [r.sentinel for r in requests],
             [int(r.shared) for r in requests],
             list(marks),
+            [r.window for r in requests],
         ]
-        threshold, mark_entropy = async_tensor_h2d(real, device, torch.float32)
-        min_tokens, mark_min_tokens, sentinel, shared, kinds = async_tensor_h2d(
+        threshold, mark_entropy, most_entropy = async_tensor_h2d(real, device, torch.float32)
+        min_tokens, mark_min_tokens, sentinel, shared, kinds, window = async_tensor_h2d(
             whole, device, torch.int64
         )
         any_shared = any(r.shared for r in requests)
@@ -89,7 +100,10 @@ class Rules:
             sentinel,
             shared,
             kinds,
+            window,
+            most_entropy,
             any_shared,
+            any(r.most_entropy < float("inf") for r in requests),
         )
 
     def select(self, rows: Tensor) -> "Rules":
@@ -180,21 +194,40 @@ def end_segments(
         drawn: see `decide_ends`. Within a prompt that is computed in parts it is 0 or below.
         rules: see `decide_ends`.
         last: see `decide_ends`.
-        memory: of the last two steps of each request, by the parity of `drawn`: the entropy, and
-            whether the segment ended (1 or 0); -infinity where nothing is known. A step that is
+        memory: of the last two steps of each request, by the parity of `drawn`: the entropy,
+            whether the segment ended (1 or 0), and the mean entropy; -infinity where nothing is
+            known. A step that is
             repeated, because a prompt or a preempted response is computed in parts, then overwrites
-            its own values and not those before it. ``(slots, 2, 2)``, updated.
+            its own values and not those before it. ``(slots, 2, 3)``, updated.
     """
     entropy = compute_entropies(logits if len(rows) == len(logits) else logits[rows])
     parity = drawn & 1
     previous = None if last is None else memory[slots, 1 - parity, 0]
-    ends = decide_ends(entropy, drawn, rules, previous, last)
-    memory[slots, parity] = torch.stack((entropy, ends.to(entropy.dtype)), -1)
+    ends, mean = decide_ends(entropy, drawn, rules, previous, last), entropy
+    if rules.any_window:
+        before = memory[slots, 1 - parity, 2]
+        ends = ends | ((drawn >= rules.window) & (before > rules.most_entropy))
+        mean = add_to_mean(before, entropy, drawn, rules.window)
+    memory[slots, parity] = torch.stack((entropy, ends.to(entropy.dtype), mean), -1)
     certain, otherwise = _sentinel_logits(logits.device)
     if rules.any_shared:
         own = logits[rows, rules.sentinel]
         otherwise = torch.where(rules.shared > 0, own, otherwise)
     logits[rows, rules.sentinel] = torch.where(ends, certain, otherwise)
+
+
+def add_to_mean(mean: Tensor, entropy: Tensor, drawn: Tensor, window: Tensor) -> Tensor:
+    """Returns the mean entropy with that of the next token (`rsalign.segments.LowConfidence`).
+
+    Args:
+        mean: of the tokens drawn; -infinity: not known, so that the mean begins anew, ``(rows,)``.
+        entropy: of the law of the next token, nats, ``(rows,)``.
+        drawn: number of tokens drawn, ``(rows,)``.
+        window: of the rows.
+    """
+    share = (drawn + 1).minimum(window).clamp_min(1).to(entropy.dtype)
+    is_known = (drawn > 0) & (mean > _IMPOSSIBLE)
+    return torch.where(is_known, mean + (entropy - mean) / share, entropy)
 
 
 @functools.cache

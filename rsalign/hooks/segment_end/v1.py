@@ -9,7 +9,7 @@ from rsalign.engines.reports import Report, publish_report
 from rsalign.engines.vllm.logits_processors_v1 import BatchUpdate, LogitsProcessor
 from rsalign.hooks.segment_end.marks import MarkTable
 from rsalign.hooks.segment_end.request import SegmentRequest, read_segment_params, read_ticket
-from rsalign.hooks.segment_end.rule import NO_TOKEN, LastTokens, Rules, end_segments
+from rsalign.hooks.segment_end.rule import NO_TOKEN, STATE, LastTokens, Rules, end_segments
 from rsalign.hooks.shared.reports import boundary_report
 from rsalign.hooks.shared.v1_memory import V1Memory, V1Owner
 from rsalign.hooks.shared.v1_rows import ServedRows
@@ -37,7 +37,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         self._device = device
         self._marks = MarkTable(vllm_config.model_config, device)
         self._memory: V1Memory[SegmentRequest] = V1Memory(
-            vllm_config.scheduler_config.max_num_seqs, (2, 2), device
+            vllm_config.scheduler_config.max_num_seqs, STATE, device
         )
         self._served = ServedRows(self._memory, self._enter, device)
         self._latest: SegmentRequest | None = None

@@ -12,7 +12,7 @@ from rsalign.engines.vllm.logits_processors_v2 import (
 )
 from rsalign.hooks.segment_end.marks import MarkTable
 from rsalign.hooks.segment_end.request import SegmentRequest, read_segment_params, read_ticket
-from rsalign.hooks.segment_end.rule import LastTokens, Rules, end_segments
+from rsalign.hooks.segment_end.rule import STATE, LastTokens, Rules, end_segments
 from rsalign.hooks.shared.memory import Owner
 from rsalign.hooks.shared.reports import boundary_report
 from rsalign.hooks.shared.v2_memory import V2Memory, check_engine
@@ -40,7 +40,7 @@ class SegmentEnd(LogitsProcessor):  # type: ignore[misc] # mypy does not follow 
         check_engine(vllm_config)
         self._device = req_states.device
         self._marks = MarkTable(vllm_config.model_config, self._device)
-        self._memory: V2Memory[SegmentRequest] = V2Memory(req_states, (2, 2), self._report)
+        self._memory: V2Memory[SegmentRequest] = V2Memory(req_states, STATE, self._report)
         self._rules: Rules | None = None
         self._all_alike = self._any_marks = False
 

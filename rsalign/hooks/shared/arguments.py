@@ -19,6 +19,8 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "rsalign_marks": (str,),
     "rsalign_marks_min_entropy": (int, float),
     "rsalign_marks_min_tokens": (int,),
+    "rsalign_confidence_window": (int,),
+    "rsalign_confidence_below": (int, float),
     "rsalign_sentinel": (int,),
     "rsalign_shared_sentinel": (int,),
     "rsalign_report": (str,),

@@ -22,10 +22,10 @@ def boundary_report(values: "Tensor", num_drawn: int) -> Report:
 
     Args:
         values: entropies and ends (1 or 0) of the last two steps, by the parity of the number of
-            tokens drawn, ``(2, 2)``.
+            tokens drawn, ``(2, 2)``, or with more values in each row.
         num_drawn: the number of tokens before the one that is reported on.
     """
-    entropy, ended = values[num_drawn % 2].tolist()
+    entropy, ended, *_ = values[num_drawn % 2].tolist()
     return {_BOUNDARY: [entropy], _ENDED: [ended]}
 
 
