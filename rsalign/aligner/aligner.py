@@ -24,6 +24,7 @@ from rsalign.aligner.stream import Event, require_streamable, stream_events
 from rsalign.core.answer import AnswerListener
 from rsalign.core.budget import Budget
 from rsalign.core.checks import check_value
+from rsalign.core.closing import Closing
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Policy, Reward
 from rsalign.core.text.chat_options import ChatOptions, JsonObjects
@@ -44,7 +45,7 @@ from rsalign.words.parts import (
 from rsalign.words.read import OnRewardError
 
 
-class Aligner:
+class Aligner(Closing):
     """Aligned generation over a policy and a reward; the weights of neither change.
 
     Answers depend on the seed and on the prompt's position in the call alone (docs/running.md).
@@ -107,7 +108,7 @@ class Aligner:
         made = Plain() if strategy is None else strategy_from(strategy)
         self._settings = CallSettings(made, budget, seed, on_reward_error=on_reward_error)
         check_settings(self._settings, has_reward=not is_none(reward))
-        for name, given in {"engine_args": engine_args, "reward_args": reward_args}.items():
+        for name, given in (("engine_args", engine_args), ("reward_args", reward_args)):
             check_value("Aligner", name, given, Mapping[str, Any] | None)
         self._loop: LoopThread | None = None
         self._parts = OpenParts(
@@ -361,9 +362,8 @@ class Aligner:
         """
         settings = (settings or CallSettings()).over(self._settings)
         self._loop = self._loop or LoopThread("rsalign-aligner")
-        with progress_bar(
-            type(settings.strategy).__name__, len(requests), use_tqdm=use_tqdm
-        ) as update:
+        title = type(settings.strategy).__name__
+        with progress_bar(title, len(requests), use_tqdm=use_tqdm) as update:
 
             def advance(output: AlignedOutput) -> None:
                 update()
@@ -379,18 +379,6 @@ class Aligner:
             self._loop.stop()
             self._loop = None
 
-    def __enter__(self) -> "Aligner":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> "Aligner":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
     async def _answer(
         self,
         requests: Sequence[Request | AlignedOutput],
@@ -398,6 +386,6 @@ class Aligner:
         on_result: OnResult | None = None,
         listener: AnswerListener | None = None,
     ) -> list[AlignedOutput]:
-        of = self._parts
-        given = of.policy, of.reward, of.journal, on_error, of.parts
+        own = self._parts
+        given = own.policy, own.reward, own.journal, on_error, own.parts
         return await answer_all(requests, *given, on_result=on_result, listener=listener)

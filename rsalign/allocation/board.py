@@ -75,7 +75,8 @@ class Board:
         """
         self._drawn[place] = drawn
         self._busy.discard(place)
-        granted = self._waiting[place] = asyncio.get_running_loop().create_future()
+        granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting[place] = granted
         self._end_round()
         return await granted
 

@@ -1,6 +1,6 @@
 """Stopping rules: when the chains of a prompt have done enough.
 
->>> DecidedLead(error=0.05).decided(["4"] * 4), DecidedLead(error=0.05).decided(["4"] * 8)
+>>> DecidedLead(error=0.05).decided(["4"] * 4), DecidedLead(error=0.05).decided(["4"] * 9)
 (False, True)
 """
 

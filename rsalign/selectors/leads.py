@@ -109,7 +109,7 @@ def dirichlet_confidence(counts: Sequence[float]) -> float:
         counts: votes of the leader first, then of the others.
 
     Example:
-        >>> round(dirichlet_confidence([0]), 6), round(dirichlet_confidence([3]), 6)
+        >>> round(dirichlet_confidence([0]), 4), round(dirichlet_confidence([3]), 4)
         (0.5, 0.9375)
     """
     import numpy as np

@@ -232,7 +232,7 @@ def test_a_rule_that_returns_no_number_is_named():
 
     with (
         Aligner(ToyPolicy(), ToyReward(), VOTE) as aligner,
-        pytest.raises(StrategyError, match="Broken.urgency returned nan"),
+        pytest.raises(StrategyError, match=r"Broken\.urgency returned nan"),
     ):
         aligner.generate(TEXTS, allocation=Broken(), use_tqdm=False)
 
