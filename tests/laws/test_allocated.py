@@ -263,3 +263,10 @@ def test_it_declares_what_its_strategy_declares():
     (one,) = seat([strategy])
     assert isinstance(one, Seated)
     assert (one.needs_reward, one.cuts_answers, one.trace_kind) == (True, False, "pool")
+
+
+@pytest.mark.parametrize("votes", ["3", "33", "334", "33345", "3333444", ""])
+def test_the_doubt_of_a_vote(votes):
+    answers = (*votes, None)
+    drawn = Drawn(answers, (0.0,) * len(answers))
+    assert Blend().urgency(drawn) == pytest.approx(urgency_of(Blend(), answers, ()), abs=1e-6)
