@@ -24,6 +24,7 @@ from eval.tasks.protocol import ChoiceTask, Item, JudgedElsewhere
 from eval.trackers.figures import flatten_config, summarize_records
 from eval.trackers.protocol import Tracker
 from rsalign import AlignedOutput, ConfigError
+from rsalign.core.capabilities import answers_together
 from rsalign.core.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,9 @@ def run(config: DictConfig, name: str | None = None, answer: Answer | None = Non
             if (item.id, seed) not in file.done
             or provenance.changed(item.id, file.done[item.id, seed])
         ]
+        if answers_together(job.strategy):  # the journal has what was drawn before
+            seeds = {seed for _, seed in missing}
+            missing = [(item, seed) for seed in job.seeds if seed in seeds for item in items]
         if missing:
             here = answer_choices if isinstance(job.task, ChoiceTask) else answer_here
             sizes = Counter(seed for _, seed in missing)

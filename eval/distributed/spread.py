@@ -23,7 +23,8 @@ from eval.job import SweepJob
 from eval.optional import require
 from eval.records import Record
 from eval.tasks.protocol import Item
-from rsalign import PolicyError
+from rsalign import ConfigError, PolicyError
+from rsalign.core.capabilities import answers_together
 from rsalign.core.checks import at_least, check_settings
 from rsalign.engines.vllm.environment import prepare_environment
 
@@ -78,10 +79,16 @@ class Spread:
         """Answers items on the cluster (an `eval.job.Answer`).
 
         Raises:
+            ConfigError: if the strategy shares draws among items.
             InstallError: if Ray is missing.
             PolicyError: if a worker could not be started, or Ray itself failed.
         """
-        _ = job.text_task  # refuses what is not drawn, before a cluster is started
+        # refuses what is not drawn, or not item by item, before a cluster is started
+        if answers_together(job.drawing_strategy):
+            raise ConfigError(
+                f"strategy {type(job.strategy).__name__} shares its draws among all items, which "
+                "workers cannot: run it with eval.run, or choose another strategy"
+            )
         self.start()
         output = Path(config.output).absolute()  # workers have working folders of their own
         journals = output if job.shares_journal else output / job.digest

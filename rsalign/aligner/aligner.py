@@ -1,7 +1,6 @@
 """Aligner: aligned generation with the interface of `vllm.LLM`."""
 
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rsalign.aligner.calls import CallReader
 from rsalign.aligner.open_parts import OpenParts
 from rsalign.aligner.outputs import AlignedOutput
 from rsalign.aligner.parameters import SamplingParamsLike
+from rsalign.aligner.progress_bar import progress_bar
 from rsalign.aligner.prompts import Conversation, TextOrTokens
 from rsalign.aligner.requests import (
     CallSettings,
@@ -24,11 +24,13 @@ from rsalign.aligner.stream import Event, require_streamable, stream_events
 from rsalign.core.answer import AnswerListener
 from rsalign.core.budget import Budget
 from rsalign.core.checks import check_value
+from rsalign.core.closing import Closing
 from rsalign.core.journal import Journal
 from rsalign.core.protocols import Policy, Reward
 from rsalign.core.text.chat_options import ChatOptions, JsonObjects
 from rsalign.engines.loop_thread import LoopThread
 from rsalign.strategies.plain import Plain
+from rsalign.words.allocation import AllocationLike
 from rsalign.words.named_parts import PartLike
 from rsalign.words.parts import (
     EngineArguments,
@@ -43,7 +45,7 @@ from rsalign.words.parts import (
 from rsalign.words.read import OnRewardError
 
 
-class Aligner:
+class Aligner(Closing):
     """Aligned generation over a policy and a reward; the weights of neither change.
 
     Answers depend on the seed and on the prompt's position in the call alone (docs/running.md).
@@ -151,6 +153,7 @@ class Aligner:
         on_reward_error: OnRewardError | None = None,
         lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
+        allocation: AllocationLike | None = None,
     ) -> list[AlignedOutput]:
         """Answers prompts; blocks until all are done.
 
@@ -176,6 +179,7 @@ class Aligner:
                 prompt. The policy's engine must have been started with ``enable_lora=True``.
             priority: of the requests to the engine, one for all or one per prompt; an engine with
                 ``scheduling_policy="priority"`` serves lower values first.
+            allocation: shares draws of a `BestOf` among the prompts (`rsalign.allocation`).
 
         Returns:
             One result per prompt, in order; each with its answers, best first.
@@ -188,7 +192,7 @@ class Aligner:
             StrategyError: if the strategy failed, or a function that it was given.
         """
         call = self._calls.settings_of(
-            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority, allocation
         )
         requests = self._calls.read(prompts, sampling_params, call)
         return self.answer(requests, call, use_tqdm=use_tqdm, on_result=on_result)
@@ -213,6 +217,7 @@ class Aligner:
         on_reward_error: OnRewardError | None = None,
         lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
+        allocation: AllocationLike | None = None,
     ) -> list[AlignedOutput]:
         """Answers conversations, rendered by the policy's chat template; else as `generate`.
 
@@ -224,7 +229,7 @@ class Aligner:
         messages with its own template. All other arguments are those of `generate`.
         """
         call = self._calls.settings_of(
-            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority, allocation
         )
         rendering = self._calls.rendering(
             chat_template,
@@ -250,10 +255,11 @@ class Aligner:
         on_reward_error: OnRewardError | None = None,
         lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
+        allocation: AllocationLike | None = None,
     ) -> list[AlignedOutput]:
         """As `generate`, on the caller's event loop; cancelling it aborts open requests."""
         call = self._calls.settings_of(
-            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority, allocation
         )
         requests = self._calls.read(prompts, sampling_params, call)
         return await self._answer(requests, call.on_error, on_result)
@@ -277,10 +283,11 @@ class Aligner:
         on_reward_error: OnRewardError | None = None,
         lora_request: LoRARequests = None,
         priority: int | Sequence[int] | None = None,
+        allocation: AllocationLike | None = None,
     ) -> list[AlignedOutput]:
         """As `chat`, on the caller's event loop; cancelling it aborts open requests."""
         call = self._calls.settings_of(
-            strategy, budget, seed, on_error, on_reward_error, lora_request, priority
+            strategy, budget, seed, on_error, on_reward_error, lora_request, priority, allocation
         )
         rendering = self._calls.rendering(
             chat_template,
@@ -353,15 +360,13 @@ class Aligner:
         Raises:
             RsalignError: as `generate`.
         """
-        from tqdm import tqdm
-
         settings = (settings or CallSettings()).over(self._settings)
         self._loop = self._loop or LoopThread("rsalign-aligner")
-        title, hidden = type(settings.strategy).__name__, not (use_tqdm and sys.stderr.isatty())
-        with tqdm(total=len(requests), desc=title, unit="prompt", disable=hidden) as bar:
+        title = type(settings.strategy).__name__
+        with progress_bar(title, len(requests), use_tqdm=use_tqdm) as update:
 
             def advance(output: AlignedOutput) -> None:
-                bar.update()
+                update()
                 if on_result is not None:
                     on_result(output)
 
@@ -373,18 +378,6 @@ class Aligner:
         if self._loop is not None:
             self._loop.stop()
             self._loop = None
-
-    def __enter__(self) -> "Aligner":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> "Aligner":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
 
     async def _answer(
         self,

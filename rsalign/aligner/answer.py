@@ -2,16 +2,19 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from rsalign.aligner.outputs import AlignedOutput, make_failed_output, make_output
 from rsalign.aligner.request_outputs import present
 from rsalign.aligner.requests import OnError, Request, require_tokenizer
 from rsalign.core.answer import AnswerListener, answer, answer_errors, prompt_key
+from rsalign.core.capabilities import answers_together
 from rsalign.core.errors import ConfigError, RsalignError
 from rsalign.core.journal import Journal
-from rsalign.core.protocols import Policy, Reward
+from rsalign.core.protocols import Policy, Reward, Strategy
 from rsalign.core.tasks import concurrently
+from rsalign.strategies.allocated import Seated, seat
 
 OnResult: TypeAlias = Callable[[AlignedOutput], object]
 """Is called with each result as soon as it is there."""
@@ -52,12 +55,17 @@ async def answer_all(
             outputs that were complete by then.
     """
     _refuse_unrecorded(requests, journal)
+    requests, limit = _seat(requests)
     finished: list[AlignedOutput] = []
 
     async def answer_one(request: Request | AlignedOutput) -> AlignedOutput:
         output = request
         if isinstance(request, Request):
-            output = await _answer_request(request, reward, journal, on_error, listener, parts)
+            try:
+                output = await _answer_request(request, reward, journal, on_error, listener, parts)
+            finally:
+                if isinstance(request.strategy, Seated):
+                    request.strategy.leave()
         assert isinstance(output, AlignedOutput)
         finished.append(output)
         if on_result is not None:
@@ -70,7 +78,6 @@ async def answer_all(
             if journal is None
             else journal.hold_fingerprints(policy, reward)
         ):
-            limit = min(len(requests), _MAX_OPEN_PROMPTS)
             return await concurrently(map(answer_one, requests), limit=limit)
     except RsalignError as error:
         error.finished = tuple(finished)
@@ -103,14 +110,44 @@ async def _answer_request(
                 listener=listener,
                 parts=parts,
             )
-            output = make_output(name, request.prompt, request.strategy, results)
+            output = make_output(name, request.prompt, _asked(request.strategy), results)
             if request.presentation is None:
                 return output
             return present(output, request.presentation, require_tokenizer(request.policy))
     except RsalignError as error:
         if on_error == "raise":
             raise
-        return make_failed_output(name, request.prompt.text, request.strategy, key.root, error)
+        asked = _asked(request.strategy)
+        return make_failed_output(name, request.prompt.text, asked, key.root, error)
+
+
+def _seat(
+    requests: Sequence[Request | AlignedOutput],
+) -> tuple[list[Request | AlignedOutput], int]:
+    """Requests whose draws are allocated share a board; and how many may be open at once.
+
+    Raises:
+        ConfigError: if they cannot (`rsalign.strategies.allocated.seat`).
+    """
+    read = [each for each in requests if isinstance(each, Request)]
+    shared = [answers_together(each.strategy) for each in read]
+    if not any(shared):
+        return list(requests), min(len(requests), _MAX_OPEN_PROMPTS)
+    if several := [each for each, one in zip(read, shared, strict=True) if one and each.n > 1]:
+        raise ConfigError(
+            f"n={several[0].n}: an allocation shares draws among prompts, each of which has one "
+            "answer: leave n out, or leave the allocation out"
+        )
+    seats = iter(seat([each.strategy for each in read]))
+    seated = [
+        replace(each, strategy=next(seats)) if isinstance(each, Request) else each
+        for each in requests
+    ]
+    return seated, len(seated)  # a prompt that waits for its grant must not keep others out
+
+
+def _asked(strategy: Strategy) -> Strategy:
+    return strategy.inner if isinstance(strategy, Seated) else strategy
 
 
 def _refuse_unrecorded(

@@ -1,7 +1,7 @@
 """Reads the arguments of a call of the `Aligner`, with the aligner's own where it gives none."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rsalign.aligner.open_parts import OpenParts
@@ -19,6 +19,7 @@ from rsalign.aligner.requests import (
 from rsalign.core.budget import Budget
 from rsalign.core.parts import require_parts
 from rsalign.core.text.chat_options import ChatOptions, JsonObjects
+from rsalign.words.allocation import AllocationLike, allocated
 from rsalign.words.parts import StrategyLike, strategy_from
 from rsalign.words.read import OnRewardError
 
@@ -46,6 +47,7 @@ class CallReader:
         on_reward_error: OnRewardError | None,
         lora_request: LoRARequests,
         priority: int | Sequence[int] | None,
+        allocation: AllocationLike | None = None,
     ) -> CallSettings:
         """The settings of a call.
 
@@ -55,6 +57,9 @@ class CallReader:
         made = None if strategy is None else strategy_from(strategy)
         call = CallSettings(made, budget, seed, on_error, on_reward_error, lora_request, priority)
         call = call.over(self.defaults)
+        if allocation is not None:
+            assert call.strategy is not None  # the defaults have one
+            call = replace(call, strategy=allocated(call.strategy, allocation))
         check_settings(call, has_reward=self.parts.reward is not None)
         if call.strategy is not None:
             require_parts(call.strategy, self.parts.parts)

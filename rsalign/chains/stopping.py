@@ -1,10 +1,9 @@
 """Stopping rules: when the chains of a prompt have done enough.
 
->>> log_evidence(1, 1) < 0 < log_evidence(12, 1)
-True
+>>> DecidedLead(error=0.05).decided(["4"] * 4), DecidedLead(error=0.05).decided(["4"] * 9)
+(False, True)
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from rsalign.chains.diagnostics import effective_samples
 from rsalign.chains.kernel import Step
 from rsalign.core.checks import above, at_least, check_settings
+from rsalign.selectors.leads import BetaLead, DirichletLead, Lead, is_decided
 
 
 @runtime_checkable
@@ -144,6 +144,22 @@ class DecidedLead:
         order = 1 + list(counts).index(leader)  # a Counter keeps the order of first appearance
         return is_decided([count / time, *rivals], order, self.error)
 
+    def decided(self, answers: Sequence[str | None]) -> bool:
+        """Whether the lead is decided among independent draws, for which the level is exact.
+
+        The probability that this is ever true of an answer that is not the most probable one is at
+        most `error`, however often one looks.
+
+        Args:
+            answers: of all draws so far, in the order of their numbers; None: no vote.
+        """
+        counts = Counter(answer for answer in answers if answer is not None)
+        if not counts:
+            return False
+        leader, count = counts.most_common(1)[0]
+        rivals = [other for answer, other in counts.items() if answer != leader]
+        return is_decided([count, *rivals], 1 + list(counts).index(leader), self.error)
+
 
 def is_due(num_steps: int, every: int) -> bool:
     """Whether a rule that looks at all steps made so far looks after this many.
@@ -172,44 +188,9 @@ STOPPING: dict[str, type[EffectiveSamples] | type[DecidedLead]] = {
 }
 """Stopping rules by their names in settings; any other class is named ``module:Class``."""
 
-
-def log_evidence(leader: float, rival: float) -> float:
-    """The logarithm of the evidence that the leader's long-run share exceeds the rival's.
-
-    Let p be the leader's share of the votes that the two get in the long run. The mixture over
-    p > 1/2 of likelihood ratios against p = 1/2 is
-    ln (2 * integral over p from 1/2 to 1 of (2 p)^leader (2 (1 - p))^rival).
-    If p <= 1/2, its exponential is a test martingale. By Ville's inequality it then exceeds
-    1 / level with probability at most `level`, however often one looks (the anytime-valid form of
-    the tests in Aggarwal et al. 2023, arXiv:2305.11860, and of PPR-1v1, Jain et al. 2022).
-
-    Args:
-        leader: votes of the leader, at least 0; need not be whole.
-        rival: votes of the rival.
-    """
-    from scipy.special import betainc, betaln
-
-    upper = 1.0 - betainc(leader + 1, rival + 1, 0.5)
-    if upper <= 0:
-        return -math.inf
-    log_integral = betaln(leader + 1, rival + 1) + math.log(upper)
-    return float(log_integral + (leader + rival + 1) * math.log(2))
-
-
-def is_decided(votes: Sequence[float], order: int, error: float) -> bool:
-    """Whether one answer leads all others, those not seen so far included.
-
-    If votes are independent draws, the probability that it is ever true for an answer that is not
-    the most probable one is at most `error`. Answers share this level by the order in which they
-    were first seen: the j-th gets error / (j (j + 1)). The first vote of the leader, without which
-    it would not be tested, does not count.
-
-    Args:
-        votes: of the leader first, then of each rival that was seen.
-        order: the leader was the `order`-th answer to be seen, from 1.
-        error: above 0 and below 1.
-    """
-    leader, *rivals = votes
-    strongest = max(rivals, default=0.0)
-    needed = math.log(order * (order + 1) / error)
-    return log_evidence(max(0.0, leader - 1), strongest) >= needed
+LEADS: dict[str, type[Lead]] = {
+    "decided_lead": DecidedLead,
+    "beta_lead": BetaLead,
+    "dirichlet_lead": DirichletLead,
+}
+"""Rules that end a vote of independent draws, by their names in settings."""

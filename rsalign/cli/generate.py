@@ -13,7 +13,7 @@ from rsalign.aligner import AlignedOutput, Aligner
 from rsalign.cli.part_flags import add_parts
 from rsalign.cli.records import Records, model_id, run_id
 from rsalign.cli.sampling_flags import add_sampling, read_sampling
-from rsalign.core.capabilities import describe_part
+from rsalign.core.capabilities import answers_together, describe_part
 from rsalign.core.errors import ConfigError
 from rsalign.core.fingerprint import fingerprint
 from rsalign.core.key import Label
@@ -152,10 +152,8 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Reads the prompts, responds to them, and writes the records."""
     asked = _asked(arguments)
-    strategy = strategy_of(asked)
-    reward = arguments.reward
-    if reward is None:
-        reward = default_reward(arguments.policy)
+    strategy, own = strategy_of(asked), arguments.reward
+    reward = default_reward(arguments.policy) if own is None else own
     sampling = read_sampling(arguments)
     budget, seed = asked.within(None), asked.seed or 0
     chat_options = ChatOptions.read(read_table(arguments.chat_option, "--chat-option"))
@@ -175,15 +173,17 @@ def run(arguments: argparse.Namespace) -> int:
         "budget": asdict(budget),
         "seed": seed,
     }
-    if chat_options != ChatOptions():
-        shared["chat_options"] = asdict(chat_options)
-    if parts:
-        shared["parts"] = parts
-    if reasoning is not None:
-        shared["reasoning"] = asdict(reasoning)
+    told: dict[str, Any] = {
+        "chat_options": None if chat_options == ChatOptions() else asdict(chat_options),
+        "parts": parts,
+        "reasoning": None if reasoning is None else asdict(reasoning),
+        "prompts": [item.value for item in items] if answers_together(strategy) else None,
+    }
+    shared |= {name: value for name, value in told.items() if value}
     with Records(arguments.output, [run_id(shared, item.value) for item in items]) as records:
         # a page shows every prompt, including those whose record was written earlier
-        wanted = range(len(items)) if arguments.trace else records.missing
+        needs_all = arguments.trace or (answers_together(strategy) and records.missing)
+        wanted = range(len(items)) if needs_all else records.missing
         if not wanted:
             return 0
         with Aligner(
@@ -204,8 +204,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.trace:
                 _write_page(outputs, arguments.trace, aligner)
     _tell_warnings(outputs)
-    failures = sum(not output.finished for output in outputs)
-    if failures:
+    if failures := sum(not output.finished for output in outputs):
         print(f"rsalign: {failures} of {len(items)} prompts failed", file=sys.stderr)
         return 1
     records.finish(keep_journal=arguments.journal is not None)

@@ -21,6 +21,7 @@ attribute                    default        of
 ``stops_early``              False          strategies
 ``threshold_by_length``      None           strategies
 ``note_meanings``            {}             strategies, selectors, rules for beta
+``answers_together``         False          strategies
 ``needs``                    ()             strategies, selectors
 ``part_settings``            ()             strategies, selectors
 ``needs_certainty``          False          selectors
@@ -174,6 +175,14 @@ def stops_early(strategy: object) -> bool:
         strategy: an instance or a class.
     """
     return bool(getattr(strategy, "stops_early", False))
+
+
+def answers_together(strategy: object) -> bool:
+    """Whether an answer depends on the other prompts of its call, which share a number of draws.
+
+    Such prompts are answered in one call or not at all, also when a killed run is continued.
+    """
+    return bool(getattr(strategy, "answers_together", False))
 
 
 def threshold_by_length(

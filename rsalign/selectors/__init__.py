@@ -10,6 +10,7 @@ from rsalign.selectors.by_reward import Hard, Last, Soft, StatisticalRejection, 
 from rsalign.selectors.by_weight import ByWeight
 from rsalign.selectors.chi_squared_pessimism import ChiSquaredPessimism
 from rsalign.selectors.knockout import Knockout
+from rsalign.selectors.leads import BetaLead, DirichletLead, Lead
 from rsalign.selectors.minimum_bayes_risk import MinimumBayesRisk
 from rsalign.selectors.protocol import Selection, Selector
 from rsalign.selectors.self_certainty import SelfCertainty
@@ -23,12 +24,15 @@ from rsalign.selectors.votes import (
 __all__ = [
     "SELECTORS",
     "BestOfMajority",
+    "BetaLead",
     "ByWeight",
     "ChiSquaredPessimism",
     "ConfidenceWeightedVote",
+    "DirichletLead",
     "Hard",
     "Knockout",
     "Last",
+    "Lead",
     "MajorityVote",
     "MinimumBayesRisk",
     "RewardWeightedVote",

@@ -1,5 +1,6 @@
 """Strategies: methods that draw an answer. Each has its own file, named as in `STRATEGIES`."""
 
+from rsalign.strategies.allocated import Allocated
 from rsalign.strategies.arithmetic_sampling import ArithmeticSampling
 from rsalign.strategies.beam import Beam
 from rsalign.strategies.best_of import BestOf
@@ -27,6 +28,7 @@ from rsalign.strategies.tree_search import TreeSearch
 
 __all__ = [
     "STRATEGIES",
+    "Allocated",
     "ArithmeticSampling",
     "Beam",
     "BestOf",
@@ -57,6 +59,7 @@ STRATEGIES = {
     "plain": Plain,
     "best_of": BestOf,
     "early_stop": EarlyStop,
+    "allocated": Allocated,
     "arithmetic_sampling": ArithmeticSampling,
     "cards": Cards,
     "calibrate": Calibrate,

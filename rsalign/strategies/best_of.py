@@ -16,9 +16,11 @@ Cost     n inner draws, all at once; the prefix cache shares the prompt. The sel
 Streams  at the end: any candidate may win until all are drawn.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from rsalign.allocation.rules import Drawn
 from rsalign.core.capabilities import (
     HIGHEST_REWARD,
     AnswerLaw,
@@ -114,7 +116,31 @@ class BestOf:
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Draws n candidates and returns the one that the selector chooses."""
-        key = run.key.child("select")
-        pool = Pool(prompt, run, self.inner, self.select, select_key=lambda _: key)
+        pool = self._pool(prompt, run)
         await pool.draw(range(pool.distinct(self.n)))
         return pool.answer(await pool.choose())
+
+    async def sample_granted(
+        self, prompt: Prompt, run: Run, more: Callable[[Drawn], Awaitable[int]]
+    ) -> Candidate:
+        """Draws as many candidates as it is granted, whatever `n` is.
+
+        Args:
+            prompt: what is answered.
+            run: of this prompt.
+            more: is told what was drawn, and returns how many more draws there are; 0: none.
+        """
+        pool, num_drawn = self._pool(prompt, run), 0
+        while granted := await more(pool.drawn()):
+            until = min(num_drawn + granted, pool.distinct(num_drawn + granted))
+            await pool.draw(range(num_drawn, until))
+            if until < num_drawn + granted:  # the policy has one answer, which is drawn
+                num_drawn = max(until, num_drawn)
+                break
+            num_drawn = until
+        run.trace.note(num_draws=num_drawn)
+        return pool.answer(await pool.choose())
+
+    def _pool(self, prompt: Prompt, run: Run) -> Pool:
+        key = run.key.child("select")
+        return Pool(prompt, run, self.inner, self.select, select_key=lambda _: key)

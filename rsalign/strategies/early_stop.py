@@ -6,10 +6,14 @@ Law      Rounds of `batch` inner draws (the first of `at_least`, if that is more
          alone. The pool is therefore the first k of n independent draws, where k is a stopping
          time, and the answer is what `select` chooses from it:
          P(y) = sum_k P(stops after k, y is chosen among these k).
+         With `stopping` it stops when that test of the votes says so, instead of at a share. With
+         `DecidedLead(error)`, the probability of stopping before n draws with most votes for an
+         answer that is not the most probable one is at most `error` (Ville's inequality).
          With share = 1 it stops when all agree. This is not the law of n draws: an answer that
          leads early by chance may win. Draws that a constraint excludes have no vote and no weight.
 Paper    Aggarwal et al. 2023, arXiv:2305.11860 (adaptive consistency); Li et al. 2024,
-         arXiv:2401.10480 (share = 1 in a window of `batch` draws).
+         arXiv:2401.10480 (share = 1 in a window of `batch` draws). `BetaLead` and `DirichletLead`
+         are the stopping rules of the former.
 Departs  The share is that of the selector's own weights (self-certainty, reward or probability),
          and of all draws, not of the last window.
 Cost     k inner draws; those of one round at once. If the policy has one possible answer, one draw.
@@ -27,10 +31,11 @@ from rsalign.core.capabilities import (
     parallel_draws,
     varies_by_policy_alone,
 )
-from rsalign.core.checks import above, at_least, check_settings, setting_error
+from rsalign.core.checks import above, at_least, check_settings, part, setting_error
 from rsalign.core.protocols import Strategy
 from rsalign.core.run import Run
 from rsalign.core.types import Candidate, Prompt
+from rsalign.selectors.leads import Lead
 from rsalign.selectors.protocol import SELECTOR, Selection, Selector
 from rsalign.strategies.plain import Plain
 from rsalign.strategies.pool import POOL_NOTES, STRATEGY, Pool, any_needs_reward, require_fit
@@ -50,6 +55,9 @@ class EarlyStop:
         n: greatest number of draws. With the same seed they are the first draws of `BestOf`.
         share: the share of the vote's weight at which it stops, above 0 and at most 1. The weight
             of draws without an answer counts in the whole.
+        stopping: a test of the votes that says when it stops, instead of `share`:
+            `DecidedLead(error)` with a stated error level, `BetaLead` or `DirichletLead`. Each
+            candidate has one vote, whatever the weights of `select`.
         at_least: fewest draws before it may stop; `n`, if that is less.
         batch: draws of one round, made at once. The share is looked at after each round.
         inner: the strategy that draws each candidate.
@@ -71,6 +79,7 @@ class EarlyStop:
     select: Selector
     n: int = 16
     share: float = 0.8
+    stopping: Lead | None = None
     at_least: int = 4
     batch: int = 4
     inner: Strategy = field(default_factory=Plain)
@@ -85,6 +94,7 @@ class EarlyStop:
             select=SELECTOR,
             n=at_least(1),
             share=above(0.0, 1.0),
+            stopping=part("a rule such as DecidedLead(error=0.05)", note="None looks at `share`"),
             at_least=at_least(1),
             batch=at_least(1),
             inner=STRATEGY,
@@ -136,10 +146,20 @@ class EarlyStop:
             await pool.draw(range(num_drawn, until))
             choice = await pool.choose()
             num_drawn = until
-            if num_drawn == most or _vote_share(choice.selection) >= self.share:
+            if num_drawn == most or self._is_clear(choice.selection):
                 break
         run.trace.note(num_draws=num_drawn)
         return pool.answer(choice)
+
+    def _is_clear(self, selection: Selection | None) -> bool:
+        if self.stopping is None:
+            return _vote_share(selection) >= self.share
+        answers = None if selection is None else selection.notes.get("answers")
+        return isinstance(answers, tuple) and self.stopping.decided([*map(_vote, answers)])
+
+
+def _vote(answer: object) -> str | None:
+    return None if answer is None else str(answer)
 
 
 def _vote_share(selection: Selection | None) -> float:

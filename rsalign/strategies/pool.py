@@ -1,9 +1,11 @@
 """A pool of candidates: how they are drawn, how one of them is chosen, and what is recorded."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from rsalign.allocation.rules import Drawn
 from rsalign.core.capabilities import (
     answers_in_one_draw,
     asks_judge,
@@ -22,6 +24,7 @@ from rsalign.core.trace import Note, Verdict
 from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.core.wrapper import Wrapper
 from rsalign.selectors.estimators import effective_sample_size, pool_kl
+from rsalign.selectors.extraction import extracted
 from rsalign.selectors.protocol import Selection, Selector
 
 STRATEGY = part("a strategy, such as Plain()")
@@ -134,6 +137,20 @@ class Pool:
             self._drawn[i] = await self.inner.sample(self.prompt, run)
 
         await concurrently(draw_one(i) for i in numbers)
+
+    def drawn(self) -> Drawn:
+        """What was drawn so far, for a rule of allocation."""
+        extract = getattr(self.select, "extract", None)
+        candidates = [self._drawn[i] for i in sorted(self._drawn)]
+        return Drawn(
+            tuple(
+                None
+                if extract is None or candidate.excluded
+                else extracted(extract, candidate.response.text)
+                for candidate in candidates
+            ),
+            tuple(-math.inf if one.excluded else float(one.reward) for one in candidates),
+        )
 
     def add(self, number: int, candidate: Candidate) -> None:
         """Adds a candidate that was drawn elsewhere."""

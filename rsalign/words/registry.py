@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from rsalign.allocation import ALLOCATION_RULES, AllocationRule
 from rsalign.chains.beta_rules import BETA_RULES, BetaRule
 from rsalign.chains.cuts import CUTS, CutLaw
 from rsalign.chains.moves import Move
-from rsalign.chains.stopping import STOPPING, Stopping
+from rsalign.chains.stopping import LEADS, STOPPING, Stopping
 from rsalign.core.constraint import Constraint
 from rsalign.core.declared import declared_types
 from rsalign.core.errors import ConfigError
@@ -41,6 +42,7 @@ from rsalign.segments.acceptance import ACCEPTANCES, Acceptance
 from rsalign.segments.thresholds import THRESHOLDS, Threshold
 from rsalign.selectors import SELECTORS, Selector
 from rsalign.selectors.extraction import EXTRACTORS, Extract
+from rsalign.selectors.leads import Lead
 from rsalign.selectors.utilities import UTILITIES, Utility
 from rsalign.strategies import STRATEGIES
 from rsalign.words.messages import show_name, suggest
@@ -90,6 +92,15 @@ KINDS: Mapping[str, Kind] = {
         Kind("selector", SELECTORS, ("select",), (Selector,), "", "{}=majority_vote"),
         Kind("cut law", CUTS, ("weights",), (CutLaw,), "uniform", "{}=uniform"),
         Kind("stopping rule", STOPPING, ("enough",), (Stopping,), "", "{}=decided_lead"),
+        Kind("rule of votes", LEADS, ("decided",), (Lead,), "", "{}=decided_lead"),
+        Kind(
+            "rule of allocation",
+            ALLOCATION_RULES,
+            ("urgency",),
+            (AllocationRule,),
+            "uniform",
+            "{}=blend",
+        ),
         Kind("rule for beta", BETA_RULES, ("beta",), (BetaRule,), "", "{}=target_kl"),
         Kind("rule of resampling", RESAMPLINGS, ("ancestors",), (Resampling,), "", "{}=systematic"),
         Kind("move", MOVES, ("step",), (Move,), "particle_gibbs", "{}=particle_gibbs"),

@@ -15,7 +15,13 @@ import griffe
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docs" / "public_interface.txt"
-PACKAGES = ("rsalign", "rsalign.rewards", "rsalign.testing", "rsalign.embedded")
+PACKAGES = (
+    "rsalign",
+    "rsalign.allocation",
+    "rsalign.rewards",
+    "rsalign.testing",
+    "rsalign.embedded",
+)
 """Where every name in ``__all__`` is public."""
 
 

@@ -26,9 +26,10 @@ from eval.graders.reward import BeatsReference, ByReward
 from eval.tasks.protocol import Grade
 from eval.tasks.registry import TASKS
 from rsalign import Budget, Cards, ConfigError, Constraint, FixedSize, Key, Plain, Without
+from rsalign.allocation import ALLOCATION_RULES
 from rsalign.chains.beta_rules import BETA_RULES
 from rsalign.chains.cuts import CUTS
-from rsalign.chains.stopping import STOPPING
+from rsalign.chains.stopping import LEADS, STOPPING
 from rsalign.core.capabilities import part_settings
 from rsalign.core.checks import at_least
 from rsalign.core.protocols import (
@@ -97,6 +98,8 @@ def hints(cls):
 
 
 REGISTRIES = (
+    ALLOCATION_RULES,
+    LEADS,
     STRATEGIES,
     SELECTORS,
     CUTS,
@@ -272,6 +275,15 @@ between = real(0, 1, open_low=True, open_high=True)
 limit = whole(1, None, None)
 MOST = 2**31 - 1
 ALLOWED = {
+    "BetaLead.confidence": between,
+    "ByAcceptance.alpha": real(0, INF),
+    "ByAcceptance.b": probability,
+    "ByAcceptance.threshold": finite,
+    "DirichletLead.confidence": between,
+    "Unsolved.threshold": finite,
+    "Allocated.at_least": count,
+    "Allocated.batch": limit,
+    "Allocated.total": limit,
     "*.max_tokens": count,
     "*.limit": limit,
     "*.votes": count,

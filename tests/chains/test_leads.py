@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta as beta_law
 
-from rsalign.chains.stopping import is_decided, log_evidence
+from rsalign.selectors.leads import is_decided, log_evidence
 
 ERROR = 0.3
 

@@ -12,10 +12,11 @@ from chain_law import PROMPT
 from rsalign import ConfigError, Key, Run
 from rsalign.chains.diagnostics import effective_samples
 from rsalign.chains.kernel import Step
-from rsalign.chains.stopping import DecidedLead, EffectiveSamples, log_evidence
+from rsalign.chains.stopping import DecidedLead, EffectiveSamples
 from rsalign.core.trace import Trace
 from rsalign.core.types import Candidate, Response, Stop
 from rsalign.selectors import MajorityVote
+from rsalign.selectors.leads import log_evidence
 from rsalign.strategies.qalign import QAlign
 from rsalign.testing import ToyPolicy, ToyReward, responses
 

@@ -25,6 +25,7 @@ from rsalign import (
     Rsd,
     Speculate,
 )
+from rsalign.allocation import Blend
 from rsalign.chains.beta_rules import TargetKL, TargetSampleSize
 from rsalign.chains.cuts import BlockCuts, EntropyCuts, FixedCuts, SegmentCuts
 from rsalign.chains.stopping import DecidedLead, EffectiveSamples
@@ -51,6 +52,7 @@ from rsalign.selectors import (
 from rsalign.selectors.extraction import LastNumber
 from rsalign.selectors.utilities import Rouge1
 from rsalign.strategies import STRATEGIES
+from rsalign.strategies.allocated import Allocated
 from rsalign.strategies.arithmetic_sampling import ArithmeticSampling
 from rsalign.strategies.beam import Beam
 from rsalign.strategies.calibrate import Calibrate
@@ -119,6 +121,27 @@ EXAMPLES = [
     BestOf(n=2, inner=BestOf(n=3, inner=Plain(max_tokens=5))),
     *(BestOf(n=5, inner=Plain(max_tokens=6), select=select) for select in SELECTIONS),
     EarlyStop(n=7, inner=Plain(max_tokens=6), select=MajorityVote(extract=LastNumber())),
+    EarlyStop(
+        n=7,
+        inner=Plain(max_tokens=6),
+        select=MajorityVote(extract=LastNumber()),
+        stopping=DecidedLead(error=0.3),
+    ),
+    Allocated(
+        inner=BestOf(n=5, inner=Plain(max_tokens=6), select=MajorityVote(extract=LastNumber())),
+        rule=Blend(),
+    ),
+    EarlyStop(
+        n=9,
+        stopping=DecidedLead(error=0.3),
+        inner=Plain(max_tokens=3),
+        select=MajorityVote(extract=LastNumber()),
+    ),
+    Allocated(
+        inner=BestOf(n=4, inner=Plain(max_tokens=3), select=MajorityVote(extract=LastNumber())),
+        rule=Blend(),
+        batch=1,
+    ),
     EarlyStop(
         n=5,
         share=0.6,
