@@ -53,8 +53,8 @@ def part_types(strategy: object) -> dict[str, tuple[type, ...]]:
 
     Example:
         >>> from rsalign import BestOf, Knockout
-        >>> part_types(BestOf(select=Knockout(judge="jury")))
-        {'jury': (<class 'rsalign.core.protocols.PairwiseReward'>,)}
+        >>> [kind.__name__ for kind in part_types(BestOf(select=Knockout(judge="jury")))["jury"]]
+        ['PairwiseReward']
     """
     found: dict[str, tuple[type, ...]] = {}
     for owner in [strategy] if isinstance(strategy, type) else _owners(strategy):

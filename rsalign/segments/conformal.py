@@ -47,8 +47,8 @@ class Conformal:
 
     Example:
         >>> rule = Conformal(alpha=0.5, scores=(1.0, 2.0, 3.0))
-        >>> rule.log_accept(0.5, math.nan), rule.log_accept(2.5, math.nan)
-        (-inf, 0.0)
+        >>> math.exp(rule.log_accept(0.5, math.nan)), math.exp(rule.log_accept(2.5, math.nan))
+        (0.0, 1.0)
     """
 
     alpha: float

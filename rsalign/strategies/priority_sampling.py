@@ -164,9 +164,10 @@ class _Queue:
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self._push(_Branch((), (), None, 0.0))
+        self.push(_Branch((), (), None, 0.0))
 
-    def _push(self, branch: _Branch) -> None:
+    def push(self, branch: _Branch) -> None:
+        """Adds a branch that was met."""
         heapq.heappush(self._heap, (-branch.log_prob, next(self._order), branch))
 
     def pop(self) -> _Branch | None:
@@ -185,7 +186,7 @@ class _Queue:
                 for token, log_prob in listed[place - start]:
                     if token != taken:
                         kept = drawn.tokens[:place]
-                        self._push(_Branch(kept, self._logs(drawn, place), token, log_prob))
+                        self.push(_Branch(kept, self._logs(drawn, place), token, log_prob))
             if refused is None:
                 return drawn
             if refused < start:  # the token that the branch begins with

@@ -152,10 +152,10 @@ def test_planted_mistakes(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(_Queue, "pop", last)
         assert found() != right
-    push = _Queue._push
+    push = _Queue.push
     with monkeypatch.context() as patch:
         patch.setattr(
-            _Queue, "_push", lambda self, one: push(self, one) if len(one.kept) < 2 else None
+            _Queue, "push", lambda self, one: push(self, one) if len(one.kept) < 2 else None
         )
         assert found() != right
     assert found() == right

@@ -112,7 +112,7 @@ def test_a_part_of_generate_is_metered_limited_and_on_record(tmp_path, capsys):
 
 def test_names_and_kinds_that_cannot_be_told_are_refused():
     for given, says in {
-        "draft=org/model": r"part 'draft': it is not clear .* draft.kind=policy",
+        "helper=org/model": r"part 'helper': it is not clear .* helper.kind=policy",
         "judge=org/model": r"judge=pairwise_judge and judge.policy=org/model",
         "x=pairwise_judg": "did you mean 'pairwise_judge'",
         "x=math:pi": "no policy, reward or judge",
