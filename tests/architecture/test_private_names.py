@@ -17,7 +17,6 @@ OF_OTHERS = {
 }
 """Private names of other libraries, and why there is no public way."""
 OF_RSALIGN = {
-    "_NAMES": "the public face itself is compared with what it loads",
     "_weights": "a planted mistake replaces the weights of cuts",
     "_draw": "counts draws, whose results are public",
     "_resampled": "a planted mistake replaces the resampling of particle Gibbs",
