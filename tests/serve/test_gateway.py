@@ -169,7 +169,7 @@ def slow(monkeypatch):
 
 
 def wait_for(condition):
-    for _ in range(500):
+    for _ in range(3000):
         if condition():
             return
         time.sleep(0.01)
@@ -188,6 +188,7 @@ def test_a_request_is_cancelled_by_its_id(address, slow, stream):
     asking = threading.Thread(target=ask)
     asking.start()
     stop = f"{address}/rsalign/cancel/mine"
+    wait_for(lambda: SlowPolicy.num_open > 1)  # so that there is something to end
     wait_for(lambda: httpx.post(stop, headers=headers).status_code == 200)
     asking.join()
     if found[0].status_code == 200:  # a stream that had begun
