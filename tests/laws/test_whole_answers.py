@@ -60,6 +60,7 @@ STRATEGIES_BY_NAME = {
     "stochastic_beam": STRATEGIES["stochastic_beam"](width=2, max_tokens=4),
     "tree_search": STRATEGIES["tree_search"](segmenter=FixedSize(2), rounds=2, max_tokens=4),
     "cautious": STRATEGIES["cautious"](marks="1", trial_tokens=2, max_tokens=4),
+    "allocated": STRATEGIES["allocated"](inner=BestOf(n=2, inner=Plain(max_tokens=4))),
     "speculate": STRATEGIES["speculate"](segmenter=FixedSize(1), max_tokens=4),
     "rsd": STRATEGIES["rsd"](segmenter=FixedSize(1), threshold=Constant(value=1.0), max_tokens=4),
     "gsi": STRATEGIES["gsi"](
@@ -71,7 +72,7 @@ STRATEGIES_BY_NAME = {
 PARTS = {"draft": ToyPolicy(salt=9)}
 CUTTING = STRATEGIES_BY_NAME.keys() - {
     *("plain", "best_of", "early_stop", "rejection", "arithmetic_sampling", "distinct"),
-    "deep_conf",
+    *("deep_conf", "allocated"),
 }
 
 
