@@ -15,6 +15,22 @@ def needs_threshold(acceptance: Acceptance) -> bool:
     return bool(getattr(acceptance, "needs_threshold", True))
 
 
+def missing_threshold(
+    name: str, threshold: Threshold | None, acceptance: Acceptance, hint: str
+) -> str:
+    """What a strategy says of a threshold that it lacks (`Strategy.missing_setting`).
+
+    Args:
+        name: of the strategy in settings.
+        threshold: None if it has none.
+        acceptance: its rule, which may need none.
+        hint: what to give.
+    """
+    if threshold is not None or not needs_threshold(acceptance):
+        return ""
+    return f"{name} has no threshold: give {hint}"
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """A threshold for one prompt.

@@ -46,7 +46,7 @@ from rsalign.core.tasks import until
 from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.segments.acceptance import ACCEPTANCE, Acceptance, SoftAcceptance
-from rsalign.segments.bar import Bar, needs_threshold
+from rsalign.segments.bar import Bar, missing_threshold
 from rsalign.segments.conformal import calibrate, score_of
 from rsalign.segments.round_size import MOST_AT_ONCE, round_size
 from rsalign.segments.thresholds import THRESHOLD, Line, Threshold
@@ -175,12 +175,11 @@ class Cards:
     @property
     def missing_setting(self) -> str:
         """The threshold, if there is none (see `Strategy`)."""
-        if self.threshold is not None or not needs_threshold(self.acceptance):
-            return ""
-        return (
-            "cards has no threshold: give threshold.target=..., in the reward's units, or use "
-            "calibrate (inner=cards), which finds one"
+        hint = (
+            "threshold.target=..., in the reward's units, or use calibrate (inner=cards), which "
+            "finds one"
         )
+        return missing_threshold("cards", self.threshold, self.acceptance, hint)
 
     @classmethod
     def paper(

@@ -22,8 +22,8 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from rsalign.core.capabilities import TraceKind, needs_certainty, needs_reward, tells_log_probs
-from rsalign.core.checks import at_least, check_settings, quote, setting_error
+from rsalign.core.capabilities import TraceKind, needs_reward, tells_log_probs
+from rsalign.core.checks import at_least, check_settings, setting_error
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import innermost
 from rsalign.core.run import Run, is_certain
@@ -32,6 +32,7 @@ from rsalign.core.types import Candidate, Prompt, Tokens
 from rsalign.selectors.by_reward import Hard
 from rsalign.selectors.protocol import SELECTOR, Selector
 from rsalign.selectors.without_replacement import MOST_DIFFERENT, first_draw_weights
+from rsalign.strategies.pool import require_no_certainty
 from rsalign.strategies.weighed_pool import choose_weighed
 
 _EXHAUSTED = 1e-6  # of the policy's mass; below it, another answer would take a million draws
@@ -95,11 +96,7 @@ class Distinct:
         )
         if self.max_draws < self.n:
             raise setting_error(self, "max_draws", f"a whole number of at least n={self.n}")
-        if needs_certainty(self.select):
-            raise ConfigError(
-                f"Distinct(select={quote(self.select)}): the selector must know how certain the "
-                "policy was of each draw, which Distinct does not ask: use BestOf"
-            )
+        require_no_certainty(self, self.select)
 
     @property
     def needs_reward(self) -> bool:

@@ -36,7 +36,7 @@ from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.drafting.pair import NEEDS_DRAFT, Pair, log_ratio, require_same_ends
 from rsalign.drafting.segments import SEGMENT_NOTES, Tally, draw_segment, write_segments
 from rsalign.segments.acceptance import ACCEPTANCE, Acceptance, HardAcceptance
-from rsalign.segments.bar import Bar, needs_threshold
+from rsalign.segments.bar import Bar, missing_threshold
 from rsalign.segments.conformal import calibrate
 from rsalign.segments.thresholds import THRESHOLD, Threshold
 from rsalign.selectors.estimators import tilted_weights
@@ -107,9 +107,8 @@ class Gsi:
     @property
     def missing_setting(self) -> str:
         """The threshold, if there is none and the rule of acceptance needs one."""
-        if self.threshold is not None or not needs_threshold(self.acceptance):
-            return ""
-        return "gsi has no threshold: give threshold=constant threshold.value=..."
+        hint = "threshold=constant threshold.value=..."
+        return missing_threshold("gsi", self.threshold, self.acceptance, hint)
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Writes and commits segment after segment until the answer is complete."""

@@ -53,6 +53,19 @@ def require_fit(owner: object, inner: Strategy, select: Selector) -> None:
         )
 
 
+def require_no_certainty(owner: object, select: Selector) -> None:
+    """Refuses a selector that reads token certainties, of a strategy that does not measure them.
+
+    Raises:
+        ConfigError: if so.
+    """
+    if needs_certainty(select):
+        raise ConfigError(
+            f"{type(owner).__name__}(select={quote(select)}): the selector must know how certain "
+            "the policy was of each draw, which this strategy does not ask: use BestOf"
+        )
+
+
 def any_needs_reward(inner: Strategy, select: Selector) -> bool:
     """Whether the selector or the inner strategy asks for rewards."""
     return needs_reward(select) or needs_reward(inner)

@@ -22,10 +22,9 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from rsalign.core.capabilities import TraceKind, needs_certainty, needs_reward
-from rsalign.core.checks import at_least, check_settings, part, quote
+from rsalign.core.capabilities import TraceKind, needs_reward
+from rsalign.core.checks import at_least, check_settings, part
 from rsalign.core.constraint import Constraint
-from rsalign.core.errors import ConfigError
 from rsalign.core.key import Key
 from rsalign.core.most_probable import GreedySegment, Listed, require_listing
 from rsalign.core.protocols import Boundary, Policy, get_sampling
@@ -36,7 +35,7 @@ from rsalign.core.wrapper import Wrapper
 from rsalign.selectors.by_reward import Hard
 from rsalign.selectors.protocol import SELECTOR, Selector
 from rsalign.strategies.plain import Plain
-from rsalign.strategies.pool import POOL_NOTES, Pool
+from rsalign.strategies.pool import POOL_NOTES, Pool, require_no_certainty
 from rsalign.strategies.unjudged import without_reward
 
 _CONSTRAINT = part("a constraint, such as Matching('[0-9]+'), or None")
@@ -93,11 +92,7 @@ class PrioritySampling:
             constraint=_CONSTRAINT,
             max_tokens=at_least(1),
         )
-        if needs_certainty(self.select):
-            raise ConfigError(
-                f"PrioritySampling(select={quote(self.select)}): the selector must know how "
-                "certain the policy was of each draw, which is not asked here: use BestOf"
-            )
+        require_no_certainty(self, self.select)
 
     @property
     def needs_reward(self) -> bool:

@@ -23,9 +23,8 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from rsalign.core.capabilities import TraceKind, needs_certainty, needs_reward
-from rsalign.core.checks import at_least, check_settings, quote
-from rsalign.core.errors import ConfigError
+from rsalign.core.capabilities import TraceKind, needs_reward
+from rsalign.core.checks import at_least, check_settings
 from rsalign.core.most_probable import GreedySegment, require_listing
 from rsalign.core.protocols import get_sampling
 from rsalign.core.run import Run
@@ -36,6 +35,7 @@ from rsalign.populations.conditional_poisson import draw_without_replacement
 from rsalign.populations.particle import commit_shared
 from rsalign.selectors.by_weight import ByWeight
 from rsalign.selectors.protocol import SELECTOR, Selector
+from rsalign.strategies.pool import require_no_certainty
 from rsalign.strategies.weighed_pool import choose_weighed
 
 
@@ -89,11 +89,7 @@ class StochasticBeam:
             alternatives=at_least(1),
             max_tokens=at_least(1),
         )
-        if needs_certainty(self.select):
-            raise ConfigError(
-                f"StochasticBeam(select={quote(self.select)}): the selector must know how certain "
-                "the policy was of each draw, which is not asked here: use BestOf"
-            )
+        require_no_certainty(self, self.select)
 
     @property
     def needs_reward(self) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 from rsalign.core.errors import ConfigError
 from rsalign.core.protocols import Strategy
 from rsalign.hooks.shared.arguments import is_guidance, known_keys
-from rsalign.words.messages import show_name, suggest
-from rsalign.words.read import NO_STRATEGY, PREFIX, STRATEGY, Specification, is_ours, names
+from rsalign.words.messages import show_name
+from rsalign.words.read import NO_STRATEGY, PREFIX, STRATEGY, Specification, is_ours
 
 
 def requested(asked: Specification | None, default: Strategy | None) -> Strategy | None:
@@ -95,6 +95,6 @@ def _refuse_words(asked: Specification) -> None:
             else "the request names no strategy, and there is no default"
         )
         raise ConfigError(
-            f"{show_name(word)} is given, but {why}: name a strategy{suggest('', names())}; "
-            f"for the engine itself there are only {known_keys()}"
+            f"{show_name(word)} is given, but {why}: name a strategy (best_of, cards, qalign and "
+            f"others: docs/methods.md); for the engine itself there are only {known_keys()}"
         )

@@ -126,10 +126,11 @@ def able(base, members, abilities):
 
 
 def every_choice(members):
-    """All of them for few members; of many none, one, two, all, and all but one."""
-    most = len(members)
-    sizes = range(most + 1) if most < 4 else (0, 1, 2, most - 1, most)
-    return [choice for size in sizes for choice in itertools.combinations(members, size)]
+    return [
+        choice
+        for size in range(len(members) + 1)
+        for choice in itertools.combinations(members, size)
+    ]
 
 
 def a_meter():

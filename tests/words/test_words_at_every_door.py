@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from dataclasses import replace
 
 import pytest
@@ -363,9 +362,7 @@ def test_none_asks_for_nothing_else():
 def test_a_message_shows_at_most_a_line_of_what_was_given(body):
     with pytest.raises(ConfigError) as refused:
         RULES.read(read_object(body))
-    # beside the names that are known
-    told = re.sub(r"\(known: [^)]*\)|there are only .*", "", str(refused.value))
-    assert len(told) < 400
+    assert len(str(refused.value)) < 700  # the names that are known take half of it
 
 
 def test_what_is_said_twice_must_agree():
