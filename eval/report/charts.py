@@ -10,8 +10,8 @@ from eval.analysis.segments import PositionBin
 from eval.analysis.views import Cost, ResultRow
 from eval.report.chart import Chart, Point, Series
 from eval.report.findings import Findings, PoolFindings
-from eval.report.table import interval_text
-from eval.report.tables import COSTS, Colours
+from eval.report.table import Colours, interval_text
+from eval.report.tables import COSTS
 
 Value = Callable[[ResultRow], Interval | None]
 

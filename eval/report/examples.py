@@ -9,7 +9,7 @@ from eval.analysis.configuration import Configuration, by_method
 from eval.analysis.items import scores
 from eval.records import Record
 from eval.report.studies import Study
-from eval.report.tables import Colours
+from eval.report.table import Colours
 from rsalign.report.texts import Clipped, clip
 
 NUM_ITEMS = 6

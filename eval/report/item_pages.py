@@ -16,7 +16,7 @@ from eval.records import Record
 from eval.report.examples import show_record
 from eval.report.scripts import digest_list, read_script
 from eval.report.studies import Study
-from eval.report.tables import Colours
+from eval.report.table import Colours
 from rsalign.report.texts import clip
 
 FOLDER = "items"

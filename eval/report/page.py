@@ -14,8 +14,7 @@ from eval.report.figures import colour_and_dash, draw_svg, style_sheet
 from eval.report.folders import RunFolder, count_hosts, write_commands
 from eval.report.scripts import digest_list, read_script
 from eval.report.studies import Study
-from eval.report.table import Table
-from eval.report.tables import Colours
+from eval.report.table import Colours, Table
 from rsalign.report.notes import format_number
 
 _TEMPLATES = Path(__file__).parent / "templates"

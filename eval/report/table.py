@@ -1,10 +1,15 @@
 """Tables as data, and as Markdown; the page's template makes HTML of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from eval.analysis.configuration import Configuration
 from eval.analysis.intervals import LEVEL, Interval
 from eval.report.studies import Study
+
+Colours: TypeAlias = Mapping[str, int]
+"""A number for each method."""
 
 NOTHING = "-"
 
@@ -49,6 +54,11 @@ class Table:
 def words(text: str) -> Cell:
     """A cell with a word."""
     return Cell(text)
+
+
+def name_cells(one: Configuration) -> tuple[Cell, Cell]:
+    """The cells that name a configuration: its method and its size."""
+    return words(one.method), words(str(one.size))
 
 
 def number(value: float | None, digits: int = 3) -> Cell:

@@ -1,31 +1,28 @@
 """The tables of a study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from eval.analysis.acceptance import MOST_LEFT_OUT
 from eval.analysis.configuration import Configuration
-from eval.analysis.frontier import FEWEST_DRAWS, Divergence
 from eval.analysis.intervals import LEVEL
 from eval.analysis.views import Cost
 from eval.report.findings import Findings, Paired
+from eval.report.policy_tables import divergences, likelihoods
 from eval.report.pool_tables import best_of_n, lengths, verifier
 from eval.report.table import (
     NOTHING,
     Cell,
+    Colours,
     Table,
     amount,
     count,
     difference,
     interval,
-    interval_text,
+    name_cells,
     number,
     p_value,
     share,
     words,
 )
-
-Colours = Mapping[str, int]
-"""A number for each method."""
 
 COSTS = {
     Cost.DRAWN_TOKENS: "drawn tokens",
@@ -103,7 +100,7 @@ def results(found: Findings, colours: Colours, resamples: int) -> Table:
         ],
         rows=[
             [
-                *_names(row.configuration),
+                *name_cells(row.configuration),
                 interval(row.score),
                 _difference(at_equal_tokens.get(row.configuration.name)),
                 interval(row.reward),
@@ -144,7 +141,7 @@ def equal_cost(found: Findings, colours: Colours, cost: Cost) -> Table:
         columns=["method", "answers' worth", COSTS[cost], *_PAIRED_COLUMNS],
         rows=[
             [
-                *_names(row.configuration),
+                *name_cells(row.configuration),
                 amount(row.usage.get(cost)),
                 *compared.get(row.configuration.name, nothing),
             ]
@@ -172,7 +169,7 @@ def same_size(found: Findings, colours: Colours) -> Table:
         ],
         rows=[
             [
-                *_names(one.configuration),
+                *name_cells(one.configuration),
                 amount(tokens[one.configuration.name]),
                 amount(tokens[_of_same_size(found, one.configuration).name]),
                 *_compared(one),
@@ -180,79 +177,6 @@ def same_size(found: Findings, colours: Colours) -> Table:
             for one in found.same_size
         ],
         series=[colours[one.configuration.method] for one in found.same_size],
-        num_names=2,
-    )
-
-
-def likelihoods(found: Findings, colours: Colours) -> Table:
-    """How likely the policy itself finds the answers, and how long they are."""
-    shown = [row for row in found.rows if row.log_prob is not None]
-    return Table(
-        key="likelihood",
-        title="Likelihood and length of the answers",
-        notes=[
-            "Log-probability: ln of the policy's probability of the answer under the law that its "
-            "tokens were drawn from, nats a token. Text that a strategy makes less likely than "
-            "plain sampling does is less fluent to the policy; far more likely text often repeats "
-            "itself.",
-        ],
-        columns=["method", "answers' worth", "log-probability a token", "tokens", "reward"],
-        rows=[
-            [
-                *_names(row.configuration),
-                interval(row.log_prob),
-                interval(row.length),
-                interval(row.reward),
-            ]
-            for row in shown
-        ],
-        series=[colours[row.configuration.method] for row in shown],
-        num_names=2,
-    )
-
-
-def divergences(found: Findings, colours: Colours) -> Table:
-    """Reward, score and KL."""
-    shown = [row for row in found.rows if found.divergences[row.configuration.name].is_known]
-    kls = [found.divergences[row.configuration.name] for row in shown]
-    return Table(
-        key="kl",
-        title="Divergence from the policy",
-        notes=[
-            "KL(law of the answer || policy), nats. Formula: of best-of-N where no two rewards are "
-            "equal, else an upper bound. Pool: mean of an upper bound from each pool, loose for "
-            "deterministic choices. Methods without any of these are left out.",
-            "Log Z: of the tilted law that a chain aims at, where its last state is the answer. "
-            "Target: the same where the answer is elected from the states; it is not the answer's, "
-            "which goes further. Too few draws: log Z would rest on fewer than "
-            f"{FEWEST_DRAWS} independent draws of the policy for each prompt (those that the "
-            "chains start from are counted), and the logarithm of so small a mean is biased.",
-            "Tries: of rejection sampling, unbiased if every answer was accepted. Too low: more "
-            f"than {100 * MOST_LEFT_OUT:g} % of the answers are left out of it, as they were "
-            "forced, ended at a hard limit or took more proposals than a record holds. Calibrate: "
-            "the mean over targets of the divergence given the target, so an upper bound of that "
-            "of the answer, whose target is drawn too.",
-            "Figures have neither what is too low nor the target's.",
-        ],
-        columns=[
-            *("method", "answers' worth", "KL by formula", "KL by pool", "KL by log Z"),
-            *("KL of target", "KL by tries", "reward", "score", "drawn tokens"),
-        ],
-        rows=[
-            [
-                *_names(row.configuration),
-                interval(kl.formula),
-                interval(kl.estimator),
-                words("too few draws") if kl.has_few_draws else interval(kl.log_z),
-                interval(kl.target),
-                _tries(kl),
-                interval(row.reward),
-                interval(row.score),
-                amount(row.usage.get(Cost.DRAWN_TOKENS)),
-            ]
-            for row, kl in zip(shown, kls, strict=True)
-        ],
-        series=[colours[row.configuration.method] for row in shown],
         num_names=2,
     )
 
@@ -276,7 +200,7 @@ def oracle(found: Findings, colours: Colours) -> Table:
         ],
         rows=[
             [
-                *_names(row.configuration),
+                *name_cells(row.configuration),
                 amount(gap.num_candidates),
                 number(gap.candidate),
                 number(gap.picked),
@@ -309,7 +233,7 @@ def positions(found: Findings, colours: Colours) -> Table:
         ],
         rows=[
             [
-                *_names(one),
+                *name_cells(one),
                 words(f"{position.start} to {position.end - 1}"),
                 count(position.num_proposals),
                 share(position.acceptance_rate),
@@ -336,7 +260,7 @@ def groups(found: Findings, colours: Colours) -> Table:
         notes=["Mean scores of the groups that the task has."],
         columns=["method", "answers' worth", *names],
         rows=[
-            [*_names(row.configuration), *(number(row.scores_by_group.get(n)) for n in names)]
+            [*name_cells(row.configuration), *(number(row.scores_by_group.get(n)) for n in names)]
             for row in shown
         ],
         series=[colours[row.configuration.method] for row in shown],
@@ -356,7 +280,7 @@ def costs(found: Findings, colours: Colours) -> Table:
         ],
         columns=["method", "answers' worth", *(name.replace("_", " ") for name in fields)],
         rows=[
-            [*_names(row.configuration), *(amount(row.usage.get(name)) for name in fields)]
+            [*name_cells(row.configuration), *(amount(row.usage.get(name)) for name in fields)]
             for row in found.rows
         ],
         series=[colours[row.configuration.method] for row in found.rows],
@@ -388,13 +312,3 @@ def _reference(found: Findings) -> str:
 
 def _of_same_size(found: Findings, one: Configuration) -> Configuration:
     return next(other for other in found.references[one.name] if other.size == one.size)
-
-
-def _tries(kl: Divergence) -> Cell:
-    if kl.low_tries:
-        return words(f"{interval_text(kl.low_tries)}, too low")
-    return interval(kl.tries)
-
-
-def _names(one: Configuration) -> Sequence[Cell]:
-    return words(one.method), words(str(one.size))
