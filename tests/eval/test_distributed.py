@@ -299,3 +299,9 @@ def test_the_command_line_is_told_the_nearest_name():
         overrides.check_overrides(["wokers=2"], "distributed")
     with pytest.raises(ConfigError, match="workers"):
         overrides.check_overrides(["workers=2"])  # of eval.run, which has none
+
+
+def test_draws_that_items_share_are_refused_before_a_cluster_is_started():
+    config = overrides.compose_config(["strategy=allocated", "task.limit=2"])
+    with pytest.raises(ConfigError, match="Allocated shares its draws among all items"):
+        Spread(workers=1).answer(config, SweepJob.of(config), [], print)

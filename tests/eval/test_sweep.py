@@ -228,3 +228,16 @@ def test_a_sweep_costs_its_largest_point(tmp_path):
     largest = dict(by_size[16])
     for item, pool in by_size[4] + by_size[16]:
         assert pool == largest[item][: len(pool)]
+
+
+def test_items_that_share_draws_are_answered_together_also_when_continued(tmp_path):
+    arguments = ("strategy=allocated", "strategy.total=11", *THREE)
+    answer(tmp_path, *arguments)
+    whole = table(tmp_path)
+    draws = [record["diagnostics"]["num_draws"] for record in whole.values()]
+    assert (len(draws), sum(draws)) == (3, 11)
+    [path] = tmp_path.glob("*/records.jsonl")
+    first, *_ = path.read_text().splitlines(keepends=True)
+    path.write_text(first)
+    answer(tmp_path, *arguments)
+    assert table(tmp_path) == whole
