@@ -40,6 +40,7 @@ from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.drafting.pair import DRAFT, Pair, require_same_ends, score_tokens
 from rsalign.drafting.segments import SEGMENT_NOTES, Tally
+from rsalign.strategies.unjudged import judging_whole_answers
 
 POLICY = "policy"
 """The name of the policy where a part's name is asked for."""
@@ -131,6 +132,7 @@ class Chunks:
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Writes, tests and commits chunks until the answer is complete."""
         pairs = {name: Pair.of(run, name) for name in self.attributes}
+        run = judging_whole_answers(run)
         models = {POLICY: run.policy} | {name: pair.draft for name, pair in pairs.items()}
         kept, tally, bounds = Response((), "", None), Tally(), _Bounds(self.log_bound, self.window)
         here: list[tuple[Candidate, float]] = []

@@ -32,6 +32,7 @@ from rsalign.core.trace import Verdict
 from rsalign.core.types import Candidate, Prompt, Response
 from rsalign.drafting.pair import NEEDS_DRAFT, Pair, log_ratio, require_same_ends
 from rsalign.drafting.segments import SEGMENT_NOTES, Tally, draw_segment, write_segments
+from rsalign.strategies.unjudged import judging_whole_answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class Speculate:
 
     async def sample(self, prompt: Prompt, run: Run) -> Candidate:
         """Writes and commits segment after segment until the answer is complete."""
-        pair, tally = Pair.of(run), Tally()
+        pair, tally, run = Pair.of(run), Tally(), judging_whole_answers(run)
 
         async def next_segment(kept: Response, here: Run) -> Candidate:
             for i in range(self.max_tries):

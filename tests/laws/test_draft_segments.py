@@ -1,5 +1,6 @@
 """Speculate, Rsd, Gsi and Chunks: closed forms from the toy tables, and mistakes that must die."""
 
+import asyncio
 import itertools
 import math
 
@@ -20,9 +21,10 @@ from rsalign import (
     SoftAcceptance,
     Speculate,
     Without,
+    align,
 )
 from rsalign.strategies import chunks, gsi, speculate
-from rsalign.testing import ToyPolicy, distance, law_of
+from rsalign.testing import ToyPolicy, ToyReward, distance, law_of
 
 TOYS = Toys()
 SHAPES = [Toys(), Toys(vocab=3, max_tokens=2, size=2), Toys(max_tokens=3, size=2, salt=1)]
@@ -325,3 +327,22 @@ def test_a_missing_threshold_is_told(kind):
         found(TOYS, kind(**settings(TOYS)))
     assert kind(**settings(TOYS)).missing_setting
     assert not kind(acceptance=Conformal(alpha=0.5), **settings(TOYS)).missing_setting
+
+
+@pytest.mark.parametrize("kind", [Speculate, Chunks])
+def test_segments_that_no_reward_chooses_are_not_judged(kind):
+    judged = []
+
+    class Seen(ToyReward):
+        async def score(self, prompt, response):
+            judged.append(response.complete)
+            return await super().score(prompt, response)
+
+    strategy = kind(segmenter=FixedSize(1), max_tokens=6)
+    parts = {"draft": ToyPolicy(salt=1)}
+    for seed in range(6):
+        result = asyncio.run(
+            align(PROMPT, strategy, policy=ToyPolicy(), reward=Seen(), seed=seed, parts=parts)
+        )
+        assert result.candidate.reward == ToyReward().value(result.candidate.tokens)
+    assert all(judged)
