@@ -123,7 +123,9 @@ def test_streams_are_answered_by_the_strategy(server, path):
         return  # it has no streams
     labels = {"strategy": "best_of", "outcome": "finished"}
     before = server.metric("rsalign:requests_total", **labels)
-    status, text = posted(server, path, BEST | {"stream": True})
+    # of all draws one in forty ends before it comes to its answer
+    fixed = {"seed": 1} if "seed" in TABLES[path] else {"temperature": 0}
+    status, text = posted(server, path, BEST | fixed | {"stream": True})
     assert (status, "Answer" in text) == (200, True)
     assert server.metric("rsalign:requests_total", **labels) - before == 1
 
